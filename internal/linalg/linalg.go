@@ -1,0 +1,142 @@
+// Package linalg is the thin layer between generic float32/float64 code and the BLAS that is registered with gonum
+// (blas32.Use, blas64.Use). All matrices are row-major and dense.
+package linalg
+
+import (
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+	"gonum.org/v1/gonum/blas/blas64"
+)
+
+// Float is the set of element types that Gorgonia models are trained in.
+type Float interface{ float32 | float64 }
+
+func transpose(t bool) blas.Transpose {
+	if t {
+		return blas.Trans
+	}
+	return blas.NoTrans
+}
+
+// Gemm computes C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n and C is m x n. A is stored k x m if tA,
+// B is stored n x k if tB. With beta = 0 the old contents of C, NaN included, do not matter.
+func Gemm[T Float](tA, tB bool, m, n, k int, alpha T, a, b []T, beta T, c []T) {
+	lda, ldb := k, n
+	if tA {
+		lda = m
+	}
+	if tB {
+		ldb = k
+	}
+	GemmLD(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, n)
+}
+
+// GemmLD is Gemm with the strides between rows given: lda, ldb and ldc elements.
+func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
+	if m == 0 || n == 0 {
+		return
+	}
+	if k == 0 || beta == 0 { // BLAS may read C although beta is 0, and refuses strides of 0
+		for i := range m {
+			if row := c[i*ldc : i*ldc+n]; beta == 0 {
+				clear(row)
+			} else {
+				Scale(beta, row)
+			}
+		}
+		if k == 0 {
+			return
+		}
+	}
+	switch c := any(c).(type) {
+	case []float32:
+		blas32.Implementation().Sgemm(transpose(tA), transpose(tB), m, n, k, float32(alpha), any(a).([]float32), lda, any(b).([]float32), ldb, float32(beta), c, ldc)
+	case []float64:
+		blas64.Implementation().Dgemm(transpose(tA), transpose(tB), m, n, k, float64(alpha), any(a).([]float64), lda, any(b).([]float64), ldb, float64(beta), c, ldc)
+	}
+}
+
+// Dot returns the inner product of x and y, which have the same length.
+func Dot[T Float](x, y []T) T {
+	switch x := any(x).(type) {
+	case []float32:
+		return T(blas32.Implementation().Sdot(len(x), x, 1, any(y).([]float32), 1))
+	case []float64:
+		return T(blas64.Implementation().Ddot(len(x), x, 1, any(y).([]float64), 1))
+	}
+	return 0
+}
+
+// Dot64 returns the inner product of x and y summed in float64.
+func Dot64[T Float](x, y []T) float64 {
+	var s0, s1, s2, s3 float64
+	n := len(x) &^ 3
+	for i := 0; i < n; i += 4 {
+		xs, ys := x[i:i+4:i+4], y[i:i+4:i+4]
+		s0 += float64(xs[0]) * float64(ys[0])
+		s1 += float64(xs[1]) * float64(ys[1])
+		s2 += float64(xs[2]) * float64(ys[2])
+		s3 += float64(xs[3]) * float64(ys[3])
+	}
+	for i := n; i < len(x); i++ {
+		s0 += float64(x[i]) * float64(y[i])
+	}
+	return s0 + s1 + s2 + s3
+}
+
+// Axpy computes y += alpha x.
+func Axpy[T Float](alpha T, x, y []T) {
+	switch y := any(y).(type) {
+	case []float32:
+		blas32.Implementation().Saxpy(len(y), float32(alpha), any(x).([]float32), 1, y, 1)
+	case []float64:
+		blas64.Implementation().Daxpy(len(y), float64(alpha), any(x).([]float64), 1, y, 1)
+	}
+}
+
+// Scale computes x *= alpha.
+func Scale[T Float](alpha T, x []T) {
+	switch x := any(x).(type) {
+	case []float32:
+		blas32.Implementation().Sscal(len(x), float32(alpha), x, 1)
+	case []float64:
+		blas64.Implementation().Dscal(len(x), float64(alpha), x, 1)
+	}
+}
+
+// block is the edge of the tiles that Transpose and Gram work in.
+const block = 32
+
+// Transpose writes the transpose of src (rows x cols) to dst (cols x rows).
+func Transpose[T Float](dst, src []T, rows, cols int) {
+	for i0 := 0; i0 < rows; i0 += block {
+		i1 := min(i0+block, rows)
+		for j0 := 0; j0 < cols; j0 += block {
+			j1 := min(j0+block, cols)
+			for j := j0; j < j1; j++ {
+				d := dst[j*rows+i0 : j*rows+i1]
+				s := src[i0*cols+j:]
+				for i := range d {
+					d[i] = s[i*cols]
+				}
+			}
+		}
+	}
+}
+
+// Convert copies src to dst, element by element, in dst's type.
+func Convert[D, S Float](dst []D, src []S) {
+	for i, v := range src {
+		dst[i] = D(v)
+	}
+}
+
+// Finite reports whether no element of x is NaN or infinite.
+func Finite[T Float](x []T) bool {
+	// v - v is 0 for every finite v and NaN for every other, so the sum of these stays 0 exactly while all are finite.
+	var s T
+	for _, v := range x {
+		s += v - v
+	}
+	return s == 0
+}

@@ -1,0 +1,236 @@
+package program
+
+import (
+	"slices"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// dims are the sizes of op(A) op(B) = C: C is m x n, the products run over k.
+func matMulDims(a, c []int, transA bool) (m, n, k int) {
+	k = a[1]
+	if transA {
+		k = a[0]
+	}
+	return c[0], c[1], k
+}
+
+// product computes C = op(A) op(B).
+func product[T Float](op MatMul, m, n, k int, a, b, c []T) {
+	linalg.Gemm(op.TransA, op.TransB, m, n, k, 1, a, b, 0, c)
+}
+
+// productGrad computes the gradient of operand 0 or 1 of C = op(A) op(B) from that of C: dA = dC op(B)^T, dB = op(A)^T dC, each
+// transposed if the operand is.
+func productGrad[T Float](op MatMul, m, n, k int, a, b, grad, dst []T, operand int) {
+	switch {
+	case operand == 0 && !op.TransA:
+		linalg.Gemm(false, !op.TransB, m, k, n, 1, grad, b, 0, dst)
+	case operand == 0:
+		linalg.Gemm(op.TransB, true, k, m, n, 1, b, grad, 0, dst)
+	case !op.TransB:
+		linalg.Gemm(!op.TransA, false, k, n, m, 1, a, grad, 0, dst)
+	default:
+		linalg.Gemm(true, op.TransA, n, k, m, 1, grad, a, 0, dst)
+	}
+}
+
+// productTangent computes dA op(B) + op(A) dB, where nil stands for zero.
+func productTangent[T Float](op MatMul, m, n, k int, a, b, da, db, dst []T) {
+	beta := T(0)
+	if da != nil {
+		linalg.Gemm(op.TransA, op.TransB, m, n, k, 1, da, b, 0, dst)
+		beta = 1
+	}
+	if db != nil {
+		linalg.Gemm(op.TransA, op.TransB, m, n, k, 1, a, db, beta, dst)
+	}
+}
+
+type matMulRule[T Float] struct{ MatMul }
+
+func (r matMulRule[T]) forward(c *call[T]) error {
+	m, n, k := matMulDims(c.in[0].Shape, c.out.Shape, r.TransA)
+	product(r.MatMul, m, n, k, c.in[0].Data, c.in[1].Data, c.out.Data)
+	return nil
+}
+
+func (r matMulRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
+	m, n, k := matMulDims(c.in[0].Shape, c.out.Shape, r.TransA)
+	productGrad(r.MatMul, m, n, k, c.in[0].Data, c.in[1].Data, grad, dst, operand)
+	return nil
+}
+
+func (r matMulRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	m, n, k := matMulDims(c.in[0].Shape, c.out.Shape, r.TransA)
+	productTangent(r.MatMul, m, n, k, c.in[0].Data, c.in[1].Data, tan[0], tan[1], dst)
+	return nil
+}
+
+type batchedMatMulRule[T Float] struct{ BatchedMatMul }
+
+// each calls f for each matrix product of the batch, with the offsets of its matrices in A, B and C.
+func (r batchedMatMulRule[T]) each(c *call[T], f func(op MatMul, m, n, k, a, b, out int)) {
+	nd := len(c.out.Shape)
+	m, n, k := matMulDims(c.in[0].Shape[nd-2:], c.out.Shape[nd-2:], r.TransA)
+	for i := range size(c.out.Shape[:nd-2]) {
+		f(MatMul(r.BatchedMatMul), m, n, k, i*m*k, i*k*n, i*m*n)
+	}
+}
+
+func (r batchedMatMulRule[T]) forward(c *call[T]) error {
+	r.each(c, func(op MatMul, m, n, k, a, b, out int) {
+		product(op, m, n, k, c.in[0].Data[a:a+m*k], c.in[1].Data[b:b+k*n], c.out.Data[out:out+m*n])
+	})
+	return nil
+}
+
+func (r batchedMatMulRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
+	r.each(c, func(op MatMul, m, n, k, a, b, out int) {
+		at, length := a, m*k
+		if operand == 1 {
+			at, length = b, k*n
+		}
+		productGrad(op, m, n, k, c.in[0].Data[a:a+m*k], c.in[1].Data[b:b+k*n], grad[out:out+m*n], dst[at:at+length], operand)
+	})
+	return nil
+}
+
+func (r batchedMatMulRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	part := func(t []T, at, n int) []T {
+		if t == nil {
+			return nil
+		}
+		return t[at : at+n]
+	}
+	r.each(c, func(op MatMul, m, n, k, a, b, out int) {
+		productTangent(op, m, n, k, c.in[0].Data[a:a+m*k], c.in[1].Data[b:b+k*n], part(tan[0], a, m*k), part(tan[1], b, k*n), dst[out:out+m*n])
+	})
+	return nil
+}
+
+// matVecRule is a matrix product with a second operand of one column.
+type matVecRule[T Float] struct{ MatVec }
+
+func (r matVecRule[T]) sizes(c *call[T]) (op MatMul, m, n, k int) {
+	return MatMul{TransA: r.TransA}, len(c.out.Data), 1, len(c.in[1].Data)
+}
+
+func (r matVecRule[T]) forward(c *call[T]) error {
+	op, m, n, k := r.sizes(c)
+	product(op, m, n, k, c.in[0].Data, c.in[1].Data, c.out.Data)
+	return nil
+}
+
+func (r matVecRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
+	op, m, n, k := r.sizes(c)
+	productGrad(op, m, n, k, c.in[0].Data, c.in[1].Data, grad, dst, operand)
+	return nil
+}
+
+func (r matVecRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	op, m, n, k := r.sizes(c)
+	productTangent(op, m, n, k, c.in[0].Data, c.in[1].Data, tan[0], tan[1], dst)
+	return nil
+}
+
+type vecDotRule[T Float] struct{}
+
+func (vecDotRule[T]) forward(c *call[T]) error {
+	c.out.Data[0] = linalg.Dot(c.in[0].Data, c.in[1].Data)
+	return nil
+}
+
+func (vecDotRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
+	for i, v := range c.in[1-operand].Data {
+		dst[i] = grad[0] * v
+	}
+	return nil
+}
+
+func (vecDotRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	dst[0] = 0
+	for operand, t := range tan {
+		if t != nil {
+			dst[0] += linalg.Dot(t, c.in[1-operand].Data)
+		}
+	}
+	return nil
+}
+
+// outerProdRule is a matrix product over k = 1.
+type outerProdRule[T Float] struct{}
+
+func (outerProdRule[T]) forward(c *call[T]) error {
+	product(MatMul{}, len(c.in[0].Data), len(c.in[1].Data), 1, c.in[0].Data, c.in[1].Data, c.out.Data)
+	return nil
+}
+
+func (outerProdRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
+	a, b := c.in[0].Data, c.in[1].Data
+	productGrad(MatMul{}, len(a), len(b), 1, a, b, grad, dst, operand)
+	return nil
+}
+
+func (outerProdRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	a, b := c.in[0].Data, c.in[1].Data
+	productTangent(MatMul{}, len(a), len(b), 1, a, b, tan[0], tan[1], dst)
+	return nil
+}
+
+// tensordotRule brings the contracted axes of A last and those of B first, and is a matrix product then.
+type tensordotRule[T Float] struct{ Tensordot }
+
+func (r tensordotRule[T]) perms(c *call[T]) (permA, permB []int, m, n, k int) {
+	free := func(contracted []int, dims int) (axes []int) {
+		for i := range dims {
+			if !slices.Contains(contracted, i) {
+				axes = append(axes, i)
+			}
+		}
+		return axes
+	}
+	a, b := c.in[0].Shape, c.in[1].Shape
+	k = 1
+	for _, axis := range r.A {
+		k *= a[axis]
+	}
+	permA = append(free(r.A, len(a)), r.A...)
+	permB = append(slices.Clone(r.B), free(r.B, len(b))...)
+	return permA, permB, size(a) / k, size(b) / k, k
+}
+
+// matrices are the operands, permuted into matrices of m x k and k x n. first is the slot of the scratch that holds them.
+func (r tensordotRule[T]) matrices(c *call[T], a, b []T, first int) (ma, mb []T, m, n, k int) {
+	permA, permB, m, n, k := r.perms(c)
+	if a != nil {
+		ma = c.buf(first, m*k)
+		permute(ma, a, c.in[0].Shape, permA)
+	}
+	if b != nil {
+		mb = c.buf(first+1, k*n)
+		permute(mb, b, c.in[1].Shape, permB)
+	}
+	return ma, mb, m, n, k
+}
+
+func (r tensordotRule[T]) forward(c *call[T]) error {
+	a, b, m, n, k := r.matrices(c, c.in[0].Data, c.in[1].Data, 0)
+	product(MatMul{}, m, n, k, a, b, c.out.Data)
+	return nil
+}
+
+func (r tensordotRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
+	permA, permB, m, n, k := r.perms(c)
+	perm := [][]int{permA, permB}[operand]
+	g := c.buf(2+operand, len(dst))
+	productGrad(MatMul{}, m, n, k, c.buf(0, m*k), c.buf(1, k*n), grad, g, operand)
+	permuteBack(dst, g, c.in[operand].Shape, perm)
+	return nil
+}
+
+func (r tensordotRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	da, db, m, n, k := r.matrices(c, tan[0], tan[1], 2)
+	productTangent(MatMul{}, m, n, k, c.buf(0, m*k), c.buf(1, k*n), da, db, dst)
+	return nil
+}

@@ -1,0 +1,388 @@
+package program
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// Float is the set of element types of a program.
+type Float = linalg.Float
+
+// An OpError tells which op of which node could not be run or differentiated, and why.
+type OpError struct {
+	Op   string // e.g. "Sparsemax"
+	Node string // name of the user's node
+	What string // what was being done: "forward", "reverse", "tangent", "read"
+	Err  error
+}
+
+func (e *OpError) Error() string {
+	return fmt.Sprintf("program: %s of %s (node %q): %v", e.What, e.Op, e.Node, e.Err)
+}
+
+func (e *OpError) Unwrap() error { return e.Err }
+
+// An Array is a dense row-major array. It belongs to the run, and holds until its next sweep.
+type Array[T Float] struct {
+	Shape []int
+	Data  []T
+	Ints  []int // of an integer input, instead of Data
+}
+
+// A Run executes a program and keeps its buffers from sweep to sweep. It must not be used concurrently.
+type Run[T Float] struct {
+	p     *Program
+	calls []call[T]
+	rng   *rand.Rand
+	cases int // run by the last Forward
+
+	grads   []buffer[T] // by node: gradient of the last Reverse
+	tans    []buffer[T] // by node: tangent of the last Tangent
+	scratch buffer[T]
+	tanIn   [][]T
+}
+
+// buffer is memory kept from run to run; set tells whether it holds something now.
+type buffer[T Float] struct {
+	data []T
+	set  bool
+}
+
+func (b *buffer[T]) sized(n int) []T {
+	if cap(b.data) < n {
+		b.data = make([]T, n)
+	}
+	b.data = b.data[:n]
+	return b.data
+}
+
+// NewRun prepares to run p. T must be the program's dtype. The seed decides what Dropout and random nodes draw.
+func NewRun[T Float](p *Program, seed uint64) (*Run[T], error) {
+	if want := tensor.Dtype(tensor.New(tensor.FromScalar(T(0))).Dtype()); want != p.dtype {
+		return nil, fmt.Errorf("program: a program of %v can't be run in %v", p.dtype, want)
+	}
+	r := &Run[T]{
+		p:     p,
+		calls: make([]call[T], len(p.Nodes)),
+		rng:   rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
+		grads: make([]buffer[T], len(p.Nodes)),
+		tans:  make([]buffer[T], len(p.Nodes)),
+	}
+	for i, n := range p.Nodes {
+		r.calls[i] = call[T]{node: n, run: r, rule: ruleFor[T](n.Op), in: make([]Array[T], len(n.Kids))}
+	}
+	return r, nil
+}
+
+// Cases is the number of cases that the last Forward ran.
+func (r *Run[T]) Cases() int { return r.cases }
+
+// Bind gives a leaf its value for the following runs in place of the user's tensor, and nil takes it back. The data are those of
+// the whole batch; they are not copied.
+func (r *Run[T]) Bind(leaf *Node, data []T) error {
+	if !leaf.IsLeaf() || leaf.Dtype != r.p.dtype {
+		return &OpError{leaf.Op.String(), leaf.Name(), "bind", fmt.Errorf("only %v inputs can be given a value", r.p.dtype)}
+	}
+	if data != nil && len(data) != leaf.Size() {
+		return &OpError{leaf.Op.String(), leaf.Name(), "bind", fmt.Errorf("%d elements for shape %v", len(data), leaf.Shape)}
+	}
+	r.calls[leaf.index].bound = data
+	return nil
+}
+
+// Forward computes the values of all nodes for the listed cases, in that order, or for the whole batch if rows is nil.
+func (r *Run[T]) Forward(rows []int) error {
+	r.cases = r.p.Cases
+	if rows != nil {
+		if r.p.Whole != "" {
+			return fmt.Errorf("program: can't be run on a part of the batch: %s", r.p.Whole)
+		}
+		for _, row := range rows {
+			if row < 0 || row >= r.p.Cases {
+				return fmt.Errorf("program: case %d is not in the batch of %d", row, r.p.Cases)
+			}
+		}
+		r.cases = len(rows)
+	}
+	for i := range r.calls {
+		c := &r.calls[i]
+		c.resize()
+		if c.node.IsLeaf() {
+			if err := c.read(rows); err != nil {
+				return &OpError{c.node.Op.String(), c.node.Name(), "read", err}
+			}
+			continue
+		}
+		for k, kid := range c.node.Kids {
+			c.in[k] = r.calls[kid.index].out
+		}
+		if v, ok := c.rule.(viewer[T]); ok {
+			c.out.Data = v.view(c)
+			continue
+		}
+		c.out.Data = c.value.sized(size(c.out.Shape))
+		if err := c.rule.forward(c); err != nil {
+			return c.fail("forward", err)
+		}
+	}
+	return nil
+}
+
+// Value is the value of n of the last Forward.
+func (r *Run[T]) Value(n *Node) Array[T] { return r.calls[n.index].out }
+
+// Reverse sweeps backwards from the gradients given at the nodes of seeds (of the size that these had in the last Forward) along
+// the path of the nodes whose gradients are wanted, and adds up what reaches each.
+func (r *Run[T]) Reverse(seeds []Seed[T], path Path) error {
+	for i := range r.grads {
+		r.grads[i].set = false
+	}
+	for _, s := range seeds {
+		if want := size(r.calls[s.Node.index].out.Shape); len(s.Data) != want {
+			return fmt.Errorf("program: seed of %d elements for node %q of %d", len(s.Data), s.Node.Name(), want)
+		}
+		r.addGrad(s.Node, s.Data)
+	}
+	for i := len(r.calls) - 1; i >= 0; i-- {
+		c := &r.calls[i]
+		if !path.on[i] || !r.grads[i].set || c.node.IsLeaf() {
+			continue
+		}
+		for k, kid := range c.node.Kids {
+			if !path.on[kid.index] || kid.Dtype != r.p.dtype {
+				continue
+			}
+			if err := r.reverseInto(c, k, kid); err != nil {
+				return c.fail("reverse", err)
+			}
+		}
+	}
+	return nil
+}
+
+// A Seed is a gradient given at a node.
+type Seed[T Float] struct {
+	Node *Node
+	Data []T
+}
+
+// reverseInto adds to the gradient of operand k of c. The first contribution is written in place.
+func (r *Run[T]) reverseInto(c *call[T], k int, kid *Node) error {
+	grad, n := r.grads[c.node.index].data, len(c.in[k].Data)
+	g := &r.grads[kid.index]
+	if !g.set {
+		g.set = true
+		return c.rule.reverse(c, k, grad, g.sized(n))
+	}
+	part := r.scratch.sized(n)
+	if err := c.rule.reverse(c, k, grad, part); err != nil {
+		return err
+	}
+	linalg.Axpy(1, part, g.data)
+	return nil
+}
+
+func (r *Run[T]) addGrad(n *Node, data []T) {
+	g := &r.grads[n.index]
+	if g.set {
+		linalg.Axpy(1, data, g.data)
+		return
+	}
+	g.set = true
+	copy(g.sized(len(data)), data)
+}
+
+// Gradient is the gradient that the last Reverse found for n, in the shape of n's value. It is zero if nothing reached n.
+func (r *Run[T]) Gradient(n *Node) []T { return settled(&r.grads[n.index], size(r.calls[n.index].out.Shape)) }
+
+// Tangent sweeps forwards along the directions given at some nodes, in the shape of their values of the last Forward.
+// path is the path of these nodes.
+func (r *Run[T]) Tangent(directions []Seed[T], path Path) error {
+	for i := range r.tans {
+		r.tans[i].set = false
+	}
+	for _, d := range directions {
+		if want := size(r.calls[d.Node.index].out.Shape); len(d.Data) != want {
+			return fmt.Errorf("program: direction of %d elements for node %q of %d", len(d.Data), d.Node.Name(), want)
+		}
+		t := &r.tans[d.Node.index]
+		copy(t.sized(len(d.Data)), d.Data)
+		t.set = true
+	}
+	for i := range r.calls {
+		c := &r.calls[i]
+		if !path.on[i] || r.tans[i].set || c.node.IsLeaf() {
+			continue
+		}
+		in, any := r.tanIn[:0], false
+		for _, kid := range c.node.Kids {
+			var t []T
+			if b := &r.tans[kid.index]; b.set {
+				t, any = b.data, true
+			}
+			in = append(in, t)
+		}
+		r.tanIn = in
+		if !any {
+			continue
+		}
+		t := &r.tans[i]
+		if err := c.rule.tangent(c, in, t.sized(len(c.out.Data))); err != nil {
+			return c.fail("tangent", err)
+		}
+		t.set = true
+	}
+	return nil
+}
+
+// Directional is the derivative of n along the directions of the last Tangent. It is zero if n does not depend on them.
+func (r *Run[T]) Directional(n *Node) []T { return settled(&r.tans[n.index], size(r.calls[n.index].out.Shape)) }
+
+func settled[T Float](b *buffer[T], n int) []T {
+	if !b.set {
+		clear(b.sized(n))
+		b.set = true
+	}
+	return b.data
+}
+
+// read takes the value of a leaf from what it is bound to or from the user's node.
+func (c *call[T]) read(rows []int) error {
+	if c.node.Dtype != c.run.p.dtype {
+		return c.readOther(rows)
+	}
+	data := c.bound
+	if data == nil {
+		v, err := valueOf(c.node)
+		if err != nil {
+			return err
+		}
+		if data, err = floats[T](v, c.node.Shape); err != nil {
+			return err
+		}
+	}
+	if rows == nil || c.node.CaseAxis < 0 {
+		c.out.Data = data
+		return nil
+	}
+	c.out.Data = c.value.sized(size(c.out.Shape))
+	pickCases(c.out.Data, data, c.node, c.run.p.Cases, rows)
+	return nil
+}
+
+// readOther reads the value of an integer leaf, such as the indices of a lookup.
+func (c *call[T]) readOther(rows []int) error {
+	v, err := valueOf(c.node)
+	if err != nil {
+		return err
+	}
+	ints, err := integers(v, c.node.Shape, c.ints)
+	if err != nil {
+		return err
+	}
+	c.ints = ints
+	c.out.Ints = ints
+	if rows != nil && c.node.CaseAxis >= 0 {
+		if n := size(c.out.Shape); cap(c.pickedInts) < n {
+			c.pickedInts = make([]int, n)
+		}
+		c.out.Ints = c.pickedInts[:size(c.out.Shape)]
+		pickCases(c.out.Ints, ints, c.node, c.run.p.Cases, rows)
+	}
+	return nil
+}
+
+// pickCases copies the listed cases of src, laid out as n's whole value, to dst.
+func pickCases[E any](dst, src []E, n *Node, cases int, rows []int) {
+	outer := size(n.Shape[:n.CaseAxis])
+	all := len(src) / max(outer, 1) // elements of all cases within one index of the axes before
+	one := all / cases
+	for o := range outer {
+		for i, row := range rows {
+			copy(dst[(o*len(rows)+i)*one:][:one], src[o*all+row*one:][:one])
+		}
+	}
+}
+
+// valueOf is the user's current value of an input.
+func valueOf(n *Node) (gorgonia.Value, error) {
+	if v := n.Src.Value(); v != nil {
+		return v, nil
+	}
+	if op := n.Src.Op(); op != nil && len(n.Kids) == 0 {
+		if v, err := op.Do(); err == nil && v != nil { // a constant that no VM has bound yet
+			return v, nil
+		}
+	}
+	return nil, fmt.Errorf("it has no value yet (give it one with gorgonia.Let or WithValue, and run the VM before the solver)")
+}
+
+// floats is the data of a float value of the given shape, without a copy where the tensor is contiguous.
+func floats[T Float](v gorgonia.Value, shape []int) ([]T, error) {
+	if n := v.Shape().TotalSize(); n != size(shape) {
+		return nil, fmt.Errorf("its value has shape %v, the graph says %v", v.Shape(), shape)
+	}
+	if t, ok := v.(*tensor.Dense); ok && !t.IsScalar() && (t.RequiresIterator() || t.DataOrder().IsColMajor()) {
+		v = contiguous(t)
+	}
+	switch d := v.Data().(type) {
+	case []T:
+		return d[:size(shape)], nil
+	case T:
+		return []T{d}, nil
+	}
+	return nil, fmt.Errorf("its value has dtype %v, the model %T", v.Dtype(), T(0))
+}
+
+// contiguous copies a view into row-major order.
+func contiguous(t *tensor.Dense) *tensor.Dense {
+	out := tensor.New(tensor.Of(t.Dtype()), tensor.WithShape(t.Shape().Clone()...))
+	it, i := t.Iterator(), 0
+	for at, err := it.Start(); err == nil; at, err = it.Next() {
+		out.Set(i, t.Get(at))
+		i++
+	}
+	return out
+}
+
+// integers is the data of an integer value of the given shape, in buf if that is large enough.
+func integers(v gorgonia.Value, shape []int, buf []int) ([]int, error) {
+	if n := v.Shape().TotalSize(); n != size(shape) {
+		return nil, fmt.Errorf("its value has shape %v, the graph says %v", v.Shape(), shape)
+	}
+	if t, ok := v.(*tensor.Dense); ok && !t.IsScalar() && (t.RequiresIterator() || t.DataOrder().IsColMajor()) {
+		v = contiguous(t)
+	}
+	buf = buf[:0]
+	switch d := v.Data().(type) {
+	case []int:
+		return append(buf, d...), nil
+	case []int64:
+		return appendInts(buf, d), nil
+	case []int32:
+		return appendInts(buf, d), nil
+	case []byte:
+		return appendInts(buf, d), nil
+	case int:
+		return append(buf, d), nil
+	case int64:
+		return append(buf, int(d)), nil
+	case int32:
+		return append(buf, int(d)), nil
+	case byte:
+		return append(buf, int(d)), nil
+	}
+	return nil, fmt.Errorf("its value has dtype %v, which no op here reads", v.Dtype())
+}
+
+func appendInts[E int64 | int32 | byte](dst []int, src []E) []int {
+	for _, v := range src {
+		dst = append(dst, int(v))
+	}
+	return dst
+}

@@ -1,0 +1,317 @@
+package program
+
+import (
+	"fmt"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+type reshapeRule[T Float] struct{}
+
+func (reshapeRule[T]) view(c *call[T]) []T { return c.in[0].Data }
+
+func (reshapeRule[T]) forward(c *call[T]) error {
+	copy(c.out.Data, c.in[0].Data)
+	return nil
+}
+
+func (reshapeRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	copy(dst, grad)
+	return nil
+}
+
+func (reshapeRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	copy(dst, tan[0])
+	return nil
+}
+
+// permute writes src of the given shape to dst with axis i of dst being axis perm[i] of src.
+func permute[T Float](dst, src []T, shape, perm []int) {
+	eachPermuted(shape, perm, func(i, j int) { dst[i] = src[j] })
+}
+
+// permuteBack undoes permute: dst has the given shape, src is permuted.
+func permuteBack[T Float](dst, src []T, shape, perm []int) {
+	eachPermuted(shape, perm, func(i, j int) { dst[j] = src[i] })
+}
+
+// eachPermuted calls f with each position i of the permuted array and the position j in the array of the given shape.
+func eachPermuted(shape, perm []int, f func(i, j int)) {
+	st := strides(shape)
+	last := len(perm) - 1
+	if last < 0 {
+		f(0, 0)
+		return
+	}
+	at := make([]int, len(perm))
+	n, cols, step := size(shape), shape[perm[last]], st[perm[last]]
+	for i := 0; i < n; {
+		j := 0
+		for a := range last {
+			j += at[a] * st[perm[a]]
+		}
+		for range cols {
+			f(i, j)
+			i++
+			j += step
+		}
+		for a := last - 1; a >= 0; a-- {
+			if at[a]++; at[a] < shape[perm[a]] {
+				break
+			}
+			at[a] = 0
+		}
+	}
+}
+
+type transposeRule[T Float] struct{ Transpose }
+
+func (r transposeRule[T]) to(dst, src []T, shape []int) {
+	if len(shape) == 2 && r.Perm[0] == 1 {
+		linalg.Transpose(dst, src, shape[0], shape[1])
+		return
+	}
+	permute(dst, src, shape, r.Perm)
+}
+
+func (r transposeRule[T]) forward(c *call[T]) error {
+	r.to(c.out.Data, c.in[0].Data, c.in[0].Shape)
+	return nil
+}
+
+func (r transposeRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	if len(r.Perm) == 2 && r.Perm[0] == 1 {
+		linalg.Transpose(dst, grad, c.out.Shape[0], c.out.Shape[1])
+		return nil
+	}
+	permuteBack(dst, grad, c.in[0].Shape, r.Perm)
+	return nil
+}
+
+func (r transposeRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	r.to(dst, tan[0], c.in[0].Shape)
+	return nil
+}
+
+// repeatRule repeats each element along an axis, so that position i of the result is position i/times of the operand.
+type repeatRule[T Float] struct{ Repeat }
+
+// sizes gives the result as outer x (n x times) x inner.
+func (r repeatRule[T]) sizes(c *call[T]) (outer, n, times, inner int) {
+	if len(c.in[0].Data) == 0 {
+		return 0, 0, 0, 0
+	}
+	times = len(c.out.Data) / len(c.in[0].Data)
+	shape, axis := c.out.Shape, min(r.Axis, max(len(c.out.Shape)-1, 0))
+	if len(shape) == 0 {
+		return 1, 1, times, 1
+	}
+	outer, all, inner := split(shape, axis)
+	return outer, all / times, times, inner
+}
+
+func (r repeatRule[T]) spread(c *call[T], src, dst []T) {
+	outer, n, times, inner := r.sizes(c)
+	for o := range outer * n {
+		from := src[o*inner : (o+1)*inner]
+		for t := range times {
+			copy(dst[(o*times+t)*inner:], from)
+		}
+	}
+}
+
+func (r repeatRule[T]) forward(c *call[T]) error {
+	r.spread(c, c.in[0].Data, c.out.Data)
+	return nil
+}
+
+func (r repeatRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	if k != 0 {
+		return nil
+	}
+	outer, n, times, inner := r.sizes(c)
+	for o := range outer * n {
+		to := dst[o*inner : (o+1)*inner]
+		for t := range times {
+			for i, g := range grad[(o*times+t)*inner:][:inner] {
+				to[i] += g
+			}
+		}
+	}
+	return nil
+}
+
+func (r repeatRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	if tan[0] == nil {
+		clear(dst)
+		return nil
+	}
+	r.spread(c, tan[0], dst)
+	return nil
+}
+
+// sizeOfRule gives the length of an axis. It does not depend on the operand's elements.
+type sizeOfRule[T Float] struct{ SizeOf }
+
+func (r sizeOfRule[T]) forward(c *call[T]) error {
+	c.out.Data[0] = 1
+	if s := c.in[0].Shape; r.Axis < len(s) {
+		c.out.Data[0] = T(s[r.Axis])
+	}
+	return nil
+}
+
+func (r sizeOfRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	return nil
+}
+
+func (r sizeOfRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	clear(dst)
+	return nil
+}
+
+type sliceRule[T Float] struct{ Slice }
+
+// each calls f with each run of elements of the slice: its position in the result, in the operand, and its length.
+func (r sliceRule[T]) each(c *call[T], f func(i, j, n int)) error {
+	shape := c.in[0].Shape
+	outer, all, inner := split(shape, r.Axis)
+	start, end, step := 0, all, 1
+	if s := r.Slice.Slice(); s != nil && s.End() > s.Start() {
+		start, end, step = s.Start(), min(s.End(), all), max(s.Step(), 1)
+	}
+	count := (end - start + step - 1) / step
+	if outer*count*inner != len(c.out.Data) {
+		return fmt.Errorf("slice %d:%d:%d of axis %d of %v does not have the graph's shape %v", start, end, step, r.Axis, shape, c.out.Shape)
+	}
+	for o := range outer {
+		if step == 1 {
+			f(o*count*inner, (o*all+start)*inner, count*inner)
+			continue
+		}
+		for i := range count {
+			f((o*count+i)*inner, (o*all+start+i*step)*inner, inner)
+		}
+	}
+	return nil
+}
+
+func (r sliceRule[T]) forward(c *call[T]) error {
+	return r.each(c, func(i, j, n int) { copy(c.out.Data[i:i+n], c.in[0].Data[j:j+n]) })
+}
+
+func (r sliceRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	return r.each(c, func(i, j, n int) { copy(dst[j:j+n], grad[i:i+n]) })
+}
+
+func (r sliceRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	return r.each(c, func(i, j, n int) { copy(dst[i:i+n], tan[0][j:j+n]) })
+}
+
+type concatRule[T Float] struct{ Concat }
+
+// each calls f with each run of elements: the operand it is from, its positions in the result and in the operand, its length.
+func (r concatRule[T]) each(c *call[T], f func(k, i, j, n int)) {
+	outer, all, inner := split(c.out.Shape, r.Axis)
+	at := 0
+	for k, in := range c.in {
+		n := in.Shape[r.Axis] * inner
+		for o := range outer {
+			f(k, (o*all+at)*inner, o*n, n)
+		}
+		at += in.Shape[r.Axis]
+	}
+}
+
+func (r concatRule[T]) forward(c *call[T]) error {
+	r.each(c, func(k, i, j, n int) { copy(c.out.Data[i:i+n], c.in[k].Data[j:j+n]) })
+	return nil
+}
+
+func (r concatRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
+	r.each(c, func(k, i, j, n int) {
+		if k == operand {
+			copy(dst[j:j+n], grad[i:i+n])
+		}
+	})
+	return nil
+}
+
+func (r concatRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	r.each(c, func(k, i, j, n int) {
+		if tan[k] == nil {
+			clear(dst[i : i+n])
+		} else {
+			copy(dst[i:i+n], tan[k][j:j+n])
+		}
+	})
+	return nil
+}
+
+// byIndicesRule picks entries of an axis, such as the rows of an embedding.
+type byIndicesRule[T Float] struct{ ByIndices }
+
+func (r byIndicesRule[T]) each(c *call[T], f func(i, j, n int)) error {
+	outer, all, inner := split(c.in[0].Shape, r.Axis)
+	idx := c.in[1].Ints
+	for _, v := range idx {
+		if v < 0 || v >= all {
+			return fmt.Errorf("index %d is outside axis %d of %v", v, r.Axis, c.in[0].Shape)
+		}
+	}
+	for o := range outer {
+		for i, v := range idx {
+			f((o*len(idx)+i)*inner, (o*all+v)*inner, inner)
+		}
+	}
+	return nil
+}
+
+func (r byIndicesRule[T]) forward(c *call[T]) error {
+	return r.each(c, func(i, j, n int) { copy(c.out.Data[i:i+n], c.in[0].Data[j:j+n]) })
+}
+
+func (r byIndicesRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	return r.each(c, func(i, j, n int) { linalg.Axpy(1, grad[i:i+n], dst[j:j+n]) })
+}
+
+func (r byIndicesRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	return r.each(c, func(i, j, n int) { copy(dst[i:i+n], tan[0][j:j+n]) })
+}
+
+// atRule picks one element.
+type atRule[T Float] struct{ At }
+
+func (r atRule[T]) position(c *call[T]) (int, error) {
+	pos := 0
+	for axis, st := range strides(c.in[0].Shape) {
+		if axis >= len(r.Coord) || r.Coord[axis] < 0 || r.Coord[axis] >= c.in[0].Shape[axis] {
+			return 0, fmt.Errorf("coordinates %v are outside %v", r.Coord, c.in[0].Shape)
+		}
+		pos += r.Coord[axis] * st
+	}
+	return pos, nil
+}
+
+func (r atRule[T]) forward(c *call[T]) error { return r.tangent(c, [][]T{c.in[0].Data}, c.out.Data) }
+
+func (r atRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	pos, err := r.position(c)
+	if err == nil {
+		dst[pos] = grad[0]
+	}
+	return err
+}
+
+func (r atRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	pos, err := r.position(c)
+	if err == nil {
+		dst[0] = tan[0][pos]
+	}
+	return err
+}

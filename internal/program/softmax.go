@@ -1,0 +1,90 @@
+package program
+
+import "math"
+
+// softMaxRule: p = exp(x)/sum exp(x) over an axis, or its logarithm.
+type softMaxRule[T Float] struct{ SoftMax }
+
+// each calls f for each vector that is normalised: its elements are start, start+step, ... (n of them).
+func (r softMaxRule[T]) each(c *call[T], f func(start, step, n int)) {
+	shape := c.out.Shape
+	if len(shape) == 0 {
+		f(0, 1, 1)
+		return
+	}
+	outer, n, inner := split(shape, r.Axis)
+	for o := range outer {
+		for i := range inner {
+			f(o*n*inner+i, inner, n)
+		}
+	}
+}
+
+func (r softMaxRule[T]) forward(c *call[T]) error {
+	x, y := c.in[0].Data, c.out.Data
+	r.each(c, func(start, step, n int) {
+		top := math.Inf(-1)
+		for i := range n {
+			top = math.Max(top, float64(x[start+i*step]))
+		}
+		var sum float64
+		for i := range n {
+			e := math.Exp(float64(x[start+i*step]) - top)
+			sum += e
+			y[start+i*step] = T(e)
+		}
+		logSum := math.Log(sum)
+		for i := range n {
+			at := start + i*step
+			if r.Log {
+				y[at] = T(float64(x[at]) - top - logSum)
+			} else {
+				y[at] /= T(sum)
+			}
+		}
+	})
+	return nil
+}
+
+// reverse: for p, p (g - <p, g>); for log p, g - p sum(g).
+func (r softMaxRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	y := c.out.Data
+	r.each(c, func(start, step, n int) {
+		var s T
+		for i := range n {
+			at := start + i*step
+			if r.Log {
+				s += grad[at]
+			} else {
+				s += y[at] * grad[at]
+			}
+		}
+		for i := range n {
+			at := start + i*step
+			if r.Log {
+				dst[at] = grad[at] - s*T(math.Exp(float64(y[at])))
+			} else {
+				dst[at] = y[at] * (grad[at] - s)
+			}
+		}
+	})
+	return nil
+}
+
+// tangent: the Jacobian of p is symmetric; for log p, t - <p, t>.
+func (r softMaxRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	if !r.Log {
+		return r.reverse(c, 0, tan[0], dst)
+	}
+	y, t := c.out.Data, tan[0]
+	r.each(c, func(start, step, n int) {
+		var s T
+		for i := range n {
+			s += T(math.Exp(float64(y[start+i*step]))) * t[start+i*step]
+		}
+		for i := range n {
+			dst[start+i*step] = t[start+i*step] - s
+		}
+	})
+	return nil
+}
