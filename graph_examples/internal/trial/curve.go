@@ -1,0 +1,46 @@
+package trial
+
+import "fmt"
+
+// A Point is one measurement of the error while an optimizer trains.
+type Point struct {
+	Updates int
+	Seconds float64 // of training so far, measurements excluded
+	Error   float64
+}
+
+// A Curve is what one optimizer reached, and when.
+type Curve struct {
+	Name     string
+	Rate     float64 // learning rate; 0: the optimizer's own default
+	Points   []Point // finite errors, in the order of the updates
+	Updates  int     // made in all
+	Seconds  float64 // of training in all, measurements excluded
+	Diverged bool    // the error became infinite or not a number, which ended the run
+}
+
+// Reached is the first point at which the error is at most goal.
+func (c *Curve) Reached(goal float64) (Point, bool) {
+	for _, p := range c.Points {
+		if p.Error <= goal {
+			return p, true
+		}
+	}
+	return Point{}, false
+}
+
+// Last is the last point, if there is any.
+func (c *Curve) Last() (Point, bool) {
+	if len(c.Points) == 0 {
+		return Point{}, false
+	}
+	return c.Points[len(c.Points)-1], true
+}
+
+// RateText is the learning rate for people.
+func (c *Curve) RateText() string {
+	if c.Rate == 0 {
+		return "default"
+	}
+	return fmt.Sprintf("%g", c.Rate)
+}

@@ -1,0 +1,120 @@
+// Package trial holds what the example programs share in comparing optimizers: the command line, the run of one optimizer
+// with its stopwatch and progress bar, and the curve that comes out.
+package trial
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Settings say what a program is to do. The flags of the same names set them.
+type Settings struct {
+	Steps      int                // updates an optimizer makes at most
+	Seconds    float64            // training seconds an optimizer gets at most; 0: no limit
+	Batch      int                // cases of an update
+	Cases      int                // leading training cases that are used
+	Eval       int                // leading cases on which the error is measured
+	Every      int                // updates from one measurement to the next
+	Optimizers []string           // in the order in which they run
+	Rates      map[string]float64 // learning rate of an optimizer; 0: its own default
+	Seed       uint64             // of the initial weights, the batches and K-FAC's samples
+	Grid       bool               // run the learning-rate grid of the baselines instead
+	Data       string             // folder of the MNIST files; "": the GoMNIST module's
+	Out        string             // folder for the pictures
+}
+
+// Parse reads the flags in args over the defaults in s. Every optimizer must be among those that have a rate in s.Rates.
+// Text for -help goes to help; the error is then flag.ErrHelp. Any other error is one line.
+func (s Settings) Parse(program string, args []string, help io.Writer) (Settings, error) {
+	known := slices.Clone(s.Optimizers)
+	rates := make(map[string]float64, len(s.Rates))
+	for name, rate := range s.Rates {
+		rates[name] = rate
+	}
+	s.Rates = rates
+
+	f := flag.NewFlagSet(program, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.IntVar(&s.Steps, "steps", s.Steps, "updates of each optimizer")
+	f.Float64Var(&s.Seconds, "seconds", s.Seconds, "training seconds of each optimizer at most (0: no limit)")
+	f.IntVar(&s.Batch, "batch", s.Batch, "cases in a batch")
+	f.IntVar(&s.Cases, "cases", s.Cases, "training cases that are used, from the first")
+	f.IntVar(&s.Eval, "eval", s.Eval, "cases on which the error is measured, from the first")
+	f.IntVar(&s.Every, "every", s.Every, "updates from one measurement of the error to the next")
+	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the initial weights, the batches and K-FAC's samples")
+	f.BoolVar(&s.Grid, "grid", s.Grid, "run the baselines over their grid of learning rates, print the errors, and stop")
+	f.StringVar(&s.Data, "data", s.Data, "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)")
+	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
+	optimizers := f.String("optimizers", strings.Join(known, ","), "optimizers to run, in this order")
+	f.Func("lr", "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01", func(list string) error {
+		return parseRates(list, rates)
+	})
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			f.SetOutput(help)
+			f.Usage()
+		}
+		return s, err
+	}
+	if f.NArg() > 0 {
+		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	s.Optimizers = strings.Split(*optimizers, ",")
+	return s, s.check(known)
+}
+
+func parseRates(list string, rates map[string]float64) error {
+	for entry := range strings.SplitSeq(list, ",") {
+		name, value, _ := strings.Cut(entry, "=")
+		if _, ok := rates[name]; !ok {
+			return fmt.Errorf("no optimizer %q", name)
+		}
+		rate, err := strconv.ParseFloat(value, 64)
+		if err != nil || !(rate > 0) || math.IsInf(rate, 0) {
+			return fmt.Errorf("%q is not a positive number", value)
+		}
+		rates[name] = rate
+	}
+	return nil
+}
+
+func (s Settings) check(known []string) error {
+	for _, c := range []struct {
+		flag  string
+		value int
+	}{{"steps", s.Steps}, {"batch", s.Batch}, {"cases", s.Cases}, {"eval", s.Eval}, {"every", s.Every}} {
+		if c.value < 1 {
+			return fmt.Errorf("-%s is %d, must be at least 1", c.flag, c.value)
+		}
+	}
+	if !(s.Seconds >= 0) {
+		return fmt.Errorf("-seconds is %g, must be 0 (no limit) or more", s.Seconds)
+	}
+	if s.Batch > s.Cases {
+		return fmt.Errorf("-batch is %d, must not exceed the %d training cases", s.Batch, s.Cases)
+	}
+	for i, name := range s.Optimizers {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("-optimizers: no optimizer %q; there are %s", name, strings.Join(known, ", "))
+		}
+		if slices.Contains(s.Optimizers[:i], name) {
+			return fmt.Errorf("-optimizers: %s is named twice", name)
+		}
+	}
+	return nil
+}
+
+// MakeOut makes the folder for the pictures if it is missing, so that a bad one shows before the training.
+func (s Settings) MakeOut() error {
+	if err := os.MkdirAll(s.Out, 0o755); err != nil {
+		return fmt.Errorf("folder for the pictures: %w", err)
+	}
+	return nil
+}
