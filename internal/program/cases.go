@@ -83,7 +83,13 @@ func (d *demand) merge(axis int) bool {
 // caseAxes finds the case axis of each operand of n, given that of n. kids is filled with -1 before.
 func caseAxes(n *Node, axis, cases int, kids []int) error {
 	switch op := n.Op.(type) {
-	case Unary, SoftMax, Sparsemax, Dropout, BatchNorm, GroupNorm, Im2Col, MaxPool, AvgPool, GlobalAvgPool, Upsample:
+	case Random: // has no operands
+	case BatchNorm, GroupNorm, Im2Col, MaxPool, AvgPool, GlobalAvgPool, Upsample:
+		if axis != 0 {
+			return fmt.Errorf("wants the cases along axis 0, not %d", axis)
+		}
+		kids[0] = 0
+	case Unary, SoftMax, Sparsemax, Dropout:
 		if normalised, ok := normalisedAxis(op); ok && normalised == axis {
 			return fmt.Errorf("normalises over the cases")
 		}

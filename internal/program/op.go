@@ -81,7 +81,9 @@ type (
 		Epsilon float64
 	}
 	// Dropout zeroes elements with probability Prob and scales the others by 1/(1-Prob). Its settings are read at each run.
-	Dropout struct{ Settings func() (prob float64, training bool) }
+	Dropout struct {
+		Settings func() (prob float64, training bool)
+	}
 	// Random draws new values at each run.
 	Random struct {
 		Kind string // uniform, gaussian or binomial
@@ -99,37 +101,37 @@ type Window struct {
 	PadBefore, PadAfter      [2]int // north and west; south and east
 }
 
-func (Leaf) String() string             { return "input" }
-func (o Unary) String() string          { return o.Kind }
-func (o Binary) String() string         { return o.Kind }
-func (o MatMul) String() string         { return "Mul" + marks(o.TransA, o.TransB) }
-func (o BatchedMatMul) String() string  { return "BatchedMatMul" + marks(o.TransA, o.TransB) }
-func (o MatVec) String() string         { return "Mul(matrix, vector)" }
-func (VecDot) String() string           { return "Mul(vector, vector)" }
-func (OuterProd) String() string        { return "OuterProd" }
-func (o Tensordot) String() string      { return fmt.Sprintf("Tensordot%v%v", o.A, o.B) }
-func (Reshape) String() string          { return "Reshape" }
-func (o Transpose) String() string      { return fmt.Sprintf("Transpose%v", o.Perm) }
-func (o Repeat) String() string         { return fmt.Sprintf("Repeat%d", o.Axis) }
-func (o SizeOf) String() string         { return fmt.Sprintf("SizeOf%d", o.Axis) }
-func (o Sum) String() string            { return fmt.Sprintf("Sum%v", o.Along) }
-func (o Max) String() string            { return fmt.Sprintf("Max%v", o.Along) }
-func (o Slice) String() string          { return fmt.Sprintf("Slice%d", o.Axis) }
-func (o Concat) String() string         { return fmt.Sprintf("Concat%d", o.Axis) }
-func (o SoftMax) String() string        { return map[bool]string{false: "SoftMax", true: "LogSoftMax"}[o.Log] }
-func (Sparsemax) String() string        { return "Sparsemax" }
-func (o ByIndices) String() string      { return fmt.Sprintf("ByIndices%d", o.Axis) }
-func (Im2Col) String() string           { return "Im2Col" }
-func (MaxPool) String() string          { return "MaxPool2D" }
-func (AvgPool) String() string          { return "AveragePool2D" }
-func (GlobalAvgPool) String() string    { return "GlobalAveragePool2D" }
-func (Upsample) String() string         { return "Upsample2D" }
-func (BatchNorm) String() string        { return "BatchNorm" }
-func (GroupNorm) String() string        { return "GroupNorm" }
-func (Dropout) String() string          { return "Dropout" }
-func (o Random) String() string         { return "Random " + o.Kind }
-func (o At) String() string             { return fmt.Sprintf("At%v", o.Coord) }
-func (o Opaque) String() string         { return o.Op.String() }
+func (Leaf) String() string            { return "input" }
+func (o Unary) String() string         { return o.Kind }
+func (o Binary) String() string        { return o.Kind }
+func (o MatMul) String() string        { return "Mul" + marks(o.TransA, o.TransB) }
+func (o BatchedMatMul) String() string { return "BatchedMatMul" + marks(o.TransA, o.TransB) }
+func (o MatVec) String() string        { return "Mul(matrix, vector)" }
+func (VecDot) String() string          { return "Mul(vector, vector)" }
+func (OuterProd) String() string       { return "OuterProd" }
+func (o Tensordot) String() string     { return fmt.Sprintf("Tensordot%v%v", o.A, o.B) }
+func (Reshape) String() string         { return "Reshape" }
+func (o Transpose) String() string     { return fmt.Sprintf("Transpose%v", o.Perm) }
+func (o Repeat) String() string        { return fmt.Sprintf("Repeat%d", o.Axis) }
+func (o SizeOf) String() string        { return fmt.Sprintf("SizeOf%d", o.Axis) }
+func (o Sum) String() string           { return fmt.Sprintf("Sum%v", o.Along) }
+func (o Max) String() string           { return fmt.Sprintf("Max%v", o.Along) }
+func (o Slice) String() string         { return fmt.Sprintf("Slice%d", o.Axis) }
+func (o Concat) String() string        { return fmt.Sprintf("Concat%d", o.Axis) }
+func (o SoftMax) String() string       { return map[bool]string{false: "SoftMax", true: "LogSoftMax"}[o.Log] }
+func (Sparsemax) String() string       { return "Sparsemax" }
+func (o ByIndices) String() string     { return fmt.Sprintf("ByIndices%d", o.Axis) }
+func (Im2Col) String() string          { return "Im2Col" }
+func (MaxPool) String() string         { return "MaxPool2D" }
+func (AvgPool) String() string         { return "AveragePool2D" }
+func (GlobalAvgPool) String() string   { return "GlobalAveragePool2D" }
+func (Upsample) String() string        { return "Upsample2D" }
+func (BatchNorm) String() string       { return "BatchNorm" }
+func (GroupNorm) String() string       { return "GroupNorm" }
+func (Dropout) String() string         { return "Dropout" }
+func (o Random) String() string        { return "Random " + o.Kind }
+func (o At) String() string            { return fmt.Sprintf("At%v", o.Coord) }
+func (o Opaque) String() string        { return o.Op.String() }
 
 func marks(a, b bool) string {
 	switch {
@@ -260,7 +262,10 @@ func (f *fields) decode(op gorgonia.Op, n *gorgonia.Node) Op {
 	case "softmaxOp":
 		return SoftMax{softmaxAxis(f.int("axis"), n.Shape()), f.bool("isLog")}
 	case "sparsemaxOp":
-		return Sparsemax{softmaxAxis(f.int("axis"), n.Shape())}
+		if axis := f.int("axis"); axis >= 0 {
+			return Sparsemax{axis}
+		}
+		return Sparsemax{n.Dims() - 1}
 	case "byIndicesOp":
 		return ByIndices{f.int("axis")}
 	case "im2colOp":
@@ -272,7 +277,7 @@ func (f *fields) decode(op gorgonia.Op, n *gorgonia.Node) Op {
 	case "globalAveragePoolOp":
 		return GlobalAvgPool{}
 	case "upsampleOp":
-		return Upsample{f.int("stride")}
+		return Upsample{f.int("stride") + 1} // Gorgonia stores how many copies come after each pixel
 	case "BatchNormOp":
 		f.bool("training")
 		v := f.v
@@ -285,7 +290,9 @@ func (f *fields) decode(op gorgonia.Op, n *gorgonia.Node) Op {
 		v := f.v
 		f.float("probability")
 		f.bool("isTraining")
-		return Dropout{func() (float64, bool) { return v.FieldByName("probability").Float(), v.FieldByName("isTraining").Bool() }}
+		return Dropout{func() (float64, bool) {
+			return v.FieldByName("probability").Float(), v.FieldByName("isTraining").Bool()
+		}}
 	case "randomOp":
 		kinds := []string{"uniform", "gaussian", "binomial"}
 		which := f.int("which")

@@ -117,6 +117,9 @@ func (c *copier) copy(src *gorgonia.Node) *Node {
 	if n.Op = decode(src); n.IsLeaf() {
 		return n
 	}
+	if n.Dtype != c.p.dtype && !movesElements(n.Op) {
+		n.Op = Opaque{src.Op()}
+	}
 	for it := c.operands.From(src.ID()); it.Next(); {
 		kid, ok := it.Node().(*gorgonia.Node)
 		if !ok {
@@ -126,6 +129,15 @@ func (c *copier) copy(src *gorgonia.Node) *Node {
 		n.Kids = append(n.Kids, c.copy(kid))
 	}
 	return n
+}
+
+// movesElements reports whether an op has a rule that serves elements of any type.
+func movesElements(op Op) bool {
+	switch op.(type) {
+	case Reshape, Transpose, Slice, Concat:
+		return true
+	}
+	return false
 }
 
 func (c *copier) fail(err error) {

@@ -29,10 +29,10 @@ type call[T Float] struct {
 	value buffer[T]
 	bound []T // a leaf's value given by Bind
 
-	ints, pickedInts []int       // an integer leaf's value
-	bufs             []buffer[T] // scratch of the rule, by slot
-	intBufs          [][]int
-	state            any // other state of the rule
+	ints    []int       // the value if it is not of the program's dtype
+	bufs    []buffer[T] // scratch of the rule, by slot
+	intBufs [][]int
+	state   any // other state of the rule
 }
 
 // resize sets the shape of the result for the number of cases being run.
@@ -41,6 +41,19 @@ func (c *call[T]) resize() {
 	if a := c.node.CaseAxis; a >= 0 {
 		c.out.Shape[a] = c.node.Shape[a] / c.run.p.Cases * c.run.cases
 	}
+}
+
+// allocate gives the result its memory.
+func (c *call[T]) allocate() {
+	n := size(c.out.Shape)
+	if c.node.Dtype == c.run.p.dtype {
+		c.out.Data = c.value.sized(n)
+		return
+	}
+	if cap(c.ints) < n {
+		c.ints = make([]int, n)
+	}
+	c.out.Ints = c.ints[:n]
 }
 
 // buf is scratch of n elements that lasts from sweep to sweep; each slot is another one.
@@ -123,9 +136,9 @@ func ruleFor[T Float](op Op) rule[T] {
 	case Upsample:
 		return upsampleRule[T]{op}
 	case BatchNorm:
-		return batchNormRule[T]{op}
+		return batchNormRule[T]{BatchNorm: op}
 	case GroupNorm:
-		return groupNormRule[T]{op}
+		return groupNormRule[T]{GroupNorm: op}
 	case Dropout:
 		return dropoutRule[T]{op}
 	case Random:

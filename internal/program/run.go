@@ -31,7 +31,7 @@ func (e *OpError) Unwrap() error { return e.Err }
 type Array[T Float] struct {
 	Shape []int
 	Data  []T
-	Ints  []int // of an integer input, instead of Data
+	Ints  []int // instead of Data if the node is not of the program's dtype: integers, or truth values as 0 and 1
 }
 
 // A Run executes a program and keeps its buffers from sweep to sweep. It must not be used concurrently.
@@ -69,15 +69,18 @@ func NewRun[T Float](p *Program, seed uint64) (*Run[T], error) {
 	r := &Run[T]{
 		p:     p,
 		calls: make([]call[T], len(p.Nodes)),
-		rng:   rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
 		grads: make([]buffer[T], len(p.Nodes)),
 		tans:  make([]buffer[T], len(p.Nodes)),
 	}
+	r.Reseed(seed)
 	for i, n := range p.Nodes {
 		r.calls[i] = call[T]{node: n, run: r, rule: ruleFor[T](n.Op), in: make([]Array[T], len(n.Kids))}
 	}
 	return r, nil
 }
+
+// Reseed restarts what Dropout and random nodes draw.
+func (r *Run[T]) Reseed(seed uint64) { r.rng = rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)) }
 
 // Cases is the number of cases that the last Forward ran.
 func (r *Run[T]) Cases() int { return r.cases }
@@ -122,10 +125,10 @@ func (r *Run[T]) Forward(rows []int) error {
 			c.in[k] = r.calls[kid.index].out
 		}
 		if v, ok := c.rule.(viewer[T]); ok {
-			c.out.Data = v.view(c)
+			c.out.Data, c.out.Ints = v.view(c), c.in[0].Ints
 			continue
 		}
-		c.out.Data = c.value.sized(size(c.out.Shape))
+		c.allocate()
 		if err := c.rule.forward(c); err != nil {
 			return c.fail("forward", err)
 		}
@@ -198,7 +201,9 @@ func (r *Run[T]) addGrad(n *Node, data []T) {
 }
 
 // Gradient is the gradient that the last Reverse found for n, in the shape of n's value. It is zero if nothing reached n.
-func (r *Run[T]) Gradient(n *Node) []T { return settled(&r.grads[n.index], size(r.calls[n.index].out.Shape)) }
+func (r *Run[T]) Gradient(n *Node) []T {
+	return settled(&r.grads[n.index], size(r.calls[n.index].out.Shape))
+}
 
 // Tangent sweeps forwards along the directions given at some nodes, in the shape of their values of the last Forward.
 // path is the path of these nodes.
@@ -216,7 +221,7 @@ func (r *Run[T]) Tangent(directions []Seed[T], path Path) error {
 	}
 	for i := range r.calls {
 		c := &r.calls[i]
-		if !path.on[i] || r.tans[i].set || c.node.IsLeaf() {
+		if !path.on[i] || r.tans[i].set || c.node.IsLeaf() || c.node.Dtype != r.p.dtype {
 			continue
 		}
 		in, any := r.tanIn[:0], false
@@ -241,7 +246,9 @@ func (r *Run[T]) Tangent(directions []Seed[T], path Path) error {
 }
 
 // Directional is the derivative of n along the directions of the last Tangent. It is zero if n does not depend on them.
-func (r *Run[T]) Directional(n *Node) []T { return settled(&r.tans[n.index], size(r.calls[n.index].out.Shape)) }
+func (r *Run[T]) Directional(n *Node) []T {
+	return settled(&r.tans[n.index], size(r.calls[n.index].out.Shape))
+}
 
 func settled[T Float](b *buffer[T], n int) []T {
 	if !b.set {
@@ -288,10 +295,7 @@ func (c *call[T]) readOther(rows []int) error {
 	c.ints = ints
 	c.out.Ints = ints
 	if rows != nil && c.node.CaseAxis >= 0 {
-		if n := size(c.out.Shape); cap(c.pickedInts) < n {
-			c.pickedInts = make([]int, n)
-		}
-		c.out.Ints = c.pickedInts[:size(c.out.Shape)]
+		c.out.Ints = c.intBuf(0, size(c.out.Shape))
 		pickCases(c.out.Ints, ints, c.node, c.run.p.Cases, rows)
 	}
 	return nil
@@ -376,8 +380,22 @@ func integers(v gorgonia.Value, shape []int, buf []int) ([]int, error) {
 		return append(buf, int(d)), nil
 	case byte:
 		return append(buf, int(d)), nil
+	case []bool:
+		for _, b := range d {
+			buf = appendBool(buf, b)
+		}
+		return buf, nil
+	case bool:
+		return appendBool(buf, d), nil
 	}
 	return nil, fmt.Errorf("its value has dtype %v, which no op here reads", v.Dtype())
+}
+
+func appendBool(dst []int, b bool) []int {
+	if b {
+		return append(dst, 1)
+	}
+	return append(dst, 0)
 }
 
 func appendInts[E int64 | int32 | byte](dst []int, src []E) []int {

@@ -26,7 +26,7 @@ func (reshapeRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 }
 
 // permute writes src of the given shape to dst with axis i of dst being axis perm[i] of src.
-func permute[T Float](dst, src []T, shape, perm []int) {
+func permute[E any](dst, src []E, shape, perm []int) {
 	eachPermuted(shape, perm, func(i, j int) { dst[i] = src[j] })
 }
 
@@ -75,6 +75,10 @@ func (r transposeRule[T]) to(dst, src []T, shape []int) {
 }
 
 func (r transposeRule[T]) forward(c *call[T]) error {
+	if c.in[0].Ints != nil {
+		permute(c.out.Ints, c.in[0].Ints, c.in[0].Shape, r.Perm)
+		return nil
+	}
 	r.to(c.out.Data, c.in[0].Data, c.in[0].Shape)
 	return nil
 }
@@ -183,7 +187,7 @@ func (r sliceRule[T]) each(c *call[T], f func(i, j, n int)) error {
 		start, end, step = s.Start(), min(s.End(), all), max(s.Step(), 1)
 	}
 	count := (end - start + step - 1) / step
-	if outer*count*inner != len(c.out.Data) {
+	if outer*count*inner != size(c.out.Shape) {
 		return fmt.Errorf("slice %d:%d:%d of axis %d of %v does not have the graph's shape %v", start, end, step, r.Axis, shape, c.out.Shape)
 	}
 	for o := range outer {
@@ -199,6 +203,9 @@ func (r sliceRule[T]) each(c *call[T], f func(i, j, n int)) error {
 }
 
 func (r sliceRule[T]) forward(c *call[T]) error {
+	if c.in[0].Ints != nil {
+		return r.each(c, func(i, j, n int) { copy(c.out.Ints[i:i+n], c.in[0].Ints[j:j+n]) })
+	}
 	return r.each(c, func(i, j, n int) { copy(c.out.Data[i:i+n], c.in[0].Data[j:j+n]) })
 }
 
@@ -227,7 +234,13 @@ func (r concatRule[T]) each(c *call[T], f func(k, i, j, n int)) {
 }
 
 func (r concatRule[T]) forward(c *call[T]) error {
-	r.each(c, func(k, i, j, n int) { copy(c.out.Data[i:i+n], c.in[k].Data[j:j+n]) })
+	r.each(c, func(k, i, j, n int) {
+		if c.in[k].Ints != nil {
+			copy(c.out.Ints[i:i+n], c.in[k].Ints[j:j+n])
+		} else {
+			copy(c.out.Data[i:i+n], c.in[k].Data[j:j+n])
+		}
+	})
 	return nil
 }
 

@@ -5,14 +5,13 @@ import "math"
 // softMaxRule: p = exp(x)/sum exp(x) over an axis, or its logarithm.
 type softMaxRule[T Float] struct{ SoftMax }
 
-// each calls f for each vector that is normalised: its elements are start, start+step, ... (n of them).
-func (r softMaxRule[T]) each(c *call[T], f func(start, step, n int)) {
-	shape := c.out.Shape
+// eachAlong calls f for each vector along an axis: its elements are start, start+step, ... (n of them).
+func eachAlong(shape []int, axis int, f func(start, step, n int)) {
 	if len(shape) == 0 {
 		f(0, 1, 1)
 		return
 	}
-	outer, n, inner := split(shape, r.Axis)
+	outer, n, inner := split(shape, axis)
 	for o := range outer {
 		for i := range inner {
 			f(o*n*inner+i, inner, n)
@@ -22,7 +21,7 @@ func (r softMaxRule[T]) each(c *call[T], f func(start, step, n int)) {
 
 func (r softMaxRule[T]) forward(c *call[T]) error {
 	x, y := c.in[0].Data, c.out.Data
-	r.each(c, func(start, step, n int) {
+	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
 		top := math.Inf(-1)
 		for i := range n {
 			top = math.Max(top, float64(x[start+i*step]))
@@ -49,7 +48,7 @@ func (r softMaxRule[T]) forward(c *call[T]) error {
 // reverse: for p, p (g - <p, g>); for log p, g - p sum(g).
 func (r softMaxRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	y := c.out.Data
-	r.each(c, func(start, step, n int) {
+	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
 		var s T
 		for i := range n {
 			at := start + i*step
@@ -77,7 +76,7 @@ func (r softMaxRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 		return r.reverse(c, 0, tan[0], dst)
 	}
 	y, t := c.out.Data, tan[0]
-	r.each(c, func(start, step, n int) {
+	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
 		var s T
 		for i := range n {
 			s += T(math.Exp(float64(y[start+i*step]))) * t[start+i*step]

@@ -1,0 +1,271 @@
+package program
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+)
+
+// inParallel calls f for each of n pieces of work, in as many goroutines as there are processors. The pieces write to different places,
+// so that the result does not depend on the number of goroutines.
+func inParallel(n int, f func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0), n)
+	if workers <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w * n / workers; i < (w+1)*n/workers; i++ {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// im2ColRule unfolds patches: row (y,x) of a case's result lists the pixels under the kernel at (y,x), channel by channel, and zeros
+// where the kernel lies over the padding.
+type im2ColRule[T Float] struct{ Im2Col }
+
+// each walks over the patches of all cases: it writes the pixels of im to col, or adds up col at the pixels of im if fold.
+func (r im2ColRule[T]) each(c *call[T], im, col []T, fold bool) {
+	cases := c.in[0].Shape[0]
+	oneIm, oneCol := size(c.in[0].Shape[1:]), size(c.out.Shape[1:])
+	inParallel(cases, func(i int) {
+		r.one(c.in[0].Shape[1:], c.out.Shape[1:], im[i*oneIm:(i+1)*oneIm], col[i*oneCol:(i+1)*oneCol], fold)
+	})
+}
+
+func (r im2ColRule[T]) one(in, out []int, im, col []T, fold bool) {
+	channels, height, width := in[0], in[1], in[2]
+	for at := range out[0] * out[1] {
+		y0 := at/out[1]*r.Stride[0] - r.PadBefore[0]
+		x0 := at%out[1]*r.Stride[1] - r.PadBefore[1]
+		for ch := range channels {
+			for ky := range r.Kernel[0] {
+				row := col[:r.Kernel[1]]
+				col = col[r.Kernel[1]:]
+				y := y0 + ky*r.Dilation[0]
+				if y < 0 || y >= height {
+					if !fold {
+						clear(row)
+					}
+					continue
+				}
+				line := im[(ch*height+y)*width:][:width]
+				if fold {
+					r.addRow(line, row, x0)
+				} else {
+					r.copyRow(line, row, x0)
+				}
+			}
+		}
+	}
+}
+
+func (r im2ColRule[T]) copyRow(line, row []T, x int) {
+	for k := range row {
+		if uint(x) < uint(len(line)) {
+			row[k] = line[x]
+		} else {
+			row[k] = 0
+		}
+		x += r.Dilation[1]
+	}
+}
+
+func (r im2ColRule[T]) addRow(line, row []T, x int) {
+	for _, v := range row {
+		if uint(x) < uint(len(line)) {
+			line[x] += v
+		}
+		x += r.Dilation[1]
+	}
+}
+
+func (r im2ColRule[T]) forward(c *call[T]) error {
+	r.each(c, c.in[0].Data, c.out.Data, false)
+	return nil
+}
+
+func (r im2ColRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	r.each(c, dst, grad, true)
+	return nil
+}
+
+func (r im2ColRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	r.each(c, tan[0], dst, false)
+	return nil
+}
+
+// eachWindow calls f for each position of the result of a pooling with the pixels of its window that lie in the image: rows y0 to y1
+// (excluded) and columns x0 to x1 of the plane of width pixels per row that starts at plane.
+func eachWindow[T Float](w Window, c *call[T], f func(out, plane, y0, y1, x0, x1, width int)) {
+	in, out := c.in[0].Shape, c.out.Shape
+	planeIn, planeOut := in[2]*in[3], out[2]*out[3]
+	for p := range in[0] * in[1] {
+		for i := range planeOut {
+			y0, y1 := w.within(0, i/out[3], in[2])
+			x0, x1 := w.within(1, i%out[3], in[3])
+			f(p*planeOut+i, p*planeIn, y0, y1, x0, x1, in[3])
+		}
+	}
+}
+
+// within is the part of window i along an axis of n pixels that is not padding.
+func (w Window) within(axis, i, n int) (from, to int) {
+	start := i*w.Stride[axis] - w.PadBefore[axis]
+	return max(start, 0), min(start+w.Kernel[axis], n)
+}
+
+// maxPoolRule takes the largest pixel of each window, the first if there are several; padding never wins. NaN does.
+type maxPoolRule[T Float] struct{ MaxPool }
+
+func (r maxPoolRule[T]) forward(c *call[T]) (err error) {
+	x, best := c.in[0].Data, c.intBuf(0, len(c.out.Data))
+	eachWindow(r.Window, c, func(out, plane, y0, y1, x0, x1, width int) {
+		if y0 >= y1 || x0 >= x1 {
+			err = fmt.Errorf("a window of %v lies wholly in the padding: kernel %v, padding %v and %v", c.out.Shape, r.Kernel, r.PadBefore, r.PadAfter)
+			return
+		}
+		at := plane + y0*width + x0
+		for y := y0; y < y1; y++ {
+			row := plane + y*width
+			for i := row + x0; i < row+x1; i++ {
+				if x[i] > x[at] || x[i] != x[i] {
+					at = i
+				}
+			}
+		}
+		best[out] = at
+		c.out.Data[out] = x[at]
+	})
+	return err
+}
+
+func (r maxPoolRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	for out, at := range c.intBuf(0, len(grad)) {
+		dst[at] += grad[out]
+	}
+	return nil
+}
+
+func (r maxPoolRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	for out, at := range c.intBuf(0, len(dst)) {
+		dst[out] = tan[0][at]
+	}
+	return nil
+}
+
+// avgPoolRule takes the mean of the pixels of each window. Padding counts neither in the sum nor in the number of pixels, so that a
+// constant image stays constant. (Gorgonia divides the sum by the width of the image instead.)
+type avgPoolRule[T Float] struct{ AvgPool }
+
+func (r avgPoolRule[T]) average(c *call[T], src, dst []T) {
+	eachWindow(r.Window, c, func(out, plane, y0, y1, x0, x1, width int) {
+		var sum T
+		for y := y0; y < y1; y++ {
+			for _, v := range src[plane+y*width+x0 : plane+y*width+x1] {
+				sum += v
+			}
+		}
+		dst[out] = sum / T((y1-y0)*(x1-x0))
+	})
+}
+
+func (r avgPoolRule[T]) forward(c *call[T]) (err error) {
+	eachWindow(r.Window, c, func(out, plane, y0, y1, x0, x1, width int) {
+		if y0 >= y1 || x0 >= x1 {
+			err = fmt.Errorf("a window of %v lies wholly in the padding: kernel %v, padding %v and %v", c.out.Shape, r.Kernel, r.PadBefore, r.PadAfter)
+		}
+	})
+	if err == nil {
+		r.average(c, c.in[0].Data, c.out.Data)
+	}
+	return err
+}
+
+func (r avgPoolRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	eachWindow(r.Window, c, func(out, plane, y0, y1, x0, x1, width int) {
+		g := grad[out] / T((y1-y0)*(x1-x0))
+		for y := y0; y < y1; y++ {
+			row := dst[plane+y*width+x0 : plane+y*width+x1]
+			for i := range row {
+				row[i] += g
+			}
+		}
+	})
+	return nil
+}
+
+func (r avgPoolRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	r.average(c, tan[0], dst)
+	return nil
+}
+
+// globalAvgPoolRule takes the mean of each channel of each case.
+type globalAvgPoolRule[T Float] struct{}
+
+func (globalAvgPoolRule[T]) average(src, dst []T) {
+	n := len(src) / max(len(dst), 1)
+	for i := range dst {
+		var sum T
+		for _, v := range src[i*n : (i+1)*n] {
+			sum += v
+		}
+		dst[i] = sum / T(n)
+	}
+}
+
+func (r globalAvgPoolRule[T]) forward(c *call[T]) error {
+	r.average(c.in[0].Data, c.out.Data)
+	return nil
+}
+
+func (r globalAvgPoolRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	n := len(dst) / max(len(grad), 1)
+	for i := range dst {
+		dst[i] = grad[i/n] / T(n)
+	}
+	return nil
+}
+
+func (r globalAvgPoolRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	r.average(tan[0], dst)
+	return nil
+}
+
+// upsampleRule repeats each pixel in a square of Factor x Factor.
+type upsampleRule[T Float] struct{ Upsample }
+
+// each calls f with each position of the result and the pixel that it repeats.
+func (r upsampleRule[T]) each(c *call[T], f func(out, in int)) {
+	rows, width := size(c.out.Shape[:3]), c.out.Shape[3]
+	for row := range rows { // Factor rows of the result after each other show one row of the image
+		for x := range width {
+			f(row*width+x, row/r.Factor*(width/r.Factor)+x/r.Factor)
+		}
+	}
+}
+
+func (r upsampleRule[T]) forward(c *call[T]) error {
+	return r.tangent(c, [][]T{c.in[0].Data}, c.out.Data)
+}
+
+func (r upsampleRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	r.each(c, func(out, in int) { dst[in] += grad[out] })
+	return nil
+}
+
+func (r upsampleRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	r.each(c, func(out, in int) { dst[out] = tan[0][in] })
+	return nil
+}
