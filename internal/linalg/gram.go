@@ -1,17 +1,15 @@
 package linalg
 
-// gramPanel is the number of columns of a panel of Gram. Panels below the diagonal are skipped, so that about
+// gramPanel is the number of columns of a panel of GramT. Panels below the diagonal are skipped, so that about
 // (1 + gramPanel/n)/2 of the full product is computed, each piece at the rate of GEMM.
 const gramPanel = 256
 
-// Gram computes C = alpha X^T X + beta C for X of size m x n, and C of size n x n and symmetric: the symmetric rank-m product of
-// the Kronecker factors. xt is scratch of at least m n elements.
+// GramT computes C = alpha X^T X + beta C for X of size m x n given transposed, as xt of size n x m, and C of size n x n and
+// symmetric: the symmetric rank-m product of the Kronecker factors.
 //
-// It multiplies panels of X^T, transposed once, as op(A) op(B)^T with GEMM: gonum's Syrk runs on one thread and its GEMM with a
-// transposed first operand hardly scales to two, while this form does.
-func Gram[T Float](m, n int, alpha T, x []T, beta T, c, xt []T) {
-	xt = xt[:m*n]
-	Transpose(xt, x, m, n)
+// It multiplies panels as op(A) op(B)^T with GEMM: gonum's Syrk runs on one thread and its GEMM with a transposed first operand
+// hardly scales to two, while this form does, transposing X first included.
+func GramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
 	for i := 0; i < n; i += gramPanel {
 		p := min(gramPanel, n-i)
 		GemmLD(false, true, p, n-i, m, alpha, xt[i*m:], m, xt[i*m:], m, beta, c[i*n+i:], n)

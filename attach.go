@@ -1,0 +1,215 @@
+package kfac
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// makePlan decides the treatment of the given parameters and makes their blocks. Blocks whose parameters stay the same keep
+// their state.
+func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
+	var leaves []*program.Node
+	for _, n := range nodes {
+		if leaf := c.model.Node(n); leaf != nil {
+			leaves = append(leaves, leaf)
+		}
+	}
+	layers, rest := hookup(c.model, leaves)
+
+	old := c.params
+	params := make(map[*gorgonia.Node]*parameter[T], len(nodes))
+	var order []*parameter[T]
+	for _, n := range nodes {
+		p := old[n]
+		if p == nil {
+			p = &parameter[T]{src: n, leaf: c.model.Node(n)}
+		}
+		params[n] = p
+		order = append(order, p)
+	}
+	pl := planner[T]{c: c, params: params, rows: map[*gorgonia.Node]ParamPlan{}}
+	pl.layers(layers, rest)
+	pl.others(rest)
+	plan := pl.plan(nodes)
+	if c.cfg.strict {
+		for _, r := range plan.Params {
+			if r.Treatment != Kronecker {
+				return &ParamError{Param: r.Name, Op: "planning: " + string(r.Treatment) + ", " + r.Reason, Err: ErrStrict,
+					Hint: "leave out WithStrict to accept it"}
+			}
+		}
+	}
+	for _, p := range order {
+		p.allocate()
+	}
+	c.params, c.order, c.blocks, c.plan = params, order, pl.blocks, plan
+	c.sampler.path = c.model.Path(pl.observed...)
+	return nil
+}
+
+// allocate makes the memory that a parameter does not share with its layer's block.
+func (p *parameter[T]) allocate() {
+	n := p.src.Shape().TotalSize()
+	for _, s := range []*[]T{&p.grad, &p.dir, &p.velocity, &p.next} {
+		if *s == nil {
+			*s = make([]T, n)
+		}
+	}
+}
+
+// planner makes the blocks of a plan.
+type planner[T program.Float] struct {
+	c        *conductor[T]
+	params   map[*gorgonia.Node]*parameter[T]
+	blocks   []block[T]
+	observed []*program.Node // what the sampled backward sweep has to reach
+	rows     map[*gorgonia.Node]ParamPlan
+}
+
+func (pl *planner[T]) row(n *gorgonia.Node, t Treatment, block, reason string) {
+	pl.rows[n] = ParamPlan{Name: n.Name(), Shape: n.Shape(), Treatment: t, Block: block, Reason: reason}
+}
+
+// layers makes a Kronecker block of each layer that the sampled gradients can reach; the parameters of the others go to rest.
+func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
+	for _, l := range layers {
+		outputs := make([]*program.Node, len(l.sites))
+		for i, s := range l.sites {
+			outputs[i] = s.output
+		}
+		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(outputs...)); err != nil {
+			rest[l.weight] = err.Error()
+			if l.bias != nil {
+				rest[l.bias] = err.Error()
+			}
+			continue
+		}
+		pl.observed = append(pl.observed, outputs...)
+		weight := pl.params[l.weight.Src]
+		var bias *parameter[T]
+		if l.bias != nil {
+			bias = pl.params[l.bias.Src]
+		}
+		b := pl.previous(weight, bias)
+		if b == nil {
+			b = newKroneckerBlock(l, weight, bias)
+		}
+		pl.blocks = append(pl.blocks, b)
+		name := fmt.Sprintf("%s: A %d, G %d", l.name(), l.abar(), l.out)
+		reason := layerReason(l, pl.c.model.Cases)
+		pl.row(l.weight.Src, Kronecker, name, reason)
+		if l.bias != nil {
+			pl.row(l.bias.Src, Kronecker, name, "homogeneous coordinate of "+l.name())
+		}
+	}
+}
+
+// previous is the block that these parameters have had so far.
+func (pl *planner[T]) previous(weight, bias *parameter[T]) *kroneckerBlock[T] {
+	for _, b := range pl.c.blocks {
+		if b, ok := b.(*kroneckerBlock[T]); ok && b.weight == weight && b.bias == bias {
+			return b
+		}
+	}
+	return nil
+}
+
+// others makes diagonal blocks, and identities where the sampled gradients do not reach.
+func (pl *planner[T]) others(rest map[*program.Node]string) {
+	for _, n := range pl.c.model.Nodes {
+		why, ok := rest[n]
+		if !ok {
+			continue
+		}
+		p := pl.params[n.Src]
+		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(n)); err != nil {
+			pl.blocks = append(pl.blocks, &identityBlock[T]{p})
+			pl.row(n.Src, Identity, "", err.Error())
+			continue
+		}
+		pl.observed = append(pl.observed, n)
+		pl.blocks = append(pl.blocks, pl.diagonal(p))
+		pl.row(n.Src, Diagonal, "", why)
+	}
+}
+
+func (pl *planner[T]) diagonal(p *parameter[T]) block[T] {
+	for _, b := range pl.c.blocks {
+		if b, ok := b.(*diagonalBlock[T]); ok && b.param == p {
+			return b
+		}
+	}
+	return newDiagonalBlock(p)
+}
+
+// plan lists the rows in the order of the parameters. What has no row yet is no ancestor of the outputs.
+func (pl *planner[T]) plan(nodes []*gorgonia.Node) Plan {
+	var plan Plan
+	for _, n := range nodes {
+		if _, ok := pl.rows[n]; !ok {
+			pl.blocks = append(pl.blocks, &identityBlock[T]{pl.params[n]})
+			pl.row(n, Identity, "", "the declared outputs do not depend on it, only other terms of the cost")
+		}
+		plan.Params = append(plan.Params, pl.rows[n])
+	}
+	for _, o := range pl.c.outputs {
+		plan.Losses = append(plan.Losses, o.head.name())
+	}
+	if why := pl.c.model.Whole; why != "" && pl.c.model.Cases > 1 {
+		plan.Notes = append(plan.Notes, "statistics use the whole batch: "+why)
+	}
+	return plan
+}
+
+// invert recomputes all inverses, several at a time.
+func (c *conductor[T]) invert(gamma float64) (raised int, err error) {
+	jobs := make(chan func())
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Add(1)
+		go func() {
+			defer workers.Done()
+			for job := range jobs {
+				job()
+			}
+		}()
+	}
+	for _, b := range c.blocks {
+		for _, job := range b.inversions(gamma) {
+			jobs <- job
+		}
+	}
+	close(jobs)
+	workers.Wait()
+	for _, b := range c.blocks {
+		n, err := b.inverted()
+		if err != nil {
+			return 0, err
+		}
+		raised += n
+	}
+	return raised, nil
+}
+
+// check compares the cost with the declared distribution, and the gradients with the cost, before the first step.
+func (c *conductor[T]) check() error {
+	scales, err := checkLoss[T](c.cost, c.outputs, c.cfg.seed)
+	if err != nil {
+		return err
+	}
+	if c.cfg.gradientCheck {
+		if err := checkGradients(c.whole, c.order, c.cfg.seed); err != nil {
+			return err
+		}
+	}
+	for i, o := range c.outputs {
+		o.weight = scales[i] / scales[0]
+	}
+	c.scale = scales[0]
+	return nil
+}

@@ -1,0 +1,242 @@
+package kfac
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+func asOpError(err error) (*program.OpError, bool) {
+	var op *program.OpError
+	ok := errors.As(err, &op)
+	return op, ok
+}
+
+// lossTolerance is how far the cost's gradient with respect to an output may be from that of the declared distribution, relative
+// to its norm: room for float32 and for costs that guard their logarithms with a small constant.
+const lossTolerance = 1e-2
+
+// checkLoss compares the user's cost with the declared distribution and finds the scale c of each output.
+//
+// For every distribution here d(-log r(y|z))/dz = mean(z) - T(y). So whatever the targets are, the gradient of the cost with respect
+// to z at two points must differ by c (mean(z1) - mean(z0)), and what is left, mean(z0) - gradient/c, must be a possible
+// target. The cost is run privately with the outputs cut off and given random z0 and z1, so the check does not depend on what the
+// model predicts.
+func checkLoss[T program.Float](cost *gorgonia.Node, outputs []*output, seed uint64) (scales []float64, err error) {
+	cuts := make([]*gorgonia.Node, len(outputs))
+	for i, o := range outputs {
+		cuts[i] = o.head.output()
+	}
+	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
+	if err != nil {
+		return nil, graphError(err)
+	}
+	run, err := program.NewRun[T](p, seed)
+	if err != nil {
+		return nil, graphError(err)
+	}
+	rng := rand.New(rand.NewPCG(seed, 1))
+	probes := make([]probe[T], len(outputs))
+	leaves := make([]*program.Node, len(outputs))
+	for i, o := range outputs {
+		leaf := p.Node(cuts[i])
+		if leaf == nil {
+			return nil, notInCost(o)
+		}
+		leaves[i] = leaf
+		probes[i] = newProbe[T](o, leaf)
+	}
+	path := p.Path(leaves...)
+	if err := p.CheckDifferentiable(path); err != nil {
+		return nil, graphError(err)
+	}
+	for point := range 2 {
+		for i := range probes {
+			probes[i].draw(point, rng)
+			if err := run.Bind(leaves[i], probes[i].z[point]); err != nil {
+				return nil, graphError(err)
+			}
+		}
+		if err := run.Forward(nil); err != nil {
+			return nil, graphError(err)
+		}
+		if err := run.Reverse([]program.Seed[T]{{Node: p.Outputs[0], Data: []T{1}}}, path); err != nil {
+			return nil, graphError(err)
+		}
+		for i := range probes {
+			linalg.Convert(probes[i].grad[point], run.Gradient(leaves[i]))
+		}
+	}
+	for i, o := range outputs {
+		c, err := probes[i].scale(o)
+		if err != nil {
+			return nil, err
+		}
+		scales = append(scales, c)
+	}
+	return scales, nil
+}
+
+func notInCost(o *output) error {
+	return &GraphError{Node: o.head.output().Name(), What: "looking for the output among the ancestors of the cost", Err: ErrLoss,
+		Hint: o.head.name() + " declares an output that the cost does not depend on; give the node that the cost is computed from"}
+}
+
+// probe holds two points for one output and the cost's gradients there.
+type probe[T program.Float] struct {
+	z    [2][]T
+	grad [2][]float64
+	mean [2][]float64
+}
+
+func newProbe[T program.Float](o *output, leaf *program.Node) (p probe[T]) {
+	n := leaf.Size()
+	for i := range 2 {
+		p.z[i], p.grad[i], p.mean[i] = make([]T, n), make([]float64, n), make([]float64, n)
+	}
+	return p
+}
+
+func (p *probe[T]) draw(point int, rng *rand.Rand) {
+	for i := range p.z[point] {
+		p.z[point][i] = T(rng.NormFloat64())
+	}
+}
+
+// scale finds c, or says what is wrong.
+func (p *probe[T]) scale(o *output) (float64, error) {
+	z := make([]float64, len(p.z[0]))
+	for i := range 2 {
+		if !linalg.Finite(p.grad[i]) {
+			return 0, &LossError{Output: o.head.name(), Expected: "a finite gradient of the cost", Found: "NaN or infinity",
+				Hint: "is a target NaN, or the logarithm of 0 taken?"}
+		}
+		linalg.Convert(z, p.z[i])
+		o.head.mean(p.mean[i], z, o.cols)
+	}
+	// Least squares for c in  grad1 - grad0 = c (mean1 - mean0).
+	var dot, norm, size float64
+	for i := range z {
+		dg, dm := p.grad[1][i]-p.grad[0][i], p.mean[1][i]-p.mean[0][i]
+		dot += dg * dm
+		norm += dm * dm
+		size += p.grad[0][i]*p.grad[0][i] + p.grad[1][i]*p.grad[1][i]
+	}
+	c := dot / norm
+	var miss float64
+	for i := range z {
+		dg, dm := p.grad[1][i]-p.grad[0][i], p.mean[1][i]-p.mean[0][i]
+		miss += (dg - c*dm) * (dg - c*dm)
+	}
+	relative := math.Sqrt(miss / norm)
+	const expected = "a gradient c (%s - target) with respect to the output, c > 0"
+	if size == 0 {
+		return 0, &LossError{Output: o.head.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero"}
+	}
+	if !(c > 0) || relative > lossTolerance*c+rounding[T]()*math.Sqrt(size/norm) {
+		return 0, &LossError{
+			Output:   o.head.name(),
+			Expected: fmt.Sprintf(expected, "mean of the distribution"),
+			Found:    fmt.Sprintf("best c %.4g, which leaves %.3g of the gradient's change unexplained", c, relative/math.Abs(c)),
+			Hint: "declare the distribution that the cost is the negative log-likelihood of; common slips: a missing logarithm, " +
+				"a softmax for several independent labels, weights that differ from case to case, a sign",
+		}
+	}
+	linalg.Convert(z, p.z[0])
+	target := make([]float64, len(z))
+	for i, g := range p.grad[0] {
+		target[i] = g / c
+	}
+	o.head.impliedTarget(target, target, z, o.cols)
+	if err := o.head.checkTarget(target, o.cols, lossTolerance); err != nil {
+		return 0, &LossError{Output: o.head.name(), Expected: "targets that the distribution can have",
+			Found: err.Error(), Hint: "one-hot rows or probabilities for Categorical, numbers in [0, 1] for Bernoulli"}
+	}
+	return c, nil
+}
+
+// rounding is the relative error to expect of a gradient computed in T.
+func rounding[T program.Float]() float64 {
+	if _, ok := any(T(0)).(float32); ok {
+		return 1e-4
+	}
+	return 1e-10
+}
+
+// checkGradients compares the gradients given to Step with the private program's gradients of the cost.
+func checkGradients[T program.Float](p *program.Program, params []*parameter[T], seed uint64) error {
+	for _, n := range p.Nodes {
+		switch n.Op.(type) {
+		case program.Dropout, program.Random:
+			return nil // other draws than the VM's
+		}
+	}
+	var leaves []*program.Node
+	for _, q := range params {
+		if n := p.Node(q.src); n != nil && q.given {
+			leaves = append(leaves, n)
+		}
+	}
+	path := p.Path(leaves...)
+	if p.CheckDifferentiable(path) != nil {
+		return nil // only the VM can differentiate it
+	}
+	run, err := program.NewRun[T](p, seed)
+	if err != nil {
+		return graphError(err)
+	}
+	if err := run.Forward(nil); err != nil {
+		return graphError(err)
+	}
+	if err := run.Reverse([]program.Seed[T]{{Node: p.Outputs[0], Data: []T{1}}}, path); err != nil {
+		return graphError(err)
+	}
+	var largest float64
+	for _, n := range leaves {
+		largest = max(largest, math.Sqrt(linalg.Dot64(run.Gradient(n), run.Gradient(n))))
+	}
+	for _, q := range params {
+		if n := p.Node(q.src); n != nil && q.given {
+			if err := compareGradients(q.name(), q.grad, run.Gradient(n), largest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// gradientTolerance is the difference allowed relative to a gradient's norm; float32 sums in another order need some.
+const gradientTolerance = 1e-2
+
+// compareGradients: largest is the norm of the largest gradient of the model, next to which a tiny gradient may be rounding.
+func compareGradients[T program.Float](name string, got, want []T, largest float64) error {
+	var diff, ww, gw float64
+	for i, w := range want {
+		d := float64(got[i]) - float64(w)
+		diff += d * d
+		ww += float64(w) * float64(w)
+		gw += float64(got[i]) * float64(w)
+	}
+	miss := math.Sqrt(diff)
+	if miss <= gradientTolerance*math.Sqrt(ww)+rounding[T]()*largest {
+		return nil
+	}
+	ratio := gw / ww
+	e := &GradientError{Param: name, Relative: math.Sqrt(diff / ww), Ratio: ratio}
+	switch whole := math.Round(ratio); {
+	case math.Abs(ratio) < 1e-6:
+		e.Hint = "the VM's gradient is zero or unrelated: was RunAll called since the gradients were zeroed, and are the parameters in BindDualValues?"
+	case whole >= 2 && math.Abs(ratio-whole) < 1e-3*whole:
+		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step zeroes them", whole)
+	default:
+		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, Dropout with p other than 0.5, ...); " +
+			"if you know better, WithGradientCheck(false)"
+	}
+	return e
+}

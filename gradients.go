@@ -1,0 +1,254 @@
+package kfac
+
+import (
+	"fmt"
+	"math"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// readGradients copies the gradients of the parameters in model and finds their weights. All are read before anything is
+// written, since without BindDualValues two parameters may share one gradient tensor.
+func (c *conductor[T]) readGradients(model []gorgonia.ValueGrad) error {
+	nodes := make([]*gorgonia.Node, 0, len(model))
+	listed := make(map[*gorgonia.Node]bool, len(model))
+	for i, vg := range model {
+		n, ok := vg.(*gorgonia.Node)
+		if !ok || n == nil {
+			return &ParamError{Param: fmt.Sprintf("element %d, a %T", i, vg), Op: "looking it up in the graph", Err: ErrForeign,
+				Hint: "give Step the nodes of the parameters: gorgonia.NodesToValueGrads(params)"}
+		}
+		if !listed[n] {
+			listed[n] = true
+			nodes = append(nodes, n)
+		}
+	}
+	if err := c.settle(nodes); err != nil {
+		return err
+	}
+	for _, p := range c.order {
+		p.given = listed[p.src]
+		if !p.given {
+			clear(p.grad)
+			continue
+		}
+		if err := p.read(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle replans for the parameters that Step names: the first Step says which there are, and later ones may add some.
+func (c *conductor[T]) settle(nodes []*gorgonia.Node) error {
+	known := true
+	for _, n := range nodes {
+		known = known && c.params[n] != nil
+	}
+	if known && (c.steps > 0 || len(nodes) == len(c.order) || len(nodes) == 0) {
+		return nil
+	}
+	for _, n := range nodes {
+		if err := c.trainable(n); err != nil {
+			return err
+		}
+	}
+	if c.steps > 0 {
+		for _, p := range c.order {
+			if c.params[p.src] != nil && !contains(nodes, p.src) {
+				nodes = append(nodes, p.src)
+			}
+		}
+	}
+	return c.makePlan(nodes)
+}
+
+func contains(nodes []*gorgonia.Node, n *gorgonia.Node) bool {
+	for _, m := range nodes {
+		if m == n {
+			return true
+		}
+	}
+	return false
+}
+
+// trainable reports why a node given to Step is no parameter of the cost.
+func (c *conductor[T]) trainable(n *gorgonia.Node) error {
+	hint := ""
+	leaf := c.model.Node(n)
+	if leaf == nil && c.whole != nil {
+		leaf = c.whole.Node(n)
+	}
+	switch {
+	case n.Graph() != c.cost.Graph():
+		hint = "it belongs to another graph; a solver serves the graph of its cost"
+	case leaf == nil && c.params[n] == nil:
+		hint = "the cost does not depend on it; leave it out of the list"
+	case leaf != nil && (!leaf.IsLeaf() || n.Op() != nil):
+		hint = "it is computed or constant, not an input of the graph"
+	default:
+		return nil
+	}
+	return &ParamError{Param: n.Name(), Op: "looking it up in the graph", Hint: hint, Err: ErrForeign}
+}
+
+// read takes the parameter's weights and gradient.
+func (p *parameter[T]) read() error {
+	fail := func(op string, err error, hint string) error {
+		return &ParamError{Param: p.name(), Op: op, Hint: hint, Err: err}
+	}
+	v := p.src.Value()
+	if v == nil {
+		return fail("reading the weights", ErrNoGradient, "it has no value: give it one with WithInit or WithValue, and call RunAll before Step")
+	}
+	n := len(p.grad)
+	if valueSize(v) != n {
+		return fail("reading the weights", fmt.Errorf("%w: the value has shape %v, the graph says %v", ErrShape, v.Shape(), p.src.Shape()), "")
+	}
+	var err error
+	if p.store, err = flatten[T](v, p.store.copied()); err != nil {
+		return fail("reading the weights", err, "")
+	}
+	if !linalg.Finite(p.store.data) {
+		return fail("reading the weights", ErrNotFinite, "an earlier update or the initialisation made them so")
+	}
+	g, err := p.src.Grad()
+	if err != nil || g == nil {
+		return fail("reading the gradient", ErrNoGradient,
+			"call gorgonia.Grad(cost, params...) before the VM is made, RunAll before Step, and pass BindDualValues(params...) to the tape machine")
+	}
+	if valueSize(g) != n {
+		return fail("reading the gradient", fmt.Errorf("%w: it has shape %v, the parameter %v", ErrShape, g.Shape(), p.src.Shape()), "")
+	}
+	fg, err := flatten[T](g, p.dir) // dir is free until preconditioning
+	if err != nil {
+		return fail("reading the gradient", err, "")
+	}
+	copy(p.grad, fg.data)
+	if !linalg.Finite(p.grad) {
+		return fail("reading the gradient", ErrNotFinite, "look for NaN or infinity in the input and for overflow in the model")
+	}
+	return nil
+}
+
+// copied is the memory of a copy, to be used again; nil if data is the value's own.
+func (f flat[T]) copied() []T {
+	if f.store == nil {
+		return nil
+	}
+	return f.data
+}
+
+// objectiveGradient scales the gradients to the solver's objective, the mean over cases of the negative log-likelihood, adds
+// eta theta to them (Martens & Grosse 2015, section 6.1), and returns their norm.
+func (c *conductor[T]) objectiveGradient() (norm float64) {
+	factor := T(1 / (c.scale * float64(c.model.Cases)))
+	for _, p := range c.order {
+		if !p.given {
+			continue
+		}
+		linalg.Scale(factor, p.grad)
+		if c.cfg.l2 > 0 {
+			linalg.Axpy(T(c.cfg.l2), p.store.data, p.grad)
+		}
+		norm += linalg.Dot64(p.grad, p.grad)
+	}
+	return math.Sqrt(norm)
+}
+
+// propose works out the step length and the updates, and checks that the new weights are finite.
+func (c *conductor[T]) propose(st *Stats) error {
+	var vu float64 // V.U = U^T (F + damping) U
+	for _, p := range c.order {
+		if !p.given {
+			continue
+		}
+		if !linalg.Finite(p.dir) {
+			return &ParamError{Param: p.name(), Op: "preconditioning", Err: ErrNotFinite, Hint: "raise WithDamping"}
+		}
+		vu += linalg.Dot64(p.grad, p.dir)
+	}
+	st.Shrink = normConstraint(c.cfg.normLimit, c.cfg.learningRate, vu)
+	rate := st.Shrink * c.cfg.learningRate
+	st.KL = rate * rate * vu / 2
+	var norm float64
+	for _, p := range c.order {
+		if !p.given {
+			continue
+		}
+		if !p.advance(T(rate), T(c.cfg.momentum)) {
+			return &ParamError{Param: p.name(), Op: "updating", Err: ErrNotFinite, Hint: "lower WithLearningRate or raise WithDamping"}
+		}
+		norm += linalg.Dot64(p.next, p.next)
+	}
+	st.UpdateNorm = math.Sqrt(norm)
+	return nil
+}
+
+// normConstraint is the factor nu = min(1, sqrt(kappa / (lr^2 V.U))) on the learning rate.
+func normConstraint(kappa, rate, vu float64) float64 {
+	if kl := rate * rate * vu; kl > kappa {
+		return math.Sqrt(kappa / kl)
+	}
+	return 1
+}
+
+// advance computes the update, next = momentum velocity - rate dir. It reports false if the weights would not stay finite.
+func (p *parameter[T]) advance(rate, momentum T) bool {
+	var s T
+	for i, w := range p.store.data {
+		d := momentum*p.velocity[i] - rate*p.dir[i]
+		p.next[i] = d
+		w += d
+		s += w - w
+	}
+	return s == 0
+}
+
+// write adds the update to the weights, in place, and zeroes the user's gradient as Gorgonia's solvers do.
+func (p *parameter[T]) write() {
+	linalg.Axpy(1, p.next, p.store.data)
+	if p.store.store != nil {
+		p.store.store()
+	}
+	p.velocity, p.next = p.next, p.velocity
+	zeroGradient(p.src)
+}
+
+// zeroGradient zeroes a gradient that belongs to the parameter, where the next RunAll would add to it. Without BindDualValues
+// the gradient is the value of another node, which the next RunAll computes anew and which may be shared.
+func zeroGradient(n *gorgonia.Node) {
+	g, err := n.Grad()
+	if err != nil || n.Deriv() != nil && g == n.Deriv().Value() {
+		return
+	}
+	switch g := g.(type) {
+	case *gorgonia.F64:
+		*g = 0
+	case *gorgonia.F32:
+		*g = 0
+	case interface{ Zero() }:
+		g.Zero()
+	}
+}
+
+// costValue is the value that the VM left in the cost node, or NaN.
+func costValue(cost *gorgonia.Node) float64 {
+	v := cost.Value()
+	if v == nil || valueSize(v) != 1 {
+		return math.NaN()
+	}
+	switch x := v.Data().(type) {
+	case float64:
+		return x
+	case float32:
+		return float64(x)
+	case []float64:
+		return x[0]
+	case []float32:
+		return float64(x[0])
+	}
+	return math.NaN()
+}

@@ -1,0 +1,317 @@
+package kfac
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// A layer is a weight matrix with all its uses, and the bias that is added to each of their products. In the paper's terms
+// it computes s = W^T abar, where abar is the input a with a homogeneous coordinate 1 behind it if there is a bias.
+type layer struct {
+	weight *program.Node // the parameter; its elements are a matrix
+	bias   *program.Node // nil if there is none
+	in     int           // inputs, without the homogeneous coordinate
+	out    int
+	// outByIn: the weight is stored out x in, as in Mul(x, Transpose(w)) and Mul(w, x), not in x out as in Mul(x, w).
+	outByIn bool
+	sites   []site
+}
+
+// A site is one use of a layer's weight: a matrix product.
+type site struct {
+	input  *program.Node
+	output *program.Node // the product: the gradient is captured here
+	// The input (output) has one column, not one row, per position.
+	inputColumns, outputColumns bool
+	rows                        int // positions in the whole batch: a multiple of the number of cases
+}
+
+// abar is the size of the layer's input with the homogeneous coordinate.
+func (l *layer) abar() int {
+	if l.bias != nil {
+		return l.in + 1
+	}
+	return l.in
+}
+
+func (l *layer) name() string { return l.weight.Name() }
+
+// positions is how often the layer is used per case.
+func (l *layer) positions(cases int) int {
+	n := 0
+	for _, s := range l.sites {
+		n += s.rows
+	}
+	return n / cases
+}
+
+// hookup finds what the parameters do in the program: layers, and those that belong to none, with the reason why.
+func hookup(p *program.Program, params []*program.Node) (layers []*layer, rest map[*program.Node]string) {
+	f := finder{p: p, isParam: map[*program.Node]bool{}, path: p.Path(params...)}
+	for _, n := range params {
+		f.isParam[n] = true
+	}
+	rest = map[*program.Node]string{}
+	biasOf := map[*program.Node]*layer{}
+	for _, n := range params {
+		l, why := f.layer(n)
+		if l == nil {
+			rest[n] = why
+			continue
+		}
+		layers = append(layers, l)
+		if l.bias != nil {
+			biasOf[l.bias] = l
+		}
+	}
+	for n := range rest {
+		if biasOf[n] != nil {
+			delete(rest, n)
+		}
+	}
+	return layers, rest
+}
+
+type finder struct {
+	p       *program.Program
+	isParam map[*program.Node]bool
+	path    program.Path
+}
+
+// layer finds the layer whose weight is n, or says why there is none.
+func (f *finder) layer(n *program.Node) (*layer, string) {
+	l := &layer{weight: n}
+	uses, why := f.uses(n)
+	if why != "" {
+		return nil, why
+	}
+	for i, u := range uses {
+		s, shape, why := f.site(u)
+		if why != "" {
+			return nil, why
+		}
+		if i > 0 && (shape.in != l.in || shape.out != l.out || shape.outByIn != l.outByIn) {
+			return nil, fmt.Sprintf("its %d uses read it as matrices of different shapes", len(uses))
+		}
+		l.in, l.out, l.outByIn = shape.in, shape.out, shape.outByIn
+		l.sites = append(l.sites, s)
+	}
+	l.bias = f.biasOfAll(l)
+	return l, ""
+}
+
+// use is a product that a parameter is an operand of, possibly reshaped to a matrix before.
+type use struct {
+	product *program.Node
+	operand int
+	matrix  []int // the shape it has there
+}
+
+func (f *finder) uses(n *program.Node) (uses []use, why string) {
+	for _, u := range distinct(n.Users) {
+		switch u.Op.(type) {
+		case program.Reshape:
+			inner, why := f.uses(u)
+			if why != "" {
+				return nil, why
+			}
+			uses = append(uses, inner...)
+		case program.MatMul, program.MatVec:
+			for k, kid := range u.Kids {
+				if kid == n {
+					uses = append(uses, use{u, k, n.Shape})
+				}
+			}
+		case program.SizeOf:
+		default:
+			return nil, fmt.Sprintf("used by %v, which is no matrix product", u.Op)
+		}
+	}
+	if len(uses) == 0 {
+		return nil, "the outputs do not depend on it"
+	}
+	return uses, ""
+}
+
+func distinct(nodes []*program.Node) (out []*program.Node) {
+	for _, n := range nodes {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// site reads one use of a weight: which operand is the input, and which way round everything lies.
+func (f *finder) site(u use) (s site, shape layer, why string) {
+	p := u.product
+	other := p.Kids[1-u.operand]
+	if op, ok := p.Op.(program.MatVec); ok {
+		if u.operand != 0 {
+			return s, shape, "a vector"
+		}
+		s = site{input: other, output: p, rows: 1}
+		shape = layer{in: other.Size(), out: p.Size(), outByIn: !op.TransA}
+		return s, shape, f.badInput(u, other)
+	}
+	op := p.Op.(program.MatMul)
+	if u.operand == 1 { // rows of the input times the weight
+		s = site{input: other, output: p, inputColumns: op.TransA, rows: p.Shape[0]}
+		shape = layer{out: p.Shape[1], outByIn: op.TransB}
+	} else { // the weight times columns of the input
+		s = site{input: other, output: p, inputColumns: !op.TransB, outputColumns: true, rows: p.Shape[1]}
+		shape = layer{out: p.Shape[0], outByIn: !op.TransA}
+	}
+	shape.in = other.Size() / s.rows
+	return s, shape, f.badInput(u, other)
+}
+
+func (f *finder) badInput(u use, input *program.Node) string {
+	switch {
+	case f.isParam[input]:
+		return fmt.Sprintf("multiplied with another parameter (%q)", input.Name())
+	case f.p.Whole == "" && u.product.CaseAxis < 0:
+		return "its product does not depend on the cases"
+	case f.p.Whole == "" && (u.product.CaseAxis == 0) != (u.operand == 1):
+		return "its product has the cases where its outputs should be"
+	}
+	return ""
+}
+
+// biasOfAll is the bias that every use of the layer adds, or nil.
+func (f *finder) biasOfAll(l *layer) *program.Node {
+	var bias *program.Node
+	for i, s := range l.sites {
+		b := f.bias(s, l.out)
+		if b == nil || i > 0 && b != bias {
+			return nil
+		}
+		bias = b
+	}
+	if used := distinct(f.leafUsers(bias)); len(used) != len(l.sites) {
+		return nil // it is added elsewhere too
+	}
+	return bias
+}
+
+// leafUsers are the users of a parameter, seen through reshapes.
+func (f *finder) leafUsers(n *program.Node) (users []*program.Node) {
+	for _, u := range n.Users {
+		if _, ok := u.Op.(program.Reshape); ok {
+			users = append(users, f.leafUsers(u)...)
+		} else {
+			users = append(users, u)
+		}
+	}
+	return users
+}
+
+// bias is the parameter of one element per output that is added to a product, at every position alike. The sum has to be the
+// product's only user, so that the gradients of the two are the same.
+func (f *finder) bias(s site, out int) *program.Node {
+	users := s.output.Users
+	if len(users) != 1 {
+		return nil
+	}
+	sum := users[0]
+	if op, ok := sum.Op.(program.Binary); !ok || op.Kind != "+" {
+		return nil
+	}
+	other := sum.Kids[0]
+	if other == s.output {
+		other = sum.Kids[1]
+	}
+	if other == s.output || other.Size() != out || sum.Size() != s.output.Size() || !onFeatures(other, s, sum) {
+		return nil
+	}
+	for {
+		if f.isParam[other] {
+			return other
+		}
+		if _, ok := other.Op.(program.Reshape); !ok {
+			return nil
+		}
+		other = other.Kids[0]
+	}
+}
+
+// onFeatures reports whether the summand's elements lie along the feature axis of the product, not along its positions.
+func onFeatures(summand *program.Node, s site, sum *program.Node) bool {
+	if s.rows == 1 {
+		return true
+	}
+	if len(summand.Shape) != len(sum.Shape) {
+		return false
+	}
+	features := len(sum.Shape) - 1
+	if s.outputColumns {
+		features = 0
+	}
+	return summand.Shape[features] == summand.Size()
+}
+
+// captured holds what a layer's sites saw in one private run: rows of inputs a and of backpropagated sampled-target gradients g.
+type captured[T program.Float] struct {
+	a, g  []T // rows x in, rows x out
+	rows  int
+	cases int
+}
+
+// capture collects a layer's inputs and gradients from a run after its sampled backward sweep. Where they do not lie in one piece
+// they are gathered into buf.
+func capture[T program.Float](l *layer, run *program.Run[T], buf *captured[T]) captured[T] {
+	c := captured[T]{cases: run.Cases()}
+	first := l.sites[0]
+	if len(l.sites) == 1 && !first.inputColumns && !first.outputColumns {
+		c.a, c.g = run.Value(first.input).Data, run.Gradient(first.output)
+		c.rows = len(c.g) / l.out
+		return c
+	}
+	buf.a, buf.g = buf.a[:0], buf.g[:0]
+	for _, s := range l.sites {
+		g := run.Gradient(s.output)
+		rows := len(g) / l.out
+		buf.a = appendRows(buf.a, run.Value(s.input).Data, rows, l.in, s.inputColumns)
+		buf.g = appendRows(buf.g, g, rows, l.out, s.outputColumns)
+		c.rows += rows
+	}
+	c.a, c.g = buf.a, buf.g
+	return c
+}
+
+// appendRows appends a matrix of rows x cols to dst; transposed says that src holds cols x rows.
+func appendRows[T program.Float](dst, src []T, rows, cols int, transposed bool) []T {
+	n := len(dst)
+	dst = append(dst, src...)
+	if transposed {
+		linalg.Transpose(dst[n:], src, cols, rows)
+	}
+	return dst
+}
+
+// parameters lists the leaves of p that are to be trained: those that Grad was called for, or, where Grad was not called
+// for any (as with a LispMachine), the float inputs that hold one value for all cases.
+func parameters(p *program.Program) []*program.Node {
+	var asked, guessed []*program.Node
+	for _, n := range p.Nodes {
+		if !n.IsLeaf() || n.Src.Op() != nil || n.Dtype != p.Dtype() {
+			continue
+		}
+		if n.Src.Deriv() != nil {
+			asked = append(asked, n)
+		}
+		if p.Whole == "" && n.CaseAxis < 0 || p.Whole != "" && isWeightLike(n) {
+			guessed = append(guessed, n)
+		}
+	}
+	if len(asked) > 0 {
+		return asked
+	}
+	return guessed
+}
+
+// isWeightLike guesses, where the cases can't be told apart, that a matrix is a parameter and anything smaller may be data.
+func isWeightLike(n *program.Node) bool { return len(n.Shape) >= 2 }

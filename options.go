@@ -1,0 +1,136 @@
+package kfac
+
+import (
+	"fmt"
+	"math"
+)
+
+// An Option changes one setting of a solver. NewSolver checks the values and returns a *ConfigError for one out of range.
+// gorgonia.SolverOpt values are not options of this solver, so the compiler refuses what would otherwise silently do nothing.
+type Option func(*config) error
+
+// config holds every setting; the options below say what each means.
+type config struct {
+	learningRate  float64
+	momentum      float64
+	damping       float64
+	normLimit     float64
+	l2            float64
+	ema           float64
+	inversePeriod int
+	statsFraction float64
+	minStatsCases int
+	seed          uint64
+	gradientCheck bool
+	strict        bool
+	onStats       func(Stats)
+}
+
+func defaults() config {
+	return config{
+		learningRate:  0.1,
+		momentum:      0.9,
+		damping:       0.01,
+		normLimit:     0.03,
+		l2:            0,
+		ema:           0.95,
+		inversePeriod: 20,
+		statsFraction: 1.0 / 8,
+		minStatsCases: 128,
+		seed:          1,
+		gradientCheck: true,
+	}
+}
+
+// number is an option that takes a number in a range.
+func number(name string, v float64, inRange bool, want string, set func(*config)) Option {
+	return func(c *config) error {
+		if !inRange || math.IsNaN(v) {
+			return &ConfigError{name, fmt.Sprint(v), want}
+		}
+		set(c)
+		return nil
+	}
+}
+
+// WithLearningRate sets the factor on the preconditioned gradient, greater than 0. Default 0.1. The norm constraint makes it
+// smaller where a step would change the predictions too much.
+func WithLearningRate(rate float64) Option {
+	return number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0", func(c *config) { c.learningRate = rate })
+}
+
+// WithMomentum sets the fraction, in [0, 1), of the previous update that is added to each update. Default 0.9.
+func WithMomentum(mu float64) Option {
+	return number("WithMomentum", mu, mu >= 0 && mu < 1, "a number in [0, 1)", func(c *config) { c.momentum = mu })
+}
+
+// WithDamping sets lambda, greater than 0: the Tikhonov damping of the curvature, in nats per squared unit of a parameter, whatever
+// the scale of the cost. Larger is more careful. Default 0.01.
+func WithDamping(lambda float64) Option {
+	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0", func(c *config) { c.damping = lambda })
+}
+
+// WithNormConstraint sets kappa, greater than 0, in nats: the learning rate lr is multiplied by min(1, sqrt(kappa/(lr^2 V.U))), where
+// V is the gradient, U the preconditioned gradient and V.U = U^T F U (Ba, Grosse & Martens 2017, section 5). +Inf turns it off.
+// Default 0.03.
+func WithNormConstraint(kappa float64) Option {
+	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)", func(c *config) { c.normLimit = kappa })
+}
+
+// WithL2Reg adds (eta/2) |theta|^2 over all parameters, biases included, to the cost in the solver's units (mean negative
+// log-likelihood per case): eta theta enters the gradient and eta the curvature (Martens & Grosse 2015, section 6.1). The user's
+// cost must not contain that term too. Default 0 (the paper's experiments have 1e-5).
+func WithL2Reg(eta float64) Option {
+	return number("WithL2Reg", eta, eta >= 0 && !math.IsInf(eta, 1), "a finite number >= 0", func(c *config) { c.l2 = eta })
+}
+
+// WithCurvatureEMA sets the largest weight, in [0, 1), that the running average of the factors keeps from step to step; at step k it
+// keeps min(1 - 1/k, ema). Default 0.95 (Martens & Grosse 2015, section 5).
+func WithCurvatureEMA(ema float64) Option {
+	return number("WithCurvatureEMA", ema, ema >= 0 && ema < 1, "a number in [0, 1)", func(c *config) { c.ema = ema })
+}
+
+// WithInverseUpdatePeriod sets T3 >= 1: the inverses are recomputed at the first three steps and at every T3-th. Default 20
+// (Martens & Grosse 2015, section 8).
+func WithInverseUpdatePeriod(steps int) Option {
+	return number("WithInverseUpdatePeriod", float64(steps), steps >= 1, "a number of steps >= 1", func(c *config) { c.inversePeriod = steps })
+}
+
+// WithStatisticsFraction sets tau1 in (0, 1]: the part of the batch that the factors are estimated from. Default 1/8 (Martens &
+// Grosse 2015, section 8), but see WithMinStatisticsRows.
+func WithStatisticsFraction(tau float64) Option {
+	return number("WithStatisticsFraction", tau, tau > 0 && tau <= 1, "a number in (0, 1]", func(c *config) { c.statsFraction = tau })
+}
+
+// WithMinStatisticsRows sets the number of cases, at least 1, below which WithStatisticsFraction does not go; a batch that has no more
+// is used whole. Default 128: small samples make the curvature too noisy to trust.
+func WithMinStatisticsRows(cases int) Option {
+	return number("WithMinStatisticsRows", float64(cases), cases >= 1, "a number of cases >= 1", func(c *config) { c.minStatsCases = cases })
+}
+
+// WithSeed seeds everything random: which cases the statistics use, and the sampled targets. Default 1.
+func WithSeed(seed uint64) Option {
+	return func(c *config) error { c.seed = seed; return nil }
+}
+
+// WithGradientCheck turns the comparison of the first step's gradients with the solver's own on or off. Default on. It costs one more
+// forward and backward pass, once. Graphs with Dropout or random nodes are not compared, since their masks are drawn anew.
+func WithGradientCheck(on bool) Option {
+	return func(c *config) error { c.gradientCheck = on; return nil }
+}
+
+// WithStrict makes it an error that a parameter gets no Kronecker block.
+func WithStrict() Option {
+	return func(c *config) error { c.strict = true; return nil }
+}
+
+// WithStats calls f after each successful step, from the goroutine that called Step.
+func WithStats(f func(Stats)) Option {
+	return func(c *config) error {
+		if f == nil {
+			return &ConfigError{"WithStats", "nil", "a function"}
+		}
+		c.onStats = f
+		return nil
+	}
+}

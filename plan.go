@@ -1,0 +1,86 @@
+package kfac
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+)
+
+// Treatment is how a parameter's curvature is approximated.
+type Treatment string
+
+const (
+	// Kronecker: the parameter belongs to a layer whose block of the Fisher matrix is A (x) G.
+	Kronecker Treatment = "kronecker"
+	// Diagonal: the mean of squared sampled gradients, damped.
+	Diagonal Treatment = "diagonal"
+	// Identity: the plain gradient, where no curvature is to be had.
+	Identity Treatment = "identity"
+)
+
+// A Plan says what the solver does with every parameter.
+type Plan struct {
+	Params []ParamPlan
+	Losses []string // the declared distributions, by output
+	Notes  []string // what holds for the whole graph
+}
+
+// ParamPlan is the line of one parameter.
+type ParamPlan struct {
+	Name      string
+	Shape     []int
+	Treatment Treatment
+	Block     string // of a Kronecker block: its layer's name and the sizes of its factors
+	Reason    string
+}
+
+// String is the plan as a table.
+func (p Plan) String() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "PARAMETER\tSHAPE\tTREATMENT\tBLOCK\tWHY")
+	for _, r := range p.Params {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, shapeString(r.Shape), r.Treatment, r.Block, r.Reason)
+	}
+	w.Flush()
+	for _, l := range p.Losses {
+		fmt.Fprintf(&b, "loss: %s\n", l)
+	}
+	for _, n := range p.Notes {
+		fmt.Fprintf(&b, "note: %s\n", n)
+	}
+	return b.String()
+}
+
+func shapeString(shape []int) string {
+	if len(shape) == 0 {
+		return "scalar"
+	}
+	s := fmt.Sprint(shape)
+	return "(" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
+}
+
+// layerReason describes a recognised layer.
+func layerReason(l *layer, cases int) string {
+	form := "x w"
+	if l.outByIn {
+		form = "x w^T"
+	}
+	if l.sites[0].outputColumns {
+		form = "w x"
+		if !l.outByIn {
+			form = "w^T x"
+		}
+	}
+	s := "dense layer " + form
+	if l.bias != nil {
+		s += " + " + l.bias.Name()
+	}
+	if n := len(l.sites); n > 1 {
+		s += fmt.Sprintf(", used %d times", n)
+	}
+	if n := l.positions(cases); n > 1 {
+		s += fmt.Sprintf(", %d positions per case", n)
+	}
+	return s
+}

@@ -1,0 +1,112 @@
+package kfac
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// output is one head of the model with its place in a program and its share of the cost.
+type output struct {
+	head   head
+	node   *program.Node
+	cols   int     // natural parameters per case
+	weight float64 // of its negative log-likelihood in the solver's objective: its scale / that of the first output
+
+	z, y []float64 // scratch: natural parameters, targets or residuals
+}
+
+func newOutput(h head, n *program.Node) *output {
+	cols := n.Size()
+	if len(n.Shape) > 1 {
+		cols = size(n.Shape[1:])
+	}
+	return &output{head: h, node: n, cols: cols, weight: 1}
+}
+
+// resize sizes the scratch for n numbers.
+func (o *output) resize(n int) {
+	if cap(o.z) < n {
+		o.z, o.y = make([]float64, n), make([]float64, n)
+	}
+	o.z, o.y = o.z[:n], o.y[:n]
+}
+
+// read takes the natural parameters from a run. It reports false if they are not finite.
+func read[T program.Float](o *output, run *program.Run[T]) bool {
+	z := run.Value(o.node).Data
+	o.resize(len(z))
+	linalg.Convert(o.z, z)
+	return linalg.Finite(z)
+}
+
+// sampler runs the model privately on some cases and sweeps the gradients of targets sampled from its own predictions back
+// (Martens & Grosse 2015, sections 5 and 8).
+type sampler[T program.Float] struct {
+	run     *program.Run[T]
+	outputs []*output
+	path    program.Path // from what the blocks observe to the outputs
+	seeds   []program.Seed[T]
+	perm    []int
+}
+
+// sample draws the cases and the targets with rng, and runs both passes. The gradients are those of the cases' own negative
+// log-likelihoods, summed where cases meet, not averaged.
+func (s *sampler[T]) sample(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) error {
+	s.run.Reseed(rng.Uint64())
+	if err := s.run.Forward(s.choose(p, fraction, atLeast, rng)); err != nil {
+		return graphError(err)
+	}
+	for i, o := range s.outputs {
+		if !read(o, s.run) {
+			return &GraphError{Node: o.node.Name(), What: "reading the model's output", Err: ErrNotFinite,
+				Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
+		}
+		o.head.sample(o.y, o.z, o.cols, rng)
+		o.head.residual(o.y, o.y, o.z, o.cols)
+		seed := &s.seeds[i]
+		if cap(seed.Data) < len(o.y) {
+			seed.Data = make([]T, len(o.y))
+		}
+		seed.Node, seed.Data = o.node, seed.Data[:len(o.y)]
+		root := math.Sqrt(o.weight) // so that weight multiplies the second moments
+		for j, r := range o.y {
+			seed.Data[j] = T(root * r)
+		}
+	}
+	return graphError(s.run.Reverse(s.seeds, s.path))
+}
+
+// choose draws a random subset of the cases: the fraction of the batch, but no fewer than atLeast. nil is the whole batch.
+func (s *sampler[T]) choose(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {
+	n := max(int(math.Ceil(fraction*float64(p.Cases))), atLeast)
+	if n >= p.Cases || p.Whole != "" {
+		return nil
+	}
+	if s.perm == nil {
+		s.perm = make([]int, p.Cases)
+	}
+	for i := range s.perm {
+		s.perm[i] = i
+	}
+	for i := range n {
+		j := i + rng.IntN(p.Cases-i)
+		s.perm[i], s.perm[j] = s.perm[j], s.perm[i]
+	}
+	return s.perm[:n]
+}
+
+// graphError makes the private program's errors this package's.
+func graphError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if op, ok := asOpError(err); ok {
+		return &GraphError{Node: op.Node, What: fmt.Sprintf("%s of %s", op.What, op.Op), Err: op.Err,
+			Hint: "call RunAll before Step, and give every input a value of the graph's shape and dtype"}
+	}
+	return &GraphError{Node: "?", What: "running the model privately", Err: err}
+}

@@ -1,0 +1,264 @@
+package kfac
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+var _ gorgonia.Solver = (*Solver)(nil)
+
+// A Solver trains the parameters of a Gorgonia model by K-FAC. It takes the place of gorgonia.NewAdamSolver and its like:
+//
+//	solver, err := kfac.NewSolver(cost, kfac.Categorical(logits))
+//	...
+//	err = vm.RunAll()
+//	err = solver.Step(gorgonia.NodesToValueGrads(params))
+//	vm.Reset()
+//
+// A Solver is not for concurrent use.
+type Solver struct {
+	cfg    config
+	plan   Plan
+	stats  Stats
+	engine engine
+}
+
+// engine is a conductor of either dtype.
+type engine interface {
+	step(model []gorgonia.ValueGrad) (Stats, error)
+	describe() Plan
+}
+
+// NewSolver attaches to the graph of cost, a scalar node whose ancestors hold the model. dist declares the predictive
+// distribution of the model's output, of which the cost must be the negative log-likelihood, up to a positive factor and
+// to terms that do not depend on the output (a weight decay, say). It reads the graph and adds nothing to it, before or
+// after Grad was called and the VM was made.
+//
+// The errors are *ConfigError for an argument, *GraphError for a graph that can't be run privately, and ErrStrict.
+func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver, error) {
+	cfg := defaults()
+	for _, o := range opts {
+		if o == nil {
+			return nil, &ConfigError{"option", "nil", "an option of this package"}
+		}
+		if err := o(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	if cost == nil {
+		return nil, &ConfigError{"cost", "nil", "the scalar node that is minimised"}
+	}
+	if len(cost.Shape()) != 0 && cost.Shape().TotalSize() != 1 {
+		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", cost.Name(), cost.Shape()), "a scalar (take its Mean or Sum)"}
+	}
+	heads, err := headsOf(dist, cost)
+	if err != nil {
+		return nil, err
+	}
+	s := &Solver{cfg: cfg}
+	switch dt := heads[0].output().Dtype(); dt {
+	case tensor.Float32:
+		s.engine, err = newConductor[float32](cost, heads, cfg)
+	case tensor.Float64:
+		s.engine, err = newConductor[float64](cost, heads, cfg)
+	default:
+		err = &ConfigError{heads[0].name(), fmt.Sprintf("an output of %v", dt), "float32 or float64"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.plan = s.engine.describe()
+	return s, nil
+}
+
+// headsOf are the declared outputs, checked by themselves.
+func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
+	if dist == nil || len(dist.heads()) == 0 {
+		return nil, &ConfigError{"distribution", "none", "Categorical, Bernoulli, Gaussian or a Joint of them"}
+	}
+	heads := dist.heads()
+	for i, h := range heads {
+		if err := h.err(); err != nil {
+			return nil, &ConfigError{h.name(), err.Error(), "a predictive distribution of one of the model's outputs"}
+		}
+		if h.output().Graph() != cost.Graph() {
+			return nil, &ConfigError{h.name(), "a node of another graph", "an ancestor of the cost"}
+		}
+		for _, other := range heads[:i] {
+			if other.output() == h.output() {
+				return nil, &ConfigError{h.name(), "an output declared twice", "each output once"}
+			}
+		}
+	}
+	return heads, nil
+}
+
+// Plan says what is done with every parameter. Before the first Step it covers the parameters that Grad was called for, or, if it was
+// called for none, those that look like parameters; the first Step settles it.
+func (s *Solver) Plan() Plan { return s.plan }
+
+// Stats tells what the last successful Step did.
+func (s *Solver) Stats() Stats { return s.stats }
+
+// Step updates the parameters in model, in place, from the gradients that the last RunAll left with them, and zeroes these gradients.
+// The elements are the *gorgonia.Node of parameters of the cost, in any order. State belongs to the parameter, so that
+// a subset may be given; the others stay as they are.
+//
+// If it returns an error no weight, no gradient and no state of the solver has changed. The errors are *ParamError,
+// *GraphError, *LayerError, *LossError and *GradientError; errors.Is finds the sentinels ErrNotFinite and so on in them.
+func (s *Solver) Step(model []gorgonia.ValueGrad) error {
+	start := time.Now()
+	stats, err := s.engine.step(model)
+	if err != nil {
+		return err
+	}
+	stats.Time.Total = time.Since(start)
+	s.stats = stats
+	s.plan = s.engine.describe()
+	if s.cfg.onStats != nil {
+		s.cfg.onStats(stats)
+	}
+	return nil
+}
+
+// conductor calls the parts of a step in order.
+type conductor[T program.Float] struct {
+	cfg  config
+	cost *gorgonia.Node
+
+	whole   *program.Program // of the cost, for the checks; nil once they have passed
+	model   *program.Program // of the outputs
+	outputs []*output
+	sampler *sampler[T]
+	plan    Plan
+
+	params map[*gorgonia.Node]*parameter[T]
+	order  []*parameter[T] // of the plan
+	blocks []block[T]
+
+	// State.
+	steps int     // done
+	scale float64 // c of the first output; 0 before the first step
+}
+
+func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {
+	c := &conductor[T]{cfg: cfg, cost: cost, params: map[*gorgonia.Node]*parameter[T]{}}
+	var err error
+	if c.whole, err = program.New([]*gorgonia.Node{cost}); err != nil {
+		return nil, graphError(err)
+	}
+	nodes := make([]*gorgonia.Node, len(heads))
+	for i, h := range heads {
+		nodes[i] = h.output()
+	}
+	if c.model, err = program.New(nodes); err != nil {
+		return nil, graphError(err)
+	}
+	for i, h := range heads {
+		o := newOutput(h, c.model.Outputs[i])
+		if c.whole.Node(nodes[i]) == nil {
+			return nil, notInCost(o)
+		}
+		c.outputs = append(c.outputs, o)
+	}
+	run, err := program.NewRun[T](c.model, cfg.seed)
+	if err != nil {
+		return nil, graphError(err)
+	}
+	c.sampler = &sampler[T]{run: run, outputs: c.outputs, seeds: make([]program.Seed[T], len(heads))}
+	return c, c.makePlan(c.guessParameters())
+}
+
+func (c *conductor[T]) describe() Plan { return c.plan }
+
+// guessParameters lists the parameters before any Step says which they are.
+func (c *conductor[T]) guessParameters() []*gorgonia.Node {
+	var out []*gorgonia.Node
+	for _, n := range parameters(c.model) {
+		out = append(out, n.Src)
+	}
+	for _, n := range c.whole.Nodes { // those that only other terms of the cost depend on
+		if n.IsLeaf() && n.Src.Op() == nil && n.Src.Deriv() != nil && c.model.Node(n.Src) == nil {
+			out = append(out, n.Src)
+		}
+	}
+	return out
+}
+
+// step does one step; see Solver.Step. Everything up to commit can fail and changes nothing.
+func (c *conductor[T]) step(model []gorgonia.ValueGrad) (Stats, error) {
+	k := c.steps + 1
+	st := Stats{Step: k, Cases: c.model.Cases, Damping: c.cfg.damping, LearningRate: c.cfg.learningRate, Momentum: c.cfg.momentum, Cost: costValue(c.cost)}
+	clock := time.Now()
+	lap := func(d *time.Duration) { now := time.Now(); *d += now.Sub(clock); clock = now }
+
+	if err := c.readGradients(model); err != nil {
+		return st, err
+	}
+	lap(&st.Time.Gradients)
+	if c.scale == 0 {
+		if err := c.check(); err != nil {
+			return st, err
+		}
+		lap(&st.Time.Checks)
+	}
+	st.Scale = c.scale
+	st.GradNorm = c.objectiveGradient()
+	lap(&st.Time.Gradients)
+
+	// A generator of its own for each step, so that a failed one leaves no trace.
+	rng := rand.New(rand.NewPCG(c.cfg.seed, uint64(k)))
+	if err := c.sampler.sample(c.model, c.cfg.statsFraction, c.cfg.minStatsCases, rng); err != nil {
+		return st, err
+	}
+	st.StatisticsCases = c.sampler.run.Cases()
+	lap(&st.Time.Capture)
+	for _, b := range c.blocks {
+		if err := b.observe(c.sampler.run, c.cfg.ema); err != nil {
+			return st, err
+		}
+	}
+	lap(&st.Time.Factors)
+
+	st.Gamma = gamma(c.cfg.damping, c.cfg.l2)
+	if st.InverseUpdated = k <= 3 || k%c.cfg.inversePeriod == 0; st.InverseUpdated {
+		raised, err := c.invert(st.Gamma)
+		if err != nil {
+			return st, err
+		}
+		st.DampingRaised = raised
+	}
+	lap(&st.Time.Inverses)
+
+	for _, b := range c.blocks {
+		b.precondition(st.Gamma, st.InverseUpdated)
+	}
+	lap(&st.Time.Precondition)
+
+	if err := c.propose(&st); err != nil {
+		return st, err
+	}
+	c.commit(st.InverseUpdated)
+	lap(&st.Time.Update)
+	return st, nil
+}
+
+// commit makes the step's statistics, inverses and updates current, and writes the weights.
+func (c *conductor[T]) commit(inverted bool) {
+	for _, b := range c.blocks {
+		b.keep(inverted)
+	}
+	for _, p := range c.order {
+		if p.given {
+			p.write()
+		}
+	}
+	c.steps++
+	c.whole = nil
+}

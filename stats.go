@@ -1,0 +1,48 @@
+package kfac
+
+import (
+	"fmt"
+	"time"
+)
+
+// Stats tells what one Step did. Quantities are in the solver's own units: the cost divided by its scale, which makes it the
+// mean over cases of the negative log-likelihood, in nats, plus whatever other terms the cost has.
+type Stats struct {
+	Step int // number of this step, from 1
+
+	Cost  float64 // the user's cost as the VM left it, in the user's units; NaN if the VM did not keep it
+	Scale float64 // c, where cost = c x (sum over cases of the negative log-likelihood) + other terms; of the first output
+	Cases int     // in the batch
+
+	Damping      float64 // lambda
+	Gamma        float64 // sqrt(lambda + eta): what the factored Tikhonov damping splits between A and G
+	LearningRate float64 // as set by the user or the default
+	Shrink       float64 // factor in (0, 1] that the norm constraint put on the learning rate
+	Momentum     float64
+	GradNorm     float64 // Euclidean norm of the gradient, L2 term included
+	UpdateNorm   float64 // Euclidean norm of the change of the weights
+	KL           float64 // estimate 1/2 d^T F d in nats of what this step's direction, without momentum, does to the predictive distribution
+
+	StatisticsCases int  // cases that the factors were estimated from; 0 if they were not updated
+	InverseUpdated  bool // the inverses were recomputed
+	DampingRaised   int  // factors whose damping had to be raised before they could be factorised
+
+	Time PhaseTimes
+}
+
+// PhaseTimes is where the time of a step went.
+type PhaseTimes struct {
+	Checks       time.Duration // loss and gradient check; first step only
+	Gradients    time.Duration // reading and checking the user's gradients
+	Capture      time.Duration // private forward pass and sampled backward pass
+	Factors      time.Duration // Kronecker factors from what was captured
+	Inverses     time.Duration
+	Precondition time.Duration // inverse times gradient
+	Update       time.Duration // step length, momentum, new weights
+	Total        time.Duration
+}
+
+func (s Stats) String() string {
+	return fmt.Sprintf("step %d: cost %.5g, damping %.3g, learning rate %.3g x %.3g, |gradient| %.3g, |update| %.3g, KL %.3g nats, %v",
+		s.Step, s.Cost, s.Damping, s.LearningRate, s.Shrink, s.GradNorm, s.UpdateNorm, s.KL, s.Time.Total.Round(time.Microsecond))
+}
