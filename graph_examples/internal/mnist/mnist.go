@@ -99,6 +99,25 @@ func (s Set) First(n int) Set {
 	return Set{images: s.images[:n], labels: s.labels[:n]}
 }
 
+// Pick is the set of the given cases of s.
+func (s Set) Pick(cases []int) Set {
+	var picked Set
+	for _, i := range cases {
+		picked.images = append(picked.images, s.images[i])
+		picked.labels = append(picked.labels, s.labels[i])
+	}
+	return picked
+}
+
+// Range lists the n cases of s from the first on, or fewer at the end of s.
+func (s Set) Range(first, n int) []int {
+	var cases []int
+	for i := first; i < min(first+n, s.Len()); i++ {
+		cases = append(cases, i)
+	}
+	return cases
+}
+
 // Label is the digit, 0 to 9, that case i shows.
 func (s Set) Label(i int) int { return int(s.labels[i]) }
 
@@ -120,4 +139,14 @@ func (s Set) CopyOneHot(dst []float32, cases []int) {
 		clear(out)
 		out[s.Label(i)] = 1
 	}
+}
+
+// Digits returns the pixels of every case, each Pixels values in [0, 1].
+func (s Set) Digits() [][]float32 {
+	digits := make([][]float32, s.Len())
+	for i := range digits {
+		digits[i] = make([]float32, Pixels)
+		s.CopyPixels(digits[i], []int{i})
+	}
+	return digits
 }

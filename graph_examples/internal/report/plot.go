@@ -33,7 +33,7 @@ func Plot(file, title, quantity string, curves []*trial.Curve) error {
 	if err != nil {
 		return err
 	}
-	seconds, err := panel("", "training time, s", quantity, curves, func(p trial.Point) float64 { return p.Seconds })
+	seconds, err := panel(title, "training time, s", quantity, curves, func(p trial.Point) float64 { return p.Seconds })
 	if err != nil {
 		return err
 	}

@@ -9,10 +9,9 @@ type Point struct {
 	Error   float64
 }
 
-// A Curve is what one optimizer reached, and when.
+// A Curve is what an entrant reached, and when.
 type Curve struct {
-	Name     string
-	Rate     float64 // learning rate; 0: the optimizer's own default
+	Entrant
 	Points   []Point // finite errors, in the order of the updates
 	Updates  int     // made in all
 	Seconds  float64 // of training in all, measurements excluded

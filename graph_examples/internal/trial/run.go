@@ -10,43 +10,44 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// A Run accompanies the training loop of one optimizer:
+// A Run accompanies the training loop of one entrant:
 //
-//	run.Record(firstError)
+//	run.Record(measure())
 //	for run.More(ctx) {
 //		... // fetch the batch
 //		run.Start()
 //		... // one update
 //		run.Stop()
 //		if run.Due(ctx) {
-//			run.Record(...)
+//			run.Record(measure())
 //		}
 //	}
-//	curve := run.Finish()
 //
 // It counts the updates, takes the time between Start and Stop, and keeps a progress bar.
 type Run struct {
+	Entrant
 	settings Settings
 
 	// State.
 	curve   Curve
 	started time.Time
 	bar     *progressbar.ProgressBar
+	out     io.Writer // of the bar
 }
 
-// NewRun begins the run of the named optimizer at the given learning rate; the progress bar goes to bar.
-func NewRun(s Settings, optimizer string, rate float64, bar io.Writer) *Run {
+func newRun(s Settings, e Entrant, bar io.Writer) *Run {
 	return &Run{
+		Entrant:  e,
 		settings: s,
-		curve:    Curve{Name: optimizer, Rate: rate},
+		curve:    Curve{Entrant: e},
 		bar: progressbar.NewOptions(s.Steps,
 			progressbar.OptionSetWriter(bar),
 			progressbar.OptionSetWidth(30),
-			progressbar.OptionSetDescription(optimizer),
+			progressbar.OptionSetDescription(e.Name),
 			progressbar.OptionShowCount(),
-			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionThrottle(200*time.Millisecond),
 		),
+		out: bar,
 	}
 }
 
@@ -76,18 +77,23 @@ func (r *Run) Due(ctx context.Context) bool {
 	return r.curve.Updates%r.settings.Every == 0 || !r.More(ctx)
 }
 
-// Record adds a measured error to the curve. One that is infinite or not a number ends the run.
-func (r *Run) Record(err float64) {
-	if math.IsNaN(err) || math.IsInf(err, 0) {
+// Record adds a measured error to the curve, or passes on the error that prevented the measurement. A value that is
+// infinite or not a number ends the run.
+func (r *Run) Record(value float64, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case math.IsNaN(value) || math.IsInf(value, 0):
 		r.curve.Diverged = true
-		return
+		return nil
 	}
-	r.curve.Points = append(r.curve.Points, Point{Updates: r.curve.Updates, Seconds: r.curve.Seconds, Error: err})
-	r.bar.Describe(fmt.Sprintf("%s, error %.4g", r.curve.Name, err))
+	r.curve.Points = append(r.curve.Points, Point{Updates: r.curve.Updates, Seconds: r.curve.Seconds, Error: value})
+	r.bar.Describe(fmt.Sprintf("%s, error %.4g", r.Name, value))
+	return nil
 }
 
-// Finish ends the progress bar and returns the curve.
-func (r *Run) Finish() *Curve {
-	_ = r.bar.Exit()
+// finish leaves the line of the progress bar and returns the curve.
+func (r *Run) finish() *Curve {
+	fmt.Fprintln(r.out)
 	return &r.curve
 }

@@ -111,8 +111,11 @@ func (s Settings) check(known []string) error {
 	return nil
 }
 
-// MakeOut makes the folder for the pictures if it is missing, so that a bad one shows before the training.
+// MakeOut makes the folder for the pictures where one is needed, so that a bad one shows before the training.
 func (s Settings) MakeOut() error {
+	if s.Grid {
+		return nil
+	}
 	if err := os.MkdirAll(s.Out, 0o755); err != nil {
 		return fmt.Errorf("folder for the pictures: %w", err)
 	}

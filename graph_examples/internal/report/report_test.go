@@ -1,0 +1,168 @@
+package report
+
+import (
+	"bytes"
+	"image/png"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
+)
+
+// points makes measurements of triples of updates, seconds and error.
+func points(triples ...float64) []trial.Point {
+	var ps []trial.Point
+	for t := range slices.Chunk(triples, 3) {
+		ps = append(ps, trial.Point{Updates: int(t[0]), Seconds: t[1], Error: t[2]})
+	}
+	return ps
+}
+
+// curves are of an optimizer that gets there, one that diverges, one that was interrupted before its first measurement,
+// and one that makes no error at the end.
+var curves = []*trial.Curve{
+	{
+		Entrant: trial.Entrant{Name: "kfac"},
+		Points:  points(0, 0, 100, 10, 4.5, 30, 20, 9, 12),
+		Updates: 20, Seconds: 9,
+	},
+	{
+		Entrant: trial.Entrant{Name: "adam", Rate: 0.5},
+		Points:  points(0, 0, 100, 10, 3, 200),
+		Updates: 20, Seconds: 6, Diverged: true,
+	},
+	{Entrant: trial.Entrant{Name: "momentum", Rate: 0.01}},
+	{
+		Entrant: trial.Entrant{Name: "oracle", Rate: 1},
+		Points:  points(0, 0, 100, 10, 1, 0),
+		Updates: 10, Seconds: 1,
+	},
+}
+
+// cells splits a table into rows of cells, which two spaces or more separate.
+func cells(table string) map[string][]string {
+	rows := map[string][]string{}
+	for line := range strings.Lines(table) {
+		var row []string
+		for cell := range strings.SplitSeq(strings.TrimSpace(line), "  ") {
+			if cell = strings.TrimSpace(cell); cell != "" {
+				row = append(row, cell)
+			}
+		}
+		rows[row[0]] = row[1:]
+	}
+	return rows
+}
+
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	if err := Table(&out, []float64{30, 5}, curves); err != nil {
+		t.Fatal(err)
+	}
+	rows := cells(out.String())
+	for label, want := range map[string][]string{
+		"optimizer":      {"kfac", "adam", "momentum", "oracle"},
+		"learning rate":  {"default", "0.5", "0.01", "1"},
+		"error <= 30":    {"10 in 4.5 s", "-", "-", "10 in 1.0 s"},
+		"error <= 5":     {"-", "-", "-", "10 in 1.0 s"},
+		"last error":     {"12.00", "diverged at 20", "-", "0.00"},
+		"in all":         {"20 in 9.0 s", "20 in 6.0 s", "0 in 0.0 s", "10 in 1.0 s"},
+		"seconds/update": {"0.450", "0.300", "-", "0.100"},
+	} {
+		if !slices.Equal(rows[label], want) {
+			t.Errorf("row %q is %q, want %q", label, rows[label], want)
+		}
+	}
+}
+
+func TestGrid(t *testing.T) {
+	var out bytes.Buffer
+	if err := Grid(&out, curves); err != nil {
+		t.Fatal(err)
+	}
+	rows := cells(out.String())
+	for name, want := range map[string][]string{
+		"kfac":     {"default", "20 in 9.0 s", "12.00", "12.00"},
+		"adam":     {"0.5", "20 in 6.0 s", "diverged at 20", "100.00"},
+		"momentum": {"0.01", "0 in 0.0 s", "-", "-"},
+	} {
+		if !slices.Equal(rows[name], want) {
+			t.Errorf("row of %s is %q, want %q", name, rows[name], want)
+		}
+	}
+}
+
+// size decodes a PNG file and returns its width and height.
+func size(t *testing.T, file string) (width, height int) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	picture, err := png.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return picture.Bounds().Dx(), picture.Bounds().Dy()
+}
+
+func TestPlot(t *testing.T) {
+	for name, list := range map[string][]*trial.Curve{
+		"all":         curves,
+		"none":        nil,
+		"unmeasured":  curves[2:3],
+		"first point": {{Points: points(0, 0, 100)}},
+		"no error":    {{Points: points(0, 0, 0)}},
+	} {
+		file := filepath.Join(t.TempDir(), "plot.png")
+		if err := Plot(file, "title", "error", list); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if w, h := size(t, file); w < 2*h {
+			t.Errorf("%s: %dx%d pixels, want two panels side by side", name, w, h)
+		}
+	}
+	if err := Plot(filepath.Join(t.TempDir(), "missing", "plot.png"), "", "", curves); err == nil {
+		t.Error("no error for a folder that is missing")
+	}
+}
+
+func TestLogTicks(t *testing.T) {
+	var labels []string
+	for _, tick := range (logTicks{}).Ticks(3, 60) {
+		if tick.Value < 3 || tick.Value > 60 {
+			t.Errorf("tick at %g, outside the axis from 3 to 60", tick.Value)
+		}
+		if tick.Label != "" {
+			labels = append(labels, tick.Label)
+		}
+	}
+	if want := []string{"5", "10", "20", "50"}; !slices.Equal(labels, want) {
+		t.Errorf("labels %q, want %q", labels, want)
+	}
+}
+
+func TestDigits(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "digits.png")
+	ink := make([]float32, mnist.Pixels)
+	for i := range ink {
+		ink[i] = float32(math.Sin(float64(i))) * 2 // beyond [0, 1] on both sides
+	}
+	rows := []Row{{Name: "a", Digits: [][]float32{ink, ink, ink}}, {Name: "b", Digits: [][]float32{ink}}, {Name: "c"}}
+	if err := Digits(file, rows); err != nil {
+		t.Fatal(err)
+	}
+	if w, h := size(t, file); w != labelWidth+3*digitSide || h != 3*digitSide {
+		t.Errorf("%dx%d pixels, want room for 3 rows of 3 digits", w, h)
+	}
+	if err := Digits(file, []Row{{Name: "a", Digits: [][]float32{ink[1:]}}}); err == nil {
+		t.Error("no error for a digit of 783 pixels")
+	}
+}
