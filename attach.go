@@ -19,6 +19,7 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 			leaves = append(leaves, leaf)
 		}
 	}
+	tellCases(c.model, c.outputs, leaves)
 	layers, rest := hookup(c.model, leaves)
 
 	old := c.params

@@ -19,12 +19,32 @@ type output struct {
 	z, y []float64 // scratch: natural parameters, targets or residuals
 }
 
-func newOutput(h head, n *program.Node) *output {
-	cols := n.Size()
-	if len(n.Shape) > 1 {
-		cols = size(n.Shape[1:])
+// columns is the number of natural parameters per case of an output of p.
+func columns(p *program.Program, n *program.Node) int {
+	if len(n.Shape) > 1 || len(n.Shape) == 1 && p.VectorCases {
+		return size(n.Shape[1:])
 	}
-	return &output{head: h, node: n, cols: cols, weight: 1}
+	return n.Size()
+}
+
+// tellCases decides what an output that is a vector means: one number for each case, as in Mul(X, theta), or all numbers of a single case,
+// as in Mul(w, x). It is the former where no parameter would have cases then; the classes of a Categorical are always the latter.
+func tellCases(p *program.Program, outputs []*output, params []*program.Node) {
+	vectors := false
+	for _, o := range outputs {
+		_, classes := o.head.(categorical)
+		vectors = vectors || len(o.node.Shape) == 1 && !classes
+	}
+	p.SetVectorCases(vectors)
+	for _, n := range params {
+		if vectors && (p.Whole != "" || n.CaseAxis >= 0) {
+			p.SetVectorCases(false)
+			break
+		}
+	}
+	for _, o := range outputs {
+		o.cols = columns(p, o.node)
+	}
 }
 
 // resize sizes the scratch for n numbers.

@@ -161,7 +161,7 @@ func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config
 		return nil, graphError(err)
 	}
 	for i, h := range heads {
-		o := newOutput(h, c.model.Outputs[i])
+		o := &output{head: h, node: c.model.Outputs[i], weight: 1}
 		if c.whole.Node(nodes[i]) == nil {
 			return nil, notInCost(o)
 		}

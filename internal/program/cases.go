@@ -6,10 +6,10 @@ import "fmt"
 // inputs. A node that its users want both with and without cases, or along different axes, can't be run on a part of the
 // batch, and neither can a program that has one.
 func (p *Program) findCases() {
-	p.Cases = 1
+	p.Cases, p.Whole = 1, ""
 	for i, o := range p.Outputs {
 		rows := 1
-		if len(o.Shape) > 1 {
+		if len(o.Shape) > 1 || len(o.Shape) == 1 && p.VectorCases {
 			rows = o.Shape[0]
 		}
 		if i > 0 && rows != p.Cases {
@@ -57,6 +57,13 @@ func (p *Program) findCases() {
 			}
 		}
 	}
+}
+
+// SetVectorCases says whether an output that is a vector holds one number for each case (true) or the numbers of a single case
+// (false, as New leaves it), and finds the cases anew.
+func (p *Program) SetVectorCases(on bool) {
+	p.VectorCases = on
+	p.findCases()
 }
 
 func (p *Program) keepWhole(format string, args ...any) {

@@ -48,6 +48,8 @@ type Program struct {
 
 	// Cases is the number of cases in the batch: the length of the outputs' first axis, or 1 if they have none.
 	Cases int
+	// VectorCases says that outputs with one axis hold one number for each case.
+	VectorCases bool
 	// Whole says why the program can't be run on a part of the batch; it is empty if it can.
 	Whole string
 
