@@ -12,6 +12,9 @@ import (
 // readGradients copies the gradients of the parameters in model and finds their weights. All are read before anything is
 // written, since without BindDualValues two parameters may share one gradient tensor.
 func (c *conductor[T]) readGradients(model []gorgonia.ValueGrad) error {
+	if len(model) == 0 {
+		return &ParamError{Param: "(none)", Op: "reading the list given to Step", Err: ErrNoGradient, Hint: "give Step the model's parameters: gorgonia.NodesToValueGrads(params)"}
+	}
 	nodes := make([]*gorgonia.Node, 0, len(model))
 	listed := make(map[*gorgonia.Node]bool, len(model))
 	for i, vg := range model {
@@ -47,7 +50,7 @@ func (c *conductor[T]) settle(nodes []*gorgonia.Node) error {
 	for _, n := range nodes {
 		known = known && c.params[n] != nil
 	}
-	if known && (c.steps > 0 || len(nodes) == len(c.order) || len(nodes) == 0) {
+	if known && (c.steps > 0 || len(nodes) == len(c.order)) {
 		return nil
 	}
 	for _, n := range nodes {

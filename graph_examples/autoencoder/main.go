@@ -15,6 +15,7 @@ import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/gorgonia-kfac/kfac"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/batch"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/initial"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
@@ -113,12 +114,18 @@ func newModel(layers []layer, batch int) *model {
 // newSolver is the only place where the optimizers differ.
 func newSolver(e trial.Entrant, seed uint64, m *model) (gorgonia.Solver, error) {
 	switch e.Name {
+	case "kfac":
+		options := []kfac.Option{kfac.WithSeed(seed)}
+		if e.Rate > 0 {
+			options = append(options, kfac.WithLearningRate(e.Rate))
+		}
+		return kfac.NewSolver(m.cost, kfac.Bernoulli(m.logits), options...)
 	case "adam":
 		return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(e.Rate)), nil
 	case "momentum":
 		return gorgonia.NewMomentum(gorgonia.WithLearnRate(e.Rate), gorgonia.WithMomentum(0.9)), nil
 	}
-	return newKFAC(e.Rate, seed, m)
+	return nil, fmt.Errorf("no optimizer %q", e.Name)
 }
 
 // train runs the training loop of one optimizer, which changes the layers in place.

@@ -15,6 +15,7 @@ import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/gorgonia-kfac/kfac"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/batch"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/initial"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
@@ -26,7 +27,7 @@ import (
 var sizes = []int{mnist.Pixels, 500, 500, mnist.Classes}
 
 var defaults = trial.Settings{
-	Steps:      300,
+	Steps:      400,
 	Batch:      500,
 	Cases:      60000,
 	Eval:       10000,
@@ -40,8 +41,8 @@ var defaults = trial.Settings{
 
 // grid holds the learning rates that -grid tries.
 var grid = map[string][]float64{
-	"adam":     {5e-4, 1e-3, 2e-3, 4e-3},
-	"momentum": {3e-2, 1e-1, 2e-1, 4e-1},
+	"adam":     {1e-3, 2e-3, 3e-3, 5e-3},
+	"momentum": {1e-1, 2e-1, 3e-1, 5e-1},
 }
 
 // goals are the test errors, in percent, of which the table says when they were reached.
@@ -113,12 +114,18 @@ func newModel(layers []layer, batch int) *model {
 // newSolver is the only place where the optimizers differ.
 func newSolver(e trial.Entrant, seed uint64, m *model) (gorgonia.Solver, error) {
 	switch e.Name {
+	case "kfac":
+		options := []kfac.Option{kfac.WithSeed(seed)}
+		if e.Rate > 0 {
+			options = append(options, kfac.WithLearningRate(e.Rate))
+		}
+		return kfac.NewSolver(m.cost, kfac.Categorical(m.logits), options...)
 	case "adam":
 		return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(e.Rate)), nil
 	case "momentum":
 		return gorgonia.NewMomentum(gorgonia.WithLearnRate(e.Rate), gorgonia.WithMomentum(0.9)), nil
 	}
-	return newKFAC(e.Rate, seed, m)
+	return nil, fmt.Errorf("no optimizer %q", e.Name)
 }
 
 // train runs the training loop of one optimizer, which changes the layers in place.
