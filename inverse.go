@@ -80,16 +80,20 @@ func (v *inverseFactor[T]) invert() bool {
 func (v *inverseFactor[T]) keep() { v.now, v.next = v.next, v.now }
 
 // apply computes U = A^-1 V G^-1 for V of size abar x out, or U = G^-1 V A^-1 for V of size out x abar if outByIn: the
-// preconditioned gradient. tmp has V's size.
-func (v *inverse[T]) apply(u, grad, tmp []T, outByIn, next bool) {
+// preconditioned gradient. tmp has V's size; fresh says that next is to be applied, not now.
+//
+// With R the right and L the left inverse, both symmetric, it is U = L (R V^T)^T: two products with the second operand transposed, the
+// form that gonum's GEMM computes fastest.
+func (v *inverse[T]) apply(u, grad, tmp []T, outByIn, fresh bool) {
 	left, right := &v.a, &v.g
 	if outByIn {
 		left, right = right, left
 	}
 	l, r := left.now, right.now
-	if next {
+	if fresh {
 		l, r = left.next, right.next
 	}
-	linalg.Gemm(false, false, left.n, right.n, left.n, 1, l, grad, 0, tmp)
-	linalg.Gemm(false, false, left.n, right.n, right.n, 1, tmp, r, 0, u)
+	rows, cols := left.n, right.n
+	linalg.Gemm(false, true, cols, rows, cols, 1, r, grad, 0, tmp)
+	linalg.Gemm(false, true, rows, cols, rows, 1, l, tmp, 0, u)
 }
