@@ -195,8 +195,8 @@ type precision struct {
 	diff  float64 // relative error allowed of finite differences
 }
 
-// precisionOf: a central difference of fourth order has the error step^4 f'''''/30 + 1.5 eps |f|/step. In float64 both are about 1e-12
-// for the step 2^-10. In float32, where eps is 6e-8 and the error of f is several eps, the step 2^-5 balances them: 3e-8 f''''' and
+// precisionOf: a central difference of fourth order has the error step^4 f””'/30 + 1.5 eps |f|/step. In float64 both are about 1e-12
+// for the step 2^-10. In float32, where eps is 6e-8 and the error of f is several eps, the step 2^-5 balances them: 3e-8 f””' and
 // 1e-5 |f|.
 func precisionOf[T Float]() precision {
 	var x T
