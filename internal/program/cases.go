@@ -1,6 +1,10 @@
 package program
 
-import "fmt"
+import (
+	"fmt"
+
+	"gorgonia.org/tensor"
+)
 
 // findCases finds the axis along which the cases lie in every node, from the outputs, whose first axis it is, back to the
 // inputs. A node that its users want both with and without cases, or along different axes, can't be run on a part of the
@@ -145,7 +149,7 @@ func caseAxes(n *Node, axis, cases int, kids []int) error {
 		if len(n.Kids[0].Shape) > len(n.Shape) && axis >= op.Axis {
 			axis++ // the sliced axis is gone
 		}
-		if axis == op.Axis {
+		if axis == op.Axis && !takesAll(op.Slice(), n.Kids[0].Shape[axis]) {
 			return fmt.Errorf("slices along the cases")
 		}
 		kids[0] = axis
@@ -166,6 +170,11 @@ func caseAxes(n *Node, axis, cases int, kids []int) error {
 		return fmt.Errorf("no rule says how it treats the cases")
 	}
 	return nil
+}
+
+// takesAll reports whether a slice of an axis of length n leaves nothing out.
+func takesAll(s tensor.Slice, n int) bool {
+	return s == nil || s.Start() == 0 && s.End() == n && s.Step() <= 1
 }
 
 func normalisedAxis(op Op) (int, bool) {

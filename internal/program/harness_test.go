@@ -201,7 +201,7 @@ type precision struct {
 func precisionOf[T Float]() precision {
 	var x T
 	if _, ok := any(x).(float64); ok {
-		return precision{1e-12, 1.0 / 1024, 1e-9}
+		return precision{1e-12, 1.0 / 4096, 1e-9}
 	}
 	return precision{2e-6, 1.0 / 32, 2e-4}
 }
