@@ -64,6 +64,9 @@ func New(outputs []*gorgonia.Node, cuts ...*gorgonia.Node) (*Program, error) {
 		return nil, fmt.Errorf("program: no output node given")
 	}
 	g := outputs[0].Graph()
+	if g == nil {
+		return nil, fmt.Errorf("program: output %q is in no graph", outputs[0].Name())
+	}
 	for _, n := range outputs {
 		if n == nil || n.Graph() != g {
 			return nil, fmt.Errorf("program: the outputs are not all nodes of one graph")
