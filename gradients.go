@@ -173,7 +173,7 @@ func (c *conductor[T]) propose(st *Stats) error {
 		}
 		vu += linalg.Dot64(p.grad, p.dir)
 	}
-	st.Shrink = normConstraint(c.cfg.normLimit, c.cfg.learningRate, vu)
+	st.Shrink = normConstraint(c.normLimit(), c.cfg.learningRate, vu)
 	rate := st.Shrink * c.cfg.learningRate
 	st.KL = rate * rate * vu / 2
 	var norm float64
@@ -188,6 +188,18 @@ func (c *conductor[T]) propose(st *Stats) error {
 	}
 	st.UpdateNorm = math.Sqrt(norm)
 	return nil
+}
+
+// normLimit is kappa; see WithNormConstraint.
+func (c *conductor[T]) normLimit() float64 {
+	if c.cfg.normLimit > 0 {
+		return c.cfg.normLimit
+	}
+	variables := 0
+	for _, o := range c.outputs {
+		variables += o.head.variables(o.cols)
+	}
+	return 1e-3 * math.Sqrt(float64(variables))
 }
 
 // normConstraint is the factor nu = min(1, sqrt(kappa / (lr^2 V.U))) on the learning rate.

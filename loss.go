@@ -32,6 +32,8 @@ type head interface {
 	// err says what was wrong with the arguments, without the name.
 	err() error
 
+	// variables is the number of independent target variables of a case with cols natural parameters.
+	variables(cols int) int
 	// mean writes E[T(y)] under R(y|z): softmax(z), sigmoid(z), z/variance. dst may alias z.
 	mean(dst, z []float64, cols int)
 	// sample draws y from R(y|z); one-hot rows for the categorical.
@@ -118,6 +120,8 @@ func checkClasses(logits *gorgonia.Node) error {
 }
 
 type categorical struct{ declared }
+
+func (categorical) variables(int) int { return 1 }
 
 func (c categorical) heads() []head { return []head{c} }
 
@@ -265,6 +269,8 @@ type bernoulli struct{ declared }
 
 func (b bernoulli) heads() []head { return []head{b} }
 
+func (bernoulli) variables(cols int) int { return cols }
+
 func (bernoulli) mean(dst, z []float64, _ int) {
 	for i, zi := range z {
 		dst[i] = logistic(zi)
@@ -358,6 +364,8 @@ type gaussian struct {
 }
 
 func (g gaussian) heads() []head { return []head{g} }
+
+func (gaussian) variables(cols int) int { return cols }
 
 func (g gaussian) mean(dst, z []float64, _ int) {
 	for i, zi := range z {

@@ -14,7 +14,7 @@ type config struct {
 	learningRate  float64
 	momentum      float64
 	damping       float64
-	normLimit     float64
+	normLimit     float64 // 0: the default, which depends on the outputs
 	l2            float64
 	ema           float64
 	inversePeriod int
@@ -30,8 +30,7 @@ func defaults() config {
 	return config{
 		learningRate:  0.1,
 		momentum:      0.9,
-		damping:       0.01,
-		normLimit:     0.03,
+		damping:       0.03,
 		l2:            0,
 		ema:           0.95,
 		inversePeriod: 20,
@@ -65,14 +64,16 @@ func WithMomentum(mu float64) Option {
 }
 
 // WithDamping sets lambda, greater than 0: the Tikhonov damping of the curvature, in nats per squared unit of a parameter, whatever
-// the scale of the cost. Larger is more careful. Default 0.01.
+// the scale of the cost. Larger is more careful. Default 0.03: between what suited the MNIST autoencoder (0.003 to 0.03) and the
+// MNIST classifier (0.03 to 0.1) of graph_examples best.
 func WithDamping(lambda float64) Option {
 	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0", func(c *config) { c.damping = lambda })
 }
 
 // WithNormConstraint sets kappa, greater than 0, in nats: the learning rate lr is multiplied by min(1, sqrt(kappa/(lr^2 V.U))), where
 // V is the gradient, U the preconditioned gradient and V.U = U^T F U (Ba, Grosse & Martens 2017, section 5). +Inf turns it off.
-// Default 0.03.
+// Default 0.001 sqrt(d), where d is the number of target variables of a case: 1 for Categorical, the number of outputs for Bernoulli
+// and Gaussian. On MNIST that is about the best of a grid for both the autoencoder (d = 784) and the classifier (d = 1).
 func WithNormConstraint(kappa float64) Option {
 	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)", func(c *config) { c.normLimit = kappa })
 }
