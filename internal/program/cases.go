@@ -35,17 +35,20 @@ func (p *Program) findCases() {
 	}
 	for i := len(p.Nodes) - 1; i >= 0; i-- {
 		n := p.Nodes[i]
-		axis := wanted[i].axis
+		axis := -1
+		if wanted[i].set {
+			axis = wanted[i].axis
+		}
 		n.CaseAxis = axis
 		kids := make([]int, len(n.Kids))
 		for k := range kids {
 			kids[k] = -1
 		}
+		if axis >= 0 && n.Shape[axis]%p.Cases != 0 {
+			p.keepWhole("%v (%q) of shape %v does not hold %d cases along axis %d", n.Op, n.Name(), n.Shape, p.Cases, axis)
+			return
+		}
 		if axis >= 0 && !n.IsLeaf() {
-			if n.Shape[axis]%p.Cases != 0 {
-				p.keepWhole("%v (%q) of shape %v does not hold %d cases along axis %d", n.Op, n.Name(), n.Shape, p.Cases, axis)
-				return
-			}
 			if err := caseAxes(n, axis, p.Cases, kids); err != nil {
 				p.keepWhole("%v (%q): %v", n.Op, n.Name(), err)
 				return

@@ -1,31 +1,6 @@
 package program
 
-import (
-	"fmt"
-	"runtime"
-	"sync"
-)
-
-// inParallel calls f for each of n pieces of work, in as many goroutines as there are processors. The pieces write to different places,
-// so that the result does not depend on the number of goroutines.
-func inParallel(n int, f func(i int)) {
-	workers := min(runtime.GOMAXPROCS(0), n)
-	if workers <= 1 {
-		for i := range n {
-			f(i)
-		}
-		return
-	}
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			for i := w * n / workers; i < (w+1)*n/workers; i++ {
-				f(i)
-			}
-		})
-	}
-	wg.Wait()
-}
+import "fmt"
 
 // im2ColRule unfolds patches: row (y,x) of a case's result lists the pixels under the kernel at (y,x), channel by channel, and zeros
 // where the kernel lies over the padding.

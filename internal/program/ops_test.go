@@ -510,14 +510,6 @@ func (s *prepared[T]) wantValue(c opCase, b *builder, seed uint64, opts ...gorgo
 	return tapeValue(s.T, fresh.g, out, opts...)
 }
 
-func dtypeOf[T Float]() tensor.Dtype {
-	var x T
-	if _, ok := any(x).(float64); ok {
-		return tensor.Float64
-	}
-	return tensor.Float32
-}
-
 func TestDropout(t *testing.T) {
 	const n, p = 10000, 0.3
 	b := newBuilder(tensor.Float64, 1)

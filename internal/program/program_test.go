@@ -160,6 +160,13 @@ func TestCases(t *testing.T) {
 					t.Errorf("cases of input %d lie along %d, want %d", i, got, want)
 				}
 			}
+			if c.name == "vector output" { // one number for each case?
+				p.SetVectorCases(true)
+				c.whole = ""
+				if p.Whole != "" || p.Cases != 4 || p.Node(b.vars[0].node).CaseAxis != 0 || p.Node(b.vars[1].node).CaseAxis != -1 {
+					t.Errorf("vector of %d cases: %q", p.Cases, p.Whole)
+				}
+			}
 			r, err := NewRun[float64](p, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -327,16 +334,17 @@ func TestSeveralSeeds(t *testing.T) {
 	}
 }
 
-// TestSteadyState: once their buffers exist, the sweeps of a net of built-in ops allocate next to nothing.
+// TestSteadyState: once their buffers exist, the sweeps of a net of built-in ops allocate nothing but the closures of elementwise
+// functions and images, whatever the size of the batch.
 func TestSteadyState(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		graph func(b *builder) *gorgonia.Node
 		most  float64
 	}{
-		{"MLP", mlp, 0},
-		{"convnet", convnet, 0},
-		{"LSTM", lstm, 0},
+		{"MLP", mlp, 8},
+		{"convnet", convnet, 20},
+		{"LSTM", lstm, 45},
 	} {
 		b := newBuilder(tensor.Float32, 1)
 		s := prepare[float32](t, b, c.graph(b))

@@ -88,7 +88,7 @@ func ruleFor[T Float](op Op) rule[T] {
 	case Unary:
 		return unaryRule[T]{unaries[T]()[op.Kind]}
 	case Binary:
-		return binaryRule[T]{op.Kind}
+		return binaryRule[T]{op.Kind, binaries[T]()[op.Kind]}
 	case MatMul:
 		return matMulRule[T]{op}
 	case BatchedMatMul:

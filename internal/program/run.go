@@ -63,7 +63,7 @@ func (b *buffer[T]) sized(n int) []T {
 
 // NewRun prepares to run p. T must be the program's dtype. The seed decides what Dropout and random nodes draw.
 func NewRun[T Float](p *Program, seed uint64) (*Run[T], error) {
-	if want := tensor.Dtype(tensor.New(tensor.FromScalar(T(0))).Dtype()); want != p.dtype {
+	if want := dtypeOf[T](); want != p.dtype {
 		return nil, fmt.Errorf("program: a program of %v can't be run in %v", p.dtype, want)
 	}
 	r := &Run[T]{
@@ -331,16 +331,28 @@ func floats[T Float](v gorgonia.Value, shape []int) ([]T, error) {
 	if n := v.Shape().TotalSize(); n != size(shape) {
 		return nil, fmt.Errorf("its value has shape %v, the graph says %v", v.Shape(), shape)
 	}
-	if t, ok := v.(*tensor.Dense); ok && !t.IsScalar() && (t.RequiresIterator() || t.DataOrder().IsColMajor()) {
-		v = contiguous(t)
+	if want := dtypeOf[T](); v.Dtype() != want {
+		return nil, fmt.Errorf("its value has dtype %v, the model %v", v.Dtype(), want)
 	}
-	switch d := v.Data().(type) {
-	case []T:
-		return d[:size(shape)], nil
-	case T:
-		return []T{d}, nil
+	t, ok := v.(*tensor.Dense)
+	switch {
+	case !ok:
+		return []T{v.Data().(T)}, nil
+	case !t.IsScalar() && (t.RequiresIterator() || t.DataOrder().IsColMajor()):
+		t = contiguous(t)
 	}
-	return nil, fmt.Errorf("its value has dtype %v, the model %T", v.Dtype(), T(0))
+	if t.Dtype() == tensor.Float32 { // these do not allocate, as Data does
+		return any(t.Float32s()).([]T)[:size(shape)], nil
+	}
+	return any(t.Float64s()).([]T)[:size(shape)], nil
+}
+
+// dtypeOf is the dtype of T.
+func dtypeOf[T Float]() tensor.Dtype {
+	if _, ok := any(T(0)).(float64); ok {
+		return tensor.Float64
+	}
+	return tensor.Float32
 }
 
 // contiguous copies a view into row-major order.

@@ -1,0 +1,260 @@
+package program
+
+import (
+	"math"
+	"sync"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// binary is a function z of two variables with its partial derivatives, nil standing for zero. Sums, differences and products do
+// without derivatives: their rules are written out.
+type binary[T Float] struct {
+	f func(a, b T) T
+	d [2]func(a, b, z T) T
+}
+
+func knownBinary(kind string) Op {
+	if _, ok := binaryTable64()[kind]; ok {
+		return Binary{kind}
+	}
+	return nil
+}
+
+var (
+	binaryTable32 = sync.OnceValue(makeBinaries[float32])
+	binaryTable64 = sync.OnceValue(makeBinaries[float64])
+)
+
+func binaries[T Float]() map[string]binary[T] {
+	if t, ok := any(binaryTable32()).(map[string]binary[T]); ok {
+		return t
+	}
+	return any(binaryTable64()).(map[string]binary[T])
+}
+
+// makeBinaries lists the functions by the names that Gorgonia's ops have.
+func makeBinaries[T Float]() map[string]binary[T] {
+	truth := func(f func(a, b T) bool) binary[T] {
+		return binary[T]{f: func(a, b T) T {
+			if f(a, b) {
+				return 1
+			}
+			return 0
+		}}
+	}
+	// A maximum's or minimum's derivative goes to the operand that is chosen, half to each in a tie.
+	chosen := func(f func(a, b T) T) binary[T] {
+		share := func(mine, other, z T) T {
+			switch {
+			case mine == other:
+				return 0.5
+			case mine == z:
+				return 1
+			}
+			return 0
+		}
+		return binary[T]{f, [2]func(a, b, z T) T{share, func(a, b, z T) T { return share(b, a, z) }}}
+	}
+	return map[string]binary[T]{
+		"+": {f: func(a, b T) T { return a + b }},
+		"-": {f: func(a, b T) T { return a - b }},
+		"⊙": {f: func(a, b T) T { return a * b }},
+		"÷": {func(a, b T) T { return a / b }, [2]func(a, b, z T) T{
+			func(a, b, z T) T { return 1 / b },
+			func(a, b, z T) T { return -z / b },
+		}},
+		"^": {func(a, b T) T { return T(math.Pow(float64(a), float64(b))) }, [2]func(a, b, z T) T{
+			func(a, b, z T) T {
+				if b == 0 {
+					return 0
+				}
+				return b * T(math.Pow(float64(a), float64(b-1)))
+			},
+			func(a, b, z T) T {
+				if z == 0 { // the limit, where log a is infinite
+					return 0
+				}
+				return z * T(math.Log(float64(a)))
+			},
+		}},
+		"max": chosen(func(a, b T) T { return max(a, b) }),
+		"min": chosen(func(a, b T) T { return min(a, b) }),
+		"<":   truth(func(a, b T) bool { return a < b }),
+		">":   truth(func(a, b T) bool { return a > b }),
+		"<=":  truth(func(a, b T) bool { return a <= b }),
+		">=":  truth(func(a, b T) bool { return a >= b }),
+		"==":  truth(func(a, b T) bool { return a == b }),
+		"!=":  truth(func(a, b T) bool { return a != b }),
+	}
+}
+
+// binaryRule computes elementwise functions of two operands, either of which may be broadcast.
+type binaryRule[T Float] struct {
+	kind string
+	binary[T]
+}
+
+func (r binaryRule[T]) forward(c *call[T]) error {
+	out, a, b := c.out.Data, c.in[0].Data, c.in[1].Data
+	eachStretch(c, func(s stretch) {
+		if s.step == [2]int{1, 1} {
+			r.apply(out[s.at:s.at+s.n], a[s.in[0]:s.in[0]+s.n], b[s.in[1]:s.in[1]+s.n])
+			return
+		}
+		ia, ib := s.in[0], s.in[1]
+		for i := s.at; i < s.at+s.n; i++ {
+			out[i] = r.f(a[ia], b[ib])
+			ia += s.step[0]
+			ib += s.step[1]
+		}
+	})
+	return nil
+}
+
+// apply is the function on vectors.
+func (r binaryRule[T]) apply(out, a, b []T) {
+	switch r.kind {
+	case "+":
+		for i := range out {
+			out[i] = a[i] + b[i]
+		}
+	case "-":
+		for i := range out {
+			out[i] = a[i] - b[i]
+		}
+	case "⊙":
+		for i := range out {
+			out[i] = a[i] * b[i]
+		}
+	default:
+		for i := range out {
+			out[i] = r.f(a[i], b[i])
+		}
+	}
+}
+
+func (r binaryRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	clear(dst)
+	eachStretch(c, func(s stretch) {
+		g, to := grad[s.at:s.at+s.n], s.in[k]
+		switch {
+		case r.kind == "+" || r.kind == "-":
+			addTo(dst[to:], s.step[k], r.sign(k), g, 1, s.n)
+		case r.kind == "⊙":
+			addProduct(dst[to:], s.step[k], g, 1, c.in[1-k].Data[s.in[1-k]:], s.step[1-k], s.n)
+		case r.d[k] != nil:
+			a, b, ia, ib := c.in[0].Data, c.in[1].Data, s.in[0], s.in[1]
+			for i, g := range g {
+				dst[to] += g * r.d[k](a[ia], b[ib], c.out.Data[s.at+i])
+				to += s.step[k]
+				ia += s.step[0]
+				ib += s.step[1]
+			}
+		}
+	})
+	return nil
+}
+
+func (r binaryRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	clear(dst)
+	eachStretch(c, func(s stretch) {
+		for k, t := range tan {
+			from, to := s.in[k], dst[s.at:s.at+s.n]
+			switch {
+			case t == nil:
+			case r.kind == "+" || r.kind == "-":
+				addTo(to, 1, r.sign(k), t[from:], s.step[k], s.n)
+			case r.kind == "⊙":
+				addProduct(to, 1, t[from:], s.step[k], c.in[1-k].Data[s.in[1-k]:], s.step[1-k], s.n)
+			case r.d[k] != nil:
+				a, b, ia, ib := c.in[0].Data, c.in[1].Data, s.in[0], s.in[1]
+				for i := range to {
+					to[i] += t[from] * r.d[k](a[ia], b[ib], c.out.Data[s.at+i])
+					from += s.step[k]
+					ia += s.step[0]
+					ib += s.step[1]
+				}
+			}
+		}
+	})
+	return nil
+}
+
+// sign is the derivative of a sum or difference with respect to operand k.
+func (r binaryRule[T]) sign(k int) T {
+	if r.kind == "-" && k == 1 {
+		return -1
+	}
+	return 1
+}
+
+// addTo adds alpha x to dst, n elements at the given steps.
+func addTo[T Float](dst []T, step int, alpha T, x []T, stepX, n int) {
+	if step == 1 && stepX == 1 {
+		linalg.Axpy(alpha, x[:n], dst[:n])
+		return
+	}
+	for i := range n {
+		dst[i*step] += alpha * x[i*stepX]
+	}
+}
+
+// addProduct adds the elementwise product of x and y to dst, n elements at the given steps.
+func addProduct[T Float](dst []T, step int, x []T, stepX int, y []T, stepY, n int) {
+	for i := range n {
+		dst[i*step] += x[i*stepX] * y[i*stepY]
+	}
+}
+
+// A stretch is a piece of the result of a binary op, along its last axis, and where the operands' elements for it are.
+type stretch struct {
+	at, n    int
+	in, step [2]int // first position in each operand, and how far it is from there to the next: 0 if broadcast
+}
+
+// eachStretch walks over the result of a binary op. It is one stretch if each operand is a scalar or has the result's size.
+func eachStretch[T Float](c *call[T], f func(s stretch)) {
+	n, shape := len(c.out.Data), c.out.Shape
+	s := stretch{n: n}
+	spread := false // one operand has to be broadcast along some axes
+	for k, in := range c.in {
+		switch len(in.Data) {
+		case n:
+			s.step[k] = 1
+		case 1:
+		default:
+			spread = true
+		}
+	}
+	if !spread {
+		f(s)
+		return
+	}
+	last := len(shape) - 1
+	strides := [2][]int{broadcastStrides(c, 0), broadcastStrides(c, 1)}
+	s.n, s.step = shape[last], [2]int{strides[0][last], strides[1][last]}
+	for row := 0; row*s.n < n; row++ {
+		s.at, s.in = row*s.n, [2]int{}
+		for axis, rest := last-1, row; axis >= 0; axis-- {
+			i := rest % shape[axis]
+			rest /= shape[axis]
+			s.in[0] += i * strides[0][axis]
+			s.in[1] += i * strides[1][axis]
+		}
+		f(s)
+	}
+}
+
+// broadcastStrides are the steps from element to element of operand k along the axes of the result, 0 where it is broadcast.
+func broadcastStrides[T Float](c *call[T], k int) []int {
+	st, in := c.intBuf(k, len(c.out.Shape)), c.in[k]
+	for i, d := len(st)-1, 1; i >= 0; i-- {
+		st[i] = 0
+		if len(in.Data) > 1 && in.Shape[i] != 1 {
+			st[i] = d
+			d *= in.Shape[i]
+		}
+	}
+	return st
+}

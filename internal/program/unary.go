@@ -1,0 +1,108 @@
+package program
+
+import (
+	"math"
+	"sync"
+)
+
+// unary is a function of one variable with its derivative, given operand x and result y.
+type unary[T Float] struct {
+	f func(x T) T
+	d func(x, y T) T
+}
+
+func knownUnary(kind string) Op {
+	if _, ok := unaryTable64()[kind]; ok {
+		return Unary{kind}
+	}
+	return nil
+}
+
+var (
+	unaryTable32 = sync.OnceValue(makeUnaries[float32])
+	unaryTable64 = sync.OnceValue(makeUnaries[float64])
+)
+
+func unaries[T Float]() map[string]unary[T] {
+	if t, ok := any(unaryTable32()).(map[string]unary[T]); ok {
+		return t
+	}
+	return any(unaryTable64()).(map[string]unary[T])
+}
+
+// lift turns a float64 function into one of T.
+func lift[T Float](f func(float64) float64) func(T) T {
+	return func(x T) T { return T(f(float64(x))) }
+}
+
+// makeUnaries lists the elementwise functions by the names that Gorgonia's ops have.
+func makeUnaries[T Float]() map[string]unary[T] {
+	zero := func(x, y T) T { return 0 }
+	return map[string]unary[T]{
+		"abs":     {lift[T](math.Abs), func(x, y T) T { return sign(x) }},
+		"sign":    {sign[T], zero},
+		"ceil":    {lift[T](math.Ceil), zero},
+		"floor":   {lift[T](math.Floor), zero},
+		"sin":     {lift[T](math.Sin), func(x, y T) T { return T(math.Cos(float64(x))) }},
+		"cos":     {lift[T](math.Cos), func(x, y T) T { return -T(math.Sin(float64(x))) }},
+		"exp":     {lift[T](math.Exp), func(x, y T) T { return y }},
+		"ln":      {lift[T](math.Log), func(x, y T) T { return 1 / x }},
+		"log2":    {lift[T](math.Log2), func(x, y T) T { return 1 / (x * math.Ln2) }},
+		"neg":     {func(x T) T { return -x }, func(x, y T) T { return -1 }},
+		"square":  {func(x T) T { return x * x }, func(x, y T) T { return 2 * x }},
+		"sqrt":    {lift[T](math.Sqrt), func(x, y T) T { return 0.5 / y }},
+		"inv":     {func(x T) T { return 1 / x }, func(x, y T) T { return -y * y }},
+		"invSqrt": {lift[T](func(x float64) float64 { return 1 / math.Sqrt(x) }), func(x, y T) T { return -y * y * y / 2 }},
+		"cube":    {func(x T) T { return x * x * x }, func(x, y T) T { return 3 * x * x }},
+		"tanh":    {lift[T](math.Tanh), func(x, y T) T { return 1 - y*y }},
+		"sigmoid": {lift[T](sigmoid), func(x, y T) T { return y * (1 - y) }},
+		"log1p":   {lift[T](math.Log1p), func(x, y T) T { return 1 / (1 + x) }},
+		"expm1":   {lift[T](math.Expm1), func(x, y T) T { return y + 1 }},
+		"softplus": {lift[T](func(x float64) float64 { return math.Max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }),
+			func(x, y T) T { return T(sigmoid(float64(x))) }},
+	}
+}
+
+func sign[T Float](x T) T {
+	switch {
+	case x > 0:
+		return 1
+	case x < 0:
+		return -1
+	}
+	return 0
+}
+
+func sigmoid(x float64) float64 {
+	if x >= 0 {
+		return 1 / (1 + math.Exp(-x))
+	}
+	e := math.Exp(x)
+	return e / (1 + e)
+}
+
+type unaryRule[T Float] struct{ unary[T] }
+
+func (r unaryRule[T]) forward(c *call[T]) error {
+	x, y := c.in[0].Data, c.out.Data
+	inChunks(len(y), func(from, to int) {
+		for i, x := range x[from:to] {
+			y[from+i] = r.f(x)
+		}
+	})
+	return nil
+}
+
+func (r unaryRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	x, y := c.in[0].Data, c.out.Data
+	inChunks(len(y), func(from, to int) {
+		for i := from; i < to; i++ {
+			dst[i] = grad[i] * r.d(x[i], y[i])
+		}
+	})
+	return nil
+}
+
+func (r unaryRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
+	return r.reverse(c, 0, tan[0], dst) // the Jacobian is diagonal
+}
