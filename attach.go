@@ -3,12 +3,40 @@ package kfac
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
+
+// planned is what makePlan decides.
+type planned[T program.Float] struct {
+	plan    Plan
+	params  map[*gorgonia.Node]*parameter[T]
+	order   []*parameter[T] // of the plan
+	blocks  []block[T]
+	path    program.Path // from what the blocks observe to the outputs
+	vectors bool         // an output that is a vector holds one number for each case
+}
+
+// adopt makes p current, for the first time or again after a step with another plan has failed.
+func (c *conductor[T]) adopt(p planned[T]) {
+	c.planned = p
+	c.sampler.path = p.path
+	if c.model.VectorCases != p.vectors {
+		setVectorCases(c.model, c.outputs, p.vectors)
+	}
+	for _, b := range p.blocks {
+		b.bind()
+	}
+}
+
+// needsInverses reports whether a block has come with the step in progress.
+func (c *conductor[T]) needsInverses() bool {
+	return slices.ContainsFunc(c.blocks, block[T].needsInverse)
+}
 
 // makePlan decides the treatment of the given parameters and makes their blocks. Blocks whose parameters stay the same keep
 // their state.
@@ -48,8 +76,7 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 	for _, p := range order {
 		p.allocate()
 	}
-	c.params, c.order, c.blocks, c.plan = params, order, pl.blocks, plan
-	c.sampler.path = c.model.Path(pl.observed...)
+	c.adopt(planned[T]{plan: plan, params: params, order: order, blocks: pl.blocks, path: c.model.Path(pl.observed...), vectors: c.model.VectorCases})
 	return nil
 }
 

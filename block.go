@@ -25,6 +25,10 @@ func (p *parameter[T]) name() string { return p.src.Name() }
 // A block is the curvature of one layer or of one parameter outside layers. All its methods work on what the step in progress
 // makes of it, until keep makes that current.
 type block[T program.Float] interface {
+	// bind lets the parameters' gradients and directions be those that the block computes with.
+	bind()
+	// needsInverse reports whether there is no inverse yet that precondition could use.
+	needsInverse() bool
 	// observe estimates the curvature from a run after its sampled backward sweep.
 	observe(run *program.Run[T], ema float64) error
 	// inversions returns what there is to compute before precondition, given gamma; the functions may run concurrently.
@@ -57,15 +61,23 @@ func newKroneckerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *k
 		grad: make([]T, n), dir: make([]T, n), tmp: make([]T, n),
 		interleaved: bias != nil && l.outByIn,
 	}
-	if !b.interleaved { // weight and bias lie behind each other: no copies
-		w := l.in * l.out
-		weight.grad, weight.dir = b.grad[:w], b.dir[:w]
-		if bias != nil {
-			bias.grad, bias.dir = b.grad[w:], b.dir[w:]
-		}
-	}
+	b.bind()
 	return b
 }
+
+// bind: weight and bias lie behind each other in the block's memory, so that nothing needs to be copied, unless they are interleaved.
+func (b *kroneckerBlock[T]) bind() {
+	if b.interleaved {
+		return
+	}
+	w := b.layer.in * b.layer.out
+	b.weight.grad, b.weight.dir = b.grad[:w], b.dir[:w]
+	if b.bias != nil {
+		b.bias.grad, b.bias.dir = b.grad[w:], b.dir[w:]
+	}
+}
+
+func (b *kroneckerBlock[T]) needsInverse() bool { return b.factors.updates == 0 }
 
 func (b *kroneckerBlock[T]) observe(run *program.Run[T], ema float64) error {
 	if b.factors.update(b.layer, run, ema) {
@@ -156,6 +168,9 @@ func size(shape []int) int {
 	return n
 }
 
+func (b *diagonalBlock[T]) bind()              {}
+func (b *diagonalBlock[T]) needsInverse() bool { return false }
+
 func (b *diagonalBlock[T]) observe(run *program.Run[T], ema float64) error {
 	grad := run.Gradient(b.param.leaf)
 	if !linalg.Finite(grad) {
@@ -196,6 +211,8 @@ func (b *diagonalBlock[T]) keep(bool) {
 // identityBlock leaves the gradient as it is.
 type identityBlock[T program.Float] struct{ param *parameter[T] }
 
+func (b *identityBlock[T]) bind()                                  {}
+func (b *identityBlock[T]) needsInverse() bool                     { return false }
 func (b *identityBlock[T]) observe(*program.Run[T], float64) error { return nil }
 func (b *identityBlock[T]) inversions(float64) []func()            { return nil }
 func (b *identityBlock[T]) inverted() (int, error)                 { return 0, nil }

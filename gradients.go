@@ -204,8 +204,8 @@ func (c *conductor[T]) normLimit() float64 {
 
 // normConstraint is the factor nu = min(1, sqrt(kappa / (lr^2 V.U))) on the learning rate.
 func normConstraint(kappa, rate, vu float64) float64 {
-	if kl := rate * rate * vu; kl > kappa {
-		return math.Sqrt(kappa / kl)
+	if nu := math.Sqrt(kappa/vu) / rate; nu < 1 { // this way round lr^2 can't overflow
+		return nu
 	}
 	return 1
 }

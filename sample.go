@@ -35,13 +35,18 @@ func tellCases(p *program.Program, outputs []*output, params []*program.Node) {
 		_, classes := o.head.(categorical)
 		vectors = vectors || len(o.node.Shape) == 1 && !classes
 	}
-	p.SetVectorCases(vectors)
+	setVectorCases(p, outputs, vectors)
 	for _, n := range params {
 		if vectors && (p.Whole != "" || n.CaseAxis >= 0) {
-			p.SetVectorCases(false)
+			setVectorCases(p, outputs, false)
 			break
 		}
 	}
+}
+
+// setVectorCases says what an output that is a vector means: a number for each case if on.
+func setVectorCases(p *program.Program, outputs []*output, on bool) {
+	p.SetVectorCases(on)
 	for _, o := range outputs {
 		o.cols = columns(p, o.node)
 	}

@@ -136,19 +136,15 @@ type conductor[T program.Float] struct {
 	model   *program.Program // of the outputs
 	outputs []*output
 	sampler *sampler[T]
-	plan    Plan
-
-	params map[*gorgonia.Node]*parameter[T]
-	order  []*parameter[T] // of the plan
-	blocks []block[T]
 
 	// State.
+	planned[T]
 	steps int     // done
-	scale float64 // c of the first output; 0 before the first step
+	scale float64 // c of the first output; settled by the first step
 }
 
 func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {
-	c := &conductor[T]{cfg: cfg, cost: cost, params: map[*gorgonia.Node]*parameter[T]{}}
+	c := &conductor[T]{cfg: cfg, cost: cost}
 	var err error
 	if c.whole, err = program.New([]*gorgonia.Node{cost}); err != nil {
 		return nil, graphError(err)
@@ -192,9 +188,15 @@ func (c *conductor[T]) guessParameters() []*gorgonia.Node {
 }
 
 // step does one step; see Solver.Step. Everything up to commit can fail and changes nothing.
-func (c *conductor[T]) step(model []gorgonia.ValueGrad) (Stats, error) {
+func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
+	before := c.planned
+	defer func() {
+		if err != nil {
+			c.adopt(before)
+		}
+	}()
 	k := c.steps + 1
-	st := Stats{Step: k, Cases: c.model.Cases, Damping: c.cfg.damping, LearningRate: c.cfg.learningRate, Momentum: c.cfg.momentum, Cost: costValue(c.cost)}
+	st = Stats{Step: k, Cases: c.model.Cases, Damping: c.cfg.damping, LearningRate: c.cfg.learningRate, Momentum: c.cfg.momentum, Cost: costValue(c.cost)}
 	clock := time.Now()
 	lap := func(d *time.Duration) { now := time.Now(); *d += now.Sub(clock); clock = now }
 
@@ -202,7 +204,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (Stats, error) {
 		return st, err
 	}
 	lap(&st.Time.Gradients)
-	if c.scale == 0 {
+	if c.steps == 0 {
 		if err := c.check(); err != nil {
 			return st, err
 		}
@@ -227,7 +229,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (Stats, error) {
 	lap(&st.Time.Factors)
 
 	st.Gamma = gamma(c.cfg.damping, c.cfg.l2)
-	if st.InverseUpdated = k <= 3 || k%c.cfg.inversePeriod == 0; st.InverseUpdated {
+	if st.InverseUpdated = k <= 3 || k%c.cfg.inversePeriod == 0 || c.needsInverses(); st.InverseUpdated {
 		raised, err := c.invert(st.Gamma)
 		if err != nil {
 			return st, err
