@@ -36,7 +36,7 @@ var defaults = trial.Settings{
 	Eval:       1000,
 	Every:      10,
 	Optimizers: []string{"kfac", "adam", "momentum"},
-	// The best of the grid for the baselines at these settings; K-FAC needs none.
+	// For the baselines the best of the grid at these settings; K-FAC keeps its default.
 	Rates: map[string]float64{"kfac": 0, "adam": 1e-3, "momentum": 5e-3},
 	Seed:  1,
 	Out:   "out/autoencoder",
@@ -45,7 +45,7 @@ var defaults = trial.Settings{
 // grid holds the learning rates that -grid tries.
 var grid = map[string][]float64{
 	"adam":     {5e-4, 1e-3, 2e-3, 4e-3},
-	"momentum": {2e-3, 5e-3, 1e-2, 2e-2},
+	"momentum": {2e-3, 3e-3, 5e-3, 1e-2, 2e-2},
 }
 
 // goals are the errors of which the table says when they were reached.
@@ -174,6 +174,7 @@ func run(ctx context.Context, s trial.Settings) error {
 		return err
 	}
 	data, test = data.First(s.Cases), test.First(shown)
+	s.Cases, s.Eval = data.Len(), min(s.Eval, data.Len())
 	if err := s.MakeOut(); err != nil {
 		return err
 	}

@@ -33,15 +33,15 @@ var defaults = trial.Settings{
 	Eval:       10000,
 	Every:      20,
 	Optimizers: []string{"kfac", "adam", "momentum"},
-	// For the baselines the best of the grid at these settings.
-	Rates: map[string]float64{"kfac": 0, "adam": 1e-3, "momentum": 3e-1},
+	// For the baselines the best of the grid at these settings; K-FAC keeps its default.
+	Rates: map[string]float64{"kfac": 0, "adam": 3e-3, "momentum": 3e-1},
 	Seed:  1,
 	Out:   "out/classifier",
 }
 
 // grid holds the learning rates that -grid tries.
 var grid = map[string][]float64{
-	"adam":     {1e-3, 2e-3, 3e-3, 5e-3},
+	"adam":     {1e-3, 2e-3, 3e-3, 5e-3, 8e-3},
 	"momentum": {1e-1, 2e-1, 3e-1, 5e-1},
 }
 
@@ -176,6 +176,7 @@ func run(ctx context.Context, s trial.Settings) error {
 		return err
 	}
 	data, test = data.First(s.Cases), test.First(s.Eval)
+	s.Cases, s.Eval = data.Len(), test.Len()
 	if err := s.MakeOut(); err != nil {
 		return err
 	}
