@@ -1,0 +1,161 @@
+package kfac
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+func TestDecay(t *testing.T) {
+	for k, want := range map[int]float64{1: 0, 2: 0.5, 3: 2.0 / 3, 4: 0.75, 5: 0.8, 10: 0.9, 19: 18.0 / 19, 20: 0.95, 21: 0.95, 1000: 0.95} {
+		if got := decay(k, 0.95); math.Abs(got-want) > 1e-15 {
+			t.Errorf("decay(%d, 0.95) = %.17g, want %.17g", k, got, want)
+		}
+	}
+	for k := 1; k <= 100; k++ {
+		if got := decay(k, 0); got != 0 {
+			t.Errorf("decay(%d, 0) = %g, want 0", k, got)
+		}
+	}
+}
+
+// The average of the first 20 updates is their plain mean; later ones enter with 1/20. The first is the batch's own moment.
+func TestRunningAverage(t *testing.T) {
+	const updates = 25
+	n := mlp{widths: []int{3, 2}, cases: 4, loss: squares(1)}.build(11)
+	c := attach(t, n)
+	b := kroneckerBlocks(c)[0]
+	want := make([]float64, 16)
+	var sum []float64
+	for k := 1; k <= updates; k++ {
+		x, seed := n.sketch.normals(12), n.sketch.normals(8)
+		check(t, c.sampler.run.Bind(b.layer.sites[0].input, x))
+		check(t, c.sampler.run.Forward(nil))
+		check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+		before := slices.Clone(b.factors.a.now)
+		check(t, b.observe(c.sampler.run, 0.95))
+		if !slices.Equal(before, b.factors.a.now) || b.factors.updates != k-1 {
+			t.Fatal("observe has changed the current average")
+		}
+		b.factors.keep()
+
+		moment := homogeneousMoment(x, 4, 3)
+		sum = plus(sum, moment)
+		for i := range want {
+			if k <= 20 {
+				want[i] = sum[i] / float64(k)
+			} else {
+				want[i] = 0.95*want[i] + 0.05*moment[i]
+			}
+		}
+		if k == 1 {
+			checkNear(t, "G after the first update", b.factors.g.now, plainMoment(seed, 4, 2), identity)
+		}
+		checkNear(t, fmt.Sprint("A after update ", k), b.factors.a.now, want, identity)
+	}
+}
+
+// plainMoment is X^T X / rows, element by element.
+func plainMoment(x []float64, rows, cols int) []float64 {
+	m := make([]float64, cols*cols)
+	for i := range cols {
+		for j := range cols {
+			for r := range rows {
+				m[i*cols+j] += x[r*cols+i] * x[r*cols+j] / float64(rows)
+			}
+		}
+	}
+	return m
+}
+
+// homogeneousMoment is plainMoment of X with a column of ones behind it.
+func homogeneousMoment(x []float64, rows, cols int) []float64 {
+	var wide []float64
+	for r := range rows {
+		wide = append(append(wide, x[r*cols:(r+1)*cols]...), 1)
+	}
+	return plainMoment(wide, rows, cols+1)
+}
+
+func TestSecondMomentGolden(t *testing.T) {
+	for _, test := range []struct {
+		x           []float64
+		rows, n     int
+		homogeneous bool
+		want        []float64
+	}{
+		{[]float64{1, 2, 3, 4, 5, 6, 7, 8, 9}, 3, 3, false, []float64{22, 26, 30, 26, 31, 36, 30, 36, 42}},
+		{[]float64{1, 1, 1, 1}, 2, 2, false, []float64{1, 1, 1, 1}},
+		{[]float64{1, 2}, 2, 2, true, []float64{2.5, 1.5, 1.5, 1}},
+		{[]float64{1, 2, 3, 4}, 2, 3, true, []float64{5, 7, 2, 7, 10, 3, 2, 3, 1}},
+		{nil, 3, 1, true, []float64{1}},
+	} {
+		got := make([]float64, test.n*test.n)
+		secondMoment(got, test.x, test.rows, test.n, test.homogeneous, test.rows, nil)
+		checkNear(t, fmt.Sprint(test.x), got, test.want, identity)
+	}
+}
+
+// The running average of [[1,2],[3,4]] with ones, from the identity, with decay 1/2.
+func TestAverageGolden(t *testing.T) {
+	moment, next := make([]float64, 9), make([]float64, 9)
+	secondMoment(moment, []float64{1, 2, 3, 4}, 2, 3, true, 2, nil)
+	average(next, []float64{1, 0, 0, 0, 1, 0, 0, 0, 1}, moment, 0.5)
+	checkNear(t, "average", next, []float64{3, 3.5, 1, 3.5, 5.5, 1.5, 1, 1.5, 1}, identity)
+}
+
+func TestSecondMoment(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rows, n := rapid.IntRange(1, 40).Draw(t, "rows"), rapid.IntRange(1, 40).Draw(t, "n")
+		homogeneous := rapid.Bool().Draw(t, "homogeneous")
+		cols := n
+		if homogeneous {
+			cols--
+		}
+		x := newSketch(rapid.Uint64().Draw(t, "seed")).normals(rows * cols)
+		want := plainMoment(x, rows, cols)
+		if homogeneous {
+			want = homogeneousMoment(x, rows, cols)
+		}
+		got, scratch := make([]float64, n*n), make([]float64, 3)
+		for i := range got {
+			got[i] = math.NaN()
+		}
+		secondMoment(got, x, rows, n, homogeneous, rows, scratch)
+		if d := distance(got, want); !(d < identity) {
+			t.Fatalf("off by %g", d)
+		}
+	})
+}
+
+// A moment that is not finite is an error that names the layer, and the current average stays as it is.
+func TestMomentsNotFinite(t *testing.T) {
+	for name, bad := range map[string]float64{"NaN": math.NaN(), "infinity": math.Inf(-1), "overflow of the square": 1e200} {
+		t.Run(name, func(t *testing.T) {
+			n := mlp{widths: []int{3, 2}, cases: 4, loss: squares(1)}.build(12)
+			c := attach(t, n)
+			observeExactly(t, c, nil)
+			b := kroneckerBlocks(c)[0]
+			b.keep(false)
+			before := slices.Concat(b.factors.a.now, b.factors.g.now)
+			data(n.x)[5] = bad
+			check(t, c.sampler.run.Forward(nil))
+			seed := make([]float64, 8)
+			check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+			err := b.observe(c.sampler.run, 0.95)
+			var layer *LayerError
+			if !errors.Is(err, ErrNotFinite) || !errors.As(err, &layer) || layer.Layer != "w0" {
+				t.Errorf("error %v, want a LayerError of w0 that wraps ErrNotFinite", err)
+			}
+			if !slices.Equal(before, slices.Concat(b.factors.a.now, b.factors.g.now)) || b.factors.updates != 1 {
+				t.Error("the current average has changed")
+			}
+		})
+	}
+}

@@ -1,0 +1,335 @@
+package kfac
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"gonum.org/v1/gonum/mat"
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// looseBlock is a Kronecker block of a layer in no program, with random factors that are well conditioned and a random gradient.
+func looseBlock(s *sketch, in, out int, bias, outByIn bool) *kroneckerBlock[float64] {
+	named := func(name string, n int) (*program.Node, *parameter[float64]) {
+		src := gorgonia.NewVector(s.graph, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(n))
+		return &program.Node{Src: src}, &parameter[float64]{src: src}
+	}
+	l := &layer{in: in, out: out, outByIn: outByIn}
+	var b *parameter[float64]
+	var w *parameter[float64]
+	l.weight, w = named("w", in*out)
+	if bias {
+		l.bias, b = named("b", out)
+	}
+	block := newKroneckerBlock(l, w, b)
+	for _, p := range []*parameter[float64]{w, b} {
+		if p != nil {
+			p.allocate()
+			copy(p.grad, s.normals(len(p.grad)))
+		}
+	}
+	copy(block.factors.a.next, positive(s, l.abar()))
+	copy(block.factors.g.next, positive(s, out))
+	return block
+}
+
+// positive is a random symmetric positive definite matrix.
+func positive(s *sketch, n int) []float64 {
+	m := plainMoment(s.normals(n*n), n, n)
+	for i := range n {
+		m[i*n+i] += 0.1
+	}
+	return m
+}
+
+// invertBlock computes the inverses of the factors in next.
+func invertBlock(b *kroneckerBlock[float64], gamma float64) (raised int, err error) {
+	for _, job := range b.inversions(gamma) {
+		job()
+	}
+	return b.inverted()
+}
+
+// gathered is the block's gradient or direction, abar by abar and within each output by output.
+func gathered(b *kroneckerBlock[float64], of func(p *parameter[float64]) []float64) (v []float64) {
+	w, in, out := of(b.weight), b.layer.in, b.layer.out
+	for i := range in {
+		for o := range out {
+			if b.layer.outByIn {
+				v = append(v, w[o*in+i])
+			} else {
+				v = append(v, w[i*out+o])
+			}
+		}
+	}
+	if b.bias != nil {
+		v = append(v, of(b.bias)...)
+	}
+	return v
+}
+
+func gradientOf(p *parameter[float64]) []float64  { return p.grad }
+func directionOf(p *parameter[float64]) []float64 { return p.dir }
+
+// solved is ((A + dampA I) (x) (G + dampG I))^-1 v, from the explicit Kronecker product.
+func solved(t rapid.TB, a, g []float64, dampA, dampG float64, v []float64) []float64 {
+	t.Helper()
+	var product mat.Dense
+	product.Kronecker(plusDiagonal(a, dampA), plusDiagonal(g, dampG))
+	var u mat.VecDense
+	check(t, u.SolveVec(&product, mat.NewVecDense(len(v), v)))
+	return u.RawVector().Data
+}
+
+func plusDiagonal(x []float64, d float64) *mat.Dense {
+	m := square(slices.Clone(x))
+	for i := range m.RawMatrix().Rows {
+		m.Set(i, i, m.At(i, i)+d)
+	}
+	return m
+}
+
+// The preconditioned gradient solves the explicit Kronecker system, for weights stored in x out and out x in, with a bias and without.
+func TestDirectionSolvesKroneckerSystem(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newSketch(rapid.Uint64().Draw(t, "seed"))
+		in, out := rapid.IntRange(1, 6).Draw(t, "in"), rapid.IntRange(1, 6).Draw(t, "out")
+		bias, outByIn := rapid.Bool().Draw(t, "bias"), rapid.Bool().Draw(t, "outByIn")
+		gamma := math.Pow(10, rapid.Float64Range(-3, 2).Draw(t, "log gamma"))
+		b := looseBlock(s, in, out, bias, outByIn)
+		raised, err := invertBlock(b, gamma)
+		if err != nil || raised != 0 {
+			t.Fatalf("raised %d, error %v", raised, err)
+		}
+		b.precondition(gamma, true)
+
+		a, g := square(b.factors.a.next), square(b.factors.g.next)
+		pi := math.Sqrt(mat.Trace(a) / float64(b.layer.abar()) / (mat.Trace(g) / float64(out)))
+		want := solved(t, b.factors.a.next, b.factors.g.next, pi*gamma, gamma/pi, gathered(b, gradientOf))
+		checkNear(t, "direction", gathered(b, directionOf), want, 1e-11)
+
+		// What has become current stays in use until the next is.
+		b.keep(true)
+		copy(b.factors.a.next, positive(s, b.layer.abar()))
+		if _, err := invertBlock(b, 2*gamma); err != nil {
+			t.Fatal(err)
+		}
+		b.precondition(2*gamma, false)
+		checkNear(t, "direction of the current inverse", gathered(b, directionOf), want, 1e-11)
+	})
+}
+
+// Moving a constant from one factor to the other changes nothing, since pi moves along.
+func TestDirectionIsIndependentOfSplit(t *testing.T) {
+	for _, c := range []float64{1e-6, 0.3, 50, 1e9} {
+		b := looseBlock(newSketch(1), 4, 3, true, false)
+		if _, err := invertBlock(b, 0.2); err != nil {
+			t.Fatal(err)
+		}
+		b.precondition(0.2, true)
+		want := gathered(b, directionOf)
+		for i := range b.factors.a.next {
+			b.factors.a.next[i] *= c
+		}
+		for i := range b.factors.g.next {
+			b.factors.g.next[i] /= c
+		}
+		if _, err := invertBlock(b, 0.2); err != nil {
+			t.Fatal(err)
+		}
+		b.precondition(0.2, true)
+		checkNear(t, fmt.Sprint("c = ", c), gathered(b, directionOf), want, identity)
+	}
+}
+
+// Identity factors and lambda = 1/2 leave 1 / (1 + sqrt(1/2))^2 of the gradient.
+func TestDirectionGolden(t *testing.T) {
+	b := looseBlock(newSketch(2), 3, 2, true, true)
+	for _, f := range []*factor{&b.factors.a, &b.factors.g} {
+		clear(f.next)
+		for i := range f.n {
+			f.next[i*f.n+i] = 1
+		}
+	}
+	if _, err := invertBlock(b, gamma(0.5, 0)); err != nil {
+		t.Fatal(err)
+	}
+	b.precondition(gamma(0.5, 0), true)
+	want := gathered(b, gradientOf)
+	for i := range want {
+		want[i] *= 0.34314575050761985
+	}
+	checkNear(t, "direction", gathered(b, directionOf), want, identity)
+}
+
+// A layer that is dead on one side or on both is preconditioned by what is left, with gamma added to each factor.
+func TestZeroFactors(t *testing.T) {
+	const gamma = 0.1
+	for name, zero := range map[string]func(b *kroneckerBlock[float64]){
+		"zero inputs":    func(b *kroneckerBlock[float64]) { clear(b.factors.a.next) },
+		"zero gradients": func(b *kroneckerBlock[float64]) { clear(b.factors.g.next) },
+		"both":           func(b *kroneckerBlock[float64]) { clear(b.factors.a.next); clear(b.factors.g.next) },
+	} {
+		b := looseBlock(newSketch(3), 4, 3, false, false)
+		zero(b)
+		raised, err := invertBlock(b, gamma)
+		if err != nil || raised != 0 {
+			t.Fatalf("%s: raised %d, error %v", name, raised, err)
+		}
+		b.precondition(gamma, true)
+		want := solved(t, b.factors.a.next, b.factors.g.next, gamma, gamma, gathered(b, gradientOf))
+		checkNear(t, name, gathered(b, directionOf), want, identity)
+	}
+}
+
+// symmetric is Q diag(values) Q^T with a random orthogonal Q.
+func symmetric(s *sketch, values ...float64) []float64 {
+	q := orthogonal(s, len(values))
+	var m mat.Dense
+	m.Product(q, mat.NewDiagDense(len(values), values), q.T())
+	m.Add(&m, mat.DenseCopyOf(m.T()))
+	m.Scale(0.5, &m)
+	return flatOf(&m)
+}
+
+// orthogonal is a random orthogonal matrix.
+func orthogonal(s *sketch, n int) *mat.Dense {
+	var qr mat.QR
+	qr.Factorize(mat.NewDense(n, n, s.normals(n*n)))
+	var q mat.Dense
+	qr.QTo(&q)
+	return &q
+}
+
+// A factor of rank one, (v v^T + d I)^-1 = (I - v v^T / (d + v.v)) / d.
+func TestNearlySingularFactor(t *testing.T) {
+	const n, damping = 40, 1e-6
+	v := newSketch(4).normals(n)
+	f, inv := newFactor(n), newInverseFactor[float64](n)
+	want := make([]float64, n*n)
+	for i := range n {
+		for j := range n {
+			f.next[i*n+j] = v[i] * v[j]
+			want[i*n+j] = -v[i] * v[j] / (damping + dotOf(v, v)) / damping
+		}
+		want[i*n+i] += 1 / damping
+	}
+	inv.factorise(&f, damping)
+	if inv.err != nil || inv.raised {
+		t.Fatalf("raised %v, error %v", inv.raised, inv.err)
+	}
+	checkNear(t, "inverse", inv.next, want, 1e-8)
+}
+
+// Where rounding has made a factor indefinite, its damping is raised tenfold until it can be factorised.
+func TestIndefiniteFactorIsDampedMore(t *testing.T) {
+	b := looseBlock(newSketch(5), 3, 3, false, false)
+	copy(b.factors.a.next, symmetric(newSketch(6), 2, 1, -3e-7))
+	pi := math.Sqrt(mat.Trace(square(b.factors.a.next)) / mat.Trace(square(b.factors.g.next)))
+	raised, err := invertBlock(b, 1e-9/pi)
+	if err != nil || raised != 1 {
+		t.Fatalf("raised %d factors, error %v; want 1", raised, err)
+	}
+	if got := b.inverse.a.damping; math.Abs(got/1e-6-1) > 1e-12 {
+		t.Errorf("damping %g, want 1e-6", got)
+	}
+	var inv mat.Dense
+	check(t, inv.Inverse(plusDiagonal(b.factors.a.next, 1e-6)))
+	checkNear(t, "inverse", b.inverse.a.next, flatOf(&inv), 1e-9)
+}
+
+// A factor that can't be factorised at all is an error that says which, how large and how much damped; what is current stays.
+func TestFactorNotPositiveDefinite(t *testing.T) {
+	for name, bad := range map[string][]float64{
+		"indefinite": symmetric(newSketch(7), 1, 2, -1),
+		"NaN":        {1, 0, 0, 0, math.NaN(), 0, 0, 0, 1},
+	} {
+		b := looseBlock(newSketch(8), 3, 2, false, false)
+		if _, err := invertBlock(b, 0.1); err != nil {
+			t.Fatal(err)
+		}
+		b.keep(true)
+		b.precondition(0.1, false)
+		before := gathered(b, directionOf)
+
+		copy(b.factors.a.next, bad)
+		copy(b.factors.g.next, b.factors.g.now)
+		_, err := invertBlock(b, 1e-9)
+		var layer *LayerError
+		if !errors.Is(err, ErrNotPosDef) || !errors.As(err, &layer) {
+			t.Errorf("%s: error %v, want a LayerError that wraps ErrNotPosDef", name, err)
+			continue
+		}
+		if layer.Layer != "w" || layer.Op != "Cholesky factorisation of A" || layer.Dim != 3 || !(layer.Damping == b.inverse.a.damping) {
+			t.Errorf("%s: error %#v", name, layer)
+		}
+		b.precondition(0.1, false)
+		if !slices.Equal(before, gathered(b, directionOf)) {
+			t.Errorf("%s: the current inverse has changed", name)
+		}
+	}
+}
+
+// In float32 the inverse is computed in float64 and applied with float32's rounding.
+func TestDirectionInFloat32(t *testing.T) {
+	for _, outByIn := range []bool{false, true} {
+		b := looseBlock(newSketch(9), 20, 7, false, outByIn)
+		if _, err := invertBlock(b, 1e-4); err != nil {
+			t.Fatal(err)
+		}
+		b.precondition(1e-4, true)
+		single := newInverse[float32](20, 7)
+		single.a.factorise(&b.factors.a, b.inverse.a.damping)
+		single.g.factorise(&b.factors.g, b.inverse.g.damping)
+		n := len(b.grad)
+		u, v, tmp := make([]float32, n), make([]float32, n), make([]float32, n)
+		for i, x := range b.grad {
+			v[i] = float32(x)
+		}
+		single.apply(u, v, tmp, outByIn, true)
+		got := make([]float64, n)
+		for i, x := range u {
+			got[i] = float64(x)
+		}
+		checkNear(t, "direction", got, b.dir, 1e-5)
+	}
+}
+
+// One linear layer with least squares: without damping one full step lands on the optimum.
+func TestUndampedStepSolvesLeastSquares(t *testing.T) {
+	for _, m := range []mlp{
+		{widths: []int{4, 3}, cases: 9, loss: squares(1)},
+		{widths: []int{4, 3}, cases: 9, loss: squares(0.2), outByIn: true},
+		{widths: []int{3, 4}, cases: 9, loss: squares(1), noBias: true},
+	} {
+		n := m.build(10)
+		c := attach(t, n)
+		gradients(t, c)
+		observeExactly(t, c, nil)
+		directions(t, c, 0)
+
+		in, out := m.widths[0], m.widths[1]
+		x := mat.NewDense(9, in, data(n.x))
+		if !m.noBias {
+			var wide mat.Dense
+			wide.Augment(x, mat.NewDense(9, 1, []float64{1, 1, 1, 1, 1, 1, 1, 1, 1}))
+			x = &wide
+		}
+		var optimum mat.Dense
+		check(t, optimum.Solve(x, mat.NewDense(9, out, data(input(n, "y")))))
+		b := kroneckerBlocks(c)[0]
+		weights := gathered(b, func(p *parameter[float64]) []float64 { return data(p.src) })
+		step := gathered(b, directionOf)
+		for i := range weights {
+			weights[i] -= step[i]
+		}
+		checkNear(t, fmt.Sprintf("%+v", m.widths), weights, flatOf(&optimum), identity)
+	}
+}

@@ -1,0 +1,273 @@
+package kfac
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"gonum.org/v1/gonum/mat"
+	"gorgonia.org/gorgonia"
+	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// fisherRoot is column k of a matrix B with B B^T = F_R, for one case.
+func fisherRoot(h head, z []float64, k int) []float64 {
+	column := make([]float64, len(z))
+	switch h := h.(type) {
+	case categorical:
+		p := plainSoftmax(z)
+		for j := range z {
+			column[j] = -p[j] * math.Sqrt(p[k])
+		}
+		column[k] += math.Sqrt(p[k])
+	case bernoulli:
+		p := 1 / (1 + math.Exp(-z[k]))
+		column[k] = math.Sqrt(p * (1 - p))
+	case gaussian:
+		column[k] = 1 / math.Sqrt(h.variance)
+	}
+	return column
+}
+
+// A seeding makes the gradient to start the backward sweep from at output o, whose value is z, in one of several sweeps whose
+// second moments add up.
+type seeding func(o *output, z []float64, sweep int) []float64
+
+// rootSeeds are the columns of the square root of F_R: the second moments add up to the expectation over the model's targets.
+func rootSeeds(o *output, z []float64, sweep int) []float64 {
+	var seed []float64
+	for i := 0; i < len(z); i += o.cols {
+		seed = append(seed, fisherRoot(o.head, z[i:i+o.cols], sweep)...)
+	}
+	return seed
+}
+
+// targetSeeds are the residuals of all possible targets of a case, each weighted with the root of its probability.
+func targetSeeds(o *output, z []float64, sweep int) []float64 {
+	seed := make([]float64, len(z))
+	for i := 0; i < len(z); i += o.cols {
+		all := outcomes(o.head, z[i:i+o.cols])
+		if sweep >= len(all) {
+			return nil
+		}
+		o.head.residual(seed[i:i+o.cols], all[sweep].y, z[i:i+o.cols], o.cols)
+		for k := range o.cols {
+			seed[i+k] *= math.Sqrt(all[sweep].prob)
+		}
+	}
+	return seed
+}
+
+// observeSeeded fills the factors of every layer with the moments of the listed cases, nil for all, adding those of G up over
+// sweeps output by output, where each has the given number of sweeps.
+func observeSeeded(t testing.TB, c *conductor[float64], rows []int, sweeps func(o *output) int, seeds seeding) {
+	t.Helper()
+	run := c.sampler.run
+	check(t, run.Forward(rows))
+	sums := make([][]float64, len(c.blocks))
+	for _, o := range c.outputs {
+		z := slices.Clone(run.Value(o.node).Data)
+		for sweep := range sweeps(o) {
+			seed := seeds(o, z, sweep)
+			for i := range seed {
+				seed[i] *= math.Sqrt(o.weight)
+			}
+			check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
+			for i, b := range c.blocks {
+				if b, ok := b.(*kroneckerBlock[float64]); ok {
+					sums[i] = plus(sums[i], observeOnce(t, b, run))
+				}
+			}
+		}
+	}
+	for i, b := range c.blocks {
+		if b, ok := b.(*kroneckerBlock[float64]); ok {
+			copy(b.factors.g.next, sums[i])
+		}
+	}
+}
+
+// observeOnce puts the moments of one run into the block's factors as if it were the first, and returns that of g.
+func observeOnce(t testing.TB, b *kroneckerBlock[float64], run *program.Run[float64]) []float64 {
+	t.Helper()
+	b.factors.updates = 0
+	check(t, b.observe(run, 0.95))
+	return b.factors.g.next
+}
+
+func plus(sum, x []float64) []float64 {
+	if sum == nil {
+		sum = make([]float64, len(x))
+	}
+	for i, v := range x {
+		sum[i] += v
+	}
+	return sum
+}
+
+// observeExactly fills the factors with their expectation over the model's targets.
+func observeExactly(t testing.TB, c *conductor[float64], rows []int) {
+	t.Helper()
+	observeSeeded(t, c, rows, func(o *output) int { return o.cols }, rootSeeds)
+}
+
+// jacobians are dz/dtheta of each case: z is its outputs side by side, theta all parameters in the order of the plan.
+func jacobians(t testing.TB, c *conductor[float64]) (perCase []*mat.Dense) {
+	t.Helper()
+	run, err := program.NewRun[float64](c.model, 1)
+	check(t, err)
+	check(t, run.Forward(nil))
+	var leaves []*program.Node
+	for _, p := range c.order {
+		leaves = append(leaves, p.leaf)
+	}
+	path := c.model.Path(leaves...)
+	for n := range c.model.Cases {
+		var j []float64
+		rows := 0
+		for _, o := range c.outputs {
+			for k := range o.cols {
+				seed := make([]float64, o.node.Size())
+				seed[n*o.cols+k] = 1
+				check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, path))
+				for _, leaf := range leaves {
+					j = append(j, run.Gradient(leaf)...)
+				}
+				rows++
+			}
+		}
+		perCase = append(perCase, mat.NewDense(rows, len(j)/rows, j))
+	}
+	return perCase
+}
+
+// differences are the jacobians by central differences of what a tape machine computes, for a network of one output.
+func differences(t testing.TB, n *network) (perCase []*mat.Dense) {
+	t.Helper()
+	var out gorgonia.Value
+	gorgonia.Read(n.out, &out)
+	vm := gorgonia.NewTapeMachine(n.sketch.graph)
+	defer vm.Close()
+	size, cases := 0, n.out.Shape()[0]
+	for _, p := range n.params {
+		size += len(data(p))
+	}
+	outputs := n.out.Shape().TotalSize() / cases
+	for range cases {
+		perCase = append(perCase, mat.NewDense(outputs, size, nil))
+	}
+	column := 0
+	for _, p := range n.params {
+		for i := range data(p) {
+			for k := range cases * outputs {
+				slope := derivative(func() float64 {
+					check(t, vm.RunAll())
+					vm.Reset()
+					return out.Data().([]float64)[k]
+				}, data(p), i)
+				perCase[k/outputs].Set(k%outputs, column, slope)
+			}
+			column++
+		}
+	}
+	return perCase
+}
+
+// denseFisher is mean_n J_n^T F_R(z_n) J_n, with F_R by its textbook formula.
+func denseFisher(t testing.TB, c *conductor[float64], perCase []*mat.Dense) *mat.Dense {
+	t.Helper()
+	run, err := program.NewRun[float64](c.model, 1)
+	check(t, err)
+	check(t, run.Forward(nil))
+	outputs, size := perCase[0].Dims()
+	fisher := mat.NewDense(size, size, nil)
+	for n, j := range perCase {
+		middle := mat.NewDense(outputs, outputs, nil)
+		at := 0
+		for _, o := range c.outputs {
+			z := run.Value(o.node).Data[n*o.cols : (n+1)*o.cols]
+			f := mat.NewDense(o.cols, o.cols, plainFisher(o.head, z))
+			f.Scale(o.weight/float64(len(perCase)), f)
+			middle.Slice(at, at+o.cols, at, at+o.cols).(*mat.Dense).Copy(f)
+			at += o.cols
+		}
+		var part mat.Dense
+		part.Product(j.T(), middle, j)
+		fisher.Add(fisher, &part)
+	}
+	return fisher
+}
+
+// elements are the positions of a layer's weights among all parameters: abar by abar, and within each output by output.
+func elements(c *conductor[float64], l *layer) (at []int) {
+	start, offset := map[*program.Node]int{}, 0
+	for _, p := range c.order {
+		start[p.leaf] = offset
+		offset += len(p.grad)
+	}
+	for i := range l.in {
+		for o := range l.out {
+			if l.outByIn {
+				at = append(at, start[l.weight]+o*l.in+i)
+			} else {
+				at = append(at, start[l.weight]+i*l.out+o)
+			}
+		}
+	}
+	if l.bias != nil {
+		for o := range l.out {
+			at = append(at, start[l.bias]+o)
+		}
+	}
+	return at
+}
+
+// pick is the submatrix of the listed rows and columns.
+func pick(m mat.Matrix, at []int) *mat.Dense {
+	d := mat.NewDense(len(at), len(at), nil)
+	for i, r := range at {
+		for j, c := range at {
+			d.Set(i, j, m.At(r, c))
+		}
+	}
+	return d
+}
+
+// kronecker is A (x) G of the factors in next.
+func kronecker(f *factors[float64]) *mat.Dense {
+	var k mat.Dense
+	k.Kronecker(square(f.a.next), square(f.g.next))
+	return &k
+}
+
+// square is the n x n matrix of n^2 numbers.
+func square(x []float64) *mat.Dense {
+	n := int(math.Round(math.Sqrt(float64(len(x)))))
+	return mat.NewDense(n, n, x)
+}
+
+// flatOf is the elements of a matrix, row by row.
+func flatOf(m mat.Matrix) []float64 { return mat.DenseCopyOf(m).RawMatrix().Data }
+
+// distance is |got - want| / |want|, in the Euclidean or Frobenius norm. It is infinite if the numbers differ in count.
+func distance(got, want []float64) float64 {
+	if len(got) != len(want) {
+		return math.Inf(1)
+	}
+	var diff, norm float64
+	for i, w := range want {
+		diff += (got[i] - w) * (got[i] - w)
+		norm += w * w
+	}
+	return math.Sqrt(diff / norm)
+}
+
+// checkNear demands a distance of at most tol.
+func checkNear(t rapid.TB, what string, got, want []float64, tol float64) {
+	t.Helper()
+	if d := distance(got, want); !(d <= tol) {
+		t.Errorf("%s: off by %.3g of its norm, tolerance %g\ngot  %.6g\nwant %.6g", what, d, tol, got[:min(len(got), 12)], want[:min(len(want), 12)])
+	}
+}
