@@ -66,6 +66,10 @@ func checkLoss[T program.Float](cost *gorgonia.Node, outputs []*output, seed uin
 		if err := run.Forward(nil); err != nil {
 			return nil, graphError(err)
 		}
+		if v := run.Value(p.Outputs[0]).Data; !linalg.Finite(v) {
+			return nil, &LossError{Output: outputs[0].head.name(), Expected: "a finite cost", Found: fmt.Sprint(v[0]),
+				Hint: "is a target or an input NaN, or the logarithm of 0 taken, as in Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
+		}
 		if err := run.Reverse([]program.Seed[T]{{Node: p.Outputs[0], Data: []T{1}}}, path); err != nil {
 			return nil, graphError(err)
 		}
@@ -137,7 +141,8 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	relative := math.Sqrt(miss / norm)
 	const expected = "a gradient c (%s - target) with respect to the output, c > 0"
 	if size == 0 {
-		return 0, &LossError{Output: o.head.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero"}
+		return 0, &LossError{Output: o.head.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero",
+			Hint: "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
 	}
 	if !(c > 0) || relative > lossTolerance*c+rounding[T]()*math.Sqrt(size/norm) {
 		return 0, &LossError{
@@ -199,6 +204,10 @@ func checkGradients[T program.Float](p *program.Program, params []*parameter[T],
 	}
 	var largest float64
 	for _, n := range leaves {
+		if !linalg.Finite(run.Gradient(n)) {
+			return &ParamError{Param: n.Name(), Op: "computing its gradient again, to check the VM's", Err: ErrNotFinite,
+				Hint: "the VM's is finite: did the input, the targets or the weights change after RunAll?"}
+		}
 		largest = max(largest, math.Sqrt(linalg.Dot64(run.Gradient(n), run.Gradient(n))))
 	}
 	for _, q := range params {
@@ -216,12 +225,13 @@ const gradientTolerance = 1e-2
 
 // compareGradients: largest is the norm of the largest gradient of the model, next to which a tiny gradient may be rounding.
 func compareGradients[T program.Float](name string, got, want []T, largest float64) error {
-	var diff, ww, gw float64
+	var diff, ww, gw, gg float64
 	for i, w := range want {
 		d := float64(got[i]) - float64(w)
 		diff += d * d
 		ww += float64(w) * float64(w)
 		gw += float64(got[i]) * float64(w)
+		gg += float64(got[i]) * float64(got[i])
 	}
 	miss := math.Sqrt(diff)
 	if miss <= gradientTolerance*math.Sqrt(ww)+rounding[T]()*largest {
@@ -229,10 +239,12 @@ func compareGradients[T program.Float](name string, got, want []T, largest float
 	}
 	ratio := gw / ww
 	e := &GradientError{Param: name, Relative: math.Sqrt(diff / ww), Ratio: ratio}
-	switch whole := math.Round(ratio); {
+	whole := math.Round(ratio)
+	unexplained := math.Sqrt(math.Max(gg-2*whole*gw+whole*whole*ww, 0)) // |got - whole want|
+	switch {
 	case math.Abs(ratio) < 1e-6:
 		e.Hint = "the VM's gradient is zero or unrelated: was RunAll called since the gradients were zeroed, and are the parameters in BindDualValues?"
-	case whole >= 2 && math.Abs(ratio-whole) < 1e-3*whole:
+	case whole >= 2 && unexplained < gradientTolerance*math.Sqrt(gg):
 		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step zeroes them", whole)
 	default:
 		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, Dropout with p other than 0.5, ...); " +

@@ -3,8 +3,10 @@ package kfac
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
@@ -32,12 +34,16 @@ func (c *conductor[T]) readGradients(model []gorgonia.ValueGrad) error {
 		return err
 	}
 	for _, p := range c.order {
-		p.given = listed[p.src]
+		if p.given = listed[p.src]; p.given {
+			if err := p.readWeights(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range c.order { // now that bad weights can't be what spoils a gradient
 		if !p.given {
 			clear(p.grad)
-			continue
-		}
-		if err := p.read(); err != nil {
+		} else if err := p.readGradient(); err != nil {
 			return err
 		}
 	}
@@ -60,7 +66,7 @@ func (c *conductor[T]) settle(nodes []*gorgonia.Node) error {
 	}
 	if c.steps > 0 {
 		for _, p := range c.order {
-			if c.params[p.src] != nil && !contains(nodes, p.src) {
+			if !slices.Contains(nodes, p.src) {
 				nodes = append(nodes, p.src)
 			}
 		}
@@ -68,28 +74,19 @@ func (c *conductor[T]) settle(nodes []*gorgonia.Node) error {
 	return c.makePlan(nodes)
 }
 
-func contains(nodes []*gorgonia.Node, n *gorgonia.Node) bool {
-	for _, m := range nodes {
-		if m == n {
-			return true
-		}
-	}
-	return false
-}
-
 // trainable reports why a node given to Step is no parameter of the cost.
 func (c *conductor[T]) trainable(n *gorgonia.Node) error {
 	hint := ""
 	leaf := c.model.Node(n)
-	if leaf == nil && c.whole != nil {
+	if leaf == nil {
 		leaf = c.whole.Node(n)
 	}
 	switch {
 	case n.Graph() != c.cost.Graph():
 		hint = "it belongs to another graph; a solver serves the graph of its cost"
-	case leaf == nil && c.params[n] == nil:
+	case leaf == nil:
 		hint = "the cost does not depend on it; leave it out of the list"
-	case leaf != nil && (!leaf.IsLeaf() || n.Op() != nil):
+	case !leaf.IsLeaf() || n.Op() != nil:
 		hint = "it is computed or constant, not an input of the graph"
 	default:
 		return nil
@@ -97,43 +94,64 @@ func (c *conductor[T]) trainable(n *gorgonia.Node) error {
 	return &ParamError{Param: n.Name(), Op: "looking it up in the graph", Hint: hint, Err: ErrForeign}
 }
 
-// read takes the parameter's weights and gradient.
-func (p *parameter[T]) read() error {
-	fail := func(op string, err error, hint string) error {
-		return &ParamError{Param: p.name(), Op: op, Hint: hint, Err: err}
+// readWeights finds the parameter's weights.
+func (p *parameter[T]) readWeights() error {
+	fail := func(err error, hint string) error {
+		return &ParamError{Param: p.name(), Op: "reading the weights", Hint: hint, Err: err}
 	}
 	v := p.src.Value()
 	if v == nil {
-		return fail("reading the weights", ErrNoGradient, "it has no value: give it one with WithInit or WithValue, and call RunAll before Step")
+		return fail(ErrNoGradient, "it has no value: give it one with WithInit or WithValue, and call RunAll before Step")
 	}
-	n := len(p.grad)
-	if valueSize(v) != n {
-		return fail("reading the weights", fmt.Errorf("%w: the value has shape %v, the graph says %v", ErrShape, v.Shape(), p.src.Shape()), "")
+	if !sameExtents(v.Shape(), p.src.Shape()) {
+		return fail(fmt.Errorf("%w: the value has shape %v, the graph says %v", ErrShape, v.Shape(), p.src.Shape()), "was its tensor reshaped or transposed in place?")
 	}
 	var err error
 	if p.store, err = flatten[T](v, p.store.copied()); err != nil {
-		return fail("reading the weights", err, "")
+		return fail(err, "")
 	}
 	if !linalg.Finite(p.store.data) {
-		return fail("reading the weights", ErrNotFinite, "an earlier update or the initialisation made them so")
+		return fail(ErrNotFinite, "the initialisation or an earlier update made them so; the latter is helped by a lower WithLearningRate")
+	}
+	return nil
+}
+
+// readGradient copies the parameter's gradient.
+func (p *parameter[T]) readGradient() error {
+	fail := func(err error, hint string) error {
+		return &ParamError{Param: p.name(), Op: "reading the gradient", Hint: hint, Err: err}
 	}
 	g, err := p.src.Grad()
 	if err != nil || g == nil {
-		return fail("reading the gradient", ErrNoGradient,
+		return fail(ErrNoGradient,
 			"call gorgonia.Grad(cost, params...) before the VM is made, RunAll before Step, and pass BindDualValues(params...) to the tape machine")
 	}
-	if valueSize(g) != n {
-		return fail("reading the gradient", fmt.Errorf("%w: it has shape %v, the parameter %v", ErrShape, g.Shape(), p.src.Shape()), "")
+	if !sameExtents(g.Shape(), p.src.Shape()) {
+		return fail(fmt.Errorf("%w: it has shape %v, the parameter %v", ErrShape, g.Shape(), p.src.Shape()), "was its tensor reshaped or transposed in place?")
 	}
 	fg, err := flatten[T](g, p.dir) // dir is free until preconditioning
 	if err != nil {
-		return fail("reading the gradient", err, "")
+		return fail(err, "")
 	}
 	copy(p.grad, fg.data)
 	if !linalg.Finite(p.grad) {
-		return fail("reading the gradient", ErrNotFinite, "look for NaN or infinity in the input and for overflow in the model")
+		return fail(ErrNotFinite, "look for NaN or infinity in the input and in the targets, and for overflow in the model")
 	}
 	return nil
+}
+
+// sameExtents reports whether two shapes are the same up to axes of length 1, which Gorgonia adds and drops.
+func sameExtents(a, b tensor.Shape) bool {
+	return slices.Equal(longAxes(a), longAxes(b))
+}
+
+func longAxes(s tensor.Shape) (long []int) {
+	for _, d := range s {
+		if d != 1 {
+			long = append(long, d)
+		}
+	}
+	return long
 }
 
 // copied is the memory of a copy, to be used again; nil if data is the value's own.

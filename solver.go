@@ -132,7 +132,7 @@ type conductor[T program.Float] struct {
 	cfg  config
 	cost *gorgonia.Node
 
-	whole   *program.Program // of the cost, for the checks; nil once they have passed
+	whole   *program.Program // of the cost, for the checks
 	model   *program.Program // of the outputs
 	outputs []*output
 	sampler *sampler[T]
@@ -262,5 +262,4 @@ func (c *conductor[T]) commit(inverted bool) {
 		}
 	}
 	c.steps++
-	c.whole = nil
 }
