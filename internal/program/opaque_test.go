@@ -6,6 +6,7 @@ import (
 	"hash"
 	"hash/fnv"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -124,25 +125,53 @@ func (o weighOp) Type() hm.Type {
 	return hm.NewFnType(a, gorgonia.TensorType{Dims: 1, Of: o.of}, a)
 }
 func (o weighOp) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
-	i := -1
+	if in[1].Dtype() != o.of {
+		return nil, fmt.Errorf("weights of %v, want %v", in[1].Dtype(), o.of)
+	}
+	k, i := reflect.ValueOf(in[1].Data()), -1
 	return mapped(in[0], func(x float64) float64 {
 		i++
-		switch k := in[1].Data().(type) {
-		case []int:
-			return x * float64(k[i])
-		case []bool:
-			if k[i] {
-				return x
-			}
-			return 0
+		switch k := k.Index(i); {
+		case k.CanInt():
+			return x * float64(k.Int())
+		case k.CanUint():
+			return x * float64(k.Uint())
+		case k.Bool():
+			return x
 		}
-		panic(fmt.Sprintf("weights of type %T", in[1].Data()))
+		return 0
 	}), nil
 }
 func (weighOp) DiffWRT(n int) []bool { return []bool{true, false} }
 func (o weighOp) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	d, err := gorgonia.ApplyOp(o, grad, in[1])
 	return gorgonia.Nodes{d, nil}, err
+}
+
+func weighed(k any) func(b *builder) *gorgonia.Node {
+	return func(b *builder) *gorgonia.Node {
+		v := tensor.New(tensor.WithShape(3), tensor.WithBacking(k))
+		n := gorgonia.NewVector(b.g, v.Dtype(), gorgonia.WithShape(3), gorgonia.WithName("weights"), gorgonia.WithValue(v))
+		return must(gorgonia.ApplyOp(weighOp{of: v.Dtype()}, b.x(3), n))
+	}
+}
+
+// prodOp is the product of its operands, with a derivative in those that it declares.
+type prodOp struct {
+	cosOp // of two operands as well
+	wrt   []bool
+}
+
+func (o prodOp) String() string        { return fmt.Sprint("user's product", o.wrt) }
+func (o prodOp) Hashcode() uint32      { return hashOf(o.String()) }
+func (o prodOp) WriteHash(h hash.Hash) { fmt.Fprint(h, o) }
+func (o prodOp) DiffWRT(n int) []bool  { return o.wrt }
+func (prodOp) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+	return gorgonia.Nodes{must(gorgonia.HadamardProd(in[1], grad)), must(gorgonia.HadamardProd(in[0], grad))}, nil
+}
+func (prodOp) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
+	y, i := float64s(in[1].Data()), -1
+	return mapped(in[0], func(x float64) float64 { i++; return x * y[i] }), nil
 }
 
 // TestUserOps checks ops that the package does not know.
@@ -159,9 +188,14 @@ func TestUserOps(t *testing.T) {
 			x := b.x(2, 3)
 			return must(gorgonia.HadamardProd(must(gorgonia.ApplyOp(cubeOp, x)), must(gorgonia.ApplyOp(expOp, x))))
 		}},
-		{name: "integers", graph: func(b *builder) *gorgonia.Node {
-			return must(gorgonia.ApplyOp(weighOp{of: tensor.Int}, b.x(3), b.ints(2, 0, -1)))
+		{name: "two operands", graph: func(b *builder) *gorgonia.Node {
+			return must(gorgonia.ApplyOp(prodOp{wrt: []bool{true, true}}, b.x(2, 3), b.x(2, 3)))
 		}},
+		{name: "int", graph: weighed([]int{2, 0, -1})},
+		{name: "int64", graph: weighed([]int64{2, 0, -1})},
+		{name: "int32", graph: weighed([]int32{2, 0, -1})},
+		{name: "byte", graph: weighed([]byte{2, 0, 1})},
+		{name: "bool", graph: weighed([]bool{true, false, true})},
 		{name: "truth values", graph: func(b *builder) *gorgonia.Node {
 			x := b.input(spaced(0.3), 4)
 			return must(gorgonia.ApplyOp(weighOp{of: tensor.Bool}, x, must(gorgonia.Gt(x, b.constant(0.05), false))))
@@ -260,6 +294,27 @@ func TestNotDifferentiable(t *testing.T) {
 				t.Errorf("path that begins behind the op: %v", err)
 			}
 		})
+	}
+}
+
+// TestConstantOperand: an operand that the op declares not to be differentiable in has the derivative zero, as in Gorgonia.
+func TestConstantOperand(t *testing.T) {
+	b := newBuilder(tensor.Float64, 1)
+	s := prepare[float64](t, b, must(gorgonia.ApplyOp(prodOp{wrt: []bool{true, false}}, b.x(3), b.x(3))))
+	if err := s.p.CheckDifferentiable(s.p.Path(s.vars...)); err != nil {
+		t.Error(err)
+	}
+	if err := s.p.CheckDifferentiable(s.p.Path(s.vars[1])); !errors.Is(err, ErrNotDifferentiable) {
+		t.Errorf("path through that operand alone: %v", err)
+	}
+	s.forward(nil)
+	y, seed := float64s(b.vars[1].node.Value().Data()), random[float64](b.rng, 3)
+	grads := s.reverse(seed)
+	tan := s.tangent([][]float64{seed, {1, 1, 1}})
+	for i, g := range seed {
+		if grads[0][i] != g*y[i] || grads[1][i] != 0 || tan[i] != g*y[i] {
+			t.Errorf("element %d: gradients %v and %v, tangent %v, want %v, 0 and %v", i, grads[0][i], grads[1][i], tan[i], g*y[i], g*y[i])
+		}
 	}
 }
 

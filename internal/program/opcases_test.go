@@ -461,4 +461,3 @@ func aliasCases() []opCase {
 		}, each(func(x []float64) float64 { return math.Pow(math.Max(x[0], 0)+x[1], 2) })},
 	}
 }
-

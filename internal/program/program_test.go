@@ -124,6 +124,10 @@ func TestCases(t *testing.T) {
 		}, nil, "mixes cases"},
 		{"softmax over the cases", func(b *builder) node { return must(gorgonia.SoftMax(b.x(4, 3), 0)) }, nil, "normalises over the cases"},
 		{"slice of the cases", func(b *builder) node { return must(gorgonia.Slice(b.x(6, 3), s(1, 5))) }, nil, "slices along the cases"},
+		{"end of the cases", func(b *builder) node { return must(gorgonia.Slice(b.x(8, 3), s(4, 8))) }, nil, "slices along the cases"},
+		{"size of a weight", func(b *builder) node {
+			return must(gorgonia.HadamardProd(b.x(4, 3), must(gorgonia.SizeOf(0, b.x(5, 2)))))
+		}, []int{0, -1}, ""},
 		{"all cases sliced", func(b *builder) node { return must(gorgonia.Slice(b.x(4, 3), s(0, 4), s(1, 3))) }, []int{0}, ""},
 		{"concat of cases", func(b *builder) node { return must(gorgonia.Concat(0, b.x(2, 3), b.x(2, 3))) }, nil, "joins along the cases"},
 		{"rows against rows", func(b *builder) node {
@@ -137,7 +141,7 @@ func TestCases(t *testing.T) {
 		{"cases as channels", func(b *builder) node {
 			h := must(gorgonia.MaxPool2D(b.x(1, 4, 2, 2), tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
 			return must(gorgonia.Reshape(h, tensor.Shape{4, 1}))
-		}, nil, "along axis 0"},
+		}, nil, "wants the cases along axis 0"},
 		{"custom op", func(b *builder) node { return must(gorgonia.ApplyOp(cubeOp, b.x(4, 3))) }, nil, "no rule"},
 		{"custom op of weights", func(b *builder) node {
 			return must(gorgonia.Mul(b.x(4, 3), must(gorgonia.ApplyOp(cubeOp, b.x(3, 2)))))
@@ -214,6 +218,40 @@ func TestViews(t *testing.T) {
 	}
 }
 
+// TestMovedSlice: gorgonia.UnsafeLet changes the slice of a node in place, and the runs follow.
+func TestMovedSlice(t *testing.T) {
+	b := newBuilder(tensor.Float64, 1)
+	part := must(gorgonia.Slice(b.input(always(0, 1, 2, 3, 4, 5), 6), s(1, 3)))
+	s := prepare[float64](t, b, must(gorgonia.Square(part)))
+	compare(t, "value", s.forward(nil), []float64{1, 4}, 0)
+	if err := gorgonia.UnsafeLet(part, gorgonia.S(4, 6)); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "value after the move", s.forward(nil), []float64{16, 25}, 0)
+	compare(t, "gradient", s.reverse([]float64{1, 1})[0], []float64{0, 0, 0, 0, 8, 10}, 0)
+	if err := gorgonia.UnsafeLet(part, gorgonia.S(2, 5)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.r.Forward(nil); err == nil || !strings.Contains(err.Error(), "does not have the graph's shape") {
+		t.Errorf("slice of another length: %v", err)
+	}
+}
+
+// TestChunks: each piece of work is done once.
+func TestChunks(t *testing.T) {
+	for _, n := range []int{0, 1, chunk, chunk + 1, 5*chunk + 3} {
+		done := make([]int, n)
+		inChunks(n, func(from, to int) {
+			for i := from; i < to; i++ {
+				done[i]++
+			}
+		})
+		if i := slices.IndexFunc(done, func(k int) bool { return k != 1 }); i >= 0 {
+			t.Errorf("of %d elements, number %d was done %d times", n, i, done[i])
+		}
+	}
+}
+
 // TestReadErrors: what is wrong with an input is told, with its name.
 func TestReadErrors(t *testing.T) {
 	g := gorgonia.NewGraph()
@@ -259,42 +297,35 @@ func TestSeedErrors(t *testing.T) {
 	}
 }
 
-// TestIntegers looks up by indices of each integer type that graphs may hold, and out of range.
-func TestIntegers(t *testing.T) {
-	for _, c := range []struct {
-		backing any
-		want    []float64
-	}{
-		{[]int{2, 0}, []float64{20, 21, 0, 1}},
-		{[]int{2, 3}, nil},
-		{[]int{-1, 0}, nil},
-	} {
-		g := gorgonia.NewGraph()
-		table := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithShape(3, 2), gorgonia.WithName("table"),
-			gorgonia.WithValue(tensor.New(tensor.WithShape(3, 2), tensor.WithBacking([]float64{0, 1, 10, 11, 20, 21}))))
-		idx := gorgonia.NewVector(g, tensor.Int, gorgonia.WithShape(2), gorgonia.WithName("idx"),
-			gorgonia.WithValue(tensor.New(tensor.WithShape(2), tensor.WithBacking(c.backing))))
-		p, err := New([]*gorgonia.Node{must(gorgonia.ByIndices(table, idx, 0))})
-		if err != nil {
-			t.Fatal(err)
+// TestLookupErrors looks up what is not there.
+func TestLookupErrors(t *testing.T) {
+	for _, idx := range []int{3, -1} {
+		b := newBuilder(tensor.Float64, 1)
+		err := prepare[float64](t, b, must(gorgonia.ByIndices(b.x(3, 2), b.ints(0, idx), 0))).r.Forward(nil)
+		var opErr *OpError
+		if !errors.As(err, &opErr) || !strings.Contains(err.Error(), "is outside axis 0") {
+			t.Errorf("index %d: %v", idx, err)
 		}
-		r, err := NewRun[float64](p, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = r.Forward(nil)
-		if c.want == nil {
-			var opErr *OpError
-			if !errors.As(err, &opErr) || !strings.Contains(err.Error(), "outside axis 0") {
-				t.Errorf("indices %v: %v", c.backing, err)
-			}
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		compare(t, "value", r.Value(p.Outputs[0]).Data, c.want, 0)
 	}
+}
+
+// TestIntegers moves integers about before a lookup, for all cases and for some.
+func TestIntegers(t *testing.T) {
+	b := newBuilder(tensor.Float64, 1)
+	table := b.input(always(0, 10, 20, 30, 40, 50), 6, 1)
+	ids := func(name string, v ...int) *gorgonia.Node {
+		return gorgonia.NewMatrix(b.g, tensor.Int, gorgonia.WithShape(3, 2), gorgonia.WithName(name),
+			gorgonia.WithValue(tensor.New(tensor.WithShape(3, 2), tensor.WithBacking(v))))
+	}
+	both := must(gorgonia.Concat(1, ids("a", 0, 1, 2, 3, 4, 5), ids("b", 5, 4, 3, 2, 1, 0))) // (3,4)
+	turned := must(gorgonia.Transpose(both))                                                 // (4,3)
+	second := must(gorgonia.Slice(turned, s(1)))                                             // 1 3 5
+	third := must(gorgonia.Slice(turned, s(2)))                                              // 5 3 1
+	sum := must(gorgonia.Add(must(gorgonia.ByIndices(table, second, 0)), must(gorgonia.Square(must(gorgonia.ByIndices(table, third, 0))))))
+	s := prepare[float64](t, b, sum)
+	compare(t, "value", s.forward(nil), []float64{10 + 50*50, 30 + 30*30, 50 + 10*10}, 0)
+	compare(t, "value of two cases", s.forward([]int{2, 0}), []float64{50 + 10*10, 10 + 50*50}, 0)
+	s.checkRows(b.rng, []int{1, 0})
 }
 
 // TestSeveralSeeds: gradients given at several nodes add up, also at a node on the way, and a cost used twice counts twice.

@@ -17,7 +17,7 @@ type Float = linalg.Float
 type OpError struct {
 	Op   string // e.g. "Sparsemax"
 	Node string // name of the user's node
-	What string // what was being done: "forward", "reverse", "tangent", "read"
+	What string // what was being done: "forward", "reverse", "tangent", "read", "bind", "differentiation"
 	Err  error
 }
 
