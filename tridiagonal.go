@@ -151,7 +151,7 @@ func (t *tridiagonal[T]) solve(x []T, i int) {
 type link[T program.Float] struct {
 	n, m      int
 	k, kT     []T       // K^T F K = I and K^T (Psi N Psi^T) K = diag(s)
-	s         []float64 // in [0, 1]
+	s         []float64 // ascending, in [0, 1] but for rounding below 0
 	psi, psiT []T
 
 	chol    []float64 // lower triangular L with L L^T = F; what is above the diagonal is not used
@@ -213,7 +213,7 @@ func (l *link[T]) join(next *link[T], cross []float64) {
 		return
 	}
 	for i, s := range l.s {
-		l.s[i] = min(max(s, 0), 1)
+		l.s[i] = min(s, 1) // what rounding puts below 0 does no harm
 	}
 	l.finish()
 }

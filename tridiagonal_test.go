@@ -413,16 +413,25 @@ func TestTridiagonalAppliesWithoutAllocating(t *testing.T) {
 	}
 }
 
-// Layers that are perfectly correlated, or by rounding more than that, leave Sigma = 0: its inverse stays finite and positive.
+// Layers that are perfectly correlated, or by rounding more than that, leave Sigma = 0: its inverse stays finite and positive. A
+// correlation counts as 1 at most, on either side.
 func TestPerfectCorrelation(t *testing.T) {
 	one := [][]float64{{1}, {1}}
-	for _, cross := range []float64{1, -1, 1 + 1e-15, 1.5} {
+	for _, test := range []struct{ crossA, crossG, gap float64 }{
+		{1, 1, minGap},
+		{-1, 1, minGap},
+		{1 + 1e-15, 1, minGap},
+		{1, 1.5, minGap},
+		{1.5, 0.5, 0.75},
+		{-0.5, 1.5, 0.75},
+		{0.6, 0.5, 0.91},
+	} {
 		inv := newTridiagonal[float64]([]int{1, 1}, []int{1, 1})
-		check(t, inv.factorise(one, one, [][]float64{{cross}}, [][]float64{{1}}))
+		check(t, inv.factorise(one, one, [][]float64{{test.crossA}}, [][]float64{{test.crossG}}))
 		u := [][]float64{{0}, {0}}
 		inv.apply(u, [][]float64{{1}, {0}})
-		if got := u[0][0]; math.Abs(got*minGap-1) > 1e-9 {
-			t.Errorf("correlation %v: the inverse's first element is %g, want %g", cross, got, 1/minGap)
+		if got := u[0][0]; math.Abs(got*test.gap-1) > 1e-9 {
+			t.Errorf("correlations %v and %v: the inverse's first element is %g, want %g", test.crossA, test.crossG, got, 1/test.gap)
 		}
 	}
 }
