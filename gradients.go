@@ -135,7 +135,7 @@ func (p *parameter[T]) readGradient() error {
 	}
 	copy(p.grad, fg.data)
 	if !linalg.Finite(p.grad) {
-		return fail(ErrNotFinite, "look for NaN or infinity in the input and in the targets, and for overflow in the model")
+		return fail(ErrNotFinite, "look for NaN or infinity in the input and in the targets, and for overflow in the model; to go on, zero the gradients, as BindDualValues adds the next to them")
 	}
 	return nil
 }
@@ -190,6 +190,9 @@ func (c *conductor[T]) propose(st *Stats) error {
 			return &ParamError{Param: p.name(), Op: "preconditioning", Err: ErrNotFinite, Hint: "raise WithDamping"}
 		}
 		vu += linalg.Dot64(p.grad, p.dir)
+		if math.IsInf(vu, 0) || math.IsNaN(vu) {
+			return &ParamError{Param: p.name(), Op: "multiplying gradient and direction", Err: ErrNotFinite, Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
+		}
 	}
 	st.Shrink = normConstraint(c.normLimit(), c.cfg.learningRate, vu)
 	rate := st.Shrink * c.cfg.learningRate

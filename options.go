@@ -114,8 +114,8 @@ func WithSeed(seed uint64) Option {
 	return func(c *config) error { c.seed = seed; return nil }
 }
 
-// WithGradientCheck turns the comparison of the first step's gradients with the solver's own on or off. Default on. It costs one more
-// forward and backward pass, once. Graphs with Dropout or random nodes are not compared, since their masks are drawn anew.
+// WithGradientCheck turns the comparison of the first two steps' gradients with the solver's own on or off. Default on. It costs one
+// more forward and two backward passes at each of them. Graphs with Dropout or random nodes are not compared, since their masks are drawn anew.
 func WithGradientCheck(on bool) Option {
 	return func(c *config) error { c.gradientCheck = on; return nil }
 }

@@ -110,7 +110,8 @@ func (s *Solver) Stats() Stats { return s.stats }
 // The elements are the *gorgonia.Node of parameters of the cost, in any order. State belongs to the parameter, so that
 // a subset may be given; the others stay as they are.
 //
-// If it returns an error no weight, no gradient and no state of the solver has changed. The errors are *ParamError,
+// If it returns an error no weight, no gradient and no state of the solver has changed. To go on with another batch, zero the
+// gradients: with BindDualValues the next RunAll adds to them. The errors are *ParamError,
 // *GraphError, *LayerError, *LossError and *GradientError; errors.Is finds the sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	start := time.Now()
@@ -204,7 +205,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		return st, err
 	}
 	lap(&st.Time.Gradients)
-	if c.steps == 0 {
+	if c.steps < checkedSteps {
 		if err := c.check(); err != nil {
 			return st, err
 		}
