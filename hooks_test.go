@@ -216,6 +216,17 @@ var biasWirings = []wiring{
 		return add(mul(s.random("x", cases, 4), w), b), list(w, b)
 	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
 
+	{name: "one number for all", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 1)
+		return must(gorgonia.BroadcastAdd(mul(s.random("x", cases, 4), w), b, nil, []byte{0, 1})), list(w, b)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "outer sum in a batch of one", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3, 1)
+		h := must(gorgonia.BroadcastAdd(mul(s.random("x", 1, 4), w), b, []byte{0}, []byte{1}))
+		return reshape(tanh(h), 1, 9), list(w, b)
+	}, layers: []wantLayer{dense("", "x w").used(1, 1)}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+
 	{name: "bias subtracted", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
 		return must(gorgonia.BroadcastSub(mul(s.random("x", cases, 4), w), b, nil, []byte{0})), list(w, b)
@@ -283,6 +294,13 @@ var sharingWirings = []wiring{
 		w, b1, b2 := s.random("w", 4, 3), s.random("b1", 3), s.random("b2", 3)
 		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
 		return add(tanh(addRow(h1, b1)), addRow(h2, b2)), list(w, b1, b2)
+	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
+		others: []wantOther{{"b1", Diagonal, "used by +"}, {"b2", Diagonal, "used by +"}}},
+
+	{name: "weight used twice with two biases, one of them used twice", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b1, b2 := s.random("w", 4, 3), s.random("b1", 3), s.random("b2", 3)
+		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
+		return add(tanh(addRow(h1, b1)), addRow(tanh(addRow(h2, b2)), b2)), list(w, b1, b2)
 	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
 		others: []wantOther{{"b1", Diagonal, "used by +"}, {"b2", Diagonal, "used by +"}}},
 

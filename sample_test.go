@@ -113,6 +113,43 @@ func parameterGradient(t testing.TB, c *conductor[float64], run *program.Run[flo
 	return theta
 }
 
+// A vector of outputs is one case's, unless no parameter would have cases if it held one number for each case.
+func TestTellCases(t *testing.T) {
+	vector := func(s *sketch, z *gorgonia.Node, params ...*gorgonia.Node) *network {
+		n := &network{sketch: s, out: z, params: params}
+		n.cost, n.dist = squares(1)(s, z)
+		return n
+	}
+	s := newSketch(13)
+	theta := s.random("theta", 4)
+	each := vector(s, mul(s.random("x", cases, 4), theta), theta)
+	s = newSketch(14)
+	w, b := s.random("w", 3, 4), s.random("b", 3)
+	single := vector(s, add(mul(w, s.random("x", 4)), b), w, b)
+	s = newSketch(15)
+	v := s.random("v", 4, 3)
+	row := &network{sketch: s, out: mul(s.random("x", 4), v), params: list(v)}
+	row.dist = Categorical(row.out)
+	logp := must(gorgonia.LogSoftMax(row.out))
+	row.cost = must(gorgonia.Neg(must(gorgonia.Sum(must(gorgonia.HadamardProd(logp, s.leaf("y", []float64{0, 1, 0}, 3)))))))
+	for _, test := range []struct {
+		what        string
+		n           *network
+		cases, cols int
+	}{
+		{"Mul(x, theta)", each, cases, 1},
+		{"Mul(w, vector) + b", single, 1, 3},
+		{"classes of one case", row, 1, 3},
+		{"matrix", mlp{widths: []int{4, 3}, cases: cases, loss: binary}.build(1), cases, 3},
+		{"one row", mlp{widths: []int{4, 3}, cases: 1, loss: binary}.build(1), 1, 3},
+	} {
+		c := attach(t, test.n)
+		if got := c.outputs[0].cols; c.model.Cases != test.cases || got != test.cols {
+			t.Errorf("%s: %d cases of %d numbers, want %d of %d", test.what, c.model.Cases, got, test.cases, test.cols)
+		}
+	}
+}
+
 // The chosen cases are distinct, and as many as were asked for.
 func TestChoose(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
