@@ -267,10 +267,40 @@ func testExtreme[T float](t *testing.T, opts []kfac.Option, is error) {
 			return
 		}
 		finite(t, "weights", weights(m.params))
+		if s := tr.solver.(*kfac.Solver).Stats(); !(s.Shrink > 0) || math.IsNaN(s.KL) {
+			t.Errorf("Shrink %g, KL %g", s.Shrink, s.KL)
+		}
 	}
 	if is != nil {
 		t.Errorf("no error, want one that is %q", is)
 	}
+}
+
+// The third parameter's update overflows when those of the first two are made already. They must be forgotten, momentum included.
+func TestOverflowInTheMiddleOfAnUpdate(t *testing.T) {
+	build := func() *trainer {
+		m := newMLP[float32](1, small, crossEntropy)
+		return newTrainer(t, m, kfac.Categorical(m.out), kfac.WithNormConstraint(math.Inf(1)), kfac.WithDamping(1e3), kfac.WithLearningRate(5e3))
+	}
+	tr, twin := build(), build()
+	tr.steps(t, 3)
+	twin.steps(t, 3)
+	if err := tr.run(); err != nil {
+		t.Fatal(err)
+	}
+	g, err := tr.param(t, "w1").Grad()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.(*tensor.Dense).Set(2, float32(3e38))
+	solver := tr.solver.(*kfac.Solver)
+	before := stateOf(tr.params, tr, solver)
+	refused(t, attempt(t, func() error { return solver.Step(tr.valueGrads()) }), kfac.ErrNotFinite, "w1", "updating", "WithLearningRate")
+	before.unchanged(t, tr.params, tr, solver)
+	zeroGradients(t, tr.params)
+	tr.steps(t, 2)
+	twin.steps(t, 2)
+	sameBits(t, "weights", weights(tr.params), weights(twin.params))
 }
 
 // Damping so small that it is lost in rounding, on factors that are singular: the error says what to raise.

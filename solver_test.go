@@ -324,6 +324,26 @@ func TestSharedGradientTensor(t *testing.T) {
 	}
 }
 
+// The gradient of a parameter that is added to the cost is the constant 1 from which all gradients of the graph are computed. Without
+// BindDualValues it must not be zeroed.
+func TestConstantGradient(t *testing.T) {
+	train := func(use func(m *net) machine) []float64 {
+		m := newMLP[float64](1, small, crossEntropy)
+		added := gorgonia.NewScalar(m.graph, tensor.Float64, gorgonia.WithName("added"), gorgonia.WithValue(1.0))
+		m.params = append(m.params, added)
+		m.cost = must(gorgonia.Add(m.cost, added))
+		m.grad(t)
+		tr := &trainer{net: m, run: use(m), solver: newSolver(t, m, kfac.Categorical(m.out))}
+		for range 3 {
+			before := weights(m.params)
+			tr.steps(t, 1)
+			moved(t, m.params, before)
+		}
+		return weights(m.params)
+	}
+	sameBits(t, "without BindDualValues, weights", train(func(m *net) machine { return tape(m) }), train(dualTape))
+}
+
 // A parameter may be a view into a larger tensor, where Gorgonia's op can compute with one, or column-major. What lies beside the
 // view is not ours.
 func TestUnusualStorage(t *testing.T) {
@@ -457,6 +477,24 @@ func TestStats(t *testing.T) {
 			t.Errorf("Stats.String() is %q", text)
 		}
 	}
+}
+
+// With a learning rate that moves nothing, V.U changes when the inverse does and not otherwise: at the first three steps and at every
+// fifth, with other cases and other targets each time.
+func TestInversesChangeWhenTheyAreDue(t *testing.T) {
+	const rate = 1e-100
+	tr := classifier(t, kfac.WithLearningRate(rate), kfac.WithMinStatisticsRows(6), kfac.WithInverseUpdatePeriod(5))
+	before := weights(tr.params)
+	var last kfac.Stats
+	for k := 1; k <= 16; k++ {
+		tr.steps(t, 1)
+		s := tr.solver.(*kfac.Solver).Stats()
+		if due := k <= 3 || k%5 == 0; s.InverseUpdated != due || (s.KL != last.KL) != due {
+			t.Errorf("step %d: InverseUpdated %v, KL %g after %g", k, s.InverseUpdated, s.KL, last.KL)
+		}
+		last = s
+	}
+	sameBits(t, "weights", weights(tr.params), before)
 }
 
 func norm(v []float64) float64 {
