@@ -134,6 +134,20 @@ func TestSecondMoment(t *testing.T) {
 	})
 }
 
+// In float32 the moments are float32's, to its rounding.
+func TestSecondMomentInFloat32(t *testing.T) {
+	const rows, n = 50, 9
+	x := newSketch(14).normals(rows * n)
+	narrow, moment := make([]float32, len(x)), make([]float32, (n+1)*(n+1))
+	for i, v := range x {
+		narrow[i] = float32(v)
+	}
+	secondMoment(moment, narrow, rows, n+1, true, rows, nil)
+	next := make([]float64, len(moment))
+	average(next, next, moment, 0)
+	checkNear(t, "moment", next, homogeneousMoment(x, rows, n), 1e-6)
+}
+
 // A moment that is not finite is an error that names the layer, and the current average stays as it is.
 func TestMomentsNotFinite(t *testing.T) {
 	for name, bad := range map[string]float64{"NaN": math.NaN(), "infinity": math.Inf(-1), "overflow of the square": 1e200} {
