@@ -125,11 +125,12 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 		o.head.mean(p.mean[i], z, o.cols)
 	}
 	// Least squares for c in  grad1 - grad0 = c (mean1 - mean0).
-	var dot, norm, size float64
+	var dot, norm, change, size float64
 	for i := range z {
 		dg, dm := p.grad[1][i]-p.grad[0][i], p.mean[1][i]-p.mean[0][i]
 		dot += dg * dm
 		norm += dm * dm
+		change += dg * dg
 		size += p.grad[0][i]*p.grad[0][i] + p.grad[1][i]*p.grad[1][i]
 	}
 	c := dot / norm
@@ -139,7 +140,11 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 		miss += (dg - c*dm) * (dg - c*dm)
 	}
 	relative := math.Sqrt(miss / norm)
-	const expected = "a gradient c (%s - target) with respect to the output, c > 0"
+	const expected = "a gradient c (mean of the distribution - target) with respect to the output, c > 0"
+	if change == 0 && size > 0 {
+		return 0, &LossError{Output: o.head.name(), Expected: expected,
+			Found: "a gradient that is the same whatever the output: the cost is linear in it", Hint: "give the model's output, not the targets"}
+	}
 	if size == 0 {
 		return 0, &LossError{Output: o.head.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero",
 			Hint: "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
@@ -147,10 +152,10 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	if !(c > 0) || relative > lossTolerance*c+rounding[T]()*math.Sqrt(size/norm) {
 		return 0, &LossError{
 			Output:   o.head.name(),
-			Expected: fmt.Sprintf(expected, "mean of the distribution"),
-			Found:    fmt.Sprintf("best c %.4g, which leaves %.3g of the gradient's change unexplained", c, relative/math.Abs(c)),
-			Hint: "declare the distribution that the cost is the negative log-likelihood of; common slips: a missing logarithm, " +
-				"a softmax for several independent labels, weights that differ from case to case, a sign",
+			Expected: expected,
+			Found:    fmt.Sprintf("best c %.4g, with which the gradient's change is still off by %.3g of its size", c, math.Sqrt(miss/change)),
+			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that it is computed from; common slips: " +
+				"a missing logarithm, a softmax for several independent labels, weights that differ from case to case, a sign",
 		}
 	}
 	linalg.Convert(z, p.z[0])
