@@ -1,0 +1,114 @@
+package linalg
+
+import (
+	"cmp"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+
+	"gonum.org/v1/gonum/lapack"
+	"gonum.org/v1/gonum/lapack/gonum"
+)
+
+// conquest is the divide-and-conquer method for the eigenproblem of a symmetric tridiagonal matrix T (Cuppen 1981; Gu & Eisenstat 1995,
+// "A divide-and-conquer algorithm for the symmetric tridiagonal eigenproblem"). T is two tridiagonal blocks plus a matrix of rank one;
+// given the eigenvectors of the blocks, those of T come from a secular equation and a matrix product.
+type conquest struct {
+	n int
+	d []float64 // n: the diagonal of T, which turns into the eigenvalues, in no order
+	e []float64 // n-1: the other diagonal, which is destroyed
+	v []float64 // n x n: row i becomes the eigenvector of d[i]; zero outside the blocks that are solved already
+
+	p, u []float64 // n x n: workspace, rows lo <= i < hi for the block lo, hi
+}
+
+func newConquest(n int) *conquest {
+	square := func() []float64 { return make([]float64, n*n) }
+	return &conquest{n: n, d: make([]float64, n), e: make([]float64, n-1), v: square(), p: square(), u: square()}
+}
+
+const (
+	// leafSize is the size up to which a block is solved by QL iterations.
+	leafSize = 32
+	// forkSize is the size from which on it pays to work on a block in several goroutines.
+	forkSize = 96
+)
+
+// solve finds the eigenvalues and eigenvectors of the diagonal block lo <= i < hi of T. It reports false if an iteration does not converge.
+func (c *conquest) solve(lo, hi int) bool {
+	if hi-lo <= leafSize {
+		return c.leaf(lo, hi)
+	}
+	mid := lo + (hi-lo)/2
+	e := c.e[mid-1]
+	c.d[mid-1] -= math.Abs(e)
+	c.d[mid] -= math.Abs(e)
+	ends := [3]int{lo, mid, hi}
+	var ok [2]bool
+	inParallel(2, hi-lo >= forkSize, func(from, to int) {
+		for i := from; i < to; i++ {
+			ok[i] = c.solve(ends[i], ends[i+1])
+		}
+	})
+	return ok[0] && ok[1] && c.merge(lo, mid, hi, e)
+}
+
+// leaf solves a small block by QL iterations.
+func (c *conquest) leaf(lo, hi int) bool {
+	n := hi - lo
+	z, work := c.p[lo*c.n:][:n*n], c.u[lo*c.n:][:n*n]
+	var ql gonum.Implementation
+	if !ql.Dsteqr(lapack.EVTridiag, n, c.d[lo:hi], c.e[lo:hi-1], z, n, work) {
+		return false
+	}
+	for i := range n {
+		for j := range n {
+			c.v[(lo+i)*c.n+lo+j] = z[j*n+i]
+		}
+	}
+	return true
+}
+
+// merge makes the eigenvectors of the block lo <= i < hi from those of its halves, which meet at mid. The block is the halves on the
+// diagonal plus |e| w w^T, where w has a one at mid-1, the sign of e at mid, and zeros elsewhere; z is V w / sqrt(2).
+func (c *conquest) merge(lo, mid, hi int, e float64) bool {
+	n := hi - lo
+	b := joint{
+		n: n, mid: mid - lo, rho: 2 * math.Abs(e),
+		d: c.d[lo:hi], z: make([]float64, n), v: c.v[lo*c.n+lo:], stride: c.n,
+		p: c.p[lo*c.n:][:n*n], u: c.u[lo*c.n:][:n*n],
+	}
+	for i := range b.mid {
+		b.z[i] = b.row(i)[b.mid-1] / math.Sqrt2
+	}
+	for i := b.mid; i < n; i++ {
+		b.z[i] = math.Copysign(1/math.Sqrt2, e) * b.row(i)[b.mid]
+	}
+	return b.solve()
+}
+
+// ascending returns the indices of x in ascending order of its elements.
+func ascending(x []float64) []int {
+	order := make([]int, len(x))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(x[i], x[j]) })
+	return order
+}
+
+// inParallel calls f for consecutive pieces of 0 <= i < n, at the same time if parallel is true. What is written to a place must not depend
+// on the piece it is in; then the result does not depend on the number of processors.
+func inParallel(n int, parallel bool, f func(from, to int)) {
+	workers := min(runtime.GOMAXPROCS(0), n)
+	if !parallel || workers <= 1 {
+		f(0, n)
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { f(w*n/workers, (w+1)*n/workers) })
+	}
+	wg.Wait()
+}

@@ -1,0 +1,104 @@
+package linalg
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/lapack/gonum"
+)
+
+// Sentinels that EigenSym returns, wrapped with the size of the matrix.
+var (
+	// ErrNotFinite: the matrix has a NaN or an infinity.
+	ErrNotFinite = errors.New("not finite")
+	// ErrNoConvergence: an eigenvalue of the tridiagonal form was not found. Not known to happen.
+	ErrNoConvergence = errors.New("no convergence")
+)
+
+// eigenSym does what EigenSym promises, for checked arguments and n > 0.
+var eigenSym = divideAndConquer
+
+// UseEigenSym makes EigenSym call f, for instance a binding of LAPACK's dsyevd, with n > 0, n*n finite elements and n values. f must keep
+// the promises of EigenSym; nil brings back the function of this package. Like blas64.Use it belongs to the start of a program: it must
+// not run at the same time as EigenSym.
+func UseEigenSym(f func(n int, a, values []float64) error) {
+	if f == nil {
+		f = divideAndConquer
+	}
+	eigenSym = f
+}
+
+// EigenSym computes the eigenvalues and eigenvectors of the symmetric n x n matrix a, row-major with both triangles filled. On return
+// values holds the n eigenvalues in ascending order, and column j of a the eigenvector of values[j], of length 1. The same input gives
+// the same bits.
+//
+// The residual |A V - V diag(values)| is a small multiple of the rounding error times |A|, and V is orthogonal to working precision: an
+// eigenvalue that is smaller than |A| by sixteen decimal orders is noise.
+//
+// The error wraps ErrNotFinite, with a and values as they were, or ErrNoConvergence, with their contents lost.
+func EigenSym(n int, a, values []float64) error {
+	if n < 0 || len(a) != n*n || len(values) != n {
+		return fmt.Errorf("eigenvectors of a %d x %d matrix: got %d elements, and room for %d values", n, n, len(a), len(values))
+	}
+	if n == 0 {
+		return nil
+	}
+	if !Finite(a) {
+		return fmt.Errorf("eigenvectors of a %d x %d matrix: %w", n, n, ErrNotFinite)
+	}
+	if err := eigenSym(n, a, values); err != nil {
+		return fmt.Errorf("eigenvectors of a %d x %d matrix: %w", n, n, err)
+	}
+	return nil
+}
+
+// divideAndConquer computes A = Q T Q^T with T tridiagonal by Householder reflections (Golub & Van Loan, Matrix Computations, 4th edition,
+// section 8.3.1), then T = Z diag(values) Z^T by divide and conquer (type conquest), and at last the eigenvectors Q Z.
+func divideAndConquer(n int, a, values []float64) error {
+	scale := scaleToOne(a)
+	var lapack gonum.Implementation
+	c := newConquest(n)
+	tau, work := make([]float64, n-1), make([]float64, workPerRow*(n+workPerRow))
+	lapack.Dsytrd(blas.Lower, n, a, n, c.d, c.e, tau, work, len(work))
+	for i, e := range c.e {
+		if math.Abs(e) < smallest { // nothing beside an element of 1/2, but it might underflow, or make gonum's Dsteqr scale and panic
+			c.e[i] = 0
+		}
+	}
+	if !c.solve(0, n) {
+		return ErrNoConvergence
+	}
+
+	// The eigenvectors of T are the rows of c.v, in no order; they become the columns of z.
+	z := c.p
+	for j, row := range ascending(c.d) {
+		values[j] = c.d[row] * scale
+		for i, v := range c.v[row*n : (row+1)*n] {
+			z[i*n+j] = v
+		}
+	}
+	if n > 1 { // the reflections, kept below the subdiagonal of a, leave the first row alone
+		lapack.Dormqr(blas.Left, blas.NoTrans, n-1, n, n-1, a[n:], n, tau, z[n:], n, work, len(work))
+	}
+	copy(a, z)
+	return nil
+}
+
+// workPerRow is the workspace of the blocked routines of LAPACK in rows: as many as the widest block of reflections.
+const workPerRow = 64
+
+// scaleToOne multiplies a by a power of two, so that its largest element lies in [1/2, 1), and returns the inverse of that power. No square
+// overflows or underflows then, and only elements that are negligible beside the largest are rounded.
+func scaleToOne(a []float64) float64 {
+	var largest float64
+	for _, v := range a {
+		largest = max(largest, math.Abs(v))
+	}
+	_, exp := math.Frexp(largest)
+	for i, v := range a {
+		a[i] = math.Ldexp(v, -exp)
+	}
+	return math.Ldexp(1, exp)
+}
