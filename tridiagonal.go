@@ -7,7 +7,6 @@ import (
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack"
 	"gonum.org/v1/gonum/lapack/lapack64"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
@@ -46,7 +45,7 @@ type chainError struct {
 	factor string // "A" or "G"
 	op     string // what was being done, e.g. "Cholesky factorisation of A"
 	dim    int
-	err    error // ErrNotPosDef or ErrNotFinite
+	err    error // ErrNotPosDef, ErrNotFinite, or linalg.ErrNoConvergence wrapped
 }
 
 func (e *chainError) Error() string {
@@ -209,7 +208,7 @@ func (l *link[T]) join(next *link[T], cross []float64) {
 		l.err = ErrNotFinite
 		return
 	}
-	if l.err = eigenSym(l.n, l.eigen, l.s); l.err != nil {
+	if l.err = linalg.EigenSym(l.n, l.eigen, l.s); l.err != nil {
 		return
 	}
 	for i, s := range l.s {
@@ -243,18 +242,6 @@ func (l *link[T]) finish() {
 
 func general(data []float64, rows, cols int) blas64.General {
 	return blas64.General{Rows: rows, Cols: cols, Stride: max(1, cols), Data: data}
-}
-
-// eigenSym replaces the symmetric n x n matrix a by its eigenvectors, in columns, and writes its eigenvalues in ascending order.
-func eigenSym(n int, a, values []float64) error {
-	sym := blas64.Symmetric{N: n, Stride: n, Data: a, Uplo: blas.Upper}
-	size := make([]float64, 1)
-	lapack64.Syev(lapack.EVCompute, sym, values, size, -1)
-	work := make([]float64, int(size[0]))
-	if !lapack64.Syev(lapack.EVCompute, sym, values, work, len(work)) {
-		return fmt.Errorf("the eigenvalues do not converge: %w", ErrNotPosDef)
-	}
-	return nil
 }
 
 // concurrently runs the jobs, which must not depend on each other, in as many goroutines as there are processors.
