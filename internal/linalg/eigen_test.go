@@ -195,7 +195,9 @@ func checkEigen(t *testing.T, n int, a, v, values []float64) {
 	}
 }
 
-func absolutes(x []float64) []float64 { return spectrum(len(x), func(i int) float64 { return math.Abs(x[i]) }) }
+func absolutes(x []float64) []float64 {
+	return spectrum(len(x), func(i int) float64 { return math.Abs(x[i]) })
+}
 
 func TestEigenSym(t *testing.T) {
 	for _, kind := range eigenKinds {
