@@ -97,9 +97,9 @@ func (b *kroneckerBlock[T]) inversions(gamma float64) []func() {
 }
 
 func (b *kroneckerBlock[T]) inverted() (raised int, err error) {
-	for name, v := range map[string]*inverseFactor[T]{"A": &b.inverse.a, "G": &b.inverse.g} {
+	for i, v := range []*inverseFactor[T]{&b.inverse.a, &b.inverse.g} {
 		if v.err != nil {
-			return 0, &LayerError{Layer: b.layer.name(), Op: "Cholesky factorisation of " + name, Dim: v.n, Damping: v.damping, Err: v.err,
+			return 0, &LayerError{Layer: b.layer.name(), Op: "Cholesky factorisation of " + "AG"[i:i+1], Dim: v.n, Damping: v.damping, Err: v.err,
 				Hint: "raise WithDamping, or look for inputs of very different scales"}
 		}
 		if v.raised {

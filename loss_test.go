@@ -188,9 +188,7 @@ func TestFisherProduct(t *testing.T) {
 		mean, shifted := make([]float64, len(z)), make([]float64, len(z))
 		for i := range z {
 			slope := derivative(func() float64 {
-				for k := range z {
-					shifted[k] = z[k]
-				}
+				copy(shifted, z)
 				h.mean(mean, shifted, cols)
 				return dotOf(mean, v)
 			}, z, i)
