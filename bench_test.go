@@ -16,10 +16,11 @@ import (
 type deepAutoencoder struct {
 	cost, logits *gorgonia.Node
 	params       gorgonia.Nodes
+	list         []gorgonia.ValueGrad
 	vm           gorgonia.VM
 }
 
-func newDeepAutoencoder(b *testing.B, batch int) *deepAutoencoder {
+func newDeepAutoencoder(b testing.TB, batch int) *deepAutoencoder {
 	b.Helper()
 	widths := []int{784, 1000, 500, 250, 30, 250, 500, 1000, 784}
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -59,16 +60,17 @@ func newDeepAutoencoder(b *testing.B, batch int) *deepAutoencoder {
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		b.Fatal(err)
 	}
+	m.list = gorgonia.NodesToValueGrads(m.params)
 	m.vm = gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(m.params...))
 	return m
 }
 
-func (m *deepAutoencoder) iterate(b *testing.B, s gorgonia.Solver) {
+func (m *deepAutoencoder) iterate(b testing.TB, s gorgonia.Solver) {
 	b.Helper()
 	if err := m.vm.RunAll(); err != nil {
 		b.Fatal(err)
 	}
-	if err := s.Step(gorgonia.NodesToValueGrads(m.params)); err != nil {
+	if err := s.Step(m.list); err != nil {
 		b.Fatal(err)
 	}
 	m.vm.Reset()
