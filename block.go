@@ -11,6 +11,8 @@ import (
 type parameter[T program.Float] struct {
 	src  *gorgonia.Node
 	leaf *program.Node // in the program of the outputs; nil if they do not depend on it
+	// reached: the outputs can be differentiated by it, so that it takes part in the exact Fisher products.
+	reached bool
 
 	given bool // in the list of this step
 	store flat[T]
@@ -18,6 +20,7 @@ type parameter[T program.Float] struct {
 	dir   []T // preconditioned gradient
 
 	velocity, next []T // the previous update, and this step's
+	best           []T // the best update so far of a search
 }
 
 func (p *parameter[T]) name() string { return p.src.Name() }
@@ -37,6 +40,8 @@ type block[T program.Float] interface {
 	inverted() (raised int, err error)
 	// precondition turns the gradients of its parameters into directions, U = (F + damping)^-1 V. fresh says that the inverse is this step's.
 	precondition(gamma float64, fresh bool)
+	// stash puts the step's inverse aside in exchange for the one that was put aside before.
+	stash()
 	// keep makes the step's statistics current and, if fresh, its inverse.
 	keep(fresh bool)
 }
@@ -134,6 +139,11 @@ func (b *kroneckerBlock[T]) weave(m, weight, bias []T, to bool) {
 	}
 }
 
+func (b *kroneckerBlock[T]) stash() {
+	b.inverse.a.stash()
+	b.inverse.g.stash()
+}
+
 func (b *kroneckerBlock[T]) keep(fresh bool) {
 	b.factors.keep()
 	if fresh {
@@ -203,6 +213,8 @@ func (b *diagonalBlock[T]) precondition(gamma float64, _ bool) {
 	}
 }
 
+func (b *diagonalBlock[T]) stash() {}
+
 func (b *diagonalBlock[T]) keep(bool) {
 	b.now, b.next = b.next, b.now
 	b.updates++
@@ -217,4 +229,5 @@ func (b *identityBlock[T]) observe(*program.Run[T], float64) error { return nil 
 func (b *identityBlock[T]) inversions(float64) []func()            { return nil }
 func (b *identityBlock[T]) inverted() (int, error)                 { return 0, nil }
 func (b *identityBlock[T]) precondition(float64, bool)             { copy(b.param.dir, b.param.grad) }
+func (b *identityBlock[T]) stash()                                 {}
 func (b *identityBlock[T]) keep(bool)                              {}

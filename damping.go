@@ -2,7 +2,7 @@ package kfac
 
 import "math"
 
-// gamma is the damping of the factors' product: gamma^2 = lambda + eta (Martens & Grosse 2015, section 6.6).
+// gamma is the damping of the factors' product at the start: gamma^2 = lambda + eta (Martens & Grosse 2015, section 6.6).
 func gamma(lambda, eta float64) float64 { return math.Sqrt(lambda + eta) }
 
 // factoredTikhonov splits gamma between the two factors of a layer (Martens & Grosse 2015, sections 6.3 and 6.6): it returns what to
@@ -18,4 +18,42 @@ func factoredTikhonov(traceA float64, n int, traceG float64, m int, gamma float6
 		pi = 1
 	}
 	return pi * gamma, gamma / pi
+}
+
+// adaptLambda is the Levenberg-Marquardt rule (Martens & Grosse 2015, section 6.5): where the quadratic model predicts well, lambda
+// falls by omega, where it does not, it rises. A ratio that is NaN, as of an objective that overflowed, counts as bad.
+func adaptLambda(lambda, rho, omega float64) float64 {
+	switch {
+	case rho > 0.75:
+		return lambda * omega
+	case rho >= 0.25:
+		return lambda
+	}
+	return lambda / omega
+}
+
+// reductionRatio is rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)) (section 6.5). The denominator includes the damping term of M, as
+// the paper's does, or leaves lambda out of it, as the authors' later implementations do.
+func reductionRatio(before, after float64, s step, lambda, squaredNorm float64, withoutLambda bool) float64 {
+	change := s.change
+	if withoutLambda {
+		change -= lambda / 2 * squaredNorm
+	}
+	if !(after <= before) { // also NaN
+		return math.Inf(-1)
+	}
+	if change == 0 {
+		return math.NaN()
+	}
+	return (after - before) / change
+}
+
+// gammas are the candidates for gamma when it is searched for: the present one, and one a factor omega below and above, within the
+// limits. The lower comes first, and stays on a tie, as in the authors' code.
+func gammas(gamma, omega, lowest, highest float64) []float64 {
+	list := []float64{math.Max(gamma*omega, lowest), gamma, math.Min(gamma/omega, highest)}
+	if list[0] >= gamma {
+		list = list[1:]
+	}
+	return list
 }

@@ -179,67 +179,6 @@ func (c *conductor[T]) objectiveGradient() (norm float64) {
 	return math.Sqrt(norm)
 }
 
-// propose works out the step length and the updates, and checks that the new weights are finite.
-func (c *conductor[T]) propose(st *Stats) error {
-	var vu float64 // V.U = U^T (F + damping) U
-	for _, p := range c.order {
-		if !p.given {
-			continue
-		}
-		if !linalg.Finite(p.dir) {
-			return &ParamError{Param: p.name(), Op: "preconditioning", Err: ErrNotFinite, Hint: "raise WithDamping"}
-		}
-		vu += linalg.Dot64(p.grad, p.dir)
-	}
-	st.Shrink = normConstraint(c.normLimit(), c.cfg.learningRate, vu)
-	rate := st.Shrink * c.cfg.learningRate
-	st.KL = rate * rate * vu / 2
-	var norm float64
-	for _, p := range c.order {
-		if !p.given {
-			continue
-		}
-		if !p.advance(T(rate), T(c.cfg.momentum)) {
-			return &ParamError{Param: p.name(), Op: "updating", Err: ErrNotFinite, Hint: "lower WithLearningRate or raise WithDamping"}
-		}
-		norm += linalg.Dot64(p.next, p.next)
-	}
-	st.UpdateNorm = math.Sqrt(norm)
-	return nil
-}
-
-// normLimit is kappa; see WithNormConstraint.
-func (c *conductor[T]) normLimit() float64 {
-	if c.cfg.normLimit > 0 {
-		return c.cfg.normLimit
-	}
-	variables := 0
-	for _, o := range c.outputs {
-		variables += o.head.variables(o.cols)
-	}
-	return 1e-3 * math.Sqrt(float64(variables))
-}
-
-// normConstraint is the factor nu = min(1, sqrt(kappa / (lr^2 V.U))) on the learning rate.
-func normConstraint(kappa, rate, vu float64) float64 {
-	if nu := math.Sqrt(kappa/vu) / rate; nu < 1 { // this way round lr^2 can't overflow
-		return nu
-	}
-	return 1
-}
-
-// advance computes the update, next = momentum velocity - rate dir. It reports false if the weights would not stay finite.
-func (p *parameter[T]) advance(rate, momentum T) bool {
-	var s T
-	for i, w := range p.store.data {
-		d := momentum*p.velocity[i] - rate*p.dir[i]
-		p.next[i] = d
-		w += d
-		s += w - w
-	}
-	return s == 0
-}
-
 // write adds the update to the weights, in place, and zeroes the user's gradient as Gorgonia's solvers do.
 func (p *parameter[T]) write() {
 	linalg.Axpy(1, p.next, p.store.data)

@@ -11,15 +11,33 @@ type Option func(*config) error
 
 // config holds every setting; the options below say what each means.
 type config struct {
+	// How far: by the quadratic model, or with fixed set by a learning rate.
+	fixed         bool
 	learningRate  float64
-	momentum      float64
-	damping       float64
-	normLimit     float64 // 0: the default, which depends on the outputs
-	l2            float64
+	fixedMomentum float64 // -1: not set
+	momentum      bool
+	modelFraction float64 // tau2
+	minModelCases int
+	reject        bool
+	normLimit     float64 // 0: the default, which depends on the outputs; none with the quadratic model
+
+	// How much.
+	damping          float64 // lambda at the start; 0: found at the first step
+	l2               float64
+	lambdaPeriod     int     // T1
+	lambdaDecay      float64 // omega1
+	rhoWithoutLambda bool
+	gammaPeriod      int     // T2
+	gammaDecay       float64 // omega2
+	gammaStart       float64 // 0: sqrt(lambda + eta)
+	gammaMax         float64
+
+	// Which way.
 	ema           float64
-	inversePeriod int
-	statsFraction float64
+	inversePeriod int     // T3
+	statsFraction float64 // tau1
 	minStatsCases int
+
 	seed          uint64
 	gradientCheck bool
 	strict        bool
@@ -29,9 +47,15 @@ type config struct {
 func defaults() config {
 	return config{
 		learningRate:  0.1,
-		momentum:      0.9,
-		damping:       0.03,
-		l2:            0,
+		fixedMomentum: -1,
+		momentum:      true,
+		modelFraction: 1.0 / 4,
+		minModelCases: 256,
+		lambdaPeriod:  5,
+		lambdaDecay:   math.Pow(19.0/20, 5),
+		gammaPeriod:   20,
+		gammaDecay:    math.Pow(19.0/20, 10),
+		gammaMax:      math.Inf(1),
 		ema:           0.95,
 		inversePeriod: 20,
 		statsFraction: 1.0 / 8,
@@ -39,6 +63,23 @@ func defaults() config {
 		seed:          1,
 		gradientCheck: true,
 	}
+}
+
+// settle checks what options mean together and fills in the defaults that depend on others.
+func (c *config) settle() error {
+	if !c.fixed {
+		if c.fixedMomentum >= 0 {
+			return &ConfigError{"WithMomentum", "no WithLearningRate", "both, or WithoutMomentum, since without a learning rate the momentum is found by the quadratic model"}
+		}
+		return nil
+	}
+	if c.fixedMomentum < 0 {
+		c.fixedMomentum = 0.9
+	}
+	if c.damping == 0 {
+		c.damping = 0.03
+	}
+	return nil
 }
 
 // number is an option that takes a number in a range.
@@ -55,12 +96,12 @@ func number(name string, v float64, inRange bool, want string, set func(*config)
 // WithLearningRate sets the factor on the preconditioned gradient, greater than 0. Default 0.1. The norm constraint makes it
 // smaller where a step would change the predictions too much.
 func WithLearningRate(rate float64) Option {
-	return number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0", func(c *config) { c.learningRate = rate })
+	return number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0", func(c *config) { c.fixed, c.learningRate = true, rate })
 }
 
 // WithMomentum sets the fraction, in [0, 1), of the previous update that is added to each update. Default 0.9.
 func WithMomentum(mu float64) Option {
-	return number("WithMomentum", mu, mu >= 0 && mu < 1, "a number in [0, 1)", func(c *config) { c.momentum = mu })
+	return number("WithMomentum", mu, mu >= 0 && mu < 1, "a number in [0, 1)", func(c *config) { c.fixedMomentum = mu })
 }
 
 // WithDamping sets lambda, greater than 0: the Tikhonov damping of the curvature, in nats per squared unit of a parameter, whatever
@@ -134,4 +175,39 @@ func WithStats(f func(Stats)) Option {
 		c.onStats = f
 		return nil
 	}
+}
+
+// WithoutMomentum leaves the previous update out of the quadratic model: a step is alpha Delta alone (Martens & Grosse 2015, section 6.4).
+func WithoutMomentum() Option {
+	return func(c *config) error { c.momentum = false; return nil }
+}
+
+// WithModelFraction sets tau2 in (0, 1]: the part of the batch that the products with the exact Fisher matrix are estimated from. Default
+// 1/4 (Martens & Grosse 2015, section 8), but see WithMinModelRows.
+func WithModelFraction(tau float64) Option {
+	return number("WithModelFraction", tau, tau > 0 && tau <= 1, "a number in (0, 1]", func(c *config) { c.modelFraction = tau })
+}
+
+// WithMinModelRows sets the number of cases, at least 1, below which WithModelFraction does not go; a batch that has no more is used whole.
+// Default 256.
+func WithMinModelRows(cases int) Option {
+	return number("WithMinModelRows", float64(cases), cases >= 1, "a number of cases >= 1", func(c *config) { c.minModelCases = cases })
+}
+
+// WithGammaMax caps gamma: the upper candidate of its search is min(gamma/omega2, cap), even where that is below gamma, as in the
+// authors' code, which has 1 here. Default: no cap, as in the paper.
+func WithGammaMax(cap float64) Option {
+	return number("WithGammaMax", cap, cap > 0, "a number > 0", func(c *config) { c.gammaMax = cap })
+}
+
+// WithStepRejection makes the solver evaluate every step on its own batch. One that raises the objective is not taken: the weights stay,
+// lambda goes up, and Stats.Rejected says so. It costs two more forward passes per step. Default off, as in the paper.
+func WithStepRejection() Option {
+	return func(c *config) error { c.reject = true; return nil }
+}
+
+// WithRhoWithoutLambda leaves the damping term out of the predicted change that the reduction ratio divides by. Default: it is in,
+// as in the paper (section 6.5); the authors' later implementations leave it out.
+func WithRhoWithoutLambda() Option {
+	return func(c *config) error { c.rhoWithoutLambda = true; return nil }
 }

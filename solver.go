@@ -2,12 +2,14 @@ package kfac
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -50,6 +52,9 @@ func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver,
 		if err := o(&cfg); err != nil {
 			return nil, err
 		}
+	}
+	if err := cfg.settle(); err != nil {
+		return nil, err
 	}
 	if cost == nil {
 		return nil, &ConfigError{"cost", "nil", "the scalar node that is minimised"}
@@ -132,15 +137,18 @@ type conductor[T program.Float] struct {
 	cfg  config
 	cost *gorgonia.Node
 
-	whole   *program.Program // of the cost, for the checks
-	model   *program.Program // of the outputs
-	outputs []*output
-	sampler *sampler[T]
+	whole     *program.Program // of the cost, for the checks
+	model     *program.Program // of the outputs
+	outputs   []*output
+	sampler   *sampler[T]
+	quadratic *quadratic[T]
+	objective *objective[T]
 
 	// State.
 	planned[T]
-	steps int     // done
-	scale float64 // c of the first output; settled by the first step
+	control control
+	steps   int     // done
+	scale   float64 // c of the first output; settled by the first step
 }
 
 func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {
@@ -168,6 +176,12 @@ func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config
 		return nil, graphError(err)
 	}
 	c.sampler = &sampler[T]{run: run, outputs: c.outputs, seeds: make([]program.Seed[T], len(heads))}
+	c.quadratic = &quadratic[T]{run: run, outputs: c.outputs}
+	c.objective = &objective[T]{program: c.whole, seed: cfg.seed}
+	c.control = control{cfg.damping, cfg.gammaStart}
+	if c.control.gamma == 0 {
+		c.control.gamma = gamma(cfg.damping, cfg.l2)
+	}
 	return c, c.makePlan(c.guessParameters())
 }
 
@@ -196,23 +210,22 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		}
 	}()
 	k := c.steps + 1
-	st = Stats{Step: k, Cases: c.model.Cases, Damping: c.cfg.damping, LearningRate: c.cfg.learningRate, Momentum: c.cfg.momentum, Cost: costValue(c.cost)}
-	clock := time.Now()
-	lap := func(d *time.Duration) { now := time.Now(); *d += now.Sub(clock); clock = now }
+	st = Stats{Step: k, Cases: c.model.Cases, Cost: costValue(c.cost), Rho: math.NaN()}
+	w := stopwatch{last: time.Now()}
 
 	if err := c.readGradients(model); err != nil {
 		return st, err
 	}
-	lap(&st.Time.Gradients)
+	w.lap(&st.Time.Gradients)
 	if c.steps == 0 {
 		if err := c.check(); err != nil {
 			return st, err
 		}
-		lap(&st.Time.Checks)
+		w.lap(&st.Time.Checks)
 	}
 	st.Scale = c.scale
 	st.GradNorm = c.objectiveGradient()
-	lap(&st.Time.Gradients)
+	w.lap(&st.Time.Gradients)
 
 	// A generator of its own for each step, so that a failed one leaves no trace.
 	rng := rand.New(rand.NewPCG(c.cfg.seed, uint64(k)))
@@ -220,46 +233,255 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		return st, err
 	}
 	st.StatisticsCases = c.sampler.run.Cases()
-	lap(&st.Time.Capture)
+	w.lap(&st.Time.Capture)
 	for _, b := range c.blocks {
 		if err := b.observe(c.sampler.run, c.cfg.ema); err != nil {
 			return st, err
 		}
 	}
-	lap(&st.Time.Factors)
+	w.lap(&st.Time.Factors)
 
-	st.Gamma = gamma(c.cfg.damping, c.cfg.l2)
-	if st.InverseUpdated = k <= 3 || k%c.cfg.inversePeriod == 0 || c.needsInverses(); st.InverseUpdated {
-		raised, err := c.invert(st.Gamma)
-		if err != nil {
-			return st, err
-		}
-		st.DampingRaised = raised
+	refresh := k <= 3 || k%c.cfg.inversePeriod == 0 || c.needsInverses()
+	next := c.control
+	if c.cfg.fixed {
+		err = c.fixedStep(&st, &next, refresh, &w)
+	} else {
+		err = c.modelStep(&st, &next, refresh, rng, &w)
 	}
-	lap(&st.Time.Inverses)
-
-	for _, b := range c.blocks {
-		b.precondition(st.Gamma, st.InverseUpdated)
-	}
-	lap(&st.Time.Precondition)
-
-	if err := c.propose(&st); err != nil {
+	if err != nil {
 		return st, err
 	}
-	c.commit(st.InverseUpdated)
-	lap(&st.Time.Update)
+	c.commit(&st, next)
+	w.lap(&st.Time.Update)
 	return st, nil
 }
 
-// commit makes the step's statistics, inverses and updates current, and writes the weights.
-func (c *conductor[T]) commit(inverted bool) {
+// control is the damping, as it goes from step to step.
+type control struct {
+	lambda, gamma float64
+}
+
+// stopwatch adds the time since its last reading to a phase.
+type stopwatch struct{ last time.Time }
+
+func (w *stopwatch) lap(d *time.Duration) {
+	now := time.Now()
+	*d += now.Sub(w.last)
+	w.last = now
+}
+
+// fixedStep goes as far as learning rate, momentum and norm constraint say.
+func (c *conductor[T]) fixedStep(st *Stats, next *control, refresh bool, w *stopwatch) error {
+	next.lambda = c.cfg.damping
+	next.gamma = gamma(next.lambda, c.cfg.l2)
+	if err := c.direction(st, next.gamma, refresh, w); err != nil {
+		return err
+	}
+	st.LearningRate, st.Momentum = c.cfg.learningRate, c.cfg.fixedMomentum
+	return c.proposeFixed(st)
+}
+
+// direction computes the preconditioned gradient, with new inverses if refresh.
+func (c *conductor[T]) direction(st *Stats, gamma float64, refresh bool, w *stopwatch) error {
+	if refresh {
+		raised, err := c.invert(gamma)
+		if err != nil {
+			return err
+		}
+		st.InverseUpdated, st.DampingRaised = true, raised
+	}
+	w.lap(&st.Time.Inverses)
 	for _, b := range c.blocks {
-		b.keep(inverted)
+		b.precondition(gamma, refresh)
 	}
 	for _, p := range c.order {
+		if p.given && !linalg.Finite(p.dir) {
+			return &ParamError{Param: p.name(), Op: "preconditioning", Err: ErrNotFinite, Hint: "raise WithDamping"}
+		}
+	}
+	w.lap(&st.Time.Precondition)
+	return nil
+}
+
+// modelStep goes as far as the exact-Fisher quadratic model says, and adapts the damping (Martens & Grosse 2015, algorithm 2).
+func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *rand.Rand, w *stopwatch) error {
+	k := st.Step
+	if err := c.quadratic.prepare(c.sampler.choose(c.model, c.cfg.modelFraction, c.cfg.minModelCases, rng)); err != nil {
+		return err
+	}
+	momentum := c.cfg.momentum && c.moved()
+	if momentum {
+		if err := c.quadratic.along(previous, c.order, func(p *parameter[T]) []T { return p.velocity }); err != nil {
+			return err
+		}
+	}
+	w.lap(&st.Time.Model)
+	if next.lambda == 0 {
+		if err := c.startDamping(st, next, w); err != nil {
+			return err
+		}
+	}
+	damp := next.lambda + c.cfg.l2
+	candidates := []float64{next.gamma}
+	if k%c.cfg.gammaPeriod == 0 {
+		candidates, refresh = gammas(next.gamma, c.cfg.gammaDecay, math.Sqrt(c.cfg.l2), c.cfg.gammaMax), true
+	}
+	var best step
+	for i, g := range candidates {
+		s, err := c.candidate(st, g, damp, refresh, momentum, w)
+		if err != nil {
+			return err
+		}
+		if i == 0 || s.change < best.change {
+			best, next.gamma = s, g
+			if len(candidates) > 1 {
+				c.setAside()
+			}
+		}
+	}
+	if len(candidates) > 1 {
+		c.setAside() // back again
+	}
+	st.Damping, st.Gamma = next.lambda, next.gamma
+	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, 1
+	st.QuadModelChange, st.KL = best.change, best.curvature/2
+	w.lap(&st.Time.Update)
+	if c.cfg.reject || k%c.cfg.lambdaPeriod == 0 {
+		if err := c.compare(st, next, best, k%c.cfg.lambdaPeriod == 0); err != nil {
+			return err
+		}
+		w.lap(&st.Time.Rho)
+	}
+	return nil
+}
+
+// moved reports whether there is a previous update.
+func (c *conductor[T]) moved() bool {
+	for _, p := range c.order {
+		if p.given && linalg.Dot(p.velocity, p.velocity) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// candidate finds the best step for one gamma, and writes its updates to next of the parameters.
+func (c *conductor[T]) candidate(st *Stats, gamma, damp float64, refresh, momentum bool, w *stopwatch) (step, error) {
+	if err := c.direction(st, gamma, refresh, w); err != nil {
+		return step{}, err
+	}
+	var m span
+	for _, p := range c.order {
+		if !p.given {
+			continue
+		}
+		linalg.Scale(-1, p.dir) // Delta = -F0^-1 grad
+		m.dots[0][0] += linalg.Dot64(p.dir, p.dir)
+		m.slope[0] += linalg.Dot64(p.grad, p.dir)
+		if momentum {
+			m.dots[0][1] += linalg.Dot64(p.dir, p.velocity)
+			m.dots[1][1] += linalg.Dot64(p.velocity, p.velocity)
+			m.slope[1] += linalg.Dot64(p.grad, p.velocity)
+		}
+	}
+	if err := c.quadratic.along(proposal, c.order, func(p *parameter[T]) []T { return p.dir }); err != nil {
+		return step{}, err
+	}
+	m.f[0][0] = c.quadratic.fisher(proposal, proposal)
+	if momentum {
+		m.f[0][1] = c.quadratic.fisher(proposal, previous)
+		m.f[1][1] = c.quadratic.fisher(previous, previous)
+	}
+	s := m.minimise(damp, momentum)
+	if limit := c.cfg.normLimit; limit > 0 && s.curvature > limit {
+		s = s.shrunk(math.Sqrt(limit/s.curvature), &m, damp)
+	}
+	if !s.finite() {
+		return s, &GraphError{Node: c.cost.Name(), What: "minimising the quadratic model", Err: ErrNotFinite, Hint: "raise WithDamping"}
+	}
+	for _, p := range c.order {
+		if p.given && !p.advance(T(s.alpha), T(s.mu)) {
+			return s, overflow(p.name())
+		}
+	}
+	w.lap(&st.Time.Model)
+	return s, nil
+}
+
+// setAside exchanges the updates and inverses of the step in progress with those that lie aside.
+func (c *conductor[T]) setAside() {
+	for _, b := range c.blocks {
+		b.stash()
+	}
+	for _, p := range c.order {
+		if p.best == nil {
+			p.best = make([]T, len(p.next))
+		}
+		p.next, p.best = p.best, p.next
+	}
+}
+
+// compare evaluates the objective before and after the proposed step on the whole batch, adapts lambda if due, and rejects the step if it is
+// worse and that was asked for.
+func (c *conductor[T]) compare(st *Stats, next *control, s step, adapt bool) error {
+	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
+	if err != nil {
+		return err
+	}
+	after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, func(p *parameter[T]) []T {
+		trial := p.dir // no longer needed
+		copy(trial, p.store.data)
+		linalg.Axpy(1, p.next, trial)
+		return trial
+	})
+	if err != nil {
+		return err
+	}
+	st.Rho = reductionRatio(before, after, s, next.lambda, c.squaredUpdate(), c.cfg.rhoWithoutLambda)
+	st.Rejected = c.cfg.reject && !(after <= before)
+	if adapt || st.Rejected {
+		next.lambda = adaptLambda(next.lambda, st.Rho, c.cfg.lambdaDecay)
+	}
+	return nil
+}
+
+// scaleOfMean turns the user's cost into the mean over cases of the negative log-likelihood by division.
+func (c *conductor[T]) scaleOfMean() float64 { return c.scale * float64(c.model.Cases) }
+
+func (c *conductor[T]) squaredUpdate() (s float64) {
+	for _, p := range c.order {
 		if p.given {
+			s += linalg.Dot64(p.next, p.next)
+		}
+	}
+	return s
+}
+
+// startDamping finds lambda and gamma for the first step.
+func (c *conductor[T]) startDamping(st *Stats, next *control, w *stopwatch) error {
+	next.lambda = 1
+	next.gamma = gamma(next.lambda, c.cfg.l2)
+	return nil
+}
+
+// commit makes the step's statistics, inverses and updates current, and writes the weights, unless the step was rejected.
+func (c *conductor[T]) commit(st *Stats, next control) {
+	for _, b := range c.blocks {
+		b.keep(st.InverseUpdated)
+	}
+	st.UpdateNorm = math.Sqrt(c.squaredUpdate())
+	for _, p := range c.order {
+		switch {
+		case p.given && st.Rejected:
+			clear(p.velocity)
+			zeroGradient(p.src)
+		case p.given:
 			p.write()
 		}
 	}
+	if st.Rejected {
+		st.UpdateNorm = 0
+	}
+	c.control = next
 	c.steps++
 }
