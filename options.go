@@ -31,6 +31,9 @@ type config struct {
 	gammaDecay       float64 // omega2
 	gammaStart       float64 // 0: sqrt(lambda + eta)
 	gammaMax         float64
+	judgeNext        bool
+	judgeDecay       float64
+	judgeLo, judgeHi float64
 
 	// Which way.
 	ema           float64
@@ -210,4 +213,11 @@ func WithStepRejection() Option {
 // as in the paper (section 6.5); the authors' later implementations leave it out.
 func WithRhoWithoutLambda() Option {
 	return func(c *config) error { c.rhoWithoutLambda = true; return nil }
+}
+
+func WithJudge(d, lo, hi float64) Option {
+	return func(c *config) error {
+		c.judgeNext, c.judgeDecay, c.judgeLo, c.judgeHi = d >= 0, d, lo, hi
+		return nil
+	}
 }

@@ -178,7 +178,7 @@ func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config
 	c.sampler = &sampler[T]{run: run, outputs: c.outputs, seeds: make([]program.Seed[T], len(heads))}
 	c.quadratic = &quadratic[T]{run: run, outputs: c.outputs}
 	c.objective = &objective[T]{program: c.whole, seed: cfg.seed}
-	c.control = control{cfg.damping, cfg.gammaStart}
+	c.control = control{lambda: cfg.damping, gamma: cfg.gammaStart}
 	if c.control.gamma == 0 {
 		c.control.gamma = gamma(cfg.damping, cfg.l2)
 	}
@@ -259,6 +259,10 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 // control is the damping, as it goes from step to step.
 type control struct {
 	lambda, gamma float64
+
+	last     step // the previous step
+	lastNorm float64
+	num, den float64
 }
 
 // stopwatch adds the time since its last reading to a phase.
@@ -316,6 +320,11 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *ra
 		}
 	}
 	w.lap(&st.Time.Model)
+	if c.cfg.judgeNext && momentum && (k-1)%c.cfg.lambdaPeriod == 0 {
+		if err := c.judge(st, next); err != nil {
+			return err
+		}
+	}
 	if next.lambda == 0 {
 		if err := c.startDamping(st, next, w); err != nil {
 			return err
@@ -346,7 +355,8 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *ra
 	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, 1
 	st.QuadModelChange, st.KL = best.change, best.curvature/2
 	w.lap(&st.Time.Update)
-	if c.cfg.reject || k%c.cfg.lambdaPeriod == 0 {
+	next.last, next.lastNorm = best, c.squaredUpdate()
+	if c.cfg.reject || k%c.cfg.lambdaPeriod == 0 && !c.cfg.judgeNext {
 		if err := c.compare(st, next, best, k%c.cfg.lambdaPeriod == 0); err != nil {
 			return err
 		}
@@ -393,6 +403,9 @@ func (c *conductor[T]) candidate(st *Stats, gamma, damp float64, refresh, moment
 		m.f[1][1] = c.quadratic.fisher(previous, previous)
 	}
 	s := m.minimise(damp, momentum)
+	if momentum && c.control.last.change != 0 {
+		st.Overshoot = m.slope[1] / (2 * c.control.last.change)
+	}
 	if limit := c.cfg.normLimit; limit > 0 && s.curvature > limit {
 		s = s.shrunk(math.Sqrt(limit/s.curvature), &m, damp)
 	}
@@ -441,6 +454,33 @@ func (c *conductor[T]) compare(st *Stats, next *control, s step, adapt bool) err
 	st.Rejected = c.cfg.reject && !(after <= before)
 	if adapt || st.Rejected {
 		next.lambda = adaptLambda(next.lambda, st.Rho, c.cfg.lambdaDecay)
+	}
+	return nil
+}
+
+// judge computes the reduction ratio of the previous step on the present batch.
+func (c *conductor[T]) judge(st *Stats, next *control) error {
+	after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
+	if err != nil {
+		return err
+	}
+	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, func(p *parameter[T]) []T {
+		trial := p.dir // not needed yet
+		copy(trial, p.store.data)
+		linalg.Axpy(-1, p.velocity, trial)
+		return trial
+	})
+	if err != nil {
+		return err
+	}
+	next.num = c.cfg.judgeDecay*next.num + after - before
+	next.den = c.cfg.judgeDecay*next.den + next.last.change
+	st.Rho = next.num / next.den
+	switch {
+	case st.Rho > c.cfg.judgeHi:
+		next.lambda *= c.cfg.lambdaDecay
+	case !(st.Rho >= c.cfg.judgeLo):
+		next.lambda /= c.cfg.lambdaDecay
 	}
 	return nil
 }
