@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
@@ -34,6 +35,8 @@ type block[T program.Float] interface {
 	needsInverse() bool
 	// observe estimates the curvature from a run after its sampled backward sweep.
 	observe(run *program.Run[T], ema float64) error
+	// trace is the sum of the eigenvalues of the step's curvature.
+	trace() float64
 	// inversions returns what there is to compute before precondition, given gamma; the functions may run concurrently.
 	inversions(gamma float64) []func()
 	// inverted reports what came of them, and how many factors had to be damped more.
@@ -91,6 +94,8 @@ func (b *kroneckerBlock[T]) observe(run *program.Run[T], ema float64) error {
 	return &LayerError{Layer: b.layer.name(), Op: "second moments of its inputs and sampled gradients", Err: ErrNotFinite,
 		Hint: "a NaN, an infinity or an overflow in its inputs, or in the gradients that reach it: look at the data and at the weights"}
 }
+
+func (b *kroneckerBlock[T]) trace() float64 { return b.factors.a.trace() * b.factors.g.trace() }
 
 func (b *kroneckerBlock[T]) inversions(gamma float64) []func() {
 	f, v := b.factors, b.inverse
@@ -203,6 +208,10 @@ func (b *diagonalBlock[T]) observe(run *program.Run[T], ema float64) error {
 	return nil
 }
 
+func (b *diagonalBlock[T]) trace() float64 {
+	return floats.Sum(b.next) * float64(len(b.param.grad)/len(b.next))
+}
+
 func (b *diagonalBlock[T]) inversions(float64) []func() { return nil }
 func (b *diagonalBlock[T]) inverted() (int, error)      { return 0, nil }
 
@@ -226,6 +235,7 @@ type identityBlock[T program.Float] struct{ param *parameter[T] }
 func (b *identityBlock[T]) bind()                                  {}
 func (b *identityBlock[T]) needsInverse() bool                     { return false }
 func (b *identityBlock[T]) observe(*program.Run[T], float64) error { return nil }
+func (b *identityBlock[T]) trace() float64                         { return 0 }
 func (b *identityBlock[T]) inversions(float64) []func()            { return nil }
 func (b *identityBlock[T]) inverted() (int, error)                 { return 0, nil }
 func (b *identityBlock[T]) precondition(float64, bool)             { copy(b.param.dir, b.param.grad) }

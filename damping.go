@@ -57,3 +57,25 @@ func gammas(gamma, omega, lowest, highest float64) []float64 {
 	}
 	return list
 }
+
+// lowestStart walks from lambda by factors of ten: down for as long as try, the objective after the step that a lambda makes, falls, or up until it
+// is below what it was before.
+func lowestStart(lambda, before float64, try func(lambda float64) float64) float64 {
+	const factor, tries = 10, 12
+	after := try(lambda)
+	for n := 0; !(after < before) && n < tries; n++ {
+		lambda *= factor
+		after = try(lambda)
+		if after < before {
+			return lambda // what is less damped made it worse
+		}
+	}
+	for range tries {
+		lower := try(lambda / factor)
+		if !(lower < after) {
+			break
+		}
+		lambda, after = lambda/factor, lower
+	}
+	return lambda
+}

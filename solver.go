@@ -441,12 +441,7 @@ func (c *conductor[T]) compare(st *Stats, next *control, s step, adapt bool) err
 	if err != nil {
 		return err
 	}
-	after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, func(p *parameter[T]) []T {
-		trial := p.dir // no longer needed
-		copy(trial, p.store.data)
-		linalg.Axpy(1, p.next, trial)
-		return trial
-	})
+	after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).trial)
 	if err != nil {
 		return err
 	}
@@ -464,12 +459,7 @@ func (c *conductor[T]) judge(st *Stats, next *control) error {
 	if err != nil {
 		return err
 	}
-	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, func(p *parameter[T]) []T {
-		trial := p.dir // not needed yet
-		copy(trial, p.store.data)
-		linalg.Axpy(-1, p.velocity, trial)
-		return trial
-	})
+	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).earlier)
 	if err != nil {
 		return err
 	}
@@ -497,11 +487,45 @@ func (c *conductor[T]) squaredUpdate() (s float64) {
 	return s
 }
 
-// startDamping finds lambda and gamma for the first step.
+// startDamping chooses lambda, and gamma with it, before the first step, which the paper leaves to the user (150 for its autoencoders, section
+// 6.5). It tries the step that a lambda would make on the first batch, from the mean eigenvalue of the curvature on down by factors of ten for as
+// long as the objective gets lower, or up if the first makes it worse. So the choice does not depend on the scale of loss or inputs.
 func (c *conductor[T]) startDamping(st *Stats, next *control, w *stopwatch) error {
-	next.lambda = 1
+	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
+	if err != nil {
+		return err
+	}
+	try := func(lambda float64) float64 {
+		if _, err := c.candidate(st, gamma(lambda, c.cfg.l2), lambda+c.cfg.l2, true, false, w); err != nil {
+			return math.Inf(1) // too little damping to compute with
+		}
+		after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).trial)
+		if err != nil || math.IsNaN(after) {
+			return math.Inf(1)
+		}
+		return after
+	}
+	next.lambda = lowestStart(c.meanCurvature(), before, try)
 	next.gamma = gamma(next.lambda, c.cfg.l2)
+	w.lap(&st.Time.Rho)
 	return nil
+}
+
+// meanCurvature is the trace of the approximate Fisher matrix over the number of parameters: its mean eigenvalue. It is 1 if there is none.
+func (c *conductor[T]) meanCurvature() float64 {
+	var trace, n float64
+	for _, p := range c.order {
+		if p.given {
+			n += float64(len(p.grad))
+		}
+	}
+	for _, b := range c.blocks {
+		trace += b.trace()
+	}
+	if mean := trace / n; mean > 0 && !math.IsInf(mean, 0) {
+		return mean
+	}
+	return 1
 }
 
 // commit makes the step's statistics, inverses and updates current, and writes the weights, unless the step was rejected.

@@ -24,7 +24,7 @@ type Stats struct {
 	QuadModelChange float64 // M(delta) - M(0), damping included
 	Rho             float64 // reduction ratio; NaN if the step did not compute it, -Inf if the objective rose
 	Overshoot       float64
-	Rejected        bool    // the step raised the objective and was not taken (WithStepRejection)
+	Rejected        bool // the step raised the objective and was not taken (WithStepRejection)
 
 	GradNorm   float64 // Euclidean norm of the gradient, L2 term included
 	UpdateNorm float64 // Euclidean norm of the change of the weights

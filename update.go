@@ -65,3 +65,15 @@ func (p *parameter[T]) advance(alpha, mu T) bool {
 	}
 	return s == 0
 }
+
+// trial is the parameter after the proposed update. It overwrites dir.
+func (p *parameter[T]) trial() []T { return p.displaced(1, p.next) }
+
+// earlier is the parameter before the previous update. It overwrites dir.
+func (p *parameter[T]) earlier() []T { return p.displaced(-1, p.velocity) }
+
+func (p *parameter[T]) displaced(by T, update []T) []T {
+	copy(p.dir, p.store.data)
+	linalg.Axpy(by, update, p.dir)
+	return p.dir
+}
