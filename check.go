@@ -175,7 +175,8 @@ func rounding[T program.Float]() float64 {
 }
 
 // checkGradients compares the gradients given to Step with the private program's gradients of the cost.
-func checkGradients[T program.Float](p *program.Program, params []*parameter[T], seed uint64) error {
+func (c *conductor[T]) checkGradients() error {
+	p := c.whole
 	for _, n := range p.Nodes {
 		switch n.Op.(type) {
 		case program.Dropout, program.Random:
@@ -183,48 +184,78 @@ func checkGradients[T program.Float](p *program.Program, params []*parameter[T],
 		}
 	}
 	var leaves []*program.Node
-	for _, q := range params {
+	var params []*parameter[T]
+	for _, q := range c.order {
 		if n := p.Node(q.src); n != nil && q.given {
-			leaves = append(leaves, n)
+			leaves, params = append(leaves, n), append(params, q)
 		}
 	}
 	path := p.Path(leaves...)
 	if p.CheckDifferentiable(path) != nil {
 		return nil // only the VM can differentiate it
 	}
-	run, err := program.NewRun[T](p, seed)
+	run, err := program.NewRun[T](p, c.cfg.seed)
 	if err != nil {
 		return graphError(err)
 	}
 	if err := run.Forward(nil); err != nil {
 		return graphError(err)
 	}
+	if err := run.Reverse(c.sampledResiduals(run), path); err != nil {
+		return graphError(err)
+	}
+	typical := largestGradient(run, leaves)
 	if err := run.Reverse([]program.Seed[T]{{Node: p.Outputs[0], Data: []T{1}}}, path); err != nil {
 		return graphError(err)
 	}
-	var largest float64
-	for _, n := range leaves {
-		if !linalg.Finite(run.Gradient(n)) {
+	typical = max(typical, largestGradient(run, leaves))
+	for i, n := range leaves {
+		want := run.Gradient(n)
+		if !linalg.Finite(want) {
 			return &ParamError{Param: n.Name(), Op: "computing its gradient again, to check the VM's", Err: ErrNotFinite,
 				Hint: "the VM's is finite: did the input, the targets or the weights change after RunAll?"}
 		}
-		largest = max(largest, math.Sqrt(linalg.Dot64(run.Gradient(n), run.Gradient(n))))
-	}
-	for _, q := range params {
-		if n := p.Node(q.src); n != nil && q.given {
-			if err := compareGradients(q.name(), q.grad, run.Gradient(n), largest); err != nil {
-				return err
-			}
+		if err := compareGradients(n.Name(), params[i].grad, want, typical); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// sampledResiduals is the cost's gradient with respect to the outputs if the targets were sampled from the model. What the true
+// gradients are sums of is of that size, and so are their rounding errors, also where they cancel.
+func (c *conductor[T]) sampledResiduals(run *program.Run[T]) []program.Seed[T] {
+	rng := rand.New(rand.NewPCG(c.cfg.seed, 2))
+	var seeds []program.Seed[T]
+	for _, o := range c.outputs {
+		node := c.whole.Node(o.head.output())
+		z := run.Value(node).Data
+		o.resize(len(z))
+		linalg.Convert(o.z, z)
+		o.head.sample(o.y, o.z, o.cols, rng)
+		o.head.residual(o.y, o.y, o.z, o.cols)
+		r := make([]T, len(z))
+		for i, v := range o.y {
+			r[i] = T(c.scale * o.weight * v)
+		}
+		seeds = append(seeds, program.Seed[T]{Node: node, Data: r})
+	}
+	return seeds
+}
+
+// largestGradient is the norm of the largest gradient of the last reverse sweep.
+func largestGradient[T program.Float](run *program.Run[T], leaves []*program.Node) (norm float64) {
+	for _, n := range leaves {
+		norm = max(norm, math.Sqrt(linalg.Dot64(run.Gradient(n), run.Gradient(n))))
+	}
+	return norm
+}
+
 // gradientTolerance is the difference allowed relative to a gradient's norm; float32 sums in another order need some.
 const gradientTolerance = 1e-2
 
-// compareGradients: largest is the norm of the largest gradient of the model, next to which a tiny gradient may be rounding.
-func compareGradients[T program.Float](name string, got, want []T, largest float64) error {
+// compareGradients: typical is the norm of a large gradient of the model, next to which a tiny one may be rounding.
+func compareGradients[T program.Float](name string, got, want []T, typical float64) error {
 	var diff, ww, gw, gg float64
 	for i, w := range want {
 		d := float64(got[i]) - float64(w)
@@ -234,7 +265,7 @@ func compareGradients[T program.Float](name string, got, want []T, largest float
 		gg += float64(got[i]) * float64(got[i])
 	}
 	miss := math.Sqrt(diff)
-	if miss <= gradientTolerance*math.Sqrt(ww)+rounding[T]()*largest {
+	if miss <= gradientTolerance*math.Sqrt(ww)+rounding[T]()*typical {
 		return nil
 	}
 	ratio := gw / ww
@@ -243,7 +274,7 @@ func compareGradients[T program.Float](name string, got, want []T, largest float
 	unexplained := math.Sqrt(math.Max(gg-2*whole*gw+whole*whole*ww, 0)) // |got - whole want|
 	switch {
 	case math.Abs(ratio) < 1e-6:
-		e.Hint = "the VM's gradient is zero or unrelated: was RunAll called since the gradients were zeroed, and are the parameters in BindDualValues?"
+		e.Hint = "the VM's gradient is zero or unrelated: was the VM Reset and RunAll called since the last Step, and are the parameters in BindDualValues?"
 	case whole >= 2 && unexplained < gradientTolerance*math.Sqrt(gg):
 		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step zeroes them", whole)
 	default:

@@ -32,6 +32,41 @@ func adaptLambda(lambda, rho, omega float64) float64 {
 	return lambda / omega
 }
 
+// heldOut judges steps by the batch that comes after them. The ratio is that of section 6.5,
+//
+//	rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)),
+//
+// but h is that of the next batch, which the step has not seen, and numerator and denominator are averages that fade over a few steps. On its
+// own batch a step that fits the noise of a small batch looks perfect, so that by the paper's rule lambda falls for ever and training rots;
+// for steps on one and the same batch the two are alike.
+type heldOut struct {
+	predicted        float64 // M(delta) - M(0) of the previous step
+	change, predicts float64 // the averages
+}
+
+// heldOutFade is the weight that the averages keep from one judgement to the next.
+const heldOutFade = 0.8
+
+// ratio takes in the change of the objective that the previous step made on the present batch.
+func (h *heldOut) ratio(change float64) float64 {
+	h.change = heldOutFade*h.change + change
+	h.predicts = heldOutFade*h.predicts + h.predicted
+	return h.change / h.predicts
+}
+
+// adaptHeldOut lowers lambda while steps keep some of what they promise on data that they have not seen, and raises it where they do harm there or
+// the ratio is NaN. The thresholds are far below those of the paper's rule, since noise takes most of a step's promise even where training
+// goes well (on MNIST, batch 128, all but a twentieth).
+func adaptHeldOut(lambda, rho, omega float64) float64 {
+	switch {
+	case rho > 0.05:
+		return lambda * omega
+	case rho >= 0:
+		return lambda
+	}
+	return lambda / omega
+}
+
 // reductionRatio is rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)) (section 6.5). The denominator includes the damping term of M, as
 // the paper's does, or leaves lambda out of it, as the authors' later implementations do.
 func reductionRatio(before, after float64, s step, lambda, squaredNorm float64, withoutLambda bool) float64 {

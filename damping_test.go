@@ -33,6 +33,7 @@ func TestFactoredTikhonovGolden(t *testing.T) {
 		{"G zero", 3, 3, 0, 5, 0.5, 0.5},
 		{"both zero", 0, 3, 0, 5, 0.5, 0.5},
 		{"negative by rounding", -1e-18, 3, 5, 5, 0.5, 0.5},
+		{"both negative by rounding", -1e-18, 3, -5, 5, 0.5, 0.5},
 		{"pi would overflow", 1e300, 1, 5e-324, 1, 0.5, 0.5},
 		{"pi would underflow", 5e-324, 1, 1e300, 1, 0.5, 0.5},
 		{"A not a number", math.NaN(), 3, 5, 5, 0.5, 0.5},

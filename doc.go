@@ -38,7 +38,7 @@
 //
 //	solver.go     conducts: reads the gradients, calls the others in order, writes the weights
 //	gradients.go  the user's gradients, brought to the units above; the update from the preconditioned gradient
-//	check.go      at the first step: is the cost what was declared, are the gradients those of the cost?
+//	check.go      at the first step: is the cost what was declared? at the first two: are the gradients those of the cost?
 //	sample.go     runs the model privately on some cases and sweeps the gradients of sampled targets back
 //	hooks.go      captures, per layer, the inputs a and these gradients g
 //	factors.go    makes the factors A and G of them and keeps their running averages

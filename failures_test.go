@@ -60,6 +60,7 @@ type slip struct {
 	spoilAfter func(t *testing.T, tr *trainer) (repair func())
 	noRun      bool // RunAll is forgotten, or fails
 	firstOnly  bool // later it is no mistake, or can't be made
+	laterOnly  bool // at first another check finds it
 	is         error
 	words      []string // that the message has
 }
@@ -149,7 +150,8 @@ var slips = []slip{
 	{name: "NaN in a gradient", spoilAfter: setGradient(math.NaN()), is: kfac.ErrNotFinite, words: []string{"w1", "gradient"}},
 	{name: "infinity in a gradient", spoilAfter: setGradient(math.Inf(-1)), is: kfac.ErrNotFinite, words: []string{"w1", "gradient"}},
 	{name: "huge gradient", spoilAfter: setGradient(1e300), firstOnly: true, is: kfac.ErrGradient, words: []string{"w1", "WithGradientCheck"}},
-	{name: "weights whose outputs overflow", spoil: setWeight(1e308), spoilAfter: nil, is: kfac.ErrNotFinite},
+	{name: "gradient whose square overflows", spoilAfter: setGradient(1e300), laterOnly: true, is: kfac.ErrNotFinite, words: []string{"w1", "outliers"}},
+	{name: "weights whose outputs overflow", spoil: setWeight(1e308), is: kfac.ErrNotFinite},
 
 	{name: "empty list", spoil: list(func(*testing.T, *trainer) gorgonia.Nodes { return nil }), is: kfac.ErrNoGradient, words: []string{"NodesToValueGrads"}},
 	{name: "nil in the list", spoil: list(func(_ *testing.T, tr *trainer) gorgonia.Nodes { return with(nil, tr) }), is: kfac.ErrForeign, words: []string{"element 4"}},
@@ -189,7 +191,7 @@ var slips = []slip{
 func TestSlips(t *testing.T) {
 	for _, s := range slips {
 		for _, done := range []int{0, 3} {
-			if done > 0 && s.firstOnly {
+			if done > 0 && s.firstOnly || done == 0 && s.laterOnly {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/step %d", s.name, done+1), func(t *testing.T) { s.test(t, done) })
@@ -342,6 +344,40 @@ func TestNoGradients(t *testing.T) {
 			before.unchanged(t, m.params, tr, solver)
 		})
 	}
+}
+
+// A tape machine that is not Reset does nothing in its second RunAll, without an error.
+func TestForgottenReset(t *testing.T) {
+	m := newMLP[float64](1, small, crossEntropy)
+	m.grad(t)
+	vm := gorgonia.NewTapeMachine(m.graph, gorgonia.BindDualValues(m.params...))
+	tr := &trainer{net: m, run: vm.RunAll, solver: newSolver(t, m, kfac.Categorical(m.out))}
+	tr.steps(t, 1)
+	before := stateOf(m.params, tr, tr.solver.(*kfac.Solver))
+	refused(t, attempt(t, tr.step), kfac.ErrGradient, "w0", "Reset")
+	before.unchanged(t, m.params, tr, tr.solver.(*kfac.Solver))
+}
+
+// The second LispMachine of a graph with a SoftMax computes wrong gradients.
+func TestLispMachineThatGoesWrong(t *testing.T) {
+	m := newMLP[float64](1, small, crossEntropy)
+	tr := &trainer{net: m, run: lisp(m), solver: newSolver(t, m, kfac.Categorical(m.out))}
+	tr.steps(t, 1)
+	before := weights(m.params)
+	refused(t, attempt(t, tr.step), kfac.ErrGradient, "WithGradientCheck")
+	sameBits(t, "weights", weights(m.params), before)
+}
+
+// A batch that fails leaves NaN in gradients that add up. The message says what to do.
+func TestGoingOnAfterNaN(t *testing.T) {
+	tr := classifier(t)
+	tr.steps(t, 2)
+	repair := setColumn(tr.x, 1, math.NaN())
+	refused(t, attempt(t, tr.step), kfac.ErrNotFinite, "zero the gradients")
+	repair()
+	refused(t, attempt(t, tr.step), kfac.ErrNotFinite, "zero the gradients")
+	zeroGradients(t, tr.params)
+	tr.steps(t, 2)
 }
 
 // Options out of their range, each with its name and the offending value in the message.

@@ -135,7 +135,7 @@ func (p *parameter[T]) readGradient() error {
 	}
 	copy(p.grad, fg.data)
 	if !linalg.Finite(p.grad) {
-		return fail(ErrNotFinite, "look for NaN or infinity in the input and in the targets, and for overflow in the model")
+		return fail(ErrNotFinite, "look for NaN or infinity in the input and in the targets, and for overflow in the model; to go on, zero the gradients, as BindDualValues adds the next to them")
 	}
 	return nil
 }

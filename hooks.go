@@ -209,11 +209,11 @@ func (f *finder) leafUsers(n *program.Node) (users []*program.Node) {
 	return users
 }
 
-// bias is the parameter of one element per output that is added to a product, at every position alike. The sum has to be the
-// product's only user, so that the gradients of the two are the same.
+// bias is the parameter of one element per output that is added to a product, at every position alike. The sum has to be all that
+// depends on the product, so that the gradients of the two are the same.
 func (f *finder) bias(s site, out int) *program.Node {
 	users := s.output.Users
-	if len(users) != 1 {
+	if len(users) != 1 || slices.Contains(f.p.Outputs, s.output) {
 		return nil
 	}
 	sum := users[0]

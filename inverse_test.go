@@ -261,18 +261,23 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 
 		copy(b.factors.a.next, bad)
 		copy(b.factors.g.next, b.factors.g.now)
+		first, _ := factoredTikhonov(b.factors.a.trace(), 3, b.factors.g.trace(), 2, 1e-9)
 		_, err := invertBlock(b, 1e-9)
 		var layer *LayerError
 		if !errors.Is(err, ErrNotPosDef) || !errors.As(err, &layer) {
 			t.Errorf("%s: error %v, want a LayerError that wraps ErrNotPosDef", name, err)
 			continue
 		}
-		if layer.Layer != "w" || layer.Op != "Cholesky factorisation of A" || layer.Dim != 3 || !(layer.Damping == b.inverse.a.damping) {
-			t.Errorf("%s: error %#v", name, layer)
+		if layer.Layer != "w" || layer.Op != "Cholesky factorisation of A" || layer.Dim != 3 || math.Abs(layer.Damping/first-1e6) > 1e-6 {
+			t.Errorf("%s: error %#v, want damping %g", name, layer, 1e6*first)
 		}
 		b.precondition(0.1, false)
 		if !slices.Equal(before, gathered(b, directionOf)) {
 			t.Errorf("%s: the current inverse has changed", name)
+		}
+		copy(b.factors.a.next, b.factors.a.now)
+		if raised, err := invertBlock(b, 0.1); raised != 0 || err != nil {
+			t.Errorf("%s: the next attempt raised %d, error %v", name, raised, err)
 		}
 	}
 }

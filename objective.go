@@ -50,3 +50,6 @@ func (h *objective[T]) at(params []*parameter[T], scale float64, eta float64, pi
 	}
 	return cost/scale + eta/2*squares, nil
 }
+
+// scaleOfMean turns the user's cost into the mean over cases of the negative log-likelihood, by division.
+func (c *conductor[T]) scaleOfMean() float64 { return c.scale * float64(c.model.Cases) }

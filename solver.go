@@ -115,7 +115,8 @@ func (s *Solver) Stats() Stats { return s.stats }
 // The elements are the *gorgonia.Node of parameters of the cost, in any order. State belongs to the parameter, so that
 // a subset may be given; the others stay as they are.
 //
-// If it returns an error no weight, no gradient and no state of the solver has changed. The errors are *ParamError,
+// If it returns an error no weight, no gradient and no state of the solver has changed. To go on with another batch, zero the
+// gradients: with BindDualValues the next RunAll adds to them. The errors are *ParamError,
 // *GraphError, *LayerError, *LossError and *GradientError; errors.Is finds the sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	start := time.Now()
@@ -178,10 +179,7 @@ func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config
 	c.sampler = &sampler[T]{run: run, outputs: c.outputs, seeds: make([]program.Seed[T], len(heads))}
 	c.quadratic = &quadratic[T]{run: run, outputs: c.outputs}
 	c.objective = &objective[T]{program: c.whole, seed: cfg.seed}
-	c.control = control{lambda: cfg.damping, gamma: cfg.gammaStart}
-	if c.control.gamma == 0 {
-		c.control.gamma = gamma(cfg.damping, cfg.l2)
-	}
+	c.control = control{lambda: cfg.damping, gamma: gamma(cfg.damping, cfg.l2)}
 	return c, c.makePlan(c.guessParameters())
 }
 
@@ -217,7 +215,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		return st, err
 	}
 	w.lap(&st.Time.Gradients)
-	if c.steps == 0 {
+	if c.steps < checkedSteps {
 		if err := c.check(); err != nil {
 			return st, err
 		}
@@ -243,10 +241,10 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 
 	refresh := k <= 3 || k%c.cfg.inversePeriod == 0 || c.needsInverses()
 	next := c.control
-	if c.cfg.fixed {
-		err = c.fixedStep(&st, &next, refresh, &w)
-	} else {
+	if c.cfg.quadratic {
 		err = c.modelStep(&st, &next, refresh, rng, &w)
+	} else {
+		err = c.fixedStep(&st, &next, refresh, &w)
 	}
 	if err != nil {
 		return st, err
@@ -256,13 +254,10 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	return st, nil
 }
 
-// control is the damping, as it goes from step to step.
+// control is what damping.go decides, as it goes from step to step.
 type control struct {
 	lambda, gamma float64
-
-	last     step // the previous step
-	lastNorm float64
-	num, den float64
+	heldOut       heldOut
 }
 
 // stopwatch adds the time since its last reading to a phase.
@@ -276,12 +271,11 @@ func (w *stopwatch) lap(d *time.Duration) {
 
 // fixedStep goes as far as learning rate, momentum and norm constraint say.
 func (c *conductor[T]) fixedStep(st *Stats, next *control, refresh bool, w *stopwatch) error {
-	next.lambda = c.cfg.damping
-	next.gamma = gamma(next.lambda, c.cfg.l2)
+	st.Damping, st.Gamma = next.lambda, next.gamma
 	if err := c.direction(st, next.gamma, refresh, w); err != nil {
 		return err
 	}
-	st.LearningRate, st.Momentum = c.cfg.learningRate, c.cfg.fixedMomentum
+	st.LearningRate, st.Momentum = c.cfg.learningRate, c.cfg.momentum
 	return c.proposeFixed(st)
 }
 
@@ -305,227 +299,6 @@ func (c *conductor[T]) direction(st *Stats, gamma float64, refresh bool, w *stop
 	}
 	w.lap(&st.Time.Precondition)
 	return nil
-}
-
-// modelStep goes as far as the exact-Fisher quadratic model says, and adapts the damping (Martens & Grosse 2015, algorithm 2).
-func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *rand.Rand, w *stopwatch) error {
-	k := st.Step
-	if err := c.quadratic.prepare(c.sampler.choose(c.model, c.cfg.modelFraction, c.cfg.minModelCases, rng)); err != nil {
-		return err
-	}
-	momentum := c.cfg.momentum && c.moved()
-	if momentum {
-		if err := c.quadratic.along(previous, c.order, func(p *parameter[T]) []T { return p.velocity }); err != nil {
-			return err
-		}
-	}
-	w.lap(&st.Time.Model)
-	if c.cfg.judgeNext && momentum && (k-1)%c.cfg.lambdaPeriod == 0 {
-		if err := c.judge(st, next); err != nil {
-			return err
-		}
-	}
-	if next.lambda == 0 {
-		if err := c.startDamping(st, next, w); err != nil {
-			return err
-		}
-	}
-	damp := next.lambda + c.cfg.l2
-	candidates := []float64{next.gamma}
-	if k%c.cfg.gammaPeriod == 0 {
-		candidates, refresh = gammas(next.gamma, c.cfg.gammaDecay, math.Sqrt(c.cfg.l2), c.cfg.gammaMax), true
-	}
-	var best step
-	for i, g := range candidates {
-		s, err := c.candidate(st, g, damp, refresh, momentum, w)
-		if err != nil {
-			return err
-		}
-		if i == 0 || s.change < best.change {
-			best, next.gamma = s, g
-			if len(candidates) > 1 {
-				c.setAside()
-			}
-		}
-	}
-	if len(candidates) > 1 {
-		c.setAside() // back again
-	}
-	st.Damping, st.Gamma = next.lambda, next.gamma
-	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, 1
-	st.QuadModelChange, st.KL = best.change, best.curvature/2
-	w.lap(&st.Time.Update)
-	next.last, next.lastNorm = best, c.squaredUpdate()
-	if c.cfg.reject || k%c.cfg.lambdaPeriod == 0 && !c.cfg.judgeNext {
-		if err := c.compare(st, next, best, k%c.cfg.lambdaPeriod == 0); err != nil {
-			return err
-		}
-		w.lap(&st.Time.Rho)
-	}
-	return nil
-}
-
-// moved reports whether there is a previous update.
-func (c *conductor[T]) moved() bool {
-	for _, p := range c.order {
-		if p.given && linalg.Dot(p.velocity, p.velocity) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// candidate finds the best step for one gamma, and writes its updates to next of the parameters.
-func (c *conductor[T]) candidate(st *Stats, gamma, damp float64, refresh, momentum bool, w *stopwatch) (step, error) {
-	if err := c.direction(st, gamma, refresh, w); err != nil {
-		return step{}, err
-	}
-	var m span
-	for _, p := range c.order {
-		if !p.given {
-			continue
-		}
-		linalg.Scale(-1, p.dir) // Delta = -F0^-1 grad
-		m.dots[0][0] += linalg.Dot64(p.dir, p.dir)
-		m.slope[0] += linalg.Dot64(p.grad, p.dir)
-		if momentum {
-			m.dots[0][1] += linalg.Dot64(p.dir, p.velocity)
-			m.dots[1][1] += linalg.Dot64(p.velocity, p.velocity)
-			m.slope[1] += linalg.Dot64(p.grad, p.velocity)
-		}
-	}
-	if err := c.quadratic.along(proposal, c.order, func(p *parameter[T]) []T { return p.dir }); err != nil {
-		return step{}, err
-	}
-	m.f[0][0] = c.quadratic.fisher(proposal, proposal)
-	if momentum {
-		m.f[0][1] = c.quadratic.fisher(proposal, previous)
-		m.f[1][1] = c.quadratic.fisher(previous, previous)
-	}
-	s := m.minimise(damp, momentum)
-	if momentum && c.control.last.change != 0 {
-		st.Overshoot = m.slope[1] / (2 * c.control.last.change)
-	}
-	if limit := c.cfg.normLimit; limit > 0 && s.curvature > limit {
-		s = s.shrunk(math.Sqrt(limit/s.curvature), &m, damp)
-	}
-	if !s.finite() {
-		return s, &GraphError{Node: c.cost.Name(), What: "minimising the quadratic model", Err: ErrNotFinite, Hint: "raise WithDamping"}
-	}
-	for _, p := range c.order {
-		if p.given && !p.advance(T(s.alpha), T(s.mu)) {
-			return s, overflow(p.name())
-		}
-	}
-	w.lap(&st.Time.Model)
-	return s, nil
-}
-
-// setAside exchanges the updates and inverses of the step in progress with those that lie aside.
-func (c *conductor[T]) setAside() {
-	for _, b := range c.blocks {
-		b.stash()
-	}
-	for _, p := range c.order {
-		if p.best == nil {
-			p.best = make([]T, len(p.next))
-		}
-		p.next, p.best = p.best, p.next
-	}
-}
-
-// compare evaluates the objective before and after the proposed step on the whole batch, adapts lambda if due, and rejects the step if it is
-// worse and that was asked for.
-func (c *conductor[T]) compare(st *Stats, next *control, s step, adapt bool) error {
-	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
-	if err != nil {
-		return err
-	}
-	after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).trial)
-	if err != nil {
-		return err
-	}
-	st.Rho = reductionRatio(before, after, s, next.lambda, c.squaredUpdate(), c.cfg.rhoWithoutLambda)
-	st.Rejected = c.cfg.reject && !(after <= before)
-	if adapt || st.Rejected {
-		next.lambda = adaptLambda(next.lambda, st.Rho, c.cfg.lambdaDecay)
-	}
-	return nil
-}
-
-// judge computes the reduction ratio of the previous step on the present batch.
-func (c *conductor[T]) judge(st *Stats, next *control) error {
-	after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
-	if err != nil {
-		return err
-	}
-	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).earlier)
-	if err != nil {
-		return err
-	}
-	next.num = c.cfg.judgeDecay*next.num + after - before
-	next.den = c.cfg.judgeDecay*next.den + next.last.change
-	st.Rho = next.num / next.den
-	switch {
-	case st.Rho > c.cfg.judgeHi:
-		next.lambda *= c.cfg.lambdaDecay
-	case !(st.Rho >= c.cfg.judgeLo):
-		next.lambda /= c.cfg.lambdaDecay
-	}
-	return nil
-}
-
-// scaleOfMean turns the user's cost into the mean over cases of the negative log-likelihood by division.
-func (c *conductor[T]) scaleOfMean() float64 { return c.scale * float64(c.model.Cases) }
-
-func (c *conductor[T]) squaredUpdate() (s float64) {
-	for _, p := range c.order {
-		if p.given {
-			s += linalg.Dot64(p.next, p.next)
-		}
-	}
-	return s
-}
-
-// startDamping chooses lambda, and gamma with it, before the first step, which the paper leaves to the user (150 for its autoencoders, section
-// 6.5). It tries the step that a lambda would make on the first batch, from the mean eigenvalue of the curvature on down by factors of ten for as
-// long as the objective gets lower, or up if the first makes it worse. So the choice does not depend on the scale of loss or inputs.
-func (c *conductor[T]) startDamping(st *Stats, next *control, w *stopwatch) error {
-	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
-	if err != nil {
-		return err
-	}
-	try := func(lambda float64) float64 {
-		if _, err := c.candidate(st, gamma(lambda, c.cfg.l2), lambda+c.cfg.l2, true, false, w); err != nil {
-			return math.Inf(1) // too little damping to compute with
-		}
-		after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).trial)
-		if err != nil || math.IsNaN(after) {
-			return math.Inf(1)
-		}
-		return after
-	}
-	next.lambda = lowestStart(c.meanCurvature(), before, try)
-	next.gamma = gamma(next.lambda, c.cfg.l2)
-	w.lap(&st.Time.Rho)
-	return nil
-}
-
-// meanCurvature is the trace of the approximate Fisher matrix over the number of parameters: its mean eigenvalue. It is 1 if there is none.
-func (c *conductor[T]) meanCurvature() float64 {
-	var trace, n float64
-	for _, p := range c.order {
-		if p.given {
-			n += float64(len(p.grad))
-		}
-	}
-	for _, b := range c.blocks {
-		trace += b.trace()
-	}
-	if mean := trace / n; mean > 0 && !math.IsInf(mean, 0) {
-		return mean
-	}
-	return 1
 }
 
 // commit makes the step's statistics, inverses and updates current, and writes the weights, unless the step was rejected.

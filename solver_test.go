@@ -324,6 +324,26 @@ func TestSharedGradientTensor(t *testing.T) {
 	}
 }
 
+// The gradient of a parameter that is added to the cost is the constant 1 from which all gradients of the graph are computed. Without
+// BindDualValues it must not be zeroed.
+func TestConstantGradient(t *testing.T) {
+	train := func(use func(m *net) machine) []float64 {
+		m := newMLP[float64](1, small, crossEntropy)
+		added := gorgonia.NewScalar(m.graph, tensor.Float64, gorgonia.WithName("added"), gorgonia.WithValue(1.0))
+		m.params = append(m.params, added)
+		m.cost = must(gorgonia.Add(m.cost, added))
+		m.grad(t)
+		tr := &trainer{net: m, run: use(m), solver: newSolver(t, m, kfac.Categorical(m.out))}
+		for range 3 {
+			before := weights(m.params)
+			tr.steps(t, 1)
+			moved(t, m.params, before)
+		}
+		return weights(m.params)
+	}
+	sameBits(t, "without BindDualValues, weights", train(func(m *net) machine { return tape(m) }), train(dualTape))
+}
+
 // A parameter may be a view into a larger tensor, where Gorgonia's op can compute with one, or column-major. What lies beside the
 // view is not ours.
 func TestUnusualStorage(t *testing.T) {
@@ -450,13 +470,31 @@ func TestStats(t *testing.T) {
 		if parts := tm.Checks + tm.Gradients + tm.Capture + tm.Factors + tm.Inverses + tm.Precondition + tm.Update; parts > tm.Total || parts < time.Nanosecond {
 			t.Errorf("step %d: the phases add up to %v of %v", k, parts, tm.Total)
 		}
-		if (tm.Checks > 0) != (k == 1) {
-			t.Errorf("step %d: the checks took %v; they belong to the first step", k, tm.Checks)
+		if (tm.Checks > 0) != (k <= 2) {
+			t.Errorf("step %d: the checks took %v; they belong to the first two steps", k, tm.Checks)
 		}
 		if text := s.String(); !strings.Contains(text, fmt.Sprintf("step %d:", k)) {
 			t.Errorf("Stats.String() is %q", text)
 		}
 	}
+}
+
+// With a learning rate that moves nothing, V.U changes when the inverse does and not otherwise: at the first three steps and at every
+// fifth, with other cases and other targets each time.
+func TestInversesChangeWhenTheyAreDue(t *testing.T) {
+	const rate = 1e-100
+	tr := classifier(t, kfac.WithLearningRate(rate), kfac.WithMinStatisticsRows(6), kfac.WithInverseUpdatePeriod(5))
+	before := weights(tr.params)
+	var last kfac.Stats
+	for k := 1; k <= 16; k++ {
+		tr.steps(t, 1)
+		s := tr.solver.(*kfac.Solver).Stats()
+		if due := k <= 3 || k%5 == 0; s.InverseUpdated != due || (s.KL != last.KL) != due {
+			t.Errorf("step %d: InverseUpdated %v, KL %g after %g", k, s.InverseUpdated, s.KL, last.KL)
+		}
+		last = s
+	}
+	sameBits(t, "weights", weights(tr.params), before)
 }
 
 func norm(v []float64) float64 {
@@ -537,6 +575,11 @@ func TestScaleOfTheCost(t *testing.T) {
 	want := train(1)
 	for name, factor := range map[string]float64{"sum": float64(small.batch), "mean over cases and outputs": 1.0 / 3, "thousandth": 1e-3, "million": 1e6} {
 		near(t, name, train(factor), want, 1e-9)
+		single := newMLP[float32](1, small, func(out, y *gorgonia.Node) *gorgonia.Node {
+			return must(gorgonia.HadamardProd(crossEntropy(out, y), gorgonia.NewConstant(float32(factor))))
+		})
+		newTrainer(t, single, kfac.Categorical(single.out)).steps(t, steps)
+		near(t, name+" in float32", weights(single.params), want, 1e-4)
 	}
 
 	gaussian := func(l loss) []float64 {
@@ -549,6 +592,44 @@ func TestScaleOfTheCost(t *testing.T) {
 		return must(gorgonia.Mean(must(gorgonia.Square(must(gorgonia.Sub(out, y))))))
 	}
 	near(t, "mean of squares", gaussian(meanOfSquares), gaussian(squaredError), 1e-9)
+}
+
+// The output may be declared by the node of its probabilities, in all the ways in which people write the cost.
+func TestDeclaredByProbabilities(t *testing.T) {
+	const steps = 5
+	mean := func(n *gorgonia.Node) *gorgonia.Node { return must(gorgonia.Mean(must(gorgonia.Sum(n, 1)))) }
+	for _, c := range []struct {
+		name string
+		cost func(out, y *gorgonia.Node) (p, cost *gorgonia.Node)
+		dist func(p *gorgonia.Node) kfac.Distribution
+		loss loss // the same, from the logits
+	}{
+		{"LogSoftMax", func(out, y *gorgonia.Node) (p, cost *gorgonia.Node) {
+			p = must(gorgonia.LogSoftMax(out))
+			return p, must(gorgonia.Neg(mean(must(gorgonia.HadamardProd(p, y)))))
+		}, kfac.Categorical, crossEntropy},
+		{"Log of SoftMax", func(out, y *gorgonia.Node) (p, cost *gorgonia.Node) {
+			p = must(gorgonia.SoftMax(out))
+			return p, must(gorgonia.Neg(mean(must(gorgonia.HadamardProd(must(gorgonia.Log(p)), y)))))
+		}, kfac.Categorical, crossEntropy},
+		{"BinaryXent of Sigmoid", func(out, y *gorgonia.Node) (p, cost *gorgonia.Node) {
+			p = must(gorgonia.Sigmoid(out))
+			return p, mean(must(gorgonia.BinaryXent(p, y)))
+		}, kfac.Bernoulli, binaryCrossEntropy},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := newMLP[float64](1, small, c.loss)
+			newTrainer(t, want, c.dist(want.out)).steps(t, steps)
+
+			var p *gorgonia.Node
+			m := newMLP[float64](1, small, func(out, y *gorgonia.Node) (cost *gorgonia.Node) {
+				p, cost = c.cost(out, y)
+				return cost
+			})
+			newTrainer(t, m, c.dist(p)).steps(t, steps)
+			near(t, "weights", weights(m.params), weights(want.params), 1e-9)
+		})
+	}
 }
 
 // twoHeads is a net with one hidden layer and two outputs of two columns each: cost = E|out1 - y|^2/2 + weight E|out2 - y|^2/2.

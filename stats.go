@@ -23,8 +23,7 @@ type Stats struct {
 	// Of the quadratic model only.
 	QuadModelChange float64 // M(delta) - M(0), damping included
 	Rho             float64 // reduction ratio; NaN if the step did not compute it, -Inf if the objective rose
-	Overshoot       float64
-	Rejected        bool // the step raised the objective and was not taken (WithStepRejection)
+	Rejected        bool    // the step raised the objective and was not taken (WithStepRejection)
 
 	GradNorm   float64 // Euclidean norm of the gradient, L2 term included
 	UpdateNorm float64 // Euclidean norm of the change of the weights
@@ -39,7 +38,7 @@ type Stats struct {
 
 // PhaseTimes is where the time of a step went.
 type PhaseTimes struct {
-	Checks       time.Duration // loss and gradient check; first step only
+	Checks       time.Duration // loss and gradient check; first two steps only
 	Gradients    time.Duration // reading and checking the user's gradients
 	Capture      time.Duration // private forward pass and sampled backward pass
 	Factors      time.Duration // Kronecker factors from what was captured

@@ -15,6 +15,9 @@ func (c *conductor[T]) proposeFixed(st *Stats) error {
 			continue
 		}
 		vu += linalg.Dot64(p.grad, p.dir)
+		if math.IsInf(vu, 0) || math.IsNaN(vu) {
+			return &ParamError{Param: p.name(), Op: "multiplying gradient and direction", Err: ErrNotFinite, Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
+		}
 	}
 	st.Shrink = normConstraint(c.normLimit(), c.cfg.learningRate, vu)
 	rate := st.Shrink * c.cfg.learningRate
@@ -23,7 +26,7 @@ func (c *conductor[T]) proposeFixed(st *Stats) error {
 		if !p.given {
 			continue
 		}
-		if !p.advance(T(-rate), T(c.cfg.fixedMomentum)) {
+		if !p.advance(T(-rate), T(c.cfg.momentum)) {
 			return overflow(p.name())
 		}
 	}
@@ -76,4 +79,14 @@ func (p *parameter[T]) displaced(by T, update []T) []T {
 	copy(p.dir, p.store.data)
 	linalg.Axpy(by, update, p.dir)
 	return p.dir
+}
+
+// squaredUpdate is the squared Euclidean norm of the proposed update.
+func (c *conductor[T]) squaredUpdate() (s float64) {
+	for _, p := range c.order {
+		if p.given {
+			s += linalg.Dot64(p.next, p.next)
+		}
+	}
+	return s
 }

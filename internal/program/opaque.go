@@ -60,7 +60,7 @@ func guard(f func() error) (err error) {
 // store copies a value that an op has returned to the result of the call.
 func (c *call[T]) store(v gorgonia.Value) error {
 	if v == nil {
-		return errors.New("Do returned no value")
+		return errors.New("the op's Do returned no value")
 	}
 	if c.node.Dtype != c.run.p.dtype {
 		ints, err := integers(v, c.out.Shape, c.ints)

@@ -115,6 +115,16 @@ func TestCases(t *testing.T) {
 		{"sum of features", func(b *builder) node {
 			return must(gorgonia.Reshape(must(gorgonia.Sum(b.x(4, 3, 2), 1, 2)), tensor.Shape{4, 1}))
 		}, []int{0}, ""},
+		{"sum of steps before cases", func(b *builder) node { return must(gorgonia.Sum(b.x(5, 4, 3), 0)) }, []int{1}, ""},
+		{"maximum of steps before cases", func(b *builder) node { return must(gorgonia.Max(b.input(kinked, 5, 4, 3), 0)) }, []int{1}, ""},
+		{"outer product", func(b *builder) node { return must(gorgonia.OuterProd(b.x(4), b.x(3))) }, []int{0, -1}, ""},
+		{"batched product, cases as rows", func(b *builder) node {
+			return must(gorgonia.Reshape(must(gorgonia.BatchedMatMul(b.x(1, 4, 3), b.x(1, 3, 2))), tensor.Shape{4, 2}))
+		}, []int{1, -1}, ""},
+		{"batched product, cases as columns", func(b *builder) node {
+			y := must(gorgonia.BatchedMatMul(b.x(2, 3, 5), b.x(2, 4, 5), false, true)) // (2,3,4)
+			return must(gorgonia.Transpose(y, 2, 0, 1))
+		}, []int{-1, 1}, ""},
 		{"scalar output", func(b *builder) node { return must(gorgonia.Sum(b.x(4, 3))) }, nil, "one case"},
 		{"vector output", func(b *builder) node { return must(gorgonia.Mul(b.x(4, 3), b.x(3))) }, nil, "one case"},
 		{"mean over the cases", func(b *builder) node {
@@ -177,6 +187,11 @@ func TestCases(t *testing.T) {
 			}
 			if err := r.Forward([]int{0}); (err != nil) != (c.whole != "") {
 				t.Errorf("run of one case: %v", err)
+			}
+			if c.whole == "" && c.name != "noise" {
+				s := prepare[float64](t, b, p.Outputs[0].Src)
+				s.p.SetVectorCases(p.VectorCases)
+				s.checkRows(b.rng, []int{2, 0, 3})
 			}
 			if err := r.Forward([]int{4}); err == nil {
 				t.Error("a case was run that is not there")

@@ -1,7 +1,5 @@
 package program
 
-import "slices"
-
 // A rule computes one op and its derivatives. The slices it is given have the right sizes, and all results are written over
 // whatever dst holds.
 type rule[T Float] interface {
@@ -174,6 +172,3 @@ func strides(shape []int) []int {
 func split(shape []int, axis int) (outer, n, inner int) {
 	return size(shape[:axis]), shape[axis], size(shape[axis+1:])
 }
-
-// equalShapes ignores nothing: (n), (n,1) and (1,n) are different.
-func equalShapes(a, b []int) bool { return slices.Equal(a, b) }

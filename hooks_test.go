@@ -1,0 +1,615 @@
+package kfac
+
+import (
+	"cmp"
+	"fmt"
+	"hash"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chewxy/hm"
+	gocmp "github.com/google/go-cmp/cmp"
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// A wiring is one way to write a model, with what is to be made of it.
+type wiring struct {
+	name   string
+	build  func(s *sketch) (out *gorgonia.Node, params gorgonia.Nodes)
+	loss   likelihood // least squares if nil
+	layers []wantLayer
+	others []wantOther
+	noGrad bool // Gorgonia can't differentiate it
+}
+
+// wantLayer is what matters of a layer. Rows are those of all its sites together.
+type wantLayer struct {
+	Weight, Bias string
+	In, Out      int
+	OutByIn      bool
+	Sites, Rows  int
+	Form         string // the reason that the plan gives
+}
+
+// wantOther is a parameter outside layers. Reason is a part of the plan's.
+type wantOther struct {
+	Name      string
+	Treatment Treatment
+	Reason    string
+}
+
+const cases = 5 // of the wirings' batches
+
+func mul(a, b *gorgonia.Node) *gorgonia.Node { return must(gorgonia.Mul(a, b)) }
+func transpose(a *gorgonia.Node) *gorgonia.Node {
+	return must(gorgonia.Transpose(a))
+}
+func tanh(a *gorgonia.Node) *gorgonia.Node   { return must(gorgonia.Tanh(a)) }
+func add(a, b *gorgonia.Node) *gorgonia.Node { return must(gorgonia.Add(a, b)) }
+func reshape(a *gorgonia.Node, shape ...int) *gorgonia.Node {
+	return must(gorgonia.Reshape(a, shape))
+}
+
+// addRow adds b to every row of a.
+func addRow(a, b *gorgonia.Node) *gorgonia.Node {
+	return must(gorgonia.BroadcastAdd(a, b, nil, []byte{0}))
+}
+
+// addColumn adds b to every column of a.
+func addColumn(a, b *gorgonia.Node) *gorgonia.Node {
+	return must(gorgonia.BroadcastAdd(a, b, nil, []byte{1}))
+}
+
+func list(nodes ...*gorgonia.Node) gorgonia.Nodes { return nodes }
+
+// dense is the layer that most of the wirings hold.
+func dense(bias, form string) wantLayer {
+	return wantLayer{Weight: "w", Bias: bias, In: 4, Out: 3, Sites: 1, Rows: cases, Form: "dense layer " + form}
+}
+
+// outByIn is l with its weight stored the other way round.
+func (l wantLayer) outByIn() wantLayer { l.OutByIn = true; return l }
+
+// used is l with other uses.
+func (l wantLayer) used(sites, rows int) wantLayer { l.Sites, l.Rows = sites, rows; return l }
+
+var wirings = slices.Concat(oneLayerWirings, biasWirings, sharingWirings, otherWirings)
+
+var oneLayerWirings = []wiring{
+	{name: "Mul(x, w)", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 4, 3)
+		return mul(s.random("x", cases, 4), w), list(w)
+	}, layers: []wantLayer{dense("", "x w")}},
+
+	{name: "Mul(x, Transpose(w))", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 3, 4)
+		return mul(s.random("x", cases, 4), transpose(w)), list(w)
+	}, layers: []wantLayer{dense("", "x w^T").outByIn()}},
+
+	{name: "Mul(Transpose(columns), w)", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 4, 3)
+		return mul(transpose(s.random("x", 4, cases)), w), list(w)
+	}, layers: []wantLayer{dense("", "x w")}},
+
+	{name: "Mul(w, columns)", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 3, 4)
+		return transpose(mul(w, s.random("x", 4, cases))), list(w)
+	}, layers: []wantLayer{dense("", "w x").outByIn()}},
+
+	{name: "Mul(Transpose(w), columns)", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 4, 3)
+		return transpose(mul(transpose(w), s.random("x", 4, cases))), list(w)
+	}, layers: []wantLayer{dense("", "w^T x")}},
+
+	{name: "Mul(w, Transpose(x))", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 3, 4)
+		return transpose(mul(w, transpose(s.random("x", cases, 4)))), list(w)
+	}, layers: []wantLayer{dense("", "w x").outByIn()}},
+
+	{name: "Mul(w, vector)", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 3, 4)
+		return mul(w, s.random("x", 4)), list(w)
+	}, layers: []wantLayer{dense("", "x w^T").outByIn().used(1, 1)}},
+
+	{name: "Mul(vector, w)", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 4, 3)
+		return mul(s.random("x", 4), w), list(w)
+	}, layers: []wantLayer{dense("", "x w").used(1, 1)}},
+
+	{name: "weight reshaped from a vector", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 12)
+		return mul(s.random("x", cases, 4), reshape(w, 4, 3)), list(w)
+	}, layers: []wantLayer{dense("", "x w")}},
+
+	{name: "weight reshaped twice and transposed", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 3, 2, 2)
+		return mul(s.random("x", cases, 4), transpose(reshape(reshape(w, 12), 3, 4))), list(w)
+	}, layers: []wantLayer{dense("", "x w^T").outByIn()}},
+
+	{name: "positions folded into rows", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3)
+		h := addRow(mul(reshape(s.random("x", cases, 2, 4), cases*2, 4), w), b)
+		return reshape(tanh(h), cases, 6), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b, 2 positions per case").used(1, 2*cases)}},
+
+	{name: "two layers and classes", loss: classes, build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b, v := s.random("w", 4, 3), s.random("b", 1, 3), s.random("v", 2, 3)
+		return mul(tanh(addRow(mul(s.random("x", cases, 4), w), b)), transpose(v)), list(w, b, v)
+	}, layers: []wantLayer{
+		dense("b", "x w + b"),
+		{Weight: "v", In: 3, Out: 2, OutByIn: true, Sites: 1, Rows: cases, Form: "dense layer x w^T"},
+	}},
+
+	{name: "one input, one output", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 1, 1), s.random("b", 1, 1)
+		return addRow(mul(s.random("x", cases, 1), w), b), list(w, b)
+	}, layers: []wantLayer{{Weight: "w", Bias: "b", In: 1, Out: 1, Sites: 1, Rows: cases, Form: "dense layer x w + b"}}},
+}
+
+var biasWirings = []wiring{
+	{name: "bias (out)", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3)
+		return addRow(mul(s.random("x", cases, 4), w), b), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b")}},
+
+	{name: "bias (1, out)", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return addRow(mul(s.random("x", cases, 4), w), b), list(b, w) // the order of the list does not matter
+	}, layers: []wantLayer{dense("b", "x w + b")}},
+
+	{name: "bias first", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return must(gorgonia.BroadcastAdd(b, mul(s.random("x", cases, 4), w), []byte{0}, nil)), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b")}},
+
+	{name: "bias reshaped by the user", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3)
+		return addRow(mul(s.random("x", cases, 4), w), reshape(b, 1, 3)), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b")}},
+
+	{name: "bias with a transposed weight", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 3, 4), s.random("b", 1, 3)
+		return addRow(mul(s.random("x", cases, 4), transpose(w)), b), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w^T + b").outByIn()}},
+
+	{name: "Add in a batch of one", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return add(mul(s.random("x", 1, 4), w), b), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b").used(1, 1)}},
+
+	{name: "BroadcastAdd in a batch of one", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3)
+		return addRow(mul(s.random("x", 1, 4), w), b), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b").used(1, 1)}},
+
+	{name: "bias of a vector", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 3, 4), s.random("b", 3)
+		return add(mul(w, s.random("x", 4)), b), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w^T + b").outByIn().used(1, 1)}},
+
+	{name: "bias of columns", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 3, 4), s.random("b", 3, 1)
+		return transpose(addColumn(mul(w, s.random("x", 4, cases)), b)), list(w, b)
+	}, layers: []wantLayer{dense("b", "w x + b").outByIn()}},
+
+	{name: "bias by a column of ones", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 4, 3)
+		return mul(must(gorgonia.Concat(1, s.random("x", cases, 3), s.ones("ones", cases, 1))), w), list(w)
+	}, layers: []wantLayer{dense("", "x w")}},
+
+	{name: "as many cases as outputs", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return addRow(mul(s.random("x", 3, 4), w), b), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b").used(1, 3)}},
+
+	{name: "as many cases as outputs, one number for each case", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3, 1)
+		return addColumn(mul(s.random("x", 3, 4), w), b), list(w, b)
+	}, layers: []wantLayer{dense("", "x w").used(1, 3)}, others: []wantOther{{"b", Diagonal, "used by +, which is no matrix product"}}},
+
+	{name: "a number for each case and output", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", cases, 3)
+		return add(mul(s.random("x", cases, 4), w), b), list(w, b)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "one number for all", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 1)
+		return must(gorgonia.BroadcastAdd(mul(s.random("x", cases, 4), w), b, nil, []byte{0, 1})), list(w, b)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "outer sum in a batch of one", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3, 1)
+		h := must(gorgonia.BroadcastAdd(mul(s.random("x", 1, 4), w), b, []byte{0}, []byte{1}))
+		return reshape(tanh(h), 1, 9), list(w, b)
+	}, layers: []wantLayer{dense("", "x w").used(1, 1)}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "bias subtracted", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return must(gorgonia.BroadcastSub(mul(s.random("x", cases, 4), w), b, nil, []byte{0})), list(w, b)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by -"}}},
+
+	{name: "bias added twice", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return addRow(tanh(addRow(mul(s.random("x", cases, 4), w), b)), b), list(w, b)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "bias used elsewhere", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		h := addRow(mul(s.random("x", cases, 4), w), b)
+		return must(gorgonia.BroadcastHadamardProd(h, tanh(b), nil, []byte{0})), list(w, b)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by"}}},
+
+	{name: "product used beside the bias", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		h := mul(s.random("x", cases, 4), w)
+		return must(gorgonia.HadamardProd(addRow(h, b), must(gorgonia.Sigmoid(h)))), list(w, b)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "function of a bias", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return addRow(mul(s.random("x", cases, 4), w), tanh(b)), list(w, b)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by tanh"}}},
+
+	{name: "bias shared by two layers", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, v, b := s.random("w", 4, 3), s.random("v", 3, 3), s.random("b", 1, 3)
+		return addRow(mul(tanh(addRow(mul(s.random("x", cases, 4), w), b)), v), b), list(w, v, b)
+	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 3, Sites: 1, Rows: cases, Form: "dense layer x w"}},
+		others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "frozen bias", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return addRow(mul(s.random("x", cases, 4), w), b), list(w)
+	}, layers: []wantLayer{dense("", "x w")}},
+
+	{name: "frozen weight", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+		return addRow(mul(s.random("x", cases, 4), w), b), list(b)
+	}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+}
+
+var sharingWirings = []wiring{
+	{name: "weight used twice", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 4, 3)
+		return add(tanh(mul(s.random("x1", cases, 4), w)), mul(s.random("x2", cases, 4), w)), list(w)
+	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)}},
+
+	{name: "weight and bias used twice", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3)
+		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
+		return add(tanh(addRow(h1, b)), addRow(h2, b)), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b, used 2 times, 2 positions per case").used(2, 2*cases)}},
+
+	{name: "weight used twice, bias once", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 4, 3), s.random("b", 3)
+		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
+		return must(gorgonia.HadamardProd(addRow(h1, b), h2)), list(w, b)
+	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
+		others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "weight used twice with two biases", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b1, b2 := s.random("w", 4, 3), s.random("b1", 3), s.random("b2", 3)
+		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
+		return add(tanh(addRow(h1, b1)), addRow(h2, b2)), list(w, b1, b2)
+	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
+		others: []wantOther{{"b1", Diagonal, "used by +"}, {"b2", Diagonal, "used by +"}}},
+
+	{name: "weight used twice with two biases, one of them used twice", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b1, b2 := s.random("w", 4, 3), s.random("b1", 3), s.random("b2", 3)
+		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
+		return add(tanh(addRow(h1, b1)), addRow(tanh(addRow(h2, b2)), b2)), list(w, b1, b2)
+	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
+		others: []wantOther{{"b1", Diagonal, "used by +"}, {"b2", Diagonal, "used by +"}}},
+
+	{name: "recurrent weight", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, u, b := s.random("w", 4, 3), s.random("u", 3, 3), s.random("b", 1, 3)
+		h := s.random("h", cases, 3)
+		for i := range 3 {
+			sum := add(mul(s.random(fmt.Sprint("x", i), cases, 4), w), mul(h, u))
+			h = tanh(addRow(sum, b))
+		}
+		return h, list(w, u, b)
+	}, layers: []wantLayer{
+		dense("", "x w, used 3 times, 3 positions per case").used(3, 3*cases),
+		{Weight: "u", In: 3, Out: 3, Sites: 3, Rows: 3 * cases, Form: "dense layer x w, used 3 times, 3 positions per case"},
+	}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "weight used with a vector and in another product", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 3, 3), s.random("b", 3)
+		return add(mul(w, tanh(add(mul(w, s.random("x", 3)), b))), b), list(w, b)
+	}, layers: []wantLayer{{Weight: "w", Bias: "b", In: 3, Out: 3, OutByIn: true, Sites: 2, Rows: 2,
+		Form: "dense layer x w^T + b, used 2 times, 2 positions per case"}}},
+
+	{name: "tied weights", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 4, 3)
+		return mul(tanh(mul(s.random("x", cases, 4), w)), transpose(w)), list(w)
+	}, others: []wantOther{{"w", Diagonal, "its 2 uses read it as matrices of different shapes"}}},
+
+	{name: "tied square weights", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 4, 4)
+		return mul(tanh(mul(s.random("x", cases, 4), w)), transpose(w)), list(w)
+	}, others: []wantOther{{"w", Diagonal, "its 2 uses read it as matrices of different shapes"}}},
+
+	{name: "weight in a product and elsewhere", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, x := s.random("w", 4, 3), s.random("x", cases, 4)
+		return add(mul(x, w), mul(x, tanh(w))), list(w)
+	}, others: []wantOther{{"w", Diagonal, "used by tanh, which is no matrix product"}}},
+
+	{name: "product of two parameters", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, v := s.random("w", 4, 2), s.random("v", 2, 3)
+		return mul(s.random("x", cases, 4), mul(w, v)), list(w, v)
+	}, others: []wantOther{{"w", Diagonal, `multiplied with another parameter ("v")`}, {"v", Diagonal, `multiplied with another parameter ("w")`}}},
+}
+
+var otherWirings = []wiring{
+	{name: "convolution", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		f, b := s.random("f", 3, 2, 2, 2), s.random("b", 1, 3, 1, 1)
+		h := must(gorgonia.Conv2d(s.random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+		h = must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3}))
+		return reshape(tanh(h), cases, 12), list(f, b)
+	}, layers: []wantLayer{{Weight: "f", In: 8, Out: 3, OutByIn: true, Sites: 1, Rows: 4 * cases, Form: "dense layer x w^T, 4 positions per case"}},
+		others: []wantOther{{"b", Diagonal, "used by +"}}},
+
+	{name: "embedding", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		table, w := s.random("table", 7, 4), s.random("w", 4, 3)
+		words := gorgonia.NewVector(s.graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
+			gorgonia.WithValue(tensor.New(tensor.WithShape(cases), tensor.WithBacking([]int{3, 1, 6, 1, 0}))))
+		return mul(must(gorgonia.ByIndices(table, words, 0)), w), list(table, w)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"table", Diagonal, "used by ByIndices"}}},
+
+	{name: "batch normalisation", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, scale, shift, v := s.random("w", 4, 3), s.random("scale", 1, 3), s.random("shift", 1, 3), s.random("v", 3, 2)
+		h, _, _, _, err := gorgonia.BatchNorm(mul(s.random("x", cases, 4), w), scale, shift, 0.9, 1e-5)
+		if err != nil {
+			panic(err)
+		}
+		return mul(tanh(h), v), list(w, scale, shift, v)
+	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases, Form: "dense layer x w"}},
+		others: []wantOther{{"scale", Diagonal, "no matrix product"}, {"shift", Diagonal, "used by +"}}},
+
+	{name: "one number for each case", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		theta := s.random("theta", 4)
+		return mul(s.random("x", cases, 4), theta), list(theta)
+	}, others: []wantOther{{"theta", Diagonal, "a vector"}}},
+
+	{name: "input that is the same for all cases", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, v := s.random("w", 4, 3), s.random("v", 2, 3)
+		return addRow(mul(s.random("x", cases, 4), w), mul(s.random("context", 1, 2), v)), list(w, v)
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"v", Diagonal, "its product does not depend on the cases"}}},
+
+	{name: "rows of a parameter for cases", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		mix := s.random("mix", cases, 4)
+		return mul(mix, s.random("basis", 4, 3)), list(mix)
+	}, others: []wantOther{{"mix", Diagonal, "its product has the cases where its outputs should be"}}},
+
+	{name: "slice of a weight", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 6, 3)
+		return mul(s.random("x", cases, 4), must(gorgonia.Slice(w, gorgonia.S(1, 5), nil))), list(w)
+	}, others: []wantOther{{"w", Diagonal, "used by Slice"}}},
+
+	{name: "operation without a derivative", noGrad: true, build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b, v := s.random("w", 4, 3), s.random("b", 1, 3), s.random("v", 3, 2)
+		h := must(gorgonia.ApplyOp(rounding10{}, addRow(mul(s.random("x", cases, 4), w), b)))
+		return mul(h, v), list(w, b, v)
+	}, layers: []wantLayer{{Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases, Form: "dense layer x w"}},
+		others: []wantOther{{"w", Identity, "rounding10"}, {"b", Identity, "rounding10"}}},
+}
+
+// rounding10 is an op of a user that has no SymDiff: it rounds to tenths.
+type rounding10 struct{}
+
+func (rounding10) Arity() int    { return 1 }
+func (rounding10) Type() hm.Type { return hm.NewFnType(hm.TypeVariable('a'), hm.TypeVariable('a')) }
+func (rounding10) InferShape(in ...gorgonia.DimSizer) (tensor.Shape, error) {
+	return in[0].(tensor.Shape).Clone(), nil
+}
+func (rounding10) ReturnsPtr() bool      { return false }
+func (rounding10) CallsExtern() bool     { return false }
+func (rounding10) OverwritesInput() int  { return -1 }
+func (rounding10) WriteHash(h hash.Hash) { fmt.Fprint(h, "rounding10") }
+func (rounding10) Hashcode() uint32      { return 10 }
+func (rounding10) String() string        { return "rounding10" }
+func (rounding10) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
+	return in[0].(*tensor.Dense).Apply(func(x float64) float64 { return float64(int(x*10)) / 10 })
+}
+
+func (w wiring) network() *network {
+	s := newSketch(1)
+	n := &network{sketch: s}
+	n.out, n.params = w.build(s)
+	loss := w.loss
+	if loss == nil {
+		loss = squares(1)
+	}
+	n.cost, n.dist = loss(s, n.out)
+	return n
+}
+
+// found lists what a plan and its layers make of a network, in the terms of a wiring.
+func found(c *conductor[float64], others []wantOther) (layers []wantLayer, rest []wantOther) {
+	byName := map[string]*layer{}
+	for _, b := range kroneckerBlocks(c) {
+		byName[b.layer.name()] = b.layer
+	}
+	for _, row := range c.plan.Params {
+		if l := byName[row.Name]; l != nil && row.Treatment == Kronecker {
+			found := wantLayer{Weight: row.Name, In: l.in, Out: l.out, OutByIn: l.outByIn, Sites: len(l.sites), Form: row.Reason}
+			if l.bias != nil {
+				found.Bias = l.bias.Name()
+			}
+			for _, s := range l.sites {
+				found.Rows += s.rows
+			}
+			layers = append(layers, found)
+		}
+		if row.Treatment != Kronecker {
+			reason := row.Reason
+			for _, o := range others {
+				if o.Name == row.Name && strings.Contains(reason, o.Reason) {
+					reason = o.Reason // as demanded
+				}
+			}
+			rest = append(rest, wantOther{row.Name, row.Treatment, reason})
+		}
+	}
+	return layers, rest
+}
+
+func TestWirings(t *testing.T) {
+	for _, w := range wirings {
+		t.Run(w.name, func(t *testing.T) {
+			n := w.network()
+			c := attach(t, n)
+			layers, rest := found(c, w.others)
+			if diff := gocmp.Diff(w.layers, layers); diff != "" {
+				t.Errorf("layers (-want +got):\n%s", diff)
+			}
+			if diff := gocmp.Diff(w.others, rest); diff != "" {
+				t.Errorf("other parameters (-want +got):\n%s", diff)
+			}
+			checkRows(t, c.plan, w.layers, n.params)
+			checkCapture(t, c, nil)
+			if c.model.Whole == "" {
+				checkCapture(t, c, []int{2, 0})
+			}
+			if w.noGrad {
+				return
+			}
+			// NewSolver by itself plans the same for the parameters that Grad is called for.
+			if _, err := gorgonia.Grad(n.cost, n.params...); err != nil {
+				t.Fatal(err)
+			}
+			s, err := NewSolver(n.cost, n.dist)
+			check(t, err)
+			byName := func(a, b ParamPlan) int { return cmp.Compare(a.Name, b.Name) }
+			if diff := gocmp.Diff(slices.SortedFunc(slices.Values(c.plan.Params), byName), slices.SortedFunc(slices.Values(s.Plan().Params), byName)); diff != "" {
+				t.Errorf("plan of NewSolver (-list given +after Grad):\n%s", diff)
+			}
+		})
+	}
+}
+
+// checkRows demands that the plan lists every parameter, in order, with its shape, and that the lines of a layer name its factors.
+func checkRows(t *testing.T, plan Plan, layers []wantLayer, params gorgonia.Nodes) {
+	t.Helper()
+	if len(plan.Params) != len(params) {
+		t.Fatalf("%d lines for %d parameters", len(plan.Params), len(params))
+	}
+	for i, row := range plan.Params {
+		if row.Name != params[i].Name() || !slices.Equal(row.Shape, params[i].Shape()) {
+			t.Errorf("line %d is of %s %v, want %s %v", i, row.Name, row.Shape, params[i].Name(), params[i].Shape())
+		}
+		var block string
+		for _, l := range layers {
+			if row.Name == l.Weight || row.Name == l.Bias {
+				abar := l.In
+				if l.Bias != "" {
+					abar++
+				}
+				block = fmt.Sprintf("%s: A %d, G %d", l.Weight, abar, l.Out)
+				if row.Treatment != Kronecker {
+					t.Errorf("%s is treated as %s, want %s", row.Name, row.Treatment, Kronecker)
+				}
+			}
+		}
+		if row.Block != block {
+			t.Errorf("%s: block %q, want %q", row.Name, row.Block, block)
+		}
+	}
+}
+
+// checkCapture demands that sum over rows of abar g^T, of what is captured, is the gradient that a sweep back to the parameters
+// finds.
+func checkCapture(t *testing.T, c *conductor[float64], rows []int) {
+	t.Helper()
+	run := c.sampler.run
+	check(t, run.Forward(rows))
+	random := newSketch(2)
+	var seeds []program.Seed[float64]
+	for _, o := range c.outputs {
+		seeds = append(seeds, program.Seed[float64]{Node: o.node, Data: random.normals(len(run.Value(o.node).Data))})
+	}
+	for _, b := range kroneckerBlocks(c) {
+		l := b.layer
+		check(t, run.Reverse(seeds, c.sampler.path))
+		var buf captured[float64]
+		seen := capture(l, run, &buf)
+		if len(seen.a) != seen.rows*l.in || len(seen.g) != seen.rows*l.out {
+			t.Fatalf("%s: %d rows with %d inputs and %d gradients", l.name(), seen.rows, len(seen.a), len(seen.g))
+		}
+		weight, bias := make([]float64, l.in*l.out), make([]float64, l.out)
+		for r := range seen.rows {
+			for o := range l.out {
+				for i := range l.in {
+					at := i*l.out + o
+					if l.outByIn {
+						at = o*l.in + i
+					}
+					weight[at] += seen.a[r*l.in+i] * seen.g[r*l.out+o]
+				}
+				bias[o] += seen.g[r*l.out+o]
+			}
+		}
+		leaves := []*program.Node{l.weight}
+		if l.bias != nil {
+			leaves = append(leaves, l.bias)
+		}
+		check(t, run.Reverse(seeds, c.model.Path(leaves...)))
+		checkNear(t, fmt.Sprint("gradient of ", l.name(), ", rows ", rows), weight, run.Gradient(l.weight), identity)
+		if l.bias != nil {
+			checkNear(t, fmt.Sprint("gradient of ", l.bias.Name(), ", rows ", rows), bias, run.Gradient(l.bias), identity)
+		}
+	}
+}
+
+// A product that is a declared output itself has a gradient of its own, which the bias behind it has not.
+func TestProductThatIsAnOutput(t *testing.T) {
+	s := newSketch(3)
+	w, b := s.random("w", 4, 3), s.random("b", 1, 3)
+	z1 := mul(s.random("x", cases, 4), w)
+	z2 := addRow(z1, b)
+	cost1, dist1 := squares(1)(s, z1)
+	y2 := s.uniform("y2", cases, 3)
+	cost2 := must(gorgonia.Mean(must(gorgonia.Sub(must(gorgonia.Softplus(z2)), must(gorgonia.HadamardProd(y2, z2))))))
+	n := &network{sketch: s, cost: add(cost1, cost2), dist: Joint(dist1, Bernoulli(z2)), params: list(w, b)}
+	c := attach(t, n)
+	checkCapture(t, c, nil)
+	layers, rest := found(c, nil)
+	if diff := gocmp.Diff([]wantLayer{dense("", "x w")}, layers); diff != "" {
+		t.Errorf("layers (-want +got):\n%s", diff)
+	}
+	if len(rest) != 1 || rest[0].Name != "b" || rest[0].Treatment != Diagonal {
+		t.Errorf("other parameters: %v", rest)
+	}
+}
+
+// A parameter that only a term of the cost beside the likelihood depends on keeps its plain gradient.
+func TestParameterOutsideTheOutputs(t *testing.T) {
+	s := newSketch(4)
+	w, extra := s.random("w", 4, 3), s.random("extra", 2, 2)
+	out := mul(s.random("x", cases, 4), w)
+	cost, dist := squares(1)(s, out)
+	n := &network{sketch: s, cost: add(cost, must(gorgonia.Sum(must(gorgonia.Square(extra))))), dist: dist, params: list(w, extra)}
+	_, rest := found(attach(t, n), []wantOther{{"extra", Identity, "the declared outputs do not depend on it"}})
+	if diff := gocmp.Diff([]wantOther{{"extra", Identity, "the declared outputs do not depend on it"}}, rest); diff != "" {
+		t.Errorf("other parameters (-want +got):\n%s", diff)
+	}
+}
+
+// Where Grad was not called, what has a value for all cases at once counts as a parameter, and the data do not.
+func TestParametersAreGuessed(t *testing.T) {
+	n := mlp{widths: []int{4, 3, 2}, cases: cases, unit: gorgonia.Tanh, loss: classes}.build(5)
+	s, err := NewSolver(n.cost, n.dist)
+	check(t, err)
+	var names []string
+	for _, row := range s.Plan().Params {
+		names = append(names, fmt.Sprint(row.Name, " ", row.Treatment))
+	}
+	slices.Sort(names)
+	if want := []string{"b0 kronecker", "b1 kronecker", "w0 kronecker", "w1 kronecker"}; !slices.Equal(names, want) {
+		t.Errorf("guessed %v, want %v", names, want)
+	}
+}

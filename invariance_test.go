@@ -1,0 +1,271 @@
+package kfac
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"gonum.org/v1/gonum/mat"
+	"gorgonia.org/gorgonia"
+)
+
+// The tests of this file compare a net with the same function in other parameters (Martens & Grosse 2015, section 10). In the
+// twin, layer i has the weights B' (abar x out), and
+//
+//	s' = abar' B',   abar'_i = [unit(s' Phi_i^T), 1] Omega_i^T,   abar'_0 = [x, 1] Omega_0^T,   z = s'_l Phi_l^T,
+//
+// which is the plain net with B = Omega_{i-1}^T B' Phi_i^T.
+
+// reparametrisation holds Omega_0 ... Omega_{l-1} and Phi_1 ... Phi_l.
+type reparametrisation struct{ omega, phi []*mat.Dense }
+
+// forEach makes Omega and Phi of the right sizes for the widths of a net.
+func forEach(widths []int, omega, phi func(layer, n int) *mat.Dense) (r reparametrisation) {
+	for i := range len(widths) - 1 {
+		r.omega = append(r.omega, omega(i, widths[i]+1))
+		r.phi = append(r.phi, phi(i, widths[i+1]))
+	}
+	return r
+}
+
+func identityMatrix(n int) *mat.Dense { return plusDiagonal(make([]float64, n*n), 1) }
+
+// back is the plain net's weights, or change, of layer i from the twin's: Omega^T B' Phi^T.
+func (r reparametrisation) back(i int, twin mat.Matrix) []float64 {
+	var b mat.Dense
+	b.Product(r.omega[i].T(), twin, r.phi[i].T())
+	return flatOf(&b)
+}
+
+// forth is the twin's weights of layer i from the plain net's.
+func (r reparametrisation) forth(t *testing.T, i int, plain []float64) *mat.Dense {
+	t.Helper()
+	rows, cols := r.omega[i].RawMatrix().Rows, r.phi[i].RawMatrix().Rows
+	var left, right mat.Dense
+	check(t, left.Solve(r.omega[i].T(), mat.NewDense(rows, cols, slices.Clone(plain))))
+	check(t, right.Solve(r.phi[i], left.T()))
+	return mat.DenseCopyOf(right.T())
+}
+
+// twin is a plain net of layers with biases and tanh units in other parameters. Its layers have no biases: the last entry of
+// abar' need not be 1.
+func (r reparametrisation) twin(t *testing.T, m mlp, seed uint64) (plain, twin *network) {
+	t.Helper()
+	plain = m.build(seed)
+	s := newSketch(seed)
+	twin = &network{sketch: s, x: s.random("x", m.cases, m.widths[0])}
+	h := twin.x
+	for i := range r.omega {
+		if i > 0 {
+			h = must(m.unit(h))
+		}
+		ones := s.ones(fmt.Sprint("ones ", i), m.cases, 1)
+		abar := must(gorgonia.Concat(1, h, ones))
+		w := s.matrix(fmt.Sprint("w", i), r.forth(t, i, slices.Concat(data(plain.params[2*i]), data(plain.params[2*i+1]))))
+		twin.params = append(twin.params, w)
+		h = must(gorgonia.Mul(must(gorgonia.Mul(abar, s.matrix(fmt.Sprint("Omega ", i), r.omega[i].T()))), w))
+		h = must(gorgonia.Mul(h, s.matrix(fmt.Sprint("Phi ", i), r.phi[i].T())))
+	}
+	twin.out = h
+	twin.cost, twin.dist = m.loss(s, h)
+	copy(data(input(twin, "y")), data(input(plain, "y")))
+	return plain, twin
+}
+
+var tanhNet = mlp{widths: []int{3, 4, 3, 2}, cases: 12, unit: gorgonia.Tanh, loss: binary}
+
+// nearIdentity is the identity with random numbers added.
+func nearIdentity(s *sketch) func(_, n int) *mat.Dense {
+	return func(_, n int) *mat.Dense {
+		m := plusDiagonal(s.normals(n*n), 4)
+		m.Scale(0.3, m)
+		return m
+	}
+}
+
+func exactDirections(t *testing.T, n *network, gamma float64) []*kroneckerBlock[float64] {
+	t.Helper()
+	c := attach(t, n)
+	gradients(t, c)
+	observeExactly(t, c, nil)
+	directions(t, c, gamma)
+	return kroneckerBlocks(c)
+}
+
+// checkSameStep demands that the twin's directions are the plain net's.
+func checkSameStep(t *testing.T, r reparametrisation, plain, twin []*kroneckerBlock[float64]) {
+	t.Helper()
+	for i := range plain {
+		checkNear(t, fmt.Sprint("layer ", i), r.back(i, mat.NewDense(r.omega[i].RawMatrix().Rows, twin[i].layer.out, twin[i].dir)), plain[i].dir, 1e-9)
+	}
+}
+
+// Without damping, steps do not depend on the parameters that the function is written in.
+func TestUndampedStepIsInvariant(t *testing.T) {
+	s := newSketch(1)
+	r := forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	plain, twin := r.twin(t, tanhNet, 2)
+	checkSameStep(t, r, exactDirections(t, plain, 0), exactDirections(t, twin, 0))
+}
+
+// With damping that holds for orthogonal transformations, pi included, and only for them.
+func TestDampedStepIsInvariantToRotations(t *testing.T) {
+	s := newSketch(3)
+	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
+	r := forEach(tanhNet.widths, rotation, rotation)
+	plain, twin := r.twin(t, tanhNet, 4)
+	checkSameStep(t, r, exactDirections(t, plain, 0.3), exactDirections(t, twin, 0.3))
+
+	r = forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	plain, twin = r.twin(t, tanhNet, 4)
+	a, b := exactDirections(t, plain, 0.3), exactDirections(t, twin, 0.3)
+	if d := distance(r.back(0, mat.NewDense(4, 4, b[0].dir)), a[0].dir); d < 1e-3 {
+		t.Errorf("damping makes a difference of no more than %g", d)
+	}
+}
+
+// In the parameters where all factors are the identity, the step is the gradient.
+func TestWhiteningMakesGradientDescent(t *testing.T) {
+	n := tanhNet.build(5)
+	c := attach(t, n)
+	observeExactly(t, c, nil)
+	blocks := kroneckerBlocks(c)
+	// With A = L L^T, Omega = L^-1; with G = L L^T, Phi = L^-T.
+	inverseRoot := func(f factor) *mat.Dense {
+		var chol mat.Cholesky
+		if !chol.Factorize(mat.NewSymDense(f.n, slices.Clone(f.next))) {
+			t.Fatal("a factor is not positive definite")
+		}
+		var l mat.TriDense
+		chol.LTo(&l)
+		var inv mat.Dense
+		check(t, inv.Inverse(&l))
+		return &inv
+	}
+	r := forEach(tanhNet.widths,
+		func(i, _ int) *mat.Dense { return inverseRoot(blocks[i].factors.a) },
+		func(i, _ int) *mat.Dense { return mat.DenseCopyOf(inverseRoot(blocks[i].factors.g).T()) })
+	plain, twin := r.twin(t, tanhNet, 5)
+	white := exactDirections(t, twin, 0)
+	for i, b := range white {
+		checkNear(t, fmt.Sprint("A ", i), b.factors.a.next, flatOf(identityMatrix(b.factors.a.n)), 1e-9)
+		checkNear(t, fmt.Sprint("G ", i), b.factors.g.next, flatOf(identityMatrix(b.factors.g.n)), 1e-9)
+		checkNear(t, fmt.Sprint("step ", i), b.dir, b.grad, 1e-9)
+	}
+	checkSameStep(t, r, exactDirections(t, plain, 0), white)
+}
+
+// train does steps with a tape machine, and returns the outputs at each, and those after the last.
+func train(t *testing.T, n *network, steps int, opts ...Option) (outputs [][]float64) {
+	t.Helper()
+	if _, err := gorgonia.Grad(n.cost, n.params...); err != nil {
+		t.Fatal(err)
+	}
+	var out gorgonia.Value
+	gorgonia.Read(n.out, &out)
+	solver, err := NewSolver(n.cost, n.dist, opts...)
+	check(t, err)
+	vm := gorgonia.NewTapeMachine(n.sketch.graph, gorgonia.BindDualValues(n.params...))
+	defer vm.Close()
+	for k := range steps + 1 {
+		check(t, vm.RunAll())
+		outputs = append(outputs, slices.Clone(out.Data().([]float64)))
+		if k < steps {
+			check(t, solver.Step(gorgonia.NodesToValueGrads(n.params)))
+		}
+		vm.Reset()
+	}
+	return outputs
+}
+
+// checkSamePath demands that two nets predict the same from step to step, and not always the same.
+func checkSamePath(t *testing.T, got, want [][]float64) {
+	t.Helper()
+	for k := range want {
+		checkNear(t, fmt.Sprint("outputs after step ", k), got[k], want[k], 1e-9)
+	}
+	if d := distance(want[len(want)-1], want[0]); d < 0.01 {
+		t.Errorf("training has moved the outputs by no more than %g", d)
+	}
+}
+
+// undamped are settings under which a whole run is invariant: next to no damping. The sampled targets are the same in both nets,
+// since the outputs and the seed are.
+func undamped() []Option {
+	return []Option{WithDamping(1e-30), WithNormConstraint(0.1), WithMinStatisticsRows(50), WithStatisticsFraction(0.5)}
+}
+
+// A net of logistic units is one of tanh units in other parameters, tanh(s/2) = 2 sigmoid(s) - 1: Phi = I/2, Omega = [[I/2, 1/2], [0, 1]].
+func TestTanhAndLogisticNetsTrainAlike(t *testing.T) {
+	m := mlp{widths: []int{3, 4, 2}, cases: 100, unit: gorgonia.Tanh, loss: binary}
+	r := forEach(m.widths,
+		func(i, n int) *mat.Dense {
+			omega := identityMatrix(n)
+			for k := 0; i > 0 && k < n-1; k++ {
+				omega.Set(k, k, 0.5)
+				omega.Set(k, n-1, 0.5)
+			}
+			return omega
+		},
+		func(i, n int) *mat.Dense {
+			phi := identityMatrix(n)
+			if i < len(m.widths)-2 {
+				phi.Scale(0.5, phi)
+			}
+			return phi
+		})
+	tanh := m.build(6)
+	m.unit = gorgonia.Sigmoid
+	logistic := m.build(6)
+	setTwin(t, r, logistic, tanh)
+	checkSamePath(t, train(t, logistic, 4, undamped()...), train(t, tanh, 4, undamped()...))
+}
+
+// setTwin gives a twin with biases, whose Omega leave the homogeneous coordinate 1, its weights.
+func setTwin(t *testing.T, r reparametrisation, twin, plain *network) {
+	t.Helper()
+	for i := range r.omega {
+		w, b := plain.params[2*i], plain.params[2*i+1]
+		bar := flatOf(r.forth(t, i, slices.Concat(data(w), data(b))))
+		copy(data(twin.params[2*i]), bar)
+		copy(data(twin.params[2*i+1]), bar[len(data(w)):])
+	}
+}
+
+// Inputs that are mixed and shifted train alike: Omega_0 = [[M, c], [0, 1]].
+func TestAffineInputsTrainAlike(t *testing.T) {
+	m := mlp{widths: []int{3, 4, 2}, cases: 100, unit: gorgonia.Tanh, loss: squares(1)}
+	s := newSketch(7)
+	mixed := nearIdentity(s)(0, 3)
+	shift := s.normals(3)
+	r := forEach(m.widths,
+		func(i, n int) *mat.Dense {
+			omega := identityMatrix(n)
+			if i == 0 {
+				omega.Slice(0, 3, 0, 3).(*mat.Dense).Copy(mixed)
+				omega.SetCol(3, append(slices.Clone(shift), 1))
+			}
+			return omega
+		},
+		func(_, n int) *mat.Dense { return identityMatrix(n) })
+	plain, other := m.build(8), m.build(8)
+	setTwin(t, r, other, plain)
+	for row := range slices.Chunk(data(other.x), 3) {
+		var x mat.VecDense
+		x.MulVec(mixed, mat.NewVecDense(3, slices.Clone(row)))
+		for i := range row {
+			row[i] = x.AtVec(i) + shift[i]
+		}
+	}
+	checkSamePath(t, train(t, other, 4, undamped()...), train(t, plain, 4, undamped()...))
+}
+
+// Rotations of everything train alike with all settings at work, damping and weight decay included.
+func TestRotatedNetsTrainAlike(t *testing.T) {
+	m := mlp{widths: []int{3, 4, 2}, cases: 40, unit: gorgonia.Tanh, loss: classes}
+	s := newSketch(9)
+	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
+	plain, twin := forEach(m.widths, rotation, rotation).twin(t, m, 10)
+	opts := []Option{WithL2Reg(0.01), WithMinStatisticsRows(10), WithInverseUpdatePeriod(2)}
+	checkSamePath(t, train(t, twin, 5, opts...), train(t, plain, 5, opts...))
+}

@@ -1,0 +1,236 @@
+package kfac
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"gorgonia.org/gorgonia"
+	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// sampledFactors fills next with the factors of one draw of targets for the whole batch.
+func sampledFactors(t *testing.T, c *conductor[float64], rng *rand.Rand) {
+	t.Helper()
+	check(t, c.sampler.sample(c.model, 1, 1, rng))
+	for _, b := range kroneckerBlocks(c) {
+		observeOnce(t, b, c.sampler.run)
+	}
+}
+
+// The factors of sampled targets converge to the exact ones, as fast as a mean of independent draws does.
+func TestSampledFactorsConverge(t *testing.T) {
+	const cases, few, many, total = 50, 16, 256, 1024 // draws of a batch: 51200 targets in all
+	for name, loss := range likelihoods {
+		t.Run(name, func(t *testing.T) {
+			c := attach(t, mlp{widths: []int{3, 4, 2}, cases: cases, unit: gorgonia.Tanh, loss: loss}.build(1))
+			observeExactly(t, c, nil)
+			var exact, exactA [][]float64
+			for _, b := range kroneckerBlocks(c) {
+				exact = append(exact, slices.Clone(b.factors.g.next))
+				exactA = append(exactA, slices.Clone(b.factors.a.next))
+			}
+			rng := rand.New(rand.NewPCG(2, 3))
+			draws := make([][][]float64, len(exact)) // by layer
+			for range total {
+				sampledFactors(t, c, rng)
+				for i, b := range kroneckerBlocks(c) {
+					draws[i] = append(draws[i], slices.Clone(b.factors.g.next))
+				}
+			}
+			var errorFew, errorMany float64 // mean squares
+			for i, b := range kroneckerBlocks(c) {
+				if d := distance(meanOf(draws[i]), exact[i]); d > 0.05 {
+					t.Errorf("%s: G of %d targets is off by %.3g of its norm", b.layer.name(), total*cases, d)
+				}
+				checkNear(t, "A", b.factors.a.next, exactA[i], identity)
+				errorFew += meanSquaredDistance(draws[i], few, exact[i])
+				errorMany += meanSquaredDistance(draws[i], many, exact[i])
+			}
+			if ratio := errorFew / errorMany * few / many; ratio < 0.5 || ratio > 2 {
+				t.Errorf("the mean squared error goes with the number of draws to the power %.2f, want -1", -math.Log(errorFew/errorMany)/math.Log(many/few))
+			}
+		})
+	}
+}
+
+func meanOf(draws [][]float64) []float64 {
+	var sum []float64
+	for _, d := range draws {
+		sum = plus(sum, d)
+	}
+	for i := range sum {
+		sum[i] /= float64(len(draws))
+	}
+	return sum
+}
+
+// meanSquaredDistance is that of means of n draws each.
+func meanSquaredDistance(draws [][]float64, n int, want []float64) (mean float64) {
+	for group := range slices.Chunk(draws, n) {
+		d := distance(meanOf(group), want)
+		mean += d * d * float64(n) / float64(len(draws))
+	}
+	return mean
+}
+
+// With one case, A (x) G of a draw is the outer product of the sampled gradient with itself.
+func TestSampledFactorsOfOneCase(t *testing.T) {
+	for name, loss := range likelihoods {
+		t.Run(name, func(t *testing.T) {
+			c := attach(t, mlp{widths: []int{3, 4, 2}, cases: 1, unit: gorgonia.Sigmoid, loss: loss}.build(4))
+			sampledFactors(t, c, rand.New(rand.NewPCG(5, 6)))
+			theta := parameterGradient(t, c, c.sampler.run, c.sampler.seeds)
+			for _, b := range kroneckerBlocks(c) {
+				at := elements(c, b.layer)
+				want := make([]float64, 0, len(at)*len(at))
+				for _, i := range at {
+					for _, j := range at {
+						want = append(want, theta[i]*theta[j])
+					}
+				}
+				checkNear(t, b.layer.name(), flatOf(kronecker(b.factors)), want, identity)
+			}
+		})
+	}
+}
+
+// parameterGradient sweeps back to the parameters themselves: the gradients in the order of the plan.
+func parameterGradient(t testing.TB, c *conductor[float64], run *program.Run[float64], seeds []program.Seed[float64]) (theta []float64) {
+	t.Helper()
+	var leaves []*program.Node
+	for _, p := range c.order {
+		leaves = append(leaves, p.leaf)
+	}
+	check(t, run.Reverse(seeds, c.model.Path(leaves...)))
+	for _, leaf := range leaves {
+		theta = append(theta, run.Gradient(leaf)...)
+	}
+	return theta
+}
+
+// A vector of outputs is one case's, unless no parameter would have cases if it held one number for each case.
+func TestTellCases(t *testing.T) {
+	vector := func(s *sketch, z *gorgonia.Node, params ...*gorgonia.Node) *network {
+		n := &network{sketch: s, out: z, params: params}
+		n.cost, n.dist = squares(1)(s, z)
+		return n
+	}
+	s := newSketch(13)
+	theta := s.random("theta", 4)
+	each := vector(s, mul(s.random("x", cases, 4), theta), theta)
+	s = newSketch(14)
+	w, b := s.random("w", 3, 4), s.random("b", 3)
+	single := vector(s, add(mul(w, s.random("x", 4)), b), w, b)
+	s = newSketch(15)
+	v := s.random("v", 4, 3)
+	row := &network{sketch: s, out: mul(s.random("x", 4), v), params: list(v)}
+	row.dist = Categorical(row.out)
+	logp := must(gorgonia.LogSoftMax(row.out))
+	row.cost = must(gorgonia.Neg(must(gorgonia.Sum(must(gorgonia.HadamardProd(logp, s.leaf("y", []float64{0, 1, 0}, 3)))))))
+	for _, test := range []struct {
+		what        string
+		n           *network
+		cases, cols int
+	}{
+		{"Mul(x, theta)", each, cases, 1},
+		{"Mul(w, vector) + b", single, 1, 3},
+		{"classes of one case", row, 1, 3},
+		{"matrix", mlp{widths: []int{4, 3}, cases: cases, loss: binary}.build(1), cases, 3},
+		{"one row", mlp{widths: []int{4, 3}, cases: 1, loss: binary}.build(1), 1, 3},
+	} {
+		c := attach(t, test.n)
+		if got := c.outputs[0].cols; c.model.Cases != test.cases || got != test.cols {
+			t.Errorf("%s: %d cases of %d numbers, want %d of %d", test.what, c.model.Cases, got, test.cases, test.cols)
+		}
+	}
+}
+
+// The chosen cases are distinct, and as many as were asked for.
+func TestChoose(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cases := rapid.IntRange(2, 60).Draw(t, "cases")
+		fraction := rapid.Float64Range(0.01, 1).Draw(t, "fraction")
+		atLeast := rapid.IntRange(1, 80).Draw(t, "at least")
+		s := sampler[float64]{}
+		p := &program.Program{Cases: cases}
+		rng := rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "seed")))
+		want := max(int(math.Ceil(fraction*float64(cases))), atLeast)
+		for range 3 { // the memory of one choice serves the next
+			rows := s.choose(p, fraction, atLeast, rng)
+			if want >= cases {
+				if rows != nil {
+					t.Fatalf("%d of %d cases, want nil for all", len(rows), cases)
+				}
+				continue
+			}
+			sorted := slices.Sorted(slices.Values(rows))
+			if len(rows) != want || len(slices.Compact(sorted)) != want || sorted[0] < 0 || sorted[want-1] >= cases {
+				t.Fatalf("rows %v, want %d different ones of %d", rows, want, cases)
+			}
+		}
+	})
+}
+
+// Every case is chosen equally often.
+func TestChooseIsUniform(t *testing.T) {
+	const cases, share, times = 12, 4, 9000
+	s := sampler[float64]{}
+	rng := rand.New(rand.NewPCG(7, 8))
+	var count [cases]float64
+	for range times {
+		for _, row := range s.choose(&program.Program{Cases: cases}, 1.0/3, 1, rng) {
+			count[row]++
+		}
+	}
+	mean, p := float64(times)*share/cases, float64(share)/cases
+	for row, n := range count {
+		if deviations := (n - mean) / math.Sqrt(times*p*(1-p)); math.Abs(deviations) > 4 {
+			t.Errorf("case %d was chosen %g times, want %g: %.1f standard deviations off", row, n, mean, deviations)
+		}
+	}
+}
+
+// A program that can only be run whole is.
+func TestChooseWhole(t *testing.T) {
+	s := sampler[float64]{}
+	if rows := s.choose(&program.Program{Cases: 8, Whole: "it mixes cases"}, 0.5, 1, rand.New(rand.NewPCG(1, 1))); rows != nil {
+		t.Errorf("rows %v, want nil for all", rows)
+	}
+}
+
+// The statistics of random parts of the batch have the whole batch's as their mean.
+func TestStatisticsOfPartsAreUnbiased(t *testing.T) {
+	const draws = 4000
+	c := attach(t, mlp{widths: []int{3, 2}, cases: 9, loss: squares(1)}.build(9))
+	observeExactly(t, c, nil)
+	b := kroneckerBlocks(c)[0]
+	exactA, exactG := slices.Clone(b.factors.a.next), slices.Clone(b.factors.g.next)
+	rng := rand.New(rand.NewPCG(10, 11))
+	var a, g [][]float64
+	for range draws {
+		check(t, c.sampler.sample(c.model, 1.0/3, 1, rng))
+		if c.sampler.run.Cases() != 3 {
+			t.Fatalf("%d cases, want 3", c.sampler.run.Cases())
+		}
+		observeOnce(t, b, c.sampler.run)
+		a, g = append(a, slices.Clone(b.factors.a.next)), append(g, slices.Clone(b.factors.g.next))
+	}
+	checkNear(t, "A", meanOf(a), exactA, 0.03)
+	checkNear(t, "G", meanOf(g), exactG, 0.05)
+}
+
+func TestSampleOfOutputNotFinite(t *testing.T) {
+	n := mlp{widths: []int{3, 2}, cases: 4, loss: binary}.build(12)
+	c := attach(t, n)
+	data(n.x)[7] = math.NaN()
+	err := c.sampler.sample(c.model, 1, 1, rand.New(rand.NewPCG(1, 1)))
+	var graph *GraphError
+	if !errors.Is(err, ErrNotFinite) || !errors.As(err, &graph) || graph.Node != n.out.Name() {
+		t.Errorf("error %v, want a GraphError of %q that wraps ErrNotFinite", err, n.out.Name())
+	}
+}
