@@ -208,7 +208,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		}
 	}()
 	k := c.steps + 1
-	st = Stats{Step: k, Cases: c.model.Cases, Cost: costValue(c.cost), Rho: math.NaN()}
+	st = Stats{Step: k, Cases: c.model.Cases, Cost: costValue(c.cost)}
 	w := stopwatch{last: time.Now()}
 
 	if err := c.readGradients(model); err != nil {

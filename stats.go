@@ -22,7 +22,7 @@ type Stats struct {
 
 	// Of the quadratic model only.
 	QuadModelChange float64 // M(delta) - M(0), damping included
-	Rho             float64 // reduction ratio; NaN if the step did not compute it, -Inf if the objective rose
+	Rho             float64 // reduction ratio; 0 if the step did not compute one, -Inf if the objective rose on its own batch
 	Rejected        bool    // the step raised the objective and was not taken (WithStepRejection)
 
 	GradNorm   float64 // Euclidean norm of the gradient, L2 term included
