@@ -18,6 +18,7 @@ type planned[T program.Float] struct {
 	order   []*parameter[T] // of the plan
 	blocks  []block[T]
 	path    program.Path // from what the blocks observe to the outputs
+	reach   program.Path // from the parameters to the outputs, for forward mode
 	vectors bool         // an output that is a vector holds one number for each case
 }
 
@@ -25,6 +26,7 @@ type planned[T program.Float] struct {
 func (c *conductor[T]) adopt(p planned[T]) {
 	c.planned = p
 	c.sampler.path = p.path
+	c.quadratic.path = p.reach
 	if c.model.VectorCases != p.vectors {
 		setVectorCases(c.model, c.outputs, p.vectors)
 	}
@@ -73,10 +75,16 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 			}
 		}
 	}
+	var reached []*program.Node
 	for _, p := range order {
 		p.allocate()
+		p.reached = p.leaf != nil && c.model.CheckDifferentiable(c.model.Path(p.leaf)) == nil
+		if p.reached {
+			reached = append(reached, p.leaf)
+		}
 	}
-	c.adopt(planned[T]{plan: plan, params: params, order: order, blocks: pl.blocks, path: c.model.Path(pl.observed...), vectors: c.model.VectorCases})
+	c.adopt(planned[T]{plan: plan, params: params, order: order, blocks: pl.blocks,
+		path: c.model.Path(pl.observed...), reach: c.model.Path(reached...), vectors: c.model.VectorCases})
 	return nil
 }
 

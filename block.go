@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
@@ -11,6 +12,8 @@ import (
 type parameter[T program.Float] struct {
 	src  *gorgonia.Node
 	leaf *program.Node // in the program of the outputs; nil if they do not depend on it
+	// reached: the outputs can be differentiated by it, so that it takes part in the exact Fisher products.
+	reached bool
 
 	given bool // in the list of this step
 	store flat[T]
@@ -18,6 +21,7 @@ type parameter[T program.Float] struct {
 	dir   []T // preconditioned gradient
 
 	velocity, next []T // the previous update, and this step's
+	best           []T // the best update so far of a search
 }
 
 func (p *parameter[T]) name() string { return p.src.Name() }
@@ -31,12 +35,16 @@ type block[T program.Float] interface {
 	needsInverse() bool
 	// observe estimates the curvature from a run after its sampled backward sweep.
 	observe(run *program.Run[T], ema float64) error
+	// trace is the sum of the eigenvalues of the step's curvature.
+	trace() float64
 	// inversions returns what there is to compute before precondition, given gamma; the functions may run concurrently.
 	inversions(gamma float64) []func()
 	// inverted reports what came of them, and how many factors had to be damped more.
 	inverted() (raised int, err error)
 	// precondition turns the gradients of its parameters into directions, U = (F + damping)^-1 V. fresh says that the inverse is this step's.
 	precondition(gamma float64, fresh bool)
+	// stash puts the step's inverse aside in exchange for the one that was put aside before.
+	stash()
 	// keep makes the step's statistics current and, if fresh, its inverse.
 	keep(fresh bool)
 }
@@ -87,6 +95,8 @@ func (b *kroneckerBlock[T]) observe(run *program.Run[T], ema float64) error {
 		Hint: "a NaN, an infinity or an overflow in its inputs, or in the gradients that reach it: look at the data and at the weights"}
 }
 
+func (b *kroneckerBlock[T]) trace() float64 { return b.factors.a.trace() * b.factors.g.trace() }
+
 func (b *kroneckerBlock[T]) inversions(gamma float64) []func() {
 	f, v := b.factors, b.inverse
 	dampA, dampG := factoredTikhonov(f.a.trace(), f.a.n, f.g.trace(), f.g.n, gamma)
@@ -132,6 +142,11 @@ func (b *kroneckerBlock[T]) weave(m, weight, bias []T, to bool) {
 			bias[o] = row[in]
 		}
 	}
+}
+
+func (b *kroneckerBlock[T]) stash() {
+	b.inverse.a.stash()
+	b.inverse.g.stash()
 }
 
 func (b *kroneckerBlock[T]) keep(fresh bool) {
@@ -193,6 +208,10 @@ func (b *diagonalBlock[T]) observe(run *program.Run[T], ema float64) error {
 	return nil
 }
 
+func (b *diagonalBlock[T]) trace() float64 {
+	return floats.Sum(b.next) * float64(len(b.param.grad)/len(b.next))
+}
+
 func (b *diagonalBlock[T]) inversions(float64) []func() { return nil }
 func (b *diagonalBlock[T]) inverted() (int, error)      { return 0, nil }
 
@@ -202,6 +221,8 @@ func (b *diagonalBlock[T]) precondition(gamma float64, _ bool) {
 		b.param.dir[i] = T(float64(v) / (b.next[i%n] + gamma*gamma))
 	}
 }
+
+func (b *diagonalBlock[T]) stash() {}
 
 func (b *diagonalBlock[T]) keep(bool) {
 	b.now, b.next = b.next, b.now
@@ -214,7 +235,9 @@ type identityBlock[T program.Float] struct{ param *parameter[T] }
 func (b *identityBlock[T]) bind()                                  {}
 func (b *identityBlock[T]) needsInverse() bool                     { return false }
 func (b *identityBlock[T]) observe(*program.Run[T], float64) error { return nil }
+func (b *identityBlock[T]) trace() float64                         { return 0 }
 func (b *identityBlock[T]) inversions(float64) []func()            { return nil }
 func (b *identityBlock[T]) inverted() (int, error)                 { return 0, nil }
 func (b *identityBlock[T]) precondition(float64, bool)             { copy(b.param.dir, b.param.grad) }
+func (b *identityBlock[T]) stash()                                 {}
 func (b *identityBlock[T]) keep(bool)                              {}

@@ -25,6 +25,7 @@ type inverse[T program.Float] struct {
 type inverseFactor[T program.Float] struct {
 	n         int
 	now, next []T
+	aside     []T // of stash; made when first needed
 	work      []float64
 	damping   float64 // that was added at last
 	raised    bool
@@ -74,6 +75,14 @@ func (v *inverseFactor[T]) invert() bool {
 	linalg.MirrorUpper(v.work, v.n)
 	linalg.Convert(v.next, v.work)
 	return linalg.Finite(v.next)
+}
+
+// stash exchanges next with what lies aside.
+func (v *inverseFactor[T]) stash() {
+	if v.aside == nil {
+		v.aside = make([]T, len(v.next))
+	}
+	v.next, v.aside = v.aside, v.next
 }
 
 // keep makes next the current inverse.

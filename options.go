@@ -11,15 +11,36 @@ type Option func(*config) error
 
 // config holds every setting; the options below say what each means.
 type config struct {
-	learningRate  float64
-	momentum      float64
-	damping       float64
-	normLimit     float64 // 0: the default, which depends on the outputs
-	l2            float64
+	// Which way.
 	ema           float64
-	inversePeriod int
-	statsFraction float64
+	inversePeriod int     // T3
+	statsFraction float64 // tau1
 	minStatsCases int
+
+	// How far, by a learning rate.
+	learningRate float64
+	momentum     float64
+	normLimit    float64 // 0: the default, which depends on the outputs; none with the quadratic model
+	l2           float64
+	damping      float64 // lambda
+
+	// How far, by the quadratic model.
+	quadratic        bool
+	dampingSet       bool
+	noMomentum       bool
+	modelFraction    float64 // tau2
+	minModelCases    int
+	reject           bool
+	sameBatchRho     bool
+	rhoWithoutLambda bool
+	lambdaPeriod     int     // T1
+	lambdaDecay      float64 // omega1
+	gammaPeriod      int     // T2
+	gammaDecay       float64 // omega2
+	gammaMax         float64
+	rateOptions      []string // given options that only a learning rate has use for
+	modelOptions     []string // given options that only the quadratic model has use for
+
 	seed          uint64
 	gradientCheck bool
 	strict        bool
@@ -28,17 +49,45 @@ type config struct {
 
 func defaults() config {
 	return config{
-		learningRate:  0.1,
-		momentum:      0.9,
-		damping:       0.03,
-		l2:            0,
 		ema:           0.95,
 		inversePeriod: 20,
 		statsFraction: 1.0 / 8,
 		minStatsCases: 128,
+		learningRate:  0.1,
+		momentum:      0.9,
+		damping:       0.03,
+		modelFraction: 1.0 / 4,
+		minModelCases: 256,
+		lambdaPeriod:  5,
+		lambdaDecay:   math.Pow(19.0/20, 5),
+		gammaPeriod:   20,
+		gammaDecay:    math.Pow(19.0/20, 10),
+		gammaMax:      math.Inf(1),
 		seed:          1,
 		gradientCheck: true,
 	}
+}
+
+// settle checks what options mean together.
+func (c *config) settle() error {
+	switch {
+	case c.quadratic && len(c.rateOptions) > 0:
+		return &ConfigError{c.rateOptions[0], "WithQuadraticModel too", "one of them: the quadratic model finds step length and momentum by itself"}
+	case !c.quadratic && len(c.modelOptions) > 0:
+		return &ConfigError{c.modelOptions[0], "no WithQuadraticModel", "it too, since without the quadratic model this option would do nothing"}
+	case c.quadratic && !c.dampingSet:
+		c.damping = 0 // to be found
+	}
+	return nil
+}
+
+// rateOption and modelOption mark an option that makes sense only without, or only with, the quadratic model.
+func rateOption(name string, o Option) Option {
+	return func(c *config) error { c.rateOptions = append(c.rateOptions, name); return o(c) }
+}
+
+func modelOption(name string, o Option) Option {
+	return func(c *config) error { c.modelOptions = append(c.modelOptions, name); return o(c) }
 }
 
 // number is an option that takes a number in a range.
@@ -55,19 +104,20 @@ func number(name string, v float64, inRange bool, want string, set func(*config)
 // WithLearningRate sets the factor on the preconditioned gradient, greater than 0. Default 0.1. The norm constraint makes it
 // smaller where a step would change the predictions too much.
 func WithLearningRate(rate float64) Option {
-	return number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0", func(c *config) { c.learningRate = rate })
+	return rateOption("WithLearningRate", number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0",
+		func(c *config) { c.learningRate = rate }))
 }
 
 // WithMomentum sets the fraction, in [0, 1), of the previous update that is added to each update. Default 0.9.
 func WithMomentum(mu float64) Option {
-	return number("WithMomentum", mu, mu >= 0 && mu < 1, "a number in [0, 1)", func(c *config) { c.momentum = mu })
+	return rateOption("WithMomentum", number("WithMomentum", mu, mu >= 0 && mu < 1, "a number in [0, 1)", func(c *config) { c.momentum = mu }))
 }
 
 // WithDamping sets lambda, greater than 0: the Tikhonov damping of the curvature, in nats per squared unit of a parameter, whatever
 // the scale of the cost. Larger is more careful. Default 0.03: between what suited the MNIST autoencoder (0.003 to 0.03) and the
 // MNIST classifier (0.03 to 0.1) of graph_examples best.
 func WithDamping(lambda float64) Option {
-	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0", func(c *config) { c.damping = lambda })
+	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0", func(c *config) { c.damping, c.dampingSet = lambda, true })
 }
 
 // WithNormConstraint sets kappa, greater than 0, in nats: the learning rate lr is multiplied by min(1, sqrt(kappa/(lr^2 V.U))), where
@@ -134,4 +184,57 @@ func WithStats(f func(Stats)) Option {
 		c.onStats = f
 		return nil
 	}
+}
+
+// WithQuadraticModel takes the step length alpha and the momentum mu of every step from the exact-Fisher quadratic model (Martens & Grosse 2015,
+// sections 6.4 and 7), adapts lambda every 5 steps and searches gamma every 20 (sections 6.5 and 6.6), and finds the first lambda by trial
+// steps on the first batch, so that there is nothing to tune. A step costs more than with a learning rate, and goes much further.
+//
+// lambda is adapted by what a step does on the batch after it, which keeps small batches from being overfitted; WithSameBatchRho is the paper's
+// rule. With it, WithDamping sets the first lambda, and WithNormConstraint limits delta^T F delta, which nothing does otherwise.
+func WithQuadraticModel() Option {
+	return func(c *config) error { c.quadratic = true; return nil }
+}
+
+// WithoutMomentum leaves the previous update out of the quadratic model: a step is alpha Delta alone (Martens & Grosse 2015, section 6.4).
+func WithoutMomentum() Option {
+	return modelOption("WithoutMomentum", func(c *config) error { c.noMomentum = true; return nil })
+}
+
+// WithModelFraction sets tau2 in (0, 1]: the part of the batch that the products with the exact Fisher matrix are estimated from. Default
+// 1/4 (Martens & Grosse 2015, section 8), but see WithMinModelRows.
+func WithModelFraction(tau float64) Option {
+	return modelOption("WithModelFraction", number("WithModelFraction", tau, tau > 0 && tau <= 1, "a number in (0, 1]",
+		func(c *config) { c.modelFraction = tau }))
+}
+
+// WithMinModelRows sets the number of cases, at least 1, below which WithModelFraction does not go; a batch that has no more is used whole.
+// Default 256.
+func WithMinModelRows(cases int) Option {
+	return modelOption("WithMinModelRows", number("WithMinModelRows", float64(cases), cases >= 1, "a number of cases >= 1",
+		func(c *config) { c.minModelCases = cases }))
+}
+
+// WithGammaMax caps gamma, greater than 0: the upper candidate of its search is min(gamma/omega2, highest), even where that is below gamma, as in
+// the authors' code, which has 1. Default +Inf, as in the paper.
+func WithGammaMax(highest float64) Option {
+	return modelOption("WithGammaMax", number("WithGammaMax", highest, highest > 0, "a number > 0", func(c *config) { c.gammaMax = highest }))
+}
+
+// WithStepRejection evaluates every step on its own batch and does not take one that raises the objective: the weights stay, lambda goes up, and
+// Stats.Rejected says so. It costs two more forward passes per step. Default off, as in the paper.
+func WithStepRejection() Option {
+	return modelOption("WithStepRejection", func(c *config) error { c.reject = true; return nil })
+}
+
+// WithSameBatchRho adapts lambda by the reduction ratio on the step's own batch, with the paper's thresholds 1/4 and 3/4 (Martens & Grosse 2015,
+// section 6.5). It suits large batches only.
+func WithSameBatchRho() Option {
+	return modelOption("WithSameBatchRho", func(c *config) error { c.sameBatchRho = true; return nil })
+}
+
+// WithRhoWithoutLambda leaves the damping term out of the predicted change that the reduction ratio of WithSameBatchRho and WithStepRejection
+// divides by. Default: it is in, as in the paper (section 6.5); the authors' later implementations leave it out.
+func WithRhoWithoutLambda() Option {
+	return modelOption("WithRhoWithoutLambda", func(c *config) error { c.rhoWithoutLambda = true; return nil })
 }

@@ -2,12 +2,14 @@ package kfac
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -50,6 +52,9 @@ func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver,
 		if err := o(&cfg); err != nil {
 			return nil, err
 		}
+	}
+	if err := cfg.settle(); err != nil {
+		return nil, err
 	}
 	if cost == nil {
 		return nil, &ConfigError{"cost", "nil", "the scalar node that is minimised"}
@@ -133,15 +138,18 @@ type conductor[T program.Float] struct {
 	cfg  config
 	cost *gorgonia.Node
 
-	whole   *program.Program // of the cost, for the checks
-	model   *program.Program // of the outputs
-	outputs []*output
-	sampler *sampler[T]
+	whole     *program.Program // of the cost, for the checks
+	model     *program.Program // of the outputs
+	outputs   []*output
+	sampler   *sampler[T]
+	quadratic *quadratic[T]
+	objective *objective[T]
 
 	// State.
 	planned[T]
-	steps int     // done
-	scale float64 // c of the first output; settled by the first step
+	control control
+	steps   int     // done
+	scale   float64 // c of the first output; settled by the first step
 }
 
 func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {
@@ -169,6 +177,9 @@ func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config
 		return nil, graphError(err)
 	}
 	c.sampler = &sampler[T]{run: run, outputs: c.outputs, seeds: make([]program.Seed[T], len(heads))}
+	c.quadratic = &quadratic[T]{run: run, outputs: c.outputs}
+	c.objective = &objective[T]{program: c.whole, seed: cfg.seed}
+	c.control = control{lambda: cfg.damping, gamma: gamma(cfg.damping, cfg.l2)}
 	return c, c.makePlan(c.guessParameters())
 }
 
@@ -197,23 +208,22 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		}
 	}()
 	k := c.steps + 1
-	st = Stats{Step: k, Cases: c.model.Cases, Damping: c.cfg.damping, LearningRate: c.cfg.learningRate, Momentum: c.cfg.momentum, Cost: costValue(c.cost)}
-	clock := time.Now()
-	lap := func(d *time.Duration) { now := time.Now(); *d += now.Sub(clock); clock = now }
+	st = Stats{Step: k, Cases: c.model.Cases, Cost: costValue(c.cost)}
+	w := stopwatch{last: time.Now()}
 
 	if err := c.readGradients(model); err != nil {
 		return st, err
 	}
-	lap(&st.Time.Gradients)
+	w.lap(&st.Time.Gradients)
 	if c.steps < checkedSteps {
 		if err := c.check(); err != nil {
 			return st, err
 		}
-		lap(&st.Time.Checks)
+		w.lap(&st.Time.Checks)
 	}
 	st.Scale = c.scale
 	st.GradNorm = c.objectiveGradient()
-	lap(&st.Time.Gradients)
+	w.lap(&st.Time.Gradients)
 
 	// A generator of its own for each step, so that a failed one leaves no trace.
 	rng := rand.New(rand.NewPCG(c.cfg.seed, uint64(k)))
@@ -221,46 +231,94 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		return st, err
 	}
 	st.StatisticsCases = c.sampler.run.Cases()
-	lap(&st.Time.Capture)
+	w.lap(&st.Time.Capture)
 	for _, b := range c.blocks {
 		if err := b.observe(c.sampler.run, c.cfg.ema); err != nil {
 			return st, err
 		}
 	}
-	lap(&st.Time.Factors)
+	w.lap(&st.Time.Factors)
 
-	st.Gamma = gamma(c.cfg.damping, c.cfg.l2)
-	if st.InverseUpdated = k <= 3 || k%c.cfg.inversePeriod == 0 || c.needsInverses(); st.InverseUpdated {
-		raised, err := c.invert(st.Gamma)
-		if err != nil {
-			return st, err
-		}
-		st.DampingRaised = raised
+	refresh := k <= 3 || k%c.cfg.inversePeriod == 0 || c.needsInverses()
+	next := c.control
+	if c.cfg.quadratic {
+		err = c.modelStep(&st, &next, refresh, rng, &w)
+	} else {
+		err = c.fixedStep(&st, &next, refresh, &w)
 	}
-	lap(&st.Time.Inverses)
-
-	for _, b := range c.blocks {
-		b.precondition(st.Gamma, st.InverseUpdated)
-	}
-	lap(&st.Time.Precondition)
-
-	if err := c.propose(&st); err != nil {
+	if err != nil {
 		return st, err
 	}
-	c.commit(st.InverseUpdated)
-	lap(&st.Time.Update)
+	c.commit(&st, next)
+	w.lap(&st.Time.Update)
 	return st, nil
 }
 
-// commit makes the step's statistics, inverses and updates current, and writes the weights.
-func (c *conductor[T]) commit(inverted bool) {
+// control is what damping.go decides, as it goes from step to step.
+type control struct {
+	lambda, gamma float64
+	heldOut       heldOut
+}
+
+// stopwatch adds the time since its last reading to a phase.
+type stopwatch struct{ last time.Time }
+
+func (w *stopwatch) lap(d *time.Duration) {
+	now := time.Now()
+	*d += now.Sub(w.last)
+	w.last = now
+}
+
+// fixedStep goes as far as learning rate, momentum and norm constraint say.
+func (c *conductor[T]) fixedStep(st *Stats, next *control, refresh bool, w *stopwatch) error {
+	st.Damping, st.Gamma = next.lambda, next.gamma
+	if err := c.direction(st, next.gamma, refresh, w); err != nil {
+		return err
+	}
+	st.LearningRate, st.Momentum = c.cfg.learningRate, c.cfg.momentum
+	return c.proposeFixed(st)
+}
+
+// direction computes the preconditioned gradient, with new inverses if refresh.
+func (c *conductor[T]) direction(st *Stats, gamma float64, refresh bool, w *stopwatch) error {
+	if refresh {
+		raised, err := c.invert(gamma)
+		if err != nil {
+			return err
+		}
+		st.InverseUpdated, st.DampingRaised = true, raised
+	}
+	w.lap(&st.Time.Inverses)
 	for _, b := range c.blocks {
-		b.keep(inverted)
+		b.precondition(gamma, refresh)
 	}
 	for _, p := range c.order {
-		if p.given {
+		if p.given && !linalg.Finite(p.dir) {
+			return &ParamError{Param: p.name(), Op: "preconditioning", Err: ErrNotFinite, Hint: "raise WithDamping"}
+		}
+	}
+	w.lap(&st.Time.Precondition)
+	return nil
+}
+
+// commit makes the step's statistics, inverses and updates current, and writes the weights, unless the step was rejected.
+func (c *conductor[T]) commit(st *Stats, next control) {
+	for _, b := range c.blocks {
+		b.keep(st.InverseUpdated)
+	}
+	st.UpdateNorm = math.Sqrt(c.squaredUpdate())
+	for _, p := range c.order {
+		switch {
+		case p.given && st.Rejected:
+			clear(p.velocity)
+			zeroGradient(p.src)
+		case p.given:
 			p.write()
 		}
 	}
+	if st.Rejected {
+		st.UpdateNorm = 0
+	}
+	c.control = next
 	c.steps++
 }

@@ -16,12 +16,18 @@ type Stats struct {
 
 	Damping      float64 // lambda
 	Gamma        float64 // sqrt(lambda + eta): what the factored Tikhonov damping splits between A and G
-	LearningRate float64 // as set by the user or the default
-	Shrink       float64 // factor in (0, 1] that the norm constraint put on the learning rate
-	Momentum     float64
-	GradNorm     float64 // Euclidean norm of the gradient, L2 term included
-	UpdateNorm   float64 // Euclidean norm of the change of the weights
-	KL           float64 // estimate 1/2 d^T F d in nats of what this step's direction, without momentum, does to the predictive distribution
+	LearningRate float64 // alpha of the quadratic model, or as set by WithLearningRate
+	Shrink       float64 // factor in (0, 1] that the norm constraint put on a learning rate of the user's
+	Momentum     float64 // mu of the quadratic model, or as set by WithMomentum
+
+	// Of the quadratic model only.
+	QuadModelChange float64 // M(delta) - M(0), damping included
+	Rho             float64 // reduction ratio; 0 if the step did not compute one, -Inf if the objective rose on its own batch
+	Rejected        bool    // the step raised the objective and was not taken (WithStepRejection)
+
+	GradNorm   float64 // Euclidean norm of the gradient, L2 term included
+	UpdateNorm float64 // Euclidean norm of the change of the weights
+	KL         float64 // estimate 1/2 d^T F d in nats of what this step's direction, without momentum, does to the predictive distribution
 
 	StatisticsCases int  // cases that the factors were estimated from; 0 if they were not updated
 	InverseUpdated  bool // the inverses were recomputed
@@ -38,7 +44,9 @@ type PhaseTimes struct {
 	Factors      time.Duration // Kronecker factors from what was captured
 	Inverses     time.Duration
 	Precondition time.Duration // inverse times gradient
-	Update       time.Duration // step length, momentum, new weights
+	Model        time.Duration // exact-Fisher products for step length and momentum
+	Rho          time.Duration // objective before and after the step
+	Update       time.Duration // new weights
 	Total        time.Duration
 }
 

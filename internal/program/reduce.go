@@ -1,6 +1,10 @@
 package program
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
 
 // reduction walks over an operand with, for each element, the position it is reduced to.
 type reduction struct {
@@ -42,14 +46,25 @@ func (r reduction) each(f func(at, n, to, step int)) {
 
 type sumRule[T Float] struct{ Sum }
 
+// add sums in float64: a cost is often the float32 sum of very many terms, of which small differences matter.
 func (r sumRule[T]) add(c *call[T], src, dst []T) {
-	clear(dst)
+	sums := c.sums(len(dst))
+	clear(sums)
 	reductionOf(c, r.Along).each(func(at, n, to, step int) {
+		if step == 0 {
+			var s float64
+			for _, v := range src[at : at+n] {
+				s += float64(v)
+			}
+			sums[to] += s
+			return
+		}
 		for _, v := range src[at : at+n] {
-			dst[to] += v
+			sums[to] += float64(v)
 			to += step
 		}
 	})
+	linalg.Convert(dst, sums)
 }
 
 func (r sumRule[T]) forward(c *call[T]) error {

@@ -27,10 +27,13 @@ type call[T Float] struct {
 	value buffer[T]
 	bound []T // a leaf's value given by Bind
 
+	picked buffer[T] // of Pick
+
 	ints    []int       // the value if it is not of the program's dtype
 	bufs    []buffer[T] // scratch of the rule, by slot
 	intBufs [][]int
 	state   any // other state of the rule
+	sumBuf []float64 // of sums
 }
 
 // resize sets the shape of the result for the number of cases being run.
@@ -60,6 +63,14 @@ func (c *call[T]) buf(slot, n int) []T {
 		c.bufs = append(c.bufs, buffer[T]{})
 	}
 	return c.bufs[slot].sized(n)
+}
+
+// sums is scratch of n float64.
+func (c *call[T]) sums(n int) []float64 {
+	if cap(c.sumBuf) < n {
+		c.sumBuf = make([]float64, n)
+	}
+	return c.sumBuf[:n]
 }
 
 // intBuf is buf for integers.

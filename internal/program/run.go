@@ -39,7 +39,8 @@ type Run[T Float] struct {
 	p     *Program
 	calls []call[T]
 	rng   *rand.Rand
-	cases int // run by the last Forward
+	cases int   // run by the last Forward
+	rows  []int // that it was given
 
 	grads   []buffer[T] // by node: gradient of the last Reverse
 	tans    []buffer[T] // by node: tangent of the last Tangent
@@ -100,7 +101,7 @@ func (r *Run[T]) Bind(leaf *Node, data []T) error {
 
 // Forward computes the values of all nodes for the listed cases, in that order, or for the whole batch if rows is nil.
 func (r *Run[T]) Forward(rows []int) error {
-	r.cases = r.p.Cases
+	r.cases, r.rows = r.p.Cases, rows
 	if rows != nil {
 		if r.p.Whole != "" {
 			return fmt.Errorf("program: can't be run on a part of the batch: %s", r.p.Whole)
@@ -134,6 +135,17 @@ func (r *Run[T]) Forward(rows []int) error {
 		}
 	}
 	return nil
+}
+
+// Pick returns the part of data, laid out as the whole value of n, that belongs to the cases of the last Forward. It is data itself if that
+// is all, and otherwise lasts until the next Pick for n.
+func (r *Run[T]) Pick(n *Node, data []T) []T {
+	if r.rows == nil || n.CaseAxis < 0 {
+		return data
+	}
+	picked := r.calls[n.index].picked.sized(size(r.calls[n.index].out.Shape))
+	pickCases(picked, data, n, r.p.Cases, r.rows)
+	return picked
 }
 
 // Value is the value of n of the last Forward.

@@ -1,0 +1,92 @@
+package kfac
+
+import (
+	"math"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// proposeFixed works out the updates from the learning rate, the momentum and the norm constraint, and checks that the new weights
+// are finite.
+func (c *conductor[T]) proposeFixed(st *Stats) error {
+	var vu float64 // V.U = U^T (F + damping) U
+	for _, p := range c.order {
+		if !p.given {
+			continue
+		}
+		vu += linalg.Dot64(p.grad, p.dir)
+		if math.IsInf(vu, 0) || math.IsNaN(vu) {
+			return &ParamError{Param: p.name(), Op: "multiplying gradient and direction", Err: ErrNotFinite, Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
+		}
+	}
+	st.Shrink = normConstraint(c.normLimit(), c.cfg.learningRate, vu)
+	rate := st.Shrink * c.cfg.learningRate
+	st.KL = rate * rate * vu / 2
+	for _, p := range c.order {
+		if !p.given {
+			continue
+		}
+		if !p.advance(T(-rate), T(c.cfg.momentum)) {
+			return overflow(p.name())
+		}
+	}
+	return nil
+}
+
+// normLimit is kappa; see WithNormConstraint.
+func (c *conductor[T]) normLimit() float64 {
+	if c.cfg.normLimit > 0 {
+		return c.cfg.normLimit
+	}
+	variables := 0
+	for _, o := range c.outputs {
+		variables += o.head.variables(o.cols)
+	}
+	return 1e-3 * math.Sqrt(float64(variables))
+}
+
+// normConstraint is the factor nu = min(1, sqrt(kappa / (lr^2 V.U))) on the learning rate.
+func normConstraint(kappa, rate, vu float64) float64 {
+	if nu := math.Sqrt(kappa/vu) / rate; nu < 1 { // this way round lr^2 can't overflow
+		return nu
+	}
+	return 1
+}
+
+func overflow(param string) error {
+	return &ParamError{Param: param, Op: "updating", Err: ErrNotFinite, Hint: "lower WithLearningRate or raise WithDamping"}
+}
+
+// advance computes the update, next = alpha dir + mu velocity. It reports false if the weights would not stay finite.
+func (p *parameter[T]) advance(alpha, mu T) bool {
+	var s T
+	for i, w := range p.store.data {
+		d := mu*p.velocity[i] + alpha*p.dir[i]
+		p.next[i] = d
+		w += d
+		s += w - w
+	}
+	return s == 0
+}
+
+// trial is the parameter after the proposed update. It overwrites dir.
+func (p *parameter[T]) trial() []T { return p.displaced(1, p.next) }
+
+// earlier is the parameter before the previous update. It overwrites dir.
+func (p *parameter[T]) earlier() []T { return p.displaced(-1, p.velocity) }
+
+func (p *parameter[T]) displaced(by T, update []T) []T {
+	copy(p.dir, p.store.data)
+	linalg.Axpy(by, update, p.dir)
+	return p.dir
+}
+
+// squaredUpdate is the squared Euclidean norm of the proposed update.
+func (c *conductor[T]) squaredUpdate() (s float64) {
+	for _, p := range c.order {
+		if p.given {
+			s += linalg.Dot64(p.next, p.next)
+		}
+	}
+	return s
+}
