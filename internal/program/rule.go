@@ -32,8 +32,8 @@ type call[T Float] struct {
 	ints    []int       // the value if it is not of the program's dtype
 	bufs    []buffer[T] // scratch of the rule, by slot
 	intBufs [][]int
-	state   any // other state of the rule
-	sumBuf []float64 // of sums
+	state   any       // other state of the rule
+	sumBuf  []float64 // of sums
 }
 
 // resize sets the shape of the result for the number of cases being run.
