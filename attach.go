@@ -199,6 +199,9 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) Plan {
 	if why := pl.c.model.Whole; why != "" && pl.c.model.Cases > 1 {
 		plan.Notes = append(plan.Notes, "statistics use the whole batch: "+why)
 	}
+	if n := draws(pl.c.whole); n != nil && pl.c.cfg.gradientCheck {
+		plan.Notes = append(plan.Notes, fmt.Sprintf("gradients are not checked: %v (%q) draws random numbers", n.Op, n.Name()))
+	}
 	return plan
 }
 

@@ -36,14 +36,18 @@
 //
 // The files in the order in which a step uses them; data goes the same way:
 //
-//	solver.go     conducts: reads the gradients, calls the others in order, writes the weights
-//	gradients.go  the user's gradients, brought to the units above; the update from the preconditioned gradient
+//	solver.go     conducts: calls the others in order, and keeps what they made only when all have succeeded
+//	gradients.go  reads the user's gradients and brings them to the units above
 //	check.go      at the first step: is the cost what was declared? at the first two: are the gradients those of the cost?
 //	sample.go     runs the model privately on some cases and sweeps the gradients of sampled targets back
 //	hooks.go      captures, per layer, the inputs a and these gradients g
 //	factors.go    makes the factors A and G of them and keeps their running averages
-//	damping.go    says how much is added to their diagonals
-//	inverse.go    inverts the damped factors and applies the inverses
+//	damping.go    how much: what is added to their diagonals, and how that adapts
+//	inverse.go    which way: inverts the damped factors and applies the inverses to the gradients
+//	update.go     how far, by a learning rate; and the new weights
+//
+// With [WithQuadraticModel] modelstep.go takes the place of the learning rate: quadratic.go finds step length and momentum from products with the
+// exact Fisher matrix, objective.go evaluates the cost at trial points, and damping.go adapts lambda and gamma.
 //
 // attach.go finds the layers (with hooks.go) and plans the treatment of every parameter (plan.go, block.go); loss.go holds the
 // predictive distributions; options.go, stats.go and errors.go are what their names say. The package internal/program runs the
@@ -58,6 +62,7 @@
 //
 // # Limits
 //
-// Not yet: graphs rebuilt for every step, gradients summed over several RunAlls before a Step. A model whose cost is not a negative
+// Not yet: graphs rebuilt for every step, gradients summed over several RunAlls before a Step. tridiagonal.go holds the numerics of the
+// block-tridiagonal inverse (Martens & Grosse 2015, section 4.3), which no option chooses yet. A model whose cost is not a negative
 // log-likelihood of its output is refused.
 package kfac

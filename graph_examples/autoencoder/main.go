@@ -30,14 +30,14 @@ var sizes = []int{mnist.Pixels, 1000, 500, 250, 30, 250, 500, 1000, mnist.Pixels
 const code = 3
 
 var defaults = trial.Settings{
-	Steps:      150,
+	Steps:      120,
 	Batch:      256,
 	Cases:      60000,
 	Eval:       1000,
 	Every:      10,
-	Optimizers: []string{"kfac", "adam", "momentum"},
+	Optimizers: []string{"kfac", "kfac-model", "adam", "momentum"},
 	// For the baselines the best of the grid at these settings; K-FAC keeps its default.
-	Rates: map[string]float64{"kfac": 0, "adam": 1e-3, "momentum": 5e-3},
+	Rates: map[string]float64{"kfac": 0, "kfac-model": 0, "adam": 1e-3, "momentum": 5e-3},
 	Seed:  1,
 	Out:   "out/autoencoder",
 }
@@ -120,6 +120,8 @@ func newSolver(e trial.Entrant, seed uint64, m *model) (gorgonia.Solver, error) 
 			options = append(options, kfac.WithLearningRate(e.Rate))
 		}
 		return kfac.NewSolver(m.cost, kfac.Bernoulli(m.logits), options...)
+	case "kfac-model": // finds its step length, momentum and damping by itself
+		return kfac.NewSolver(m.cost, kfac.Bernoulli(m.logits), kfac.WithSeed(seed), kfac.WithQuadraticModel())
 	case "adam":
 		return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(e.Rate)), nil
 	case "momentum":
