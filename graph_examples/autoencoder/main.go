@@ -37,7 +37,7 @@ var defaults = trial.Settings{
 	Every:      10,
 	Optimizers: []string{"kfac", "kfac-model", "adam", "momentum"},
 	// For the baselines the best of the grid at these settings; K-FAC keeps its default.
-	Rates: map[string]float64{"kfac": 0, "kfac-model": 0, "adam": 1e-3, "momentum": 5e-3},
+	Rates: map[string]float64{"kfac": 0, "adam": 1e-3, "momentum": 5e-3},
 	Seed:  1,
 	Out:   "out/autoencoder",
 }

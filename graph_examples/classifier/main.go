@@ -34,7 +34,7 @@ var defaults = trial.Settings{
 	Every:      20,
 	Optimizers: []string{"kfac", "kfac-model", "adam", "momentum"},
 	// For the baselines the best of the grid at these settings; K-FAC keeps its default.
-	Rates: map[string]float64{"kfac": 0, "kfac-model": 0, "adam": 3e-3, "momentum": 3e-1},
+	Rates: map[string]float64{"kfac": 0, "adam": 3e-3, "momentum": 3e-1},
 	Seed:  1,
 	Out:   "out/classifier",
 }

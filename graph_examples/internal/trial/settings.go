@@ -23,14 +23,14 @@ type Settings struct {
 	Eval       int                // leading cases on which the error is measured
 	Every      int                // updates from one measurement to the next
 	Optimizers []string           // in the order in which they run
-	Rates      map[string]float64 // learning rate of an optimizer; 0: its own default
+	Rates      map[string]float64 // learning rate of each optimizer that takes one; 0: its own default
 	Seed       uint64             // of the initial weights, the batches and K-FAC's samples
 	Grid       bool               // run the learning-rate grid of the baselines instead
 	Data       string             // folder of the MNIST files; "": the GoMNIST module's
 	Out        string             // folder for the pictures
 }
 
-// Parse reads the flags in args over the defaults in s. Every optimizer must be among those that have a rate in s.Rates.
+// Parse reads the flags in args over the defaults in s, whose optimizers are the ones to choose from.
 // Text for -help goes to help; the error is then flag.ErrHelp. Any other error is one line.
 func (s Settings) Parse(program string, args []string, help io.Writer) (Settings, error) {
 	known := slices.Clone(s.Optimizers)
@@ -74,7 +74,7 @@ func parseRates(list string, rates map[string]float64) error {
 	for entry := range strings.SplitSeq(list, ",") {
 		name, value, _ := strings.Cut(entry, "=")
 		if _, ok := rates[name]; !ok {
-			return fmt.Errorf("no optimizer %q", name)
+			return fmt.Errorf("no optimizer %q that takes a learning rate", name)
 		}
 		rate, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(rate > 0) || math.IsInf(rate, 0) {
