@@ -30,7 +30,7 @@ var sizes = []int{mnist.Pixels, 1000, 500, 250, 30, 250, 500, 1000, mnist.Pixels
 const code = 3
 
 var defaults = trial.Settings{
-	Steps:      120,
+	Steps:      100,
 	Batch:      256,
 	Cases:      60000,
 	Eval:       1000,
