@@ -60,7 +60,7 @@ func divideAndConquer(n int, a, values []float64) error {
 	scale := scaleToOne(a)
 	var lapack gonum.Implementation
 	c := newConquest(n)
-	tau, work := make([]float64, n-1), make([]float64, workPerRow*(n+workPerRow))
+	tau, work := make([]float64, n-1), make([]float64, panelRows*n)
 	lapack.Dsytrd(blas.Lower, n, a, n, c.d, c.e, tau, work, len(work))
 	for i, e := range c.e {
 		if math.Abs(e) < smallest { // nothing beside an element of 1/2, but it might underflow, or make gonum's Dsteqr scale and panic
@@ -71,23 +71,16 @@ func divideAndConquer(n int, a, values []float64) error {
 		return ErrNoConvergence
 	}
 
-	// The eigenvectors of T are the rows of c.v, in no order; they become the columns of z.
-	z := c.p
+	// The eigenvectors of T are the rows of c.v, in no order. Multiplied by Q they become the columns of a.
+	applyReflections(n, a, tau, c.v, c.p, c.u)
 	for j, row := range ascending(c.d) {
 		values[j] = c.d[row] * scale
 		for i, v := range c.v[row*n : (row+1)*n] {
-			z[i*n+j] = v
+			a[i*n+j] = v
 		}
 	}
-	if n > 1 { // the reflections, kept below the subdiagonal of a, leave the first row alone
-		lapack.Dormqr(blas.Left, blas.NoTrans, n-1, n, n-1, a[n:], n, tau, z[n:], n, work, len(work))
-	}
-	copy(a, z)
 	return nil
 }
-
-// workPerRow is the workspace of the blocked routines of LAPACK in rows: as many as the widest block of reflections.
-const workPerRow = 64
 
 // scaleToOne multiplies a by a power of two, so that its largest element lies in [1/2, 1), and returns the inverse of that power. No square
 // overflows or underflows then, and only elements that are negligible beside the largest are rounded.

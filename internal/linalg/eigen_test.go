@@ -262,6 +262,39 @@ func TestEigenSymOfLaplacian(t *testing.T) {
 	}
 }
 
+// One reflection at a time is what the blocks of reflections must agree with, also where some of them end in zeros or do nothing.
+func TestApplyReflections(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 64, 65, 66, 130} {
+		rng := rand.New(rand.NewPCG(2, uint64(n)))
+		a, tau := normals(n*n, rng), make([]float64, n-1)
+		got := normals(n*n, rng)
+		want := slices.Clone(got)
+		for i := n - 2; i >= 0; i-- {
+			w := make([]float64, n)
+			w[i+1] = 1
+			for j := i + 2; j < n; j++ {
+				if i%3 == 1 && j > n/2 {
+					a[j*n+i] = 0
+				}
+				w[j] = a[j*n+i]
+			}
+			if i%7 != 3 {
+				tau[i] = 2 / Dot(w, w)
+			}
+			for r := range n {
+				row := want[r*n : (r+1)*n]
+				Axpy(-tau[i]*Dot(row, w), w, row)
+			}
+		}
+		applyReflections(n, a, tau, got, make([]float64, n*n), make([]float64, n*n))
+		for i := range got {
+			if d := math.Abs(got[i] - want[i]); !(d <= 1e-13*float64(n)) {
+				t.Fatalf("n = %d: element %d is %.17g, want %.17g", n, i, got[i], want[i])
+			}
+		}
+	}
+}
+
 func TestEigenSymErrors(t *testing.T) {
 	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 		a := diagonal(40, one)
