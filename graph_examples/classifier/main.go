@@ -27,7 +27,7 @@ import (
 var sizes = []int{mnist.Pixels, 500, 500, mnist.Classes}
 
 var defaults = trial.Settings{
-	Steps:      400,
+	Steps:      250,
 	Batch:      500,
 	Cases:      60000,
 	Eval:       10000,
