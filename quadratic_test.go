@@ -1,0 +1,348 @@
+package kfac
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+	"gorgonia.org/gorgonia"
+	"pgregory.net/rapid"
+)
+
+// twoDirections gives every parameter a random direction and a random previous update, and returns them, each in one piece.
+func twoDirections(s *sketch, c *conductor[float64]) (u, v []float64) {
+	for _, p := range c.order {
+		p.given = true
+		copy(p.dir, s.normals(len(p.dir)))
+		copy(p.velocity, s.normals(len(p.velocity)))
+		u, v = append(u, p.dir...), append(v, p.velocity...)
+	}
+	return u, v
+}
+
+// products are u^T F u, u^T F v and v^T F v on the listed cases.
+func products(t testing.TB, c *conductor[float64], rows []int) []float64 {
+	t.Helper()
+	q := c.quadratic
+	check(t, q.prepare(rows))
+	check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
+	check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
+	return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}
+}
+
+// form is u^T m v.
+func form(m mat.Matrix, u, v []float64) float64 {
+	return mat.Inner(mat.NewVecDense(len(u), u), m, mat.NewVecDense(len(v), v))
+}
+
+func denseProducts(f mat.Matrix, u, v []float64) []float64 {
+	return []float64{form(f, u, u), form(f, u, v), form(f, v, v)}
+}
+
+// tiedNet uses one weight in two layers, one of them transposed.
+func tiedNet(cases int) *network {
+	s := newSketch(11)
+	n := &network{sketch: s, x: s.random("x", cases, 4)}
+	w, b := s.random("w", 4, 3), s.random("b", 1, 4)
+	h := must(gorgonia.Tanh(must(gorgonia.Mul(n.x, w))))
+	n.out = must(gorgonia.BroadcastAdd(must(gorgonia.Mul(h, must(gorgonia.Transpose(w)))), b, nil, []byte{0}))
+	n.params = gorgonia.Nodes{w, b}
+	n.cost, n.dist = binary(s, n.out)
+	return n
+}
+
+// The products of the quadratic model are those of the Fisher matrix written out, whatever the layers and the likelihood, on the
+// whole batch and on a part of it.
+func TestFisherProducts(t *testing.T) {
+	const cases = 6
+	models := map[string]func() *network{
+		"convolution":       func() *network { return convolutionNet(cases) },
+		"sequence":          func() *network { return sequenceNet(cases, gorgonia.Tanh) },
+		"case by column":    func() *network { return columnNet(cases) },
+		"tied weights":      func() *network { return tiedNet(cases) },
+		"bias of each case": func() *network { return scaledNet(cases, binary) },
+	}
+	for name, loss := range likelihoods {
+		for _, outByIn := range []bool{false, true} {
+			models[fmt.Sprintf("%s, outByIn=%v", name, outByIn)] = func() *network {
+				return mlp{widths: []int{3, 4, 2}, cases: cases, unit: gorgonia.Tanh, outByIn: outByIn, loss: loss}.build(2)
+			}
+		}
+	}
+	for name, build := range models {
+		t.Run(name, func(t *testing.T) {
+			c := attach(t, build())
+			u, v := twoDirections(newSketch(3), c)
+			perCase := jacobians(t, c)
+			checkNear(t, "whole batch", products(t, c, nil), denseProducts(denseFisher(t, c, perCase), u, v), 1e-9)
+			rows := []int{4, 1, 3}
+			for row, j := range perCase {
+				if !slices.Contains(rows, row) {
+					j.Zero()
+				}
+			}
+			mean := denseProducts(denseFisher(t, c, perCase), u, v) // over all cases, three of which count
+			floats.Scale(cases/float64(len(rows)), mean)
+			checkNear(t, "three cases", products(t, c, rows), mean, 1e-9)
+		})
+	}
+}
+
+// A parameter that this step is not given does not move, so that it has no part in the products.
+func TestFisherProductsOfSomeParameters(t *testing.T) {
+	c := attach(t, mlp{widths: []int{3, 4, 2}, cases: 5, unit: gorgonia.Tanh, loss: binary}.build(2))
+	twoDirections(newSketch(3), c)
+	c.order[1].given = false
+	var u, v []float64
+	for _, p := range c.order {
+		zero := make([]float64, len(p.dir))
+		if p.given {
+			u, v = append(u, p.dir...), append(v, p.velocity...)
+		} else {
+			u, v = append(u, zero...), append(v, zero...)
+		}
+	}
+	checkNear(t, "products", products(t, c, nil), denseProducts(denseFisher(t, c, jacobians(t, c)), u, v), 1e-9)
+}
+
+// denseModel is M(delta) - M(0) written out, with a random curvature of full rank and two directions.
+type denseModel struct {
+	f             *mat.Dense
+	c             float64
+	grad          []float64
+	delta, delta0 []float64
+}
+
+func drawModel(t *rapid.T) *denseModel {
+	s := newSketch(rapid.Uint64().Draw(t, "seed"))
+	n := rapid.IntRange(2, 6).Draw(t, "n")
+	root := mat.NewDense(n, n, s.normals(n*n))
+	m := &denseModel{f: mat.NewDense(n, n, nil), c: rapid.Float64Range(0.01, 10).Draw(t, "damping"), grad: s.normals(n), delta: s.normals(n), delta0: s.normals(n)}
+	m.f.Mul(root.T(), root)
+	return m
+}
+
+func (m *denseModel) span() *span {
+	f := denseProducts(m.f, m.delta, m.delta0)
+	return &span{
+		f:     [2][2]float64{{f[0], f[1]}, {0, f[2]}},
+		dots:  [2][2]float64{{floats.Dot(m.delta, m.delta), floats.Dot(m.delta, m.delta0)}, {0, floats.Dot(m.delta0, m.delta0)}},
+		slope: [2]float64{floats.Dot(m.grad, m.delta), floats.Dot(m.grad, m.delta0)},
+	}
+}
+
+// step is alpha Delta + mu delta0.
+func (m *denseModel) step(alpha, mu float64) []float64 {
+	d := make([]float64, len(m.grad))
+	floats.AddScaled(d, alpha, m.delta)
+	floats.AddScaled(d, mu, m.delta0)
+	return d
+}
+
+// change is M(d) - M(0).
+func (m *denseModel) change(d []float64) float64 {
+	return (form(m.f, d, d)+m.c*floats.Dot(d, d))/2 + floats.Dot(m.grad, d)
+}
+
+// gradient is that of M at d.
+func (m *denseModel) gradient(d []float64) []float64 {
+	g := slices.Clone(m.grad)
+	floats.AddScaled(g, m.c, d)
+	var fd mat.VecDense
+	fd.MulVec(m.f, mat.NewVecDense(len(d), d))
+	floats.Add(g, fd.RawVector().Data)
+	return g
+}
+
+// checkModelStep demands that a step's change and curvature are those of the model written out.
+func checkModelStep(t rapid.TB, m *denseModel, s step) {
+	t.Helper()
+	d := m.step(s.alpha, s.mu)
+	checkNear(t, "change and curvature", []float64{s.change, s.curvature}, []float64{m.change(d), form(m.f, d, d)}, 1e-9)
+}
+
+func TestMinimumOfTheModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawModel(t)
+		s := m.span().minimise(m.c, true)
+		checkModelStep(t, m, s)
+		d := m.step(s.alpha, s.mu)
+		if half := floats.Dot(m.grad, d) / 2; math.Abs(s.change-half) > 1e-9*math.Abs(half) {
+			t.Errorf("M(delta) - M(0) = %g, half of the slope is %g", s.change, half)
+		}
+		residual := m.gradient(d)
+		scale := floats.Norm(m.grad, 2)
+		for name, direction := range map[string][]float64{"Delta": m.delta, "delta0": m.delta0} {
+			if slope := floats.Dot(residual, direction); math.Abs(slope) > 1e-9*scale*floats.Norm(direction, 2)*(1+mat.Norm(m.f, 2)) {
+				t.Errorf("the model has slope %g along %s at its minimum", slope, name)
+			}
+		}
+
+		alone := m.span().minimise(m.c, false)
+		checkModelStep(t, m, alone)
+		if slope := floats.Dot(m.gradient(m.step(alone.alpha, 0)), m.delta); alone.mu != 0 || math.Abs(slope) > 1e-9*scale*floats.Norm(m.delta, 2)*(1+mat.Norm(m.f, 2)) {
+			t.Errorf("without momentum: mu %g, slope %g along Delta", alone.mu, slope)
+		}
+		if s.change > alone.change+1e-9*math.Abs(alone.change) {
+			t.Errorf("two directions change the model by %g, one alone by %g", s.change, alone.change)
+		}
+	})
+}
+
+// The two numbers solve the 2 x 2 system of section 7.
+func TestAlphaAndMuSolveTheSystem(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawModel(t)
+		p := m.span()
+		system := mat.NewDense(2, 2, []float64{p.f[0][0], p.f[0][1], p.f[0][1], p.f[1][1]})
+		system.Add(system, mat.NewDense(2, 2, []float64{m.c * p.dots[0][0], m.c * p.dots[0][1], m.c * p.dots[0][1], m.c * p.dots[1][1]}))
+		if mat.Cond(system, 2) > 1e4 {
+			t.Skip("ill-conditioned")
+		}
+		var want mat.VecDense
+		check(t, want.SolveVec(system, mat.NewVecDense(2, []float64{-p.slope[0], -p.slope[1]})))
+		s := p.minimise(m.c, true)
+		checkNear(t, "alpha, mu", []float64{s.alpha, s.mu}, want.RawVector().Data, 1e-9)
+	})
+}
+
+// A previous update that is zero, or along the proposal, adds nothing: alpha alone is found.
+func TestParallelDirections(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawModel(t)
+		alone := m.span().minimise(m.c, false)
+		for _, by := range []float64{0, 1, -0.3, 1e-8, 1e8} {
+			for i, d := range m.delta {
+				m.delta0[i] = by * d
+			}
+			if s := m.span().minimise(m.c, true); s != alone {
+				t.Errorf("delta0 = %g Delta: %+v, want %+v", by, s, alone)
+			}
+		}
+	})
+}
+
+// Where the gradient is zero so is the proposal, and there is nothing to do.
+func TestNoDirection(t *testing.T) {
+	if s := (&span{}).minimise(0.1, true); s != (step{}) {
+		t.Errorf("%+v, want the zero step", s)
+	}
+	s := (&span{f: [2][2]float64{{0, 0}, {0, 2}}, dots: [2][2]float64{{0, 0}, {0, 1}}}).minimise(0.1, true)
+	if s != (step{}) {
+		t.Errorf("with a previous update: %+v, want the zero step", s)
+	}
+}
+
+func TestShrunkStep(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawModel(t)
+		p := m.span()
+		for _, momentum := range []bool{false, true} {
+			full := p.minimise(m.c, momentum)
+			by := rapid.Float64Range(0.01, 1).Draw(t, "by")
+			s := full.shrunk(by, p, m.c)
+			checkNear(t, "alpha, mu", []float64{s.alpha, s.mu}, []float64{by * full.alpha, by * full.mu}, 1e-15)
+			d := m.step(s.alpha, s.mu)
+			// The two terms of the change nearly cancel, so that its rounding is that of the slope.
+			slope := math.Abs(full.change)
+			if want := m.change(d); math.Abs(s.change-want) > 1e-9*slope {
+				t.Errorf("change %g, want %g", s.change, want)
+			}
+			checkNear(t, "curvature", []float64{s.curvature}, []float64{form(m.f, d, d)}, 1e-9)
+		}
+	})
+}
+
+// On a quadratic objective with fixed preconditioner and damping, successive minima over (Delta, delta0) are the iterates of
+// preconditioned linear conjugate gradients (Martens & Grosse 2015, section 7).
+func TestMomentumIsConjugateGradients(t *testing.T) {
+	s := newSketch(5)
+	const n, c = 7, 0.3
+	root := mat.NewDense(n, n, s.normals(n*n))
+	f := mat.NewDense(n, n, nil)
+	f.Mul(root.T(), root)
+	damped := mat.DenseCopyOf(f)
+	inverse := mat.NewDense(n, n, nil) // the preconditioner: diagonal, of another matrix
+	for i := range n {
+		damped.Set(i, i, damped.At(i, i)+c)
+		inverse.Set(i, i, 1/(1+float64(i)))
+	}
+	times := func(m mat.Matrix, x []float64) []float64 {
+		var y mat.VecDense
+		y.MulVec(m, mat.NewVecDense(len(x), x))
+		return y.RawVector().Data
+	}
+	b := s.normals(n) // the gradient at 0
+
+	x, delta0 := make([]float64, n), make([]float64, n)
+	cgX, r := make([]float64, n), slices.Clone(b)
+	floats.Scale(-1, r)
+	z := times(inverse, r)
+	p := slices.Clone(z)
+	for k := range n - 1 {
+		m := &denseModel{f: f, c: c, grad: times(damped, x), delta0: delta0}
+		floats.Add(m.grad, b)
+		m.delta = times(inverse, m.grad)
+		floats.Scale(-1, m.delta)
+		st := m.span().minimise(c, k > 0)
+		delta0 = m.step(st.alpha, st.mu)
+		floats.Add(x, delta0)
+
+		ap := times(damped, p)
+		rz := floats.Dot(r, z)
+		alpha := rz / floats.Dot(p, ap)
+		floats.AddScaled(cgX, alpha, p)
+		floats.AddScaled(r, -alpha, ap)
+		z = times(inverse, r)
+		beta := floats.Dot(r, z) / rz
+		next := slices.Clone(z)
+		floats.AddScaled(next, beta, p)
+		p = next
+		checkNear(t, fmt.Sprint("iterate ", k+1), x, cgX, 1e-9)
+	}
+}
+
+// Without damping, alpha, mu and the change of the model do not depend on the parameters that the function is written in, if the
+// previous update is the same change of the function.
+func TestUndampedModelIsInvariant(t *testing.T) {
+	s := newSketch(1)
+	r := forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	plain, twin := r.twin(t, tanhNet, 2)
+	solve := func(n *network) (*conductor[float64], func() step) {
+		c := attach(t, n)
+		gradients(t, c)
+		observeExactly(t, c, nil)
+		directions(t, c, 0)
+		for _, p := range c.order {
+			p.given = true
+			floats.Scale(-1, p.dir)
+		}
+		return c, func() step {
+			var m span
+			f := products(t, c, nil)
+			m.f = [2][2]float64{{f[0], f[1]}, {0, f[2]}}
+			for _, p := range c.order {
+				m.slope[0] += floats.Dot(p.grad, p.dir)
+				m.slope[1] += floats.Dot(p.grad, p.velocity)
+			}
+			return m.minimise(0, true)
+		}
+	}
+	a, stepOfA := solve(plain)
+	b, stepOfB := solve(twin)
+	for i, p := range b.order { // one layer each; a has weight and bias
+		copy(p.velocity, s.normals(len(p.velocity)))
+		rows := r.omega[i].RawMatrix().Rows
+		plainUpdate := r.back(i, mat.NewDense(rows, len(p.velocity)/rows, p.velocity))
+		copy(a.order[2*i].velocity, plainUpdate)
+		copy(a.order[2*i+1].velocity, plainUpdate[len(a.order[2*i].velocity):])
+	}
+	x, y := stepOfA(), stepOfB()
+	checkNear(t, "alpha, mu, change, curvature", []float64{y.alpha, y.mu, y.change, y.curvature}, []float64{x.alpha, x.mu, x.change, x.curvature}, 1e-9)
+	if x.mu == 0 {
+		t.Error("no momentum")
+	}
+}
