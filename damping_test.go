@@ -195,10 +195,9 @@ func TestLowestStart(t *testing.T) {
 			t.Errorf("%s: %d tries", c.name, calls)
 		}
 	}
-	// With nothing to gain anywhere it ends, and at a number.
-	for name, value := range map[string]float64{"infinite everywhere": math.Inf(1), "no change anywhere": 3} {
-		if got := lowestStart(0.7, 3, func(float64) float64 { return value }); !(got > 0) || math.IsInf(got, 0) {
-			t.Errorf("%s: %g", name, got)
+	for name, value := range map[string]float64{"infinite everywhere": math.Inf(1), "NaN everywhere": math.NaN(), "no change anywhere": 3} {
+		if got := lowestStart(0.7, 3, func(float64) float64 { return value }); got != 0.7 {
+			t.Errorf("%s: %g, want that of the start", name, got)
 		}
 	}
 }

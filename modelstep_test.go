@@ -67,13 +67,13 @@ func testModelTrains[T float](t *testing.T) {
 		"L2 and norm constraint": {kfac.WithL2Reg(1e-5), kfac.WithNormConstraint(0.5)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newMLP[T](1, small, crossEntropy)
+			m := newMLP[T](1, shape{64, small.widths}, crossEntropy)
 			tr := newTrainer(t, m, kfac.Categorical(m.out), withModel(opts...)...)
 			tr.steps(t, 1)
 			start := tr.solver.(*kfac.Solver).Stats()
 			tr.steps(t, 44)
 			end := tr.solver.(*kfac.Solver).Stats()
-			if !(end.Cost < 0.5*start.Cost) {
+			if !(end.Cost < 0.6*start.Cost) { // the labels are random
 				t.Errorf("the cost went from %g to %g", start.Cost, end.Cost)
 			}
 			if start.QuadModelChange >= 0 || start.Damping <= 0 || start.LearningRate == 0 {
