@@ -94,16 +94,18 @@ func gammas(gamma, omega, lowest, highest float64) []float64 {
 }
 
 // lowestStart walks from lambda by factors of ten: down for as long as try, the objective after the step that a lambda makes, falls, or up until it
-// is below what it was before.
+// is below what it was before. It returns the lambda that it was given where none gets it lower, as at a minimum.
 func lowestStart(lambda, before float64, try func(lambda float64) float64) float64 {
 	const factor, tries = 10, 12
 	after := try(lambda)
-	for n := 0; !(after < before) && n < tries; n++ {
-		lambda *= factor
-		after = try(lambda)
-		if after < before {
-			return lambda // what is less damped made it worse
+	if !(after < before) {
+		for higher, n := lambda, 0; n < tries; n++ {
+			higher *= factor
+			if try(higher) < before {
+				return higher // what is less damped made it worse
+			}
 		}
+		return lambda
 	}
 	for range tries {
 		lower := try(lambda / factor)

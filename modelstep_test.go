@@ -2,111 +2,247 @@ package kfac_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"testing"
 
 	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 
 	"github.com/gorgonia-kfac/kfac"
 )
 
-// TestQuadraticModelStep: every step's length and momentum are finite, the model predicts a fall, two runs have the same bits, and the loss falls further
-// than by the default learning rate.
-func TestQuadraticModelStep(t *testing.T) {
-	t.Run("float32", testQuadraticModelStep[float32])
-	t.Run("float64", testQuadraticModelStep[float64])
+// withModel is the quadratic model, and other options.
+func withModel(opts ...kfac.Option) []kfac.Option {
+	return append([]kfac.Option{kfac.WithQuadraticModel()}, opts...)
 }
 
-func testQuadraticModelStep[T float](t *testing.T) {
-	run := func(opts ...kfac.Option) ([]float64, float64) {
-		m := newMLP[T](3, shape{40, []int{6, 8, 3}}, crossEntropy)
-		tr := newTrainer(t, m, kfac.Categorical(m.out), opts...)
-		tr.steps(t, 25)
-		st := tr.solver.(*kfac.Solver).Stats()
-		if len(opts) > 0 && (st.QuadModelChange >= 0 || math.IsNaN(st.LearningRate+st.Momentum) || st.Damping <= 0) {
-			t.Fatalf("Stats: %+v", st)
+// The quadratic model is to reach the targets in fewer updates than the default learning rate.
+func TestQuadraticModelNeedsFewerUpdates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains for seconds")
+	}
+	images := digits(t, 300)
+	x, y := teacher(256, []int{8, 12, 12, 2})
+	irises, species := iris(t)
+	gaussian := func(out *gorgonia.Node) kfac.Distribution { return kfac.Gaussian(out, 1) }
+	autoencoder := []int{49, 32, 16, 6, 16, 32, 49}
+	for _, tk := range []task{
+		{"autoencoder, whole batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 300, 11.3, 160},
+		{"autoencoder, small batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 100, 11.6, 160},
+		{"teacher and student", x, y, []int{8, 16, 16, 2}, squaredError, gaussian, 64, 0.016, 160},
+		{"iris", irises, species, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 150, 0.04, 100},
+	} {
+		t.Run(tk.name, func(t *testing.T) {
+			n := map[string]int{}
+			for _, mode := range []string{"learning rate", "quadratic model"} {
+				var opts []kfac.Option
+				if mode == "quadratic model" {
+					opts = withModel()
+				}
+				steps, loss := tk.updates(t, entrant{mode, func(m *net) gorgonia.Solver { return newSolver(t, m, tk.dist(m.out), opts...) }}, 1, tk.limit)
+				if !(loss <= tk.target) {
+					t.Errorf("%s: loss %g after %d updates, %g wanted", mode, loss, steps, tk.target)
+				}
+				n[mode] = steps
+			}
+			t.Logf("updates to %g: %v", tk.target, n)
+			if n["quadratic model"] >= n["learning rate"] {
+				t.Errorf("updates to %g: %v", tk.target, n)
+			}
+		})
+	}
+}
+
+// Both dtypes train, by both rules for lambda.
+func TestQuadraticModelTrains(t *testing.T) {
+	t.Run("float64", testModelTrains[float64])
+	t.Run("float32", testModelTrains[float32])
+}
+
+func testModelTrains[T float](t *testing.T) {
+	for name, opts := range map[string][]kfac.Option{
+		"default": nil, "same batch": {kfac.WithSameBatchRho()}, "without momentum": {kfac.WithoutMomentum()},
+		"rejection": {kfac.WithStepRejection()}, "part of the batch": {kfac.WithMinModelRows(8), kfac.WithModelFraction(0.5)},
+		"L2 and norm constraint": {kfac.WithL2Reg(1e-5), kfac.WithNormConstraint(0.5)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMLP[T](1, shape{64, small.widths}, crossEntropy)
+			tr := newTrainer(t, m, kfac.Categorical(m.out), withModel(opts...)...)
+			tr.steps(t, 1)
+			start := tr.solver.(*kfac.Solver).Stats()
+			tr.steps(t, 44)
+			end := tr.solver.(*kfac.Solver).Stats()
+			if !(end.Cost < 0.6*start.Cost) { // the labels are random
+				t.Errorf("the cost went from %g to %g", start.Cost, end.Cost)
+			}
+			if start.QuadModelChange >= 0 || start.Damping <= 0 || start.LearningRate == 0 {
+				t.Errorf("no step of the quadratic model: %+v", start)
+			}
+		})
+	}
+}
+
+func TestQuadraticModelIsReproducible(t *testing.T) {
+	opts := withModel(kfac.WithMinModelRows(8), kfac.WithMinStatisticsRows(8), kfac.WithStepRejection())
+	sameBits(t, "weights", trained(t, 25, opts...), trained(t, 25, opts...))
+	if d := distance(trained(t, 25, opts...), trained(t, 25, append(opts, kfac.WithSeed(2))...)); d < 1e-6 {
+		t.Errorf("another seed makes a difference of no more than %g", d)
+	}
+}
+
+// A step that fails leaves no trace: the training goes on as that of a twin which has not seen it. Steps 5 and 6 adapt lambda, step 20
+// searches for gamma.
+func TestQuadraticModelAfterAFailure(t *testing.T) {
+	for name, opts := range map[string][]kfac.Option{"default": nil, "same batch": {kfac.WithSameBatchRho(), kfac.WithStepRejection()}} {
+		for _, done := range []int{0, 1, 4, 5, 19} {
+			for _, s := range []slip{
+				{name: "before RunAll", spoil: setInput(math.NaN())},
+				{name: "after RunAll", spoilAfter: setInput(math.NaN())}, // found by the private run
+			} {
+				t.Run(fmt.Sprintf("%s/%s/step %d", name, s.name, done+1), func(t *testing.T) {
+					options := withModel(append(opts, kfac.WithMinModelRows(8), kfac.WithMinStatisticsRows(8))...)
+					tr, twin := classifier(t, options...), classifier(t, options...)
+					tr.steps(t, done)
+					twin.steps(t, done)
+					var repair func()
+					if s.spoil != nil {
+						repair = s.spoil(t, tr)
+					}
+					if err := tr.run(); err != nil {
+						t.Fatal(err)
+					}
+					if s.spoilAfter != nil {
+						repair = s.spoilAfter(t, tr)
+					}
+					solver := tr.solver.(*kfac.Solver)
+					before := stateOf(twin.params, tr, solver)
+					refused(t, attempt(t, func() error { return solver.Step(tr.valueGrads()) }), kfac.ErrNotFinite)
+					before.unchanged(t, twin.params, tr, solver)
+					repair()
+					zeroGradients(t, tr.params)
+					for range 7 {
+						tr.steps(t, 1)
+						twin.steps(t, 1)
+						sameBits(t, "after the repair, weights", weights(tr.params), weights(twin.params))
+						a, b := solver.Stats(), twin.solver.(*kfac.Solver).Stats()
+						a.Time, b.Time = kfac.PhaseTimes{}, kfac.PhaseTimes{}
+						if a != b {
+							t.Fatalf("after the repair: %+v, want %+v", a, b)
+						}
+					}
+				})
+			}
 		}
-		return weights(m.params), st.Cost
-	}
-	first, model := run(kfac.WithQuadraticModel())
-	again, _ := run(kfac.WithQuadraticModel())
-	sameBits(t, "two runs", again, first)
-	if _, fixed := run(); model >= fixed {
-		t.Errorf("cost %g by the model, %g by the default learning rate", model, fixed)
-	}
-	for _, opts := range [][]kfac.Option{{kfac.WithoutMomentum()}, {kfac.WithSameBatchRho()}, {kfac.WithStepRejection()}, {kfac.WithGammaMax(1)},
-		{kfac.WithDamping(3)}, {kfac.WithNormConstraint(0.01)}, {kfac.WithSameBatchRho(), kfac.WithRhoWithoutLambda()}, {kfac.WithL2Reg(1e-3)}} {
-		if w, cost := run(append(opts, kfac.WithQuadraticModel())...); math.IsNaN(cost) || distance(w, first) == 0 && len(opts) == 1 && cost != model {
-			t.Errorf("cost %g", cost)
-		}
 	}
 }
 
-// TestQuadraticModelScale: the scale of the cost does not matter, the first damping that is found included.
-func TestQuadraticModelScale(t *testing.T) {
-	run := func(l loss) []float64 {
-		m := newMLP[float64](3, shape{40, []int{6, 8, 3}}, l)
-		newTrainer(t, m, kfac.Categorical(m.out), kfac.WithQuadraticModel()).steps(t, 12)
-		return weights(m.params)
-	}
-	near(t, "weights", run(scaledBy(crossEntropy, 512)), run(crossEntropy), 1e-9)
-}
-
-// TestStepRejection: a step that makes the objective worse, here along a gradient of the wrong sign, is not taken.
+// Gradients of the wrong sign make every step a rise, which is not taken: the weights stay, lambda goes up, and momentum starts anew.
 func TestStepRejection(t *testing.T) {
-	m := newMLP[float64](3, shape{40, []int{6, 8, 3}}, crossEntropy)
-	tr := newTrainer(t, m, kfac.Categorical(m.out), kfac.WithQuadraticModel(), kfac.WithStepRejection(), kfac.WithGradientCheck(false), kfac.WithDamping(0.1))
-	tr.steps(t, 3)
-	s := tr.solver.(*kfac.Solver)
-	lambda := s.Stats().Damping
-	before := weights(m.params)
-	if err := tr.run(); err != nil {
-		t.Fatal(err)
+	tr := classifier(t, withModel(kfac.WithStepRejection(), kfac.WithGradientCheck(false), kfac.WithDamping(0.1))...)
+	solver := tr.solver.(*kfac.Solver)
+	tr.steps(t, 2)
+	if st := solver.Stats(); st.Rejected {
+		t.Fatalf("a good step was rejected: %+v", st)
 	}
-	for _, p := range m.params {
-		g, err := p.Grad()
-		if err != nil {
+	for range 3 {
+		if err := tr.run(); err != nil {
 			t.Fatal(err)
 		}
-		d := g.Data().([]float64)
-		for i := range d {
-			d[i] *= -1
+		for _, p := range tr.params {
+			g, err := p.Grad()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := g.(*tensor.Dense).MulScalar(-1.0, true, tensor.UseUnsafe()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before, steps := weights(tr.params), solver.Stats().Step
+		damping := solver.Stats().Damping
+		if err := solver.Step(tr.valueGrads()); err != nil {
+			t.Fatal(err)
+		}
+		sameBits(t, "weights", weights(tr.params), before)
+		st := solver.Stats()
+		if !st.Rejected || !math.IsInf(st.Rho, -1) || st.UpdateNorm != 0 || st.Step != steps+1 || st.Damping < damping {
+			t.Errorf("not rejected: %+v", st)
+		}
+		for _, g := range gradients(t, tr.params) {
+			if g != 0 {
+				t.Fatal("a gradient was left, which the next RunAll adds to")
+			}
 		}
 	}
-	if err := s.Step(tr.valueGrads()); err != nil {
-		t.Fatal(err)
-	}
-	if st := s.Stats(); !st.Rejected || st.UpdateNorm != 0 {
-		t.Fatalf("the step was taken: %+v", st)
-	}
-	sameBits(t, "weights", weights(m.params), before)
+	rejected := solver.Stats()
 	tr.steps(t, 1)
-	if st := s.Stats(); st.Rejected || st.Damping <= lambda {
-		t.Errorf("after a rejected step: damping %g, before %g, %+v", st.Damping, lambda, st)
+	if st := solver.Stats(); st.Rejected || st.Damping <= rejected.Damping || st.Momentum != 0 {
+		t.Errorf("after a rejection lambda was to be above %g, and no momentum left: %+v", rejected.Damping, st)
 	}
 }
 
-// TestModelOptions: options that would do nothing are errors.
-func TestModelOptions(t *testing.T) {
-	m := newMLP[float64](3, shape{4, []int{3, 2}}, crossEntropy)
-	for name, opts := range map[string][]kfac.Option{
-		"WithLearningRate":  {kfac.WithQuadraticModel(), kfac.WithLearningRate(0.1)},
-		"WithMomentum":      {kfac.WithMomentum(0.5), kfac.WithQuadraticModel()},
-		"WithoutMomentum":   {kfac.WithoutMomentum()},
-		"WithGammaMax":      {kfac.WithGammaMax(1)},
-		"WithModelFraction": {kfac.WithQuadraticModel(), kfac.WithModelFraction(0)},
-	} {
-		_, err := kfac.NewSolver(m.cost, kfac.Categorical(m.out), opts...)
-		var bad *kfac.ConfigError
-		if !errors.As(err, &bad) || bad.Setting != name {
-			t.Errorf("%s: %v", name, err)
+// A thousandfold cost is the same problem, with the damping found by itself too.
+func TestQuadraticModelKnowsNoLossScale(t *testing.T) {
+	path := func(factor float64) (all []float64) {
+		m := newMLP[float64](1, small, crossEntropy)
+		if factor != 1 {
+			m.cost = must(gorgonia.HadamardProd(m.cost, gorgonia.NewConstant(factor)))
 		}
+		tr := newTrainer(t, m, kfac.Categorical(m.out), withModel(kfac.WithL2Reg(1e-3), kfac.WithStepRejection())...)
+		for range 12 {
+			tr.steps(t, 1)
+			st := tr.solver.(*kfac.Solver).Stats()
+			all = append(append(all, weights(m.params)...), st.Damping, st.LearningRate, st.Momentum, st.Rho)
+		}
+		return all
+	}
+	near(t, "path", path(1000), path(1), 1e-9)
+}
+
+// Where the gradient is zero there is nothing to do, and that is no error.
+func TestQuadraticModelAtTheOptimum(t *testing.T) {
+	m := newMLP[float64](1, shape{6, []int{2, 3}}, squaredError)
+	for _, n := range append(gorgonia.Nodes{m.y}, m.params...) {
+		n.Value().(*tensor.Dense).Zero()
+	}
+	before := weights(m.params)
+	tr := newTrainer(t, m, kfac.Gaussian(m.out, 1), withModel(kfac.WithStepRejection())...)
+	tr.steps(t, 22)
+	sameBits(t, "weights", weights(m.params), before)
+	if st := tr.solver.(*kfac.Solver).Stats(); math.IsNaN(st.Damping) || math.IsInf(st.Damping, 0) || st.Rejected {
+		t.Errorf("%+v", st)
 	}
 }
 
-// scaledBy is a loss times a factor.
-func scaledBy(l loss, by float64) loss {
-	return func(out, y *gorgonia.Node) *gorgonia.Node {
-		return must(gorgonia.HadamardProd(l(out, y), gorgonia.NewConstant(by)))
+// Options that can't be had together, and values out of range.
+func TestBadOptionsOfTheQuadraticModel(t *testing.T) {
+	nan := math.NaN()
+	for _, c := range []struct {
+		setting string
+		opts    []kfac.Option
+	}{
+		{"WithLearningRate", withModel(kfac.WithLearningRate(0.1))},
+		{"WithLearningRate", []kfac.Option{kfac.WithLearningRate(0.1), kfac.WithQuadraticModel()}},
+		{"WithMomentum", withModel(kfac.WithMomentum(0.9))},
+		{"WithoutMomentum", []kfac.Option{kfac.WithoutMomentum()}},
+		{"WithModelFraction", []kfac.Option{kfac.WithModelFraction(0.5)}},
+		{"WithMinModelRows", []kfac.Option{kfac.WithMinModelRows(5)}},
+		{"WithGammaMax", []kfac.Option{kfac.WithGammaMax(1)}},
+		{"WithStepRejection", []kfac.Option{kfac.WithStepRejection()}},
+		{"WithSameBatchRho", []kfac.Option{kfac.WithSameBatchRho()}},
+		{"WithRhoWithoutLambda", []kfac.Option{kfac.WithRhoWithoutLambda()}},
+		{"WithModelFraction", withModel(kfac.WithModelFraction(0))},
+		{"WithModelFraction", withModel(kfac.WithModelFraction(1.1))},
+		{"WithModelFraction", withModel(kfac.WithModelFraction(nan))},
+		{"WithMinModelRows", withModel(kfac.WithMinModelRows(0))},
+		{"WithGammaMax", withModel(kfac.WithGammaMax(0))},
+		{"WithGammaMax", withModel(kfac.WithGammaMax(nan))},
+	} {
+		m := newMLP[float64](1, small, crossEntropy)
+		s, err := kfac.NewSolver(m.cost, kfac.Categorical(m.out), c.opts...)
+		var ce *kfac.ConfigError
+		if s != nil || !errors.As(err, &ce) || ce.Setting != c.setting || ce.Got == "" || ce.Want == "" {
+			t.Errorf("%s: solver %v, error %v", c.setting, s, err)
+		}
 	}
 }

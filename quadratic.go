@@ -99,6 +99,9 @@ func (s *span) minimise(c float64, momentum bool) step {
 	a := s.f[0][0] + c*s.dots[0][0]
 	b := s.f[0][1] + c*s.dots[0][1]
 	d := s.f[1][1] + c*s.dots[1][1]
+	if a == 0 && s.slope[0] == 0 {
+		return step{} // the gradient is zero
+	}
 	r := step{alpha: -s.slope[0] / a}
 	if det := a*d - b*b; momentum && det > parallel*a*d {
 		r.alpha = -(d*s.slope[0] - b*s.slope[1]) / det

@@ -1,169 +1,348 @@
 package kfac
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"testing"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
+	"pgregory.net/rapid"
 )
 
-// directionsOf fills dir and velocity of every parameter with random numbers and returns them in one vector each.
-func directionsOf(n *network, c *conductor[float64]) (u, v []float64) {
+// twoDirections gives every parameter a random direction and a random previous update, and returns them, each in one piece.
+func twoDirections(s *sketch, c *conductor[float64]) (u, v []float64) {
 	for _, p := range c.order {
 		p.given = true
-		copy(p.dir, n.sketch.normals(len(p.dir)))
-		copy(p.velocity, n.sketch.normals(len(p.velocity)))
+		copy(p.dir, s.normals(len(p.dir)))
+		copy(p.velocity, s.normals(len(p.velocity)))
 		u, v = append(u, p.dir...), append(v, p.velocity...)
 	}
 	return u, v
 }
 
-func quadraticForm(m mat.Matrix, u, v []float64) float64 {
+// products are u^T F u, u^T F v and v^T F v on the listed cases.
+func products(t testing.TB, c *conductor[float64], rows []int) []float64 {
+	t.Helper()
+	q := c.quadratic
+	check(t, q.prepare(rows))
+	check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
+	check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
+	return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}
+}
+
+// form is u^T m v.
+func form(m mat.Matrix, u, v []float64) float64 {
 	return mat.Inner(mat.NewVecDense(len(u), u), m, mat.NewVecDense(len(v), v))
 }
 
-// TestExactFisherProducts: u^T F v by forward mode is that of the dense Fisher matrix, whole and of some cases.
-func TestExactFisherProducts(t *testing.T) {
-	for name, loss := range map[string]likelihood{"gaussian": squares(0.7), "bernoulli": binary, "categorical": classes} {
-		t.Run(name, func(t *testing.T) {
-			n := mlp{widths: []int{4, 5, 3}, cases: 6, unit: gorgonia.Tanh, loss: loss}.build(3)
-			c := attach(t, n)
-			u, v := directionsOf(n, c)
-			perCase := jacobians(t, c)
-			check(t, c.quadratic.prepare(nil))
-			check(t, c.quadratic.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
-			check(t, c.quadratic.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
-			fisher := denseFisher(t, c, perCase)
-			checkNear(t, "uFu, uFv, vFv",
-				[]float64{c.quadratic.fisher(proposal, proposal), c.quadratic.fisher(proposal, previous), c.quadratic.fisher(previous, previous)},
-				[]float64{quadraticForm(fisher, u, u), quadraticForm(fisher, u, v), quadraticForm(fisher, v, v)}, 1e-12)
+func denseProducts(f mat.Matrix, u, v []float64) []float64 {
+	return []float64{form(f, u, u), form(f, u, v), form(f, v, v)}
+}
 
-			check(t, c.quadratic.prepare([]int{4, 1}))
-			check(t, c.quadratic.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
-			var some float64
-			for _, row := range []int{4, 1} {
-				some += caseForm(t, c, perCase[row], row, u) / 2
+// tiedNet uses one weight in two layers, one of them transposed.
+func tiedNet(cases int) *network {
+	s := newSketch(11)
+	n := &network{sketch: s, x: s.random("x", cases, 4)}
+	w, b := s.random("w", 4, 3), s.random("b", 1, 4)
+	h := must(gorgonia.Tanh(must(gorgonia.Mul(n.x, w))))
+	n.out = must(gorgonia.BroadcastAdd(must(gorgonia.Mul(h, must(gorgonia.Transpose(w)))), b, nil, []byte{0}))
+	n.params = gorgonia.Nodes{w, b}
+	n.cost, n.dist = binary(s, n.out)
+	return n
+}
+
+// The products of the quadratic model are those of the Fisher matrix written out, whatever the layers and the likelihood, on the
+// whole batch and on a part of it.
+func TestFisherProducts(t *testing.T) {
+	const cases = 6
+	models := map[string]func() *network{
+		"convolution":       func() *network { return convolutionNet(cases) },
+		"sequence":          func() *network { return sequenceNet(cases, gorgonia.Tanh) },
+		"case by column":    func() *network { return columnNet(cases) },
+		"tied weights":      func() *network { return tiedNet(cases) },
+		"bias of each case": func() *network { return scaledNet(cases, binary) },
+	}
+	for name, loss := range likelihoods {
+		for _, outByIn := range []bool{false, true} {
+			models[fmt.Sprintf("%s, outByIn=%v", name, outByIn)] = func() *network {
+				return mlp{widths: []int{3, 4, 2}, cases: cases, unit: gorgonia.Tanh, outByIn: outByIn, loss: loss}.build(2)
 			}
-			checkNear(t, "uFu of two cases", []float64{c.quadratic.fisher(proposal, proposal)}, []float64{some}, 1e-12)
+		}
+	}
+	for name, build := range models {
+		t.Run(name, func(t *testing.T) {
+			c := attach(t, build())
+			u, v := twoDirections(newSketch(3), c)
+			perCase := jacobians(t, c)
+			checkNear(t, "whole batch", products(t, c, nil), denseProducts(denseFisher(t, c, perCase), u, v), 1e-9)
+			rows := []int{4, 1, 3}
+			for row, j := range perCase {
+				if !slices.Contains(rows, row) {
+					j.Zero()
+				}
+			}
+			mean := denseProducts(denseFisher(t, c, perCase), u, v) // over all cases, three of which count
+			floats.Scale(cases/float64(len(rows)), mean)
+			checkNear(t, "three cases", products(t, c, rows), mean, 1e-9)
 		})
 	}
 }
 
-// caseForm is u^T J^T F_R J u of one case, with F_R by its textbook formula.
-func caseForm(t *testing.T, c *conductor[float64], j *mat.Dense, row int, u []float64) float64 {
+// A parameter that this step is not given does not move, so that it has no part in the products.
+func TestFisherProductsOfSomeParameters(t *testing.T) {
+	c := attach(t, mlp{widths: []int{3, 4, 2}, cases: 5, unit: gorgonia.Tanh, loss: binary}.build(2))
+	twoDirections(newSketch(3), c)
+	c.order[1].given = false
+	var u, v []float64
+	for _, p := range c.order {
+		zero := make([]float64, len(p.dir))
+		if p.given {
+			u, v = append(u, p.dir...), append(v, p.velocity...)
+		} else {
+			u, v = append(u, zero...), append(v, zero...)
+		}
+	}
+	checkNear(t, "products", products(t, c, nil), denseProducts(denseFisher(t, c, jacobians(t, c)), u, v), 1e-9)
+}
+
+// denseModel is M(delta) - M(0) written out, with a random curvature of full rank and two directions.
+type denseModel struct {
+	f             *mat.Dense
+	c             float64
+	grad          []float64
+	delta, delta0 []float64
+}
+
+func drawModel(t *rapid.T) *denseModel {
+	s := newSketch(rapid.Uint64().Draw(t, "seed"))
+	n := rapid.IntRange(2, 6).Draw(t, "n")
+	root := mat.NewDense(n, n, s.normals(n*n))
+	m := &denseModel{f: mat.NewDense(n, n, nil), c: rapid.Float64Range(0.01, 10).Draw(t, "damping"), grad: s.normals(n), delta: s.normals(n), delta0: s.normals(n)}
+	m.f.Mul(root.T(), root)
+	return m
+}
+
+func (m *denseModel) span() *span {
+	f := denseProducts(m.f, m.delta, m.delta0)
+	return &span{
+		f:     [2][2]float64{{f[0], f[1]}, {0, f[2]}},
+		dots:  [2][2]float64{{floats.Dot(m.delta, m.delta), floats.Dot(m.delta, m.delta0)}, {0, floats.Dot(m.delta0, m.delta0)}},
+		slope: [2]float64{floats.Dot(m.grad, m.delta), floats.Dot(m.grad, m.delta0)},
+	}
+}
+
+// step is alpha Delta + mu delta0.
+func (m *denseModel) step(alpha, mu float64) []float64 {
+	d := make([]float64, len(m.grad))
+	floats.AddScaled(d, alpha, m.delta)
+	floats.AddScaled(d, mu, m.delta0)
+	return d
+}
+
+// change is M(d) - M(0).
+func (m *denseModel) change(d []float64) float64 {
+	return (form(m.f, d, d)+m.c*floats.Dot(d, d))/2 + floats.Dot(m.grad, d)
+}
+
+// gradient is that of M at d.
+func (m *denseModel) gradient(d []float64) []float64 {
+	g := slices.Clone(m.grad)
+	floats.AddScaled(g, m.c, d)
+	var fd mat.VecDense
+	fd.MulVec(m.f, mat.NewVecDense(len(d), d))
+	floats.Add(g, fd.RawVector().Data)
+	return g
+}
+
+// checkModelStep demands that a step's change and curvature are those of the model written out.
+func checkModelStep(t rapid.TB, m *denseModel, s step) {
 	t.Helper()
-	o := c.outputs[0]
-	whole := *c.sampler.run
-	check(t, whole.Forward(nil))
-	z := whole.Value(o.node).Data[row*o.cols : (row+1)*o.cols]
-	f := mat.NewDense(o.cols, o.cols, plainFisher(o.head, z))
-	var ju mat.VecDense
-	ju.MulVec(j, mat.NewVecDense(len(u), u))
-	return mat.Inner(&ju, f, &ju)
+	d := m.step(s.alpha, s.mu)
+	checkNear(t, "change and curvature", []float64{s.change, s.curvature}, []float64{m.change(d), form(m.f, d, d)}, 1e-9)
 }
 
-// TestMinimum: at (alpha, mu) the gradient of the model over the span vanishes, and M(delta) - M(0) = 1/2 grad^T delta (section 7).
-func TestMinimum(t *testing.T) {
-	m := span{f: [2][2]float64{{2, 0.3}, {0, 0.7}}, dots: [2][2]float64{{1.5, -0.4}, {0, 2}}, slope: [2]float64{-3, 0.5}}
-	const c = 0.25
-	at := func(alpha, mu float64) float64 {
-		f := alpha*alpha*m.f[0][0] + 2*alpha*mu*m.f[0][1] + mu*mu*m.f[1][1]
-		d := alpha*alpha*m.dots[0][0] + 2*alpha*mu*m.dots[0][1] + mu*mu*m.dots[1][1]
-		return (f+c*d)/2 + alpha*m.slope[0] + mu*m.slope[1]
-	}
-	s := m.minimise(c, true)
-	checkNear(t, "M", []float64{s.change}, []float64{at(s.alpha, s.mu)}, 1e-14)
-	checkNear(t, "curvature", []float64{s.curvature}, []float64{s.alpha*s.alpha*2 + 2*s.alpha*s.mu*0.3 + s.mu*s.mu*0.7}, 1e-14)
-	for _, d := range [][2]float64{{1e-3, 0}, {-1e-3, 0}, {0, 1e-3}, {0, -1e-3}, {1e-3, 1e-3}} {
-		if at(s.alpha+d[0], s.mu+d[1]) <= s.change {
-			t.Errorf("lower at %v beside the minimum", d)
+func TestMinimumOfTheModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawModel(t)
+		s := m.span().minimise(m.c, true)
+		checkModelStep(t, m, s)
+		d := m.step(s.alpha, s.mu)
+		if half := floats.Dot(m.grad, d) / 2; math.Abs(s.change-half) > 1e-9*math.Abs(half) {
+			t.Errorf("M(delta) - M(0) = %g, half of the slope is %g", s.change, half)
 		}
-	}
-	if one := m.minimise(c, false); one.mu != 0 || one.change <= s.change || math.Abs(one.change-at(one.alpha, 0)) > 1e-14 {
-		t.Errorf("without momentum: %+v, with: %+v", one, s)
-	}
-	for _, by := range []float64{0.5, 0.01} {
-		r := s.shrunk(by, &m, c)
-		checkNear(t, "M of a shrunk step", []float64{r.change}, []float64{at(by*s.alpha, by*s.mu)}, 1e-14)
-	}
-	parallelDirections := span{f: [2][2]float64{{2, 4}, {0, 8}}, dots: [2][2]float64{{1, 2}, {0, 4}}, slope: [2]float64{-3, -6}}
-	if s := parallelDirections.minimise(c, true); s.mu != 0 || !s.finite() || s.alpha != 3/2.25 {
-		t.Errorf("parallel directions: %+v", s)
-	}
+		residual := m.gradient(d)
+		scale := floats.Norm(m.grad, 2)
+		for name, direction := range map[string][]float64{"Delta": m.delta, "delta0": m.delta0} {
+			if slope := floats.Dot(residual, direction); math.Abs(slope) > 1e-9*scale*floats.Norm(direction, 2)*(1+mat.Norm(m.f, 2)) {
+				t.Errorf("the model has slope %g along %s at its minimum", slope, name)
+			}
+		}
+
+		alone := m.span().minimise(m.c, false)
+		checkModelStep(t, m, alone)
+		if slope := floats.Dot(m.gradient(m.step(alone.alpha, 0)), m.delta); alone.mu != 0 || math.Abs(slope) > 1e-9*scale*floats.Norm(m.delta, 2)*(1+mat.Norm(m.f, 2)) {
+			t.Errorf("without momentum: mu %g, slope %g along Delta", alone.mu, slope)
+		}
+		if s.change > alone.change+1e-9*math.Abs(alone.change) {
+			t.Errorf("two directions change the model by %g, one alone by %g", s.change, alone.change)
+		}
+	})
 }
 
-// TestDampingRules: sections 6.5 and 6.6, the held-out rule, and the first damping.
-func TestDampingRules(t *testing.T) {
-	for _, tc := range []struct{ rho, paper, heldOut float64 }{
-		{2, 0.5, 0.5}, {0.76, 0.5, 0.5}, {0.75, 1, 0.5}, {0.25, 1, 0.5}, {0.24, 2, 0.5}, {0.05, 2, 1}, {0, 2, 1}, {-0.1, 2, 2},
-		{math.NaN(), 2, 2}, {math.Inf(-1), 2, 2},
-	} {
-		if got := adaptLambda(1, tc.rho, 0.5); got != tc.paper {
-			t.Errorf("adaptLambda, rho %g: %g, want %g", tc.rho, got, tc.paper)
+// The two numbers solve the 2 x 2 system of section 7.
+func TestAlphaAndMuSolveTheSystem(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawModel(t)
+		p := m.span()
+		system := mat.NewDense(2, 2, []float64{p.f[0][0], p.f[0][1], p.f[0][1], p.f[1][1]})
+		system.Add(system, mat.NewDense(2, 2, []float64{m.c * p.dots[0][0], m.c * p.dots[0][1], m.c * p.dots[0][1], m.c * p.dots[1][1]}))
+		if mat.Cond(system, 2) > 1e4 {
+			t.Skip("ill-conditioned")
 		}
-		if got := adaptHeldOut(1, tc.rho, 0.5); got != tc.heldOut {
-			t.Errorf("adaptHeldOut, rho %g: %g, want %g", tc.rho, got, tc.heldOut)
-		}
-	}
-	s := step{change: -2}
-	for _, tc := range []struct {
-		before, after float64
-		without       bool
-		want          float64
-	}{{5, 4, false, 0.5}, {5, 4, true, 1 / 2.5}, {5, 6, false, math.Inf(-1)}, {5, math.NaN(), false, math.Inf(-1)}} {
-		if got := reductionRatio(tc.before, tc.after, s, 0.5, 2, tc.without); math.Abs(got-tc.want) > 1e-15 {
-			t.Errorf("reductionRatio(%v) = %g", tc, got)
-		}
-	}
-	omega := math.Pow(19.0/20, 10)
-	checkNear(t, "gammas", gammas(2, omega, 0, math.Inf(1)), []float64{2 * omega, 2, 2 / omega}, 1e-15)
-	checkNear(t, "gammas at the floor", gammas(2, omega, 2, math.Inf(1)), []float64{2, 2 / omega}, 1e-15)
-	checkNear(t, "gammas with the authors' cap", gammas(7.333, omega, 0, 1), []float64{7.333 * omega, 7.333, 1}, 1e-15)
+		var want mat.VecDense
+		check(t, want.SolveVec(system, mat.NewVecDense(2, []float64{-p.slope[0], -p.slope[1]})))
+		s := p.minimise(m.c, true)
+		checkNear(t, "alpha, mu", []float64{s.alpha, s.mu}, want.RawVector().Data, 1e-9)
+	})
+}
 
-	valley := func(best float64) func(float64) float64 {
-		return func(lambda float64) float64 { return 1 + math.Pow(math.Log10(lambda/best), 2)/100 }
-	}
-	for _, best := range []float64{1e-4, 1, 1e3} {
-		if got := lowestStart(1, 2, valley(best)); best <= 1 && math.Abs(math.Log10(got/best)) > 0.5 {
-			t.Errorf("lowestStart found %g, the valley is at %g", got, best)
+// A previous update that is zero, or along the proposal, adds nothing: alpha alone is found.
+func TestParallelDirections(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawModel(t)
+		alone := m.span().minimise(m.c, false)
+		for _, by := range []float64{0, 1, -0.3, 1e-8, 1e8} {
+			for i, d := range m.delta {
+				m.delta0[i] = by * d
+			}
+			if s := m.span().minimise(m.c, true); s != alone {
+				t.Errorf("delta0 = %g Delta: %+v, want %+v", by, s, alone)
+			}
 		}
+	})
+}
+
+// Where the gradient is zero so is the proposal, and there is nothing to do.
+func TestNoDirection(t *testing.T) {
+	if s := (&span{}).minimise(0.1, true); s != (step{}) {
+		t.Errorf("%+v, want the zero step", s)
 	}
-	overflows := func(lambda float64) float64 {
-		if lambda < 50 {
-			return math.Inf(1)
-		}
-		return 1
-	}
-	if got := lowestStart(1, 2, overflows); got != 100 {
-		t.Errorf("lowestStart went up to %g, want 100", got)
-	}
-	if got := lowestStart(1, 2, func(float64) float64 { return math.Inf(1) }); math.IsInf(got, 0) || math.IsNaN(got) {
-		t.Errorf("lowestStart with nothing finite: %g", got)
+	s := (&span{f: [2][2]float64{{0, 0}, {0, 2}}, dots: [2][2]float64{{0, 0}, {0, 1}}}).minimise(0.1, true)
+	if s != (step{}) {
+		t.Errorf("with a previous update: %+v, want the zero step", s)
 	}
 }
 
-// TestObjectiveAtTrial: h at a trial point is the user's cost there, in the solver's units, with the L2 term.
-func TestObjectiveAtTrial(t *testing.T) {
-	n := mlp{widths: []int{4, 5, 3}, cases: 6, unit: gorgonia.Tanh, loss: classes}.build(5)
-	c := attach(t, n)
-	_, _ = directionsOf(n, c)
-	var squares float64
-	for _, p := range c.order {
-		check(t, p.readWeights())
-		copy(p.next, p.velocity)
-		for i := range p.next {
-			w := p.store.data[i] + p.next[i]
-			squares += w * w
+func TestShrunkStep(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawModel(t)
+		p := m.span()
+		for _, momentum := range []bool{false, true} {
+			full := p.minimise(m.c, momentum)
+			by := rapid.Float64Range(0.01, 1).Draw(t, "by")
+			s := full.shrunk(by, p, m.c)
+			checkNear(t, "alpha, mu", []float64{s.alpha, s.mu}, []float64{by * full.alpha, by * full.mu}, 1e-15)
+			d := m.step(s.alpha, s.mu)
+			// The two terms of the change nearly cancel, so that its rounding is that of the slope.
+			slope := math.Abs(full.change)
+			if want := m.change(d); math.Abs(s.change-want) > 1e-9*slope {
+				t.Errorf("change %g, want %g", s.change, want)
+			}
+			checkNear(t, "curvature", []float64{s.curvature}, []float64{form(m.f, d, d)}, 1e-9)
+		}
+	})
+}
+
+// On a quadratic objective with fixed preconditioner and damping, successive minima over (Delta, delta0) are the iterates of
+// preconditioned linear conjugate gradients (Martens & Grosse 2015, section 7).
+func TestMomentumIsConjugateGradients(t *testing.T) {
+	s := newSketch(5)
+	const n, c = 7, 0.3
+	root := mat.NewDense(n, n, s.normals(n*n))
+	f := mat.NewDense(n, n, nil)
+	f.Mul(root.T(), root)
+	damped := mat.DenseCopyOf(f)
+	inverse := mat.NewDense(n, n, nil) // the preconditioner: diagonal, of another matrix
+	for i := range n {
+		damped.Set(i, i, damped.At(i, i)+c)
+		inverse.Set(i, i, 1/(1+float64(i)))
+	}
+	times := func(m mat.Matrix, x []float64) []float64 {
+		var y mat.VecDense
+		y.MulVec(m, mat.NewVecDense(len(x), x))
+		return y.RawVector().Data
+	}
+	b := s.normals(n) // the gradient at 0
+
+	x, delta0 := make([]float64, n), make([]float64, n)
+	cgX, r := make([]float64, n), slices.Clone(b)
+	floats.Scale(-1, r)
+	z := times(inverse, r)
+	p := slices.Clone(z)
+	for k := range n - 1 {
+		m := &denseModel{f: f, c: c, grad: times(damped, x), delta0: delta0}
+		floats.Add(m.grad, b)
+		m.delta = times(inverse, m.grad)
+		floats.Scale(-1, m.delta)
+		st := m.span().minimise(c, k > 0)
+		delta0 = m.step(st.alpha, st.mu)
+		floats.Add(x, delta0)
+
+		ap := times(damped, p)
+		rz := floats.Dot(r, z)
+		alpha := rz / floats.Dot(p, ap)
+		floats.AddScaled(cgX, alpha, p)
+		floats.AddScaled(r, -alpha, ap)
+		z = times(inverse, r)
+		beta := floats.Dot(r, z) / rz
+		next := slices.Clone(z)
+		floats.AddScaled(next, beta, p)
+		p = next
+		checkNear(t, fmt.Sprint("iterate ", k+1), x, cgX, 1e-9)
+	}
+}
+
+// Without damping, alpha, mu and the change of the model do not depend on the parameters that the function is written in, if the
+// previous update is the same change of the function.
+func TestUndampedModelIsInvariant(t *testing.T) {
+	s := newSketch(1)
+	r := forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	plain, twin := r.twin(t, tanhNet, 2)
+	solve := func(n *network) (*conductor[float64], func() step) {
+		c := attach(t, n)
+		gradients(t, c)
+		observeExactly(t, c, nil)
+		directions(t, c, 0)
+		for _, p := range c.order {
+			p.given = true
+			floats.Scale(-1, p.dir)
+		}
+		return c, func() step {
+			var m span
+			f := products(t, c, nil)
+			m.f = [2][2]float64{{f[0], f[1]}, {0, f[2]}}
+			for _, p := range c.order {
+				m.slope[0] += floats.Dot(p.grad, p.dir)
+				m.slope[1] += floats.Dot(p.grad, p.velocity)
+			}
+			return m.minimise(0, true)
 		}
 	}
-	before, err := c.objective.at(c.order, c.scaleOfMean(), 0.5, (*parameter[float64]).trial)
-	check(t, err)
-	for _, p := range c.order {
-		p.write()
+	a, stepOfA := solve(plain)
+	b, stepOfB := solve(twin)
+	for i, p := range b.order { // one layer each; a has weight and bias
+		copy(p.velocity, s.normals(len(p.velocity)))
+		rows := r.omega[i].RawMatrix().Rows
+		plainUpdate := r.back(i, mat.NewDense(rows, len(p.velocity)/rows, p.velocity))
+		copy(a.order[2*i].velocity, plainUpdate)
+		copy(a.order[2*i+1].velocity, plainUpdate[len(a.order[2*i].velocity):])
 	}
-	vm := gorgonia.NewTapeMachine(n.cost.Graph())
-	defer vm.Close()
-	check(t, vm.RunAll())
-	checkNear(t, "h", []float64{before}, []float64{costValue(n.cost)/c.scaleOfMean() + 0.25*squares}, 1e-12)
+	x, y := stepOfA(), stepOfB()
+	checkNear(t, "alpha, mu, change, curvature", []float64{y.alpha, y.mu, y.change, y.curvature}, []float64{x.alpha, x.mu, x.change, x.curvature}, 1e-9)
+	if x.mu == 0 {
+		t.Error("no momentum")
+	}
 }

@@ -1,0 +1,55 @@
+package kfac
+
+import (
+	"testing"
+
+	"gonum.org/v1/gonum/floats"
+	"gorgonia.org/gorgonia"
+)
+
+// The objective at other weights is what a tape machine computes there, over the scale, plus the L2 term.
+func TestObjectiveAtOtherWeights(t *testing.T) {
+	const eta = 0.3
+	for name, loss := range likelihoods {
+		t.Run(name, func(t *testing.T) {
+			n := mlp{widths: []int{3, 4, 2}, cases: 6, unit: gorgonia.Tanh, loss: loss}.build(2)
+			c := attach(t, n, WithL2Reg(eta))
+			s := newSketch(3)
+			for _, p := range c.order {
+				check(t, p.readWeights())
+				p.given = true
+				copy(p.next, s.normals(len(p.next)))
+				copy(p.velocity, s.normals(len(p.velocity)))
+			}
+			at := func(pick func(*parameter[float64]) []float64) float64 {
+				h, err := c.objective.at(c.order, c.scaleOfMean(), eta, pick)
+				check(t, err)
+				return h
+			}
+			got := []float64{at(nil), at((*parameter[float64]).trial), at((*parameter[float64]).earlier), at(nil)}
+
+			var cost gorgonia.Value
+			gorgonia.Read(n.cost, &cost)
+			vm := gorgonia.NewTapeMachine(n.sketch.graph)
+			defer vm.Close()
+			displaced := func(by float64, update func(*parameter[float64]) []float64) float64 {
+				var squares float64
+				for _, p := range c.order {
+					floats.AddScaled(data(p.src), by, update(p))
+					squares += floats.Dot(data(p.src), data(p.src))
+				}
+				check(t, vm.RunAll())
+				vm.Reset()
+				h := cost.Data().(float64)/(c.scale*float64(c.model.Cases)) + eta/2*squares
+				for _, p := range c.order {
+					floats.AddScaled(data(p.src), -by, update(p))
+				}
+				return h
+			}
+			next := func(p *parameter[float64]) []float64 { return p.next }
+			velocity := func(p *parameter[float64]) []float64 { return p.velocity }
+			want := []float64{displaced(0, next), displaced(1, next), displaced(-1, velocity), displaced(0, next)}
+			checkNear(t, "objective", got, want, 1e-12)
+		})
+	}
+}
