@@ -77,49 +77,55 @@ func (m *deepAutoencoder) iterate(b testing.TB, s gorgonia.Solver) {
 }
 
 // BenchmarkAutoencoder times iterations (RunAll, Step, Reset) of K-FAC over whole inverse update periods, with an iteration of Adam
-// after each, so that the ratio it reports is of one run. Beside it, the milliseconds of a K-FAC step by phase.
+// after each, so that the ratio it reports is of one run. Beside it, the milliseconds of a K-FAC step by phase. rate is with the default learning rate, model with the quadratic model.
 //
 //	go test -run '^$' -bench Autoencoder -benchtime 2x .
 func BenchmarkAutoencoder(b *testing.B) {
 	for _, batch := range []int{256, 1000} {
-		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
-			theirs, ours := newDeepAutoencoder(b, batch), newDeepAutoencoder(b, batch)
-			adam := gorgonia.NewAdamSolver(gorgonia.WithLearnRate(1e-4))
-			solver, err := kfac.NewSolver(ours.cost, kfac.Bernoulli(ours.logits))
-			if err != nil {
-				b.Fatal(err)
-			}
-			const period = 20
-			for range 3 { // the checks, and the inverses of the first three steps
-				ours.iterate(b, solver)
-			}
-			var tKFAC, tAdam time.Duration
-			var phases kfac.PhaseTimes
-			b.ReportAllocs()
-			for b.Loop() {
-				for range period {
-					start := time.Now()
-					ours.iterate(b, solver)
-					tKFAC += time.Since(start)
-					add(&phases, solver.Stats().Time)
-					start = time.Now()
-					theirs.iterate(b, adam)
-					tAdam += time.Since(start)
-				}
-			}
-			n := float64(b.N * period)
-			ms := func(d time.Duration) float64 { return d.Seconds() * 1e3 / n }
-			b.ReportMetric(tKFAC.Seconds()/tAdam.Seconds(), "kfac/adam")
-			b.ReportMetric(ms(tAdam), "ms/adam")
-			b.ReportMetric(ms(tKFAC), "ms/kfac")
-			b.ReportMetric(ms(phases.Gradients), "ms/gradients")
-			b.ReportMetric(ms(phases.Capture), "ms/capture")
-			b.ReportMetric(ms(phases.Factors), "ms/factors")
-			b.ReportMetric(ms(phases.Inverses), "ms/inverses")
-			b.ReportMetric(ms(phases.Precondition), "ms/precondition")
-			b.ReportMetric(ms(phases.Update), "ms/update")
-		})
+		b.Run(fmt.Sprintf("batch=%d/rate", batch), func(b *testing.B) { benchmarkAutoencoder(b, batch) })
+		b.Run(fmt.Sprintf("batch=%d/model", batch), func(b *testing.B) { benchmarkAutoencoder(b, batch, kfac.WithQuadraticModel()) })
 	}
+}
+
+func benchmarkAutoencoder(b *testing.B, batch int, opts ...kfac.Option) {
+
+	theirs, ours := newDeepAutoencoder(b, batch), newDeepAutoencoder(b, batch)
+	adam := gorgonia.NewAdamSolver(gorgonia.WithLearnRate(1e-4))
+	solver, err := kfac.NewSolver(ours.cost, kfac.Bernoulli(ours.logits), opts...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	const period = 20
+	for range 3 { // the checks, and the inverses of the first three steps
+		ours.iterate(b, solver)
+	}
+	var tKFAC, tAdam time.Duration
+	var phases kfac.PhaseTimes
+	b.ReportAllocs()
+	for b.Loop() {
+		for range period {
+			start := time.Now()
+			ours.iterate(b, solver)
+			tKFAC += time.Since(start)
+			add(&phases, solver.Stats().Time)
+			start = time.Now()
+			theirs.iterate(b, adam)
+			tAdam += time.Since(start)
+		}
+	}
+	n := float64(b.N * period)
+	ms := func(d time.Duration) float64 { return d.Seconds() * 1e3 / n }
+	b.ReportMetric(tKFAC.Seconds()/tAdam.Seconds(), "kfac/adam")
+	b.ReportMetric(ms(tAdam), "ms/adam")
+	b.ReportMetric(ms(tKFAC), "ms/kfac")
+	b.ReportMetric(ms(phases.Gradients), "ms/gradients")
+	b.ReportMetric(ms(phases.Capture), "ms/capture")
+	b.ReportMetric(ms(phases.Factors), "ms/factors")
+	b.ReportMetric(ms(phases.Inverses), "ms/inverses")
+	b.ReportMetric(ms(phases.Precondition), "ms/precondition")
+	b.ReportMetric(ms(phases.Model), "ms/model")
+	b.ReportMetric(ms(phases.Rho), "ms/rho")
+	b.ReportMetric(ms(phases.Update), "ms/update")
 }
 
 func add(sum *kfac.PhaseTimes, t kfac.PhaseTimes) {
@@ -128,5 +134,7 @@ func add(sum *kfac.PhaseTimes, t kfac.PhaseTimes) {
 	sum.Factors += t.Factors
 	sum.Inverses += t.Inverses
 	sum.Precondition += t.Precondition
+	sum.Model += t.Model
+	sum.Rho += t.Rho
 	sum.Update += t.Update
 }

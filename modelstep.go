@@ -38,17 +38,22 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *ra
 		candidates, refresh = gammas(next.gamma, c.cfg.gammaDecay, math.Sqrt(c.cfg.l2), c.cfg.gammaMax), true
 	}
 	var best step
-	for i, g := range candidates {
+	var found bool
+	var failed error // a gamma that can't be computed with is out of the search, which fails only if all of them are
+	for _, g := range candidates {
 		s, err := c.candidate(st, g, damp, refresh, momentum, w)
-		if err != nil {
-			return err
-		}
-		if i == 0 || s.change < best.change {
-			best, next.gamma = s, g
+		switch {
+		case err != nil:
+			failed = err
+		case !found || s.change < best.change:
+			best, next.gamma, found = s, g, true
 			if len(candidates) > 1 {
 				c.setAside()
 			}
 		}
+	}
+	if !found {
+		return failed
 	}
 	if len(candidates) > 1 {
 		c.setAside() // back again
