@@ -2,9 +2,7 @@ package kfac
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
-	"sync"
 
 	"gorgonia.org/gorgonia"
 
@@ -103,6 +101,7 @@ type planner[T program.Float] struct {
 	c        *conductor[T]
 	params   map[*gorgonia.Node]*parameter[T]
 	blocks   []block[T]
+	chains   [][]*layer
 	observed []*program.Node // what the sampled backward sweep has to reach
 	rows     map[*gorgonia.Node]ParamPlan
 }
@@ -111,8 +110,9 @@ func (pl *planner[T]) row(n *gorgonia.Node, t Treatment, block, reason string) {
 	pl.rows[n] = ParamPlan{Name: n.Name(), Shape: n.Shape(), Treatment: t, Block: block, Reason: reason}
 }
 
-// layers makes a Kronecker block of each layer that the sampled gradients can reach; the parameters of the others go to rest.
+// layers makes blocks of the layers that the sampled gradients can reach; the parameters of the others go to rest.
 func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
+	var reached []*layer
 	for _, l := range layers {
 		outputs := make([]*program.Node, len(l.sites))
 		for i, s := range l.sites {
@@ -126,16 +126,7 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 			continue
 		}
 		pl.observed = append(pl.observed, outputs...)
-		weight := pl.params[l.weight.Src]
-		var bias *parameter[T]
-		if l.bias != nil {
-			bias = pl.params[l.bias.Src]
-		}
-		b := pl.previous(weight, bias)
-		if b == nil {
-			b = newKroneckerBlock(l, weight, bias)
-		}
-		pl.blocks = append(pl.blocks, b)
+		reached = append(reached, l)
 		name := fmt.Sprintf("%s: A %d, G %d", l.name(), l.abar(), l.out)
 		reason := layerReason(l, pl.c.model.Cases)
 		pl.row(l.weight.Src, Kronecker, name, reason)
@@ -143,16 +134,55 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 			pl.row(l.bias.Src, Kronecker, name, "homogeneous coordinate of "+l.name())
 		}
 	}
+	linked := map[*layer]bool{}
+	if pl.c.cfg.tridiagonal {
+		for _, chain := range chainsOf(pl.c.model, reached) {
+			pl.blocks = append(pl.blocks, pl.chain(chain))
+			pl.chains = append(pl.chains, chain)
+			for _, l := range chain {
+				linked[l] = true
+			}
+		}
+	}
+	for _, l := range reached {
+		if !linked[l] {
+			pl.blocks = append(pl.blocks, pl.single(l))
+		}
+	}
 }
 
-// previous is the block that these parameters have had so far.
-func (pl *planner[T]) previous(weight, bias *parameter[T]) *kroneckerBlock[T] {
+// single makes the block of a layer by itself, unless its parameters have had one so far.
+func (pl *planner[T]) single(l *layer) block[T] {
+	weight, bias := pl.parametersOf(l)
 	for _, b := range pl.c.blocks {
-		if b, ok := b.(*kroneckerBlock[T]); ok && b.weight == weight && b.bias == bias {
+		if b, ok := b.(*kroneckerBlock[T]); ok && b.isOf(weight, bias) {
 			return b
 		}
 	}
-	return nil
+	return newKroneckerBlock(l, weight, bias)
+}
+
+// chain makes the block of a chain of layers, unless there has been one of just these so far: its moments must all have the same weights.
+func (pl *planner[T]) chain(chain []*layer) block[T] {
+	for _, b := range pl.c.blocks {
+		if b, ok := b.(*chainBlock[T]); ok && slices.EqualFunc(b.links, chain, func(b *layerBlock[T], l *layer) bool { return b.isOf(pl.parametersOf(l)) }) {
+			return b
+		}
+	}
+	links := make([]*layerBlock[T], len(chain))
+	for i, l := range chain {
+		weight, bias := pl.parametersOf(l)
+		links[i] = newLayerBlock(l, weight, bias)
+	}
+	return newChainBlock(links)
+}
+
+// parametersOf are the weight and the bias of a layer; the bias is nil if there is none.
+func (pl *planner[T]) parametersOf(l *layer) (weight, bias *parameter[T]) {
+	if l.bias != nil {
+		bias = pl.params[l.bias.Src]
+	}
+	return pl.params[l.weight.Src], bias
 }
 
 // others makes diagonal blocks, and identities where the sampled gradients do not reach.
@@ -196,6 +226,9 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) Plan {
 	for _, o := range pl.c.outputs {
 		plan.Losses = append(plan.Losses, o.head.name())
 	}
+	if pl.c.cfg.tridiagonal {
+		plan.Notes = append(plan.Notes, chainNotes(pl.chains)...)
+	}
 	if why := pl.c.model.Whole; why != "" && pl.c.model.Cases > 1 {
 		plan.Notes = append(plan.Notes, "statistics use the whole batch: "+why)
 	}
@@ -207,24 +240,13 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) Plan {
 
 // invert recomputes all inverses, several at a time.
 func (c *conductor[T]) invert(gamma float64) (raised int, err error) {
-	jobs := make(chan func())
-	var workers sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		workers.Add(1)
-		go func() {
-			defer workers.Done()
-			for job := range jobs {
-				job()
-			}
-		}()
-	}
+	var first, then []func()
 	for _, b := range c.blocks {
-		for _, job := range b.inversions(gamma) {
-			jobs <- job
-		}
+		f, t := b.inversions(gamma)
+		first, then = append(first, f...), append(then, t...)
 	}
-	close(jobs)
-	workers.Wait()
+	concurrently(first)
+	concurrently(then)
 	for _, b := range c.blocks {
 		n, err := b.inverted()
 		if err != nil {
@@ -235,13 +257,13 @@ func (c *conductor[T]) invert(gamma float64) (raised int, err error) {
 	return raised, nil
 }
 
-// checkedSteps is the number of first steps whose gradients are checked. The second shows what one alone can't: a machine that
+// checkedRuns is the number of first RunAlls whose gradients are checked. The second shows what one alone can't: a machine that
 // was not Reset, and a LispMachine that goes wrong in its second run of a graph.
-const checkedSteps = 2
+const checkedRuns = 2
 
 // check compares the cost with the declared distribution before the first step, and the gradients with the cost.
 func (c *conductor[T]) check() error {
-	if c.steps == 0 {
+	if c.runs == 0 {
 		scales, err := checkLoss[T](c.cost, c.outputs, c.cfg.seed)
 		if err != nil {
 			return err

@@ -77,18 +77,25 @@ func (m *deepAutoencoder) iterate(b testing.TB, s gorgonia.Solver) {
 }
 
 // BenchmarkAutoencoder times iterations (RunAll, Step, Reset) of K-FAC over whole inverse update periods, with an iteration of Adam
-// after each, so that the ratio it reports is of one run. Beside it, the milliseconds of a K-FAC step by phase. rate is with the default learning rate, model with the quadratic model.
+// after each, so that the ratio it reports is of one run. Beside it, the milliseconds of a K-FAC step by phase.
 //
 //	go test -run '^$' -bench Autoencoder -benchtime 2x .
 func BenchmarkAutoencoder(b *testing.B) {
 	for _, batch := range []int{256, 1000} {
-		b.Run(fmt.Sprintf("batch=%d/rate", batch), func(b *testing.B) { benchmarkAutoencoder(b, batch) })
-		b.Run(fmt.Sprintf("batch=%d/model", batch), func(b *testing.B) { benchmarkAutoencoder(b, batch, kfac.WithQuadraticModel()) })
+		for _, mode := range []struct {
+			name string
+			opts []kfac.Option
+		}{
+			{"default", nil},
+			{"rate", []kfac.Option{kfac.WithLearningRate(0.1)}},
+			{"tridiagonal", []kfac.Option{kfac.WithBlockTridiagonal()}},
+		} {
+			b.Run(fmt.Sprintf("batch=%d/%s", batch, mode.name), func(b *testing.B) { benchmarkAutoencoder(b, batch, mode.opts...) })
+		}
 	}
 }
 
 func benchmarkAutoencoder(b *testing.B, batch int, opts ...kfac.Option) {
-
 	theirs, ours := newDeepAutoencoder(b, batch), newDeepAutoencoder(b, batch)
 	adam := gorgonia.NewAdamSolver(gorgonia.WithLearnRate(1e-4))
 	solver, err := kfac.NewSolver(ours.cost, kfac.Bernoulli(ours.logits), opts...)

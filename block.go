@@ -18,27 +18,35 @@ type parameter[T program.Float] struct {
 	given bool // in the list of this step
 	store flat[T]
 	grad  []T // of the step's objective; zero if not given
+	taken []T // sum of the gradients of the chunks before; made when first needed
 	dir   []T // preconditioned gradient
 
-	velocity, next []T // the previous update, and this step's
-	best           []T // the best update so far of a search
+	velocity, next []T  // the previous update of this parameter, and this step's
+	movedLast      bool // the previous step, of whatever parameters, made that update
+	best           []T  // the best update so far of a search
+	mean           []T  // the iterate average; nil before it begins
 }
 
 func (p *parameter[T]) name() string { return p.src.Name() }
 
-// A block is the curvature of one layer or of one parameter outside layers. All its methods work on what the step in progress
-// makes of it, until keep makes that current.
+// A block is the curvature of one layer, of a chain of layers, or of one parameter outside layers. All its methods work on what the
+// step in progress makes of it, until keep makes that current.
 type block[T program.Float] interface {
 	// bind lets the parameters' gradients and directions be those that the block computes with.
 	bind()
 	// needsInverse reports whether there is no inverse yet that precondition could use.
 	needsInverse() bool
-	// observe estimates the curvature from a run after its sampled backward sweep.
-	observe(run *program.Run[T], ema float64) error
+	// observe computes second moments from a run after its sampled backward sweep.
+	observe(run *program.Run[T]) error
+	// take counts the run observed last as one of several of the step in progress; drop forgets those.
+	take()
+	drop()
+	// average brings the running averages up to date with the runs taken and the one observed last.
+	average(ema float64) error
 	// trace is the sum of the eigenvalues of the step's curvature.
 	trace() float64
-	// inversions returns what there is to compute before precondition, given gamma; the functions may run concurrently.
-	inversions(gamma float64) []func()
+	// inversions returns what there is to compute before precondition, given gamma: functions that may run concurrently, and then others.
+	inversions(gamma float64) (first, then []func())
 	// inverted reports what came of them, and how many factors had to be damped more.
 	inverted() (raised int, err error)
 	// precondition turns the gradients of its parameters into directions, U = (F + damping)^-1 V. fresh says that the inverse is this step's.
@@ -49,32 +57,28 @@ type block[T program.Float] interface {
 	keep(fresh bool)
 }
 
-// kroneckerBlock is the block A (x) G of a layer.
-type kroneckerBlock[T program.Float] struct {
+// layerBlock is what every kind of block for a layer has: its parameters, its factors, and the memory for V and U.
+type layerBlock[T program.Float] struct {
 	layer        *layer
 	weight, bias *parameter[T]
 	factors      *factors[T]
-	inverse      *inverse[T]
 
-	grad, dir, tmp []T // V, U and scratch: abar x out, or out x abar
-	interleaved    bool
+	grad, dir   []T // V, U: abar x out, or out x abar
+	interleaved bool
 }
 
-func newKroneckerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *kroneckerBlock[T] {
-	abar := l.abar()
-	n := abar * l.out
-	b := &kroneckerBlock[T]{
-		layer: l, weight: weight, bias: bias,
-		factors: newFactors[T](abar, l.out), inverse: newInverse[T](abar, l.out),
-		grad: make([]T, n), dir: make([]T, n), tmp: make([]T, n),
-		interleaved: bias != nil && l.outByIn,
+func newLayerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *layerBlock[T] {
+	n := l.abar() * l.out
+	b := &layerBlock[T]{
+		layer: l, weight: weight, bias: bias, factors: newFactors[T](l.abar(), l.out),
+		grad: make([]T, n), dir: make([]T, n), interleaved: bias != nil && l.outByIn,
 	}
 	b.bind()
 	return b
 }
 
 // bind: weight and bias lie behind each other in the block's memory, so that nothing needs to be copied, unless they are interleaved.
-func (b *kroneckerBlock[T]) bind() {
+func (b *layerBlock[T]) bind() {
 	if b.interleaved {
 		return
 	}
@@ -85,52 +89,52 @@ func (b *kroneckerBlock[T]) bind() {
 	}
 }
 
-func (b *kroneckerBlock[T]) needsInverse() bool { return b.factors.updates == 0 }
+// isOf reports whether the block is that of these parameters.
+func (b *layerBlock[T]) isOf(weight, bias *parameter[T]) bool {
+	return b.weight == weight && b.bias == bias
+}
 
-func (b *kroneckerBlock[T]) observe(run *program.Run[T], ema float64) error {
-	if b.factors.update(b.layer, run, ema) {
+func (b *layerBlock[T]) needsInverse() bool { return b.factors.updates == 0 }
+
+func (b *layerBlock[T]) observe(run *program.Run[T]) error {
+	if b.factors.observe(b.layer, run) {
 		return nil
 	}
-	return &LayerError{Layer: b.layer.name(), Op: "second moments of its inputs and sampled gradients", Err: ErrNotFinite,
+	return b.badMoments("second moments of its inputs and sampled gradients")
+}
+
+func (b *layerBlock[T]) badMoments(op string) error {
+	return &LayerError{Layer: b.layer.name(), Op: op, Err: ErrNotFinite,
 		Hint: "a NaN, an infinity or an overflow in its inputs, or in the gradients that reach it: look at the data and at the weights"}
 }
 
-func (b *kroneckerBlock[T]) trace() float64 { return b.factors.a.trace() * b.factors.g.trace() }
+func (b *layerBlock[T]) take() { b.factors.take() }
+func (b *layerBlock[T]) drop() { b.factors.drop() }
 
-func (b *kroneckerBlock[T]) inversions(gamma float64) []func() {
-	f, v := b.factors, b.inverse
-	dampA, dampG := factoredTikhonov(f.a.trace(), f.a.n, f.g.trace(), f.g.n, gamma)
-	return []func(){
-		func() { v.a.factorise(&f.a, dampA) },
-		func() { v.g.factorise(&f.g, dampG) },
+func (b *layerBlock[T]) average(ema float64) error {
+	if b.factors.average(ema) {
+		return nil
 	}
+	return b.badMoments("averages of its second moments")
 }
 
-func (b *kroneckerBlock[T]) inverted() (raised int, err error) {
-	for i, v := range []*inverseFactor[T]{&b.inverse.a, &b.inverse.g} {
-		if v.err != nil {
-			return 0, &LayerError{Layer: b.layer.name(), Op: "Cholesky factorisation of " + "AG"[i:i+1], Dim: v.n, Damping: v.damping, Err: v.err,
-				Hint: "raise WithDamping, or look for inputs of very different scales"}
-		}
-		if v.raised {
-			raised++
-		}
-	}
-	return raised, nil
-}
+func (b *layerBlock[T]) trace() float64 { return b.factors.a.trace() * b.factors.g.trace() }
 
-func (b *kroneckerBlock[T]) precondition(_ float64, fresh bool) {
+// gather brings V together, and scatter hands U out, where weight and bias are interleaved.
+func (b *layerBlock[T]) gather() {
 	if b.interleaved {
 		b.weave(b.grad, b.weight.grad, b.bias.grad, true)
 	}
-	b.inverse.apply(b.dir, b.grad, b.tmp, b.layer.outByIn, fresh)
+}
+
+func (b *layerBlock[T]) scatter() {
 	if b.interleaved {
 		b.weave(b.dir, b.weight.dir, b.bias.dir, false)
 	}
 }
 
 // weave copies weight (out x in) and bias to, or from, a matrix of out x abar.
-func (b *kroneckerBlock[T]) weave(m, weight, bias []T, to bool) {
+func (b *layerBlock[T]) weave(m, weight, bias []T, to bool) {
 	in, abar := b.layer.in, b.layer.abar()
 	for o := range b.layer.out {
 		row := m[o*abar : (o+1)*abar]
@@ -142,6 +146,56 @@ func (b *kroneckerBlock[T]) weave(m, weight, bias []T, to bool) {
 			bias[o] = row[in]
 		}
 	}
+}
+
+// dampings are what factored Tikhonov damping adds to the diagonals of A and G.
+func (b *layerBlock[T]) dampings(gamma float64) (dampA, dampG float64) {
+	f := b.factors
+	return factoredTikhonov(f.a.trace(), f.a.n, f.g.trace(), f.g.n, gamma)
+}
+
+// kroneckerBlock is the block A (x) G of a layer by itself.
+type kroneckerBlock[T program.Float] struct {
+	*layerBlock[T]
+	inverse *inverse[T]
+	tmp     []T // scratch of V's size
+}
+
+func newKroneckerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *kroneckerBlock[T] {
+	b := newLayerBlock(l, weight, bias)
+	return &kroneckerBlock[T]{b, newInverse[T](l.abar(), l.out), make([]T, len(b.grad))}
+}
+
+func (b *kroneckerBlock[T]) inversions(gamma float64) (first, then []func()) {
+	f, v := b.factors, b.inverse
+	dampA, dampG := b.dampings(gamma)
+	return []func(){
+		func() { v.a.factorise(f.a.next, dampA) },
+		func() { v.g.factorise(f.g.next, dampG) },
+	}, nil
+}
+
+func (b *kroneckerBlock[T]) inverted() (raised int, err error) {
+	for i, v := range []*inverseFactor[T]{&b.inverse.a, &b.inverse.g} {
+		if v.err != nil {
+			return 0, notFactorised(b.layer, "Cholesky factorisation of "+"AG"[i:i+1], v.n, v.damping, v.err)
+		}
+		if v.raised {
+			raised++
+		}
+	}
+	return raised, nil
+}
+
+func notFactorised(l *layer, op string, dim int, damping float64, err error) error {
+	return &LayerError{Layer: l.name(), Op: op, Dim: dim, Damping: damping, Err: err,
+		Hint: "raise WithDamping, or look for inputs of very different scales"}
+}
+
+func (b *kroneckerBlock[T]) precondition(_ float64, fresh bool) {
+	b.gather()
+	b.inverse.apply(b.dir, b.grad, b.tmp, b.layer.outByIn, fresh)
+	b.scatter()
 }
 
 func (b *kroneckerBlock[T]) stash() {
@@ -162,9 +216,9 @@ func (b *kroneckerBlock[T]) keep(fresh bool) {
 // The sampled gradients of different cases are independent and have mean zero, so the square of their sum has the
 // expectation of the sum of their squares (Martens & Grosse 2015, lemma 4): one backward sweep over all cases is enough.
 type diagonalBlock[T program.Float] struct {
-	param     *parameter[T]
-	now, next []float64
-	updates   int
+	param   *parameter[T]
+	mean    moment[float64] // of the squares: n x 1
+	updates int
 }
 
 func newDiagonalBlock[T program.Float](p *parameter[T]) *diagonalBlock[T] {
@@ -172,7 +226,7 @@ func newDiagonalBlock[T program.Float](p *parameter[T]) *diagonalBlock[T] {
 	if perCase := p.leaf.CaseAxis == 0; perCase {
 		n = size(p.leaf.Shape[1:]) // see observe
 	}
-	return &diagonalBlock[T]{param: p, now: make([]float64, n), next: make([]float64, n)}
+	return &diagonalBlock[T]{param: p, mean: newMoment[float64](n, 1)}
 }
 
 func size(shape []int) int {
@@ -186,58 +240,70 @@ func size(shape []int) int {
 func (b *diagonalBlock[T]) bind()              {}
 func (b *diagonalBlock[T]) needsInverse() bool { return false }
 
-func (b *diagonalBlock[T]) observe(run *program.Run[T], ema float64) error {
+func (b *diagonalBlock[T]) observe(run *program.Run[T]) error {
 	grad := run.Gradient(b.param.leaf)
 	if !linalg.Finite(grad) {
 		return &LayerError{Layer: b.param.name(), Op: "sampled gradient", Err: ErrNotFinite, Hint: "look at the data and at the weights"}
 	}
-	eps := decay(b.updates+1, ema)
-	n := len(b.now)
-	count := float64(run.Cases())
+	n := b.mean.n
+	b.mean.runCount = run.Cases()
 	if len(grad) != n || b.param.leaf.CaseAxis == 0 {
 		// A parameter with entries of its own for each case: row i sees case i only. The rows that were run stand for all.
-		count = float64(len(grad)/n) * float64(b.param.leaf.Size()/n)
+		b.mean.runCount = len(grad) / n * (b.param.leaf.Size() / n)
 	}
-	for i := range b.next {
+	for i := range b.mean.run {
 		var s float64
 		for j := i; j < len(grad); j += n {
 			s += float64(grad[j]) * float64(grad[j])
 		}
-		b.next[i] = eps*b.now[i] + (1-eps)*s/count
+		b.mean.run[i] = s
+	}
+	return nil
+}
+
+func (b *diagonalBlock[T]) take() { b.mean.take() }
+func (b *diagonalBlock[T]) drop() { b.mean.drop() }
+
+func (b *diagonalBlock[T]) average(ema float64) error {
+	if !b.mean.average(decay(b.updates+1, ema)) {
+		return &LayerError{Layer: b.param.name(), Op: "averages of its squared sampled gradients", Err: ErrNotFinite, Hint: "look at the data and at the weights"}
 	}
 	return nil
 }
 
 func (b *diagonalBlock[T]) trace() float64 {
-	return floats.Sum(b.next) * float64(len(b.param.grad)/len(b.next))
+	return floats.Sum(b.mean.next) * float64(len(b.param.grad)/b.mean.n)
 }
 
-func (b *diagonalBlock[T]) inversions(float64) []func() { return nil }
-func (b *diagonalBlock[T]) inverted() (int, error)      { return 0, nil }
+func (b *diagonalBlock[T]) inversions(float64) (first, then []func()) { return nil, nil }
+func (b *diagonalBlock[T]) inverted() (int, error)                    { return 0, nil }
 
 func (b *diagonalBlock[T]) precondition(gamma float64, _ bool) {
-	n := len(b.next)
+	n := b.mean.n
 	for i, v := range b.param.grad {
-		b.param.dir[i] = T(float64(v) / (b.next[i%n] + gamma*gamma))
+		b.param.dir[i] = T(float64(v) / (b.mean.next[i%n] + gamma*gamma))
 	}
 }
 
 func (b *diagonalBlock[T]) stash() {}
 
 func (b *diagonalBlock[T]) keep(bool) {
-	b.now, b.next = b.next, b.now
+	b.mean.keep()
 	b.updates++
 }
 
 // identityBlock leaves the gradient as it is.
 type identityBlock[T program.Float] struct{ param *parameter[T] }
 
-func (b *identityBlock[T]) bind()                                  {}
-func (b *identityBlock[T]) needsInverse() bool                     { return false }
-func (b *identityBlock[T]) observe(*program.Run[T], float64) error { return nil }
-func (b *identityBlock[T]) trace() float64                         { return 0 }
-func (b *identityBlock[T]) inversions(float64) []func()            { return nil }
-func (b *identityBlock[T]) inverted() (int, error)                 { return 0, nil }
-func (b *identityBlock[T]) precondition(float64, bool)             { copy(b.param.dir, b.param.grad) }
-func (b *identityBlock[T]) stash()                                 {}
-func (b *identityBlock[T]) keep(bool)                              {}
+func (b *identityBlock[T]) bind()                                     {}
+func (b *identityBlock[T]) needsInverse() bool                        { return false }
+func (b *identityBlock[T]) observe(*program.Run[T]) error             { return nil }
+func (b *identityBlock[T]) take()                                     {}
+func (b *identityBlock[T]) drop()                                     {}
+func (b *identityBlock[T]) average(float64) error                     { return nil }
+func (b *identityBlock[T]) trace() float64                            { return 0 }
+func (b *identityBlock[T]) inversions(float64) (first, then []func()) { return nil, nil }
+func (b *identityBlock[T]) inverted() (int, error)                    { return 0, nil }
+func (b *identityBlock[T]) precondition(float64, bool)                { copy(b.param.dir, b.param.grad) }
+func (b *identityBlock[T]) stash()                                    {}
+func (b *identityBlock[T]) keep(bool)                                 {}

@@ -41,7 +41,7 @@ func expectedDiagonal(t *testing.T, c *conductor[float64], b *diagonalBlock[floa
 	run, o := c.sampler.run, c.outputs[0]
 	check(t, run.Forward(rows))
 	z := slices.Clone(run.Value(o.node).Data)
-	expected := make([]float64, len(b.next))
+	expected := make([]float64, len(b.mean.next))
 	var visit func(y []float64, prob float64)
 	visit = func(y []float64, prob float64) {
 		if len(y) < len(z) {
@@ -54,8 +54,8 @@ func expectedDiagonal(t *testing.T, c *conductor[float64], b *diagonalBlock[floa
 		o.head.residual(seed, y, z, o.cols)
 		check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
 		b.updates = 0
-		check(t, b.observe(run, 0.95))
-		for i, v := range b.next {
+		observed(t, b, run)
+		for i, v := range b.mean.next {
 			expected[i] += prob * v
 		}
 	}
@@ -138,8 +138,8 @@ func TestSampledDiagonalConverges(t *testing.T) {
 	for range draws {
 		check(t, c.sampler.sample(c.model, 1, 1, rng))
 		b.updates = 0
-		check(t, b.observe(c.sampler.run, 0.95))
-		all = append(all, slices.Clone(b.next))
+		observed(t, b, c.sampler.run)
+		all = append(all, slices.Clone(b.mean.next))
 	}
 	checkNear(t, "scale", meanOf(all), fisherDiagonal(t, c, "scale"), 0.05)
 }
@@ -157,8 +157,9 @@ func TestDiagonalAverage(t *testing.T) {
 		for i := range want {
 			want[i] = eps*want[i] + (1-eps)*g[i]*g[i]/4
 		}
-		check(t, b.observe(c.sampler.run, 0.9))
-		checkNear(t, fmt.Sprint("update ", k), b.next, want, identity)
+		check(t, b.observe(c.sampler.run))
+		check(t, b.average(0.9))
+		checkNear(t, fmt.Sprint("update ", k), b.mean.next, want, identity)
 		b.keep(false)
 	}
 }
@@ -169,7 +170,7 @@ func TestDiagonalAndIdentityDirections(t *testing.T) {
 	gradients(t, c)
 	for name, cols := range map[string]int{"scale": 2, "offset": 2} {
 		b := diagonalOf(t, c, name)
-		copy(b.next, []float64{0.5, 3})
+		copy(b.mean.next, []float64{0.5, 3})
 		b.precondition(0.1, true)
 		for i, v := range b.param.grad {
 			want := v / ([]float64{0.5, 3}[i%cols] + 0.01)

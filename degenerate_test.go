@@ -239,8 +239,8 @@ func TestExtremeSettings(t *testing.T) {
 		{"tiny norm constraint", []kfac.Option{kfac.WithNormConstraint(1e-300)}, nil},
 		{"one row of statistics", []kfac.Option{kfac.WithMinStatisticsRows(1), kfac.WithStatisticsFraction(1e-9)}, nil},
 		{"no memory of statistics", []kfac.Option{kfac.WithCurvatureEMA(0)}, nil},
-		{"no momentum", []kfac.Option{kfac.WithMomentum(0)}, nil},
-		{"almost all momentum", []kfac.Option{kfac.WithMomentum(0.999999)}, nil},
+		{"no momentum", byRate(kfac.WithMomentum(0)), nil},
+		{"almost all momentum", byRate(kfac.WithMomentum(0.999999)), nil},
 		{"inverses at every step", []kfac.Option{kfac.WithInverseUpdatePeriod(1)}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -24,6 +24,8 @@ var (
 	ErrGradient = errors.New("the gradient is not that of the cost")
 	// ErrUnsupported: the graph holds something that can't be run privately.
 	ErrUnsupported = errors.New("unsupported")
+	// ErrAveraged: the parameters hold the averaged weights of UseAverage.
+	ErrAveraged = errors.New("the parameters hold the averaged weights")
 	// ErrStrict: WithStrict is set and a parameter would not get a Kronecker block.
 	ErrStrict = errors.New("no Kronecker block")
 )

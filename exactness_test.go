@@ -15,7 +15,7 @@ const identity = 1e-12
 // checkBlocks demands that A (x) G of every layer is the block of the dense Fisher matrix on its diagonal.
 func checkBlocks(t *testing.T, c *conductor[float64], fisher *mat.Dense) {
 	t.Helper()
-	for _, b := range kroneckerBlocks(c) {
+	for _, b := range layerBlocks(c) {
 		want := pick(fisher, elements(c, b.layer))
 		checkNear(t, b.layer.name(), flatOf(kronecker(b.factors)), flatOf(want), identity)
 	}
@@ -29,7 +29,7 @@ func TestLinearNetIsExact(t *testing.T) {
 				t.Run(fmt.Sprintf("variance=%g noBias=%v outByIn=%v", variance, noBias, outByIn), func(t *testing.T) {
 					n := mlp{widths: []int{4, 3, 5, 2}, cases: 7, noBias: noBias, outByIn: outByIn, loss: squares(variance)}.build(1)
 					c := attach(t, n)
-					if got := len(kroneckerBlocks(c)); got != 3 {
+					if got := len(layerBlocks(c)); got != 3 {
 						t.Fatalf("%d layers, want 3", got)
 					}
 					observeExactly(t, c, nil)
@@ -51,7 +51,7 @@ func TestEmpiricalGradientsAreNotExact(t *testing.T) {
 		return seed
 	})
 	fisher := denseFisher(t, c, jacobians(t, c))
-	for _, b := range kroneckerBlocks(c) {
+	for _, b := range layerBlocks(c) {
 		if d := distance(flatOf(kronecker(b.factors)), flatOf(pick(fisher, elements(c, b.layer)))); d < 0.1 {
 			t.Errorf("%s: only %g away from the Fisher matrix", b.layer.name(), d)
 		}
@@ -114,7 +114,7 @@ func TestOneRowIsExactByFiniteDifferences(t *testing.T) {
 			for row := range 3 {
 				observeExactly(t, c, []int{row})
 				only := caseFisher(t, c, numeric[row], row)
-				for _, b := range kroneckerBlocks(c) {
+				for _, b := range layerBlocks(c) {
 					want := pick(only, elements(c, b.layer))
 					checkNear(t, fmt.Sprint(b.layer.name(), " of case ", row), flatOf(kronecker(b.factors)), flatOf(want), 1e-9)
 				}
@@ -143,11 +143,11 @@ func TestFactorsByEnumerationOfTargets(t *testing.T) {
 			c := attach(t, mlp{widths: []int{4, 3, 3}, cases: 6, unit: gorgonia.Tanh, loss: loss}.build(4))
 			observeExactly(t, c, nil)
 			var want [][]float64
-			for _, b := range kroneckerBlocks(c) {
+			for _, b := range layerBlocks(c) {
 				want = append(want, slices.Concat(b.factors.a.next, b.factors.g.next))
 			}
 			observeSeeded(t, c, nil, func(o *output) int { return len(outcomes(o.head, make([]float64, o.cols))) }, targetSeeds)
-			for i, b := range kroneckerBlocks(c) {
+			for i, b := range layerBlocks(c) {
 				checkNear(t, b.layer.name(), slices.Concat(b.factors.a.next, b.factors.g.next), want[i], identity)
 			}
 		})
@@ -158,7 +158,7 @@ func TestFactorsByEnumerationOfTargets(t *testing.T) {
 func momentsOf(t *testing.T, c *conductor[float64], rows []int) (moments [][]float64) {
 	t.Helper()
 	observeExactly(t, c, rows)
-	for _, b := range kroneckerBlocks(c) {
+	for _, b := range layerBlocks(c) {
 		moments = append(moments, slices.Clone(b.factors.a.next), slices.Clone(b.factors.g.next))
 	}
 	return moments
@@ -319,7 +319,7 @@ func TestLinearSharedWeightIsExact(t *testing.T) {
 	n := &network{sketch: s, out: must(gorgonia.Concat(1, parts...)), params: gorgonia.Nodes{w, b}}
 	n.cost, n.dist = squares(1)(s, n.out)
 	c := attach(t, n)
-	if blocks := kroneckerBlocks(c); len(blocks) != 1 || len(blocks[0].layer.sites) != 3 {
+	if blocks := layerBlocks(c); len(blocks) != 1 || len(blocks[0].layer.sites) != 3 {
 		t.Fatalf("want one layer of three sites; plan:\n%v", c.plan)
 	}
 	observeExactly(t, c, nil)

@@ -7,54 +7,98 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A factor is the running average of a second moment, A = E[abar abar^T] or G = E[g g^T] (Martens & Grosse 2015, section 3). It is
-// symmetric, n x n, and float64 in either dtype of the model. next is what the step in progress makes of it.
-type factor struct {
-	n         int
+// A moment is the running average of a second moment E[x y^T] of vectors x of n and y of m elements: a factor A = E[abar abar^T] or
+// G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It is n x m, and float64 in either dtype of the
+// model. next is what the update in progress makes of it.
+type moment[T program.Float] struct {
+	n, m      int
 	now, next []float64
+
+	// Of the update in progress: sums of x y^T over rows, and how many cases (or positions) they are to be divided by.
+	run, taken           []T // of the run observed last, and of those taken in before; taken is made when first needed
+	runCount, takenCount int
 }
 
-func newFactor(n int) factor {
-	return factor{n, make([]float64, n*n), make([]float64, n*n)}
+func newMoment[T program.Float](n, m int) moment[T] {
+	return moment[T]{n: n, m: m, now: make([]float64, n*m), next: make([]float64, n*m), run: make([]T, n*m)}
+}
+
+// observe computes the sum of x y^T over the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows). It reports false if it is not finite.
+func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
+	f.runCount = count
+	if f.n == f.m && &xt[0] == &yt[0] {
+		linalg.GramT(rows, f.n, 1, xt, 0, f.run)
+	} else {
+		linalg.Gemm(false, true, f.n, f.m, rows, 1, xt, yt, 0, f.run)
+	}
+	return linalg.Finite(f.run)
+}
+
+// take adds the run observed last to those of the update.
+func (f *moment[T]) take() {
+	if f.takenCount == 0 {
+		if f.taken == nil {
+			f.taken = make([]T, len(f.run))
+		}
+		f.taken, f.run = f.run, f.taken
+	} else {
+		linalg.Axpy(1, f.run, f.taken)
+	}
+	f.takenCount += f.runCount
+	f.runCount = 0
+}
+
+// drop forgets the runs of the update.
+func (f *moment[T]) drop() { f.takenCount, f.runCount = 0, 0 }
+
+// average sets next = eps now + (1-eps) mean, where the mean is over the runs taken in and the one observed last. It reports false if next is
+// not finite.
+func (f *moment[T]) average(eps float64) (ok bool) {
+	if f.takenCount > 0 {
+		linalg.Axpy(1, f.taken, f.run)
+	}
+	weight := (1 - eps) / float64(f.takenCount+f.runCount)
+	for i, s := range f.run {
+		f.next[i] = eps*f.now[i] + weight*float64(s)
+	}
+	return linalg.Finite(f.next)
+}
+
+// keep makes next the current average.
+func (f *moment[T]) keep() {
+	f.now, f.next = f.next, f.now
+	f.drop()
 }
 
 // trace of the average in next.
-func (f *factor) trace() float64 {
+func (f *moment[T]) trace() float64 {
 	var t float64
 	for i := range f.n {
-		t += f.next[i*f.n+i]
+		t += f.next[i*f.m+i]
 	}
 	return t
-}
-
-// average sets next = eps now + (1-eps) moment.
-func average[T program.Float](next, now []float64, moment []T, eps float64) {
-	for i, m := range moment {
-		next[i] = eps*now[i] + (1-eps)*float64(m)
-	}
 }
 
 // decay is epsilon_k = min(1 - 1/k, ema) for the k-th update, from 1: the plain mean of the first updates, which then fade
 // (Martens & Grosse 2015, section 5).
 func decay(k int, ema float64) float64 { return math.Min(1-1/float64(k), ema) }
 
-// secondMoment computes X^T X / count into c, where X is rows x n, or rows x (n-1) with a column of ones behind it if
-// homogeneous. scratch is grown as needed and returned.
-func secondMoment[T program.Float](c []T, x []T, rows, n int, homogeneous bool, count int, scratch []T) []T {
-	if cap(scratch) < rows*n {
-		scratch = make([]T, rows*n)
+// columnsOf writes X^T (n x rows) into dst, which is grown as needed, for X of rows x n, or of rows x (n-1) with a column of ones behind it if
+// homogeneous. Second moments are computed from this form, which gonum's GEMM is fastest with.
+func columnsOf[T program.Float](dst, x []T, rows, n int, homogeneous bool) []T {
+	if cap(dst) < rows*n {
+		dst = make([]T, rows*n)
 	}
-	xt := scratch[:rows*n]
+	dst = dst[:rows*n]
 	cols := n
 	if homogeneous {
 		cols--
-		for i := range xt[cols*rows:] {
-			xt[cols*rows+i] = 1
+		for i := range dst[cols*rows:] {
+			dst[cols*rows+i] = 1
 		}
 	}
-	linalg.Transpose(xt[:cols*rows], x, rows, cols)
-	linalg.GramT(rows, n, 1/T(count), xt, 0, c)
-	return scratch
+	linalg.Transpose(dst[:cols*rows], x, rows, cols)
+	return dst
 }
 
 // factors are the two Kronecker factors of a layer's block of the Fisher matrix, F = A (x) G.
@@ -62,36 +106,49 @@ func secondMoment[T program.Float](c []T, x []T, rows, n int, homogeneous bool, 
 // For a layer that is used at S positions per case, a is averaged over cases and positions and g is summed over positions, as
 // in KFC (Grosse & Martens 2016) and KFAC-expand (Eschenhagen et al. 2023); with S = 1 these are the paper's.
 type factors[T program.Float] struct {
-	a, g    factor
-	updates int // k: the number of averaged moments
+	a, g    moment[T]
+	updates int // k: the number of averaged updates
 
-	moments []T // of the step in progress: A's, then G's
-	scratch []T // X^T
-	buf     captured[T]
+	at, gt []T // abar^T and g^T of the run observed last: abar x rows, out x rows
+	rows   int
+	buf    captured[T]
 }
 
 func newFactors[T program.Float](abar, out int) *factors[T] {
-	return &factors[T]{a: newFactor(abar), g: newFactor(out), moments: make([]T, abar*abar+out*out)}
+	return &factors[T]{a: newMoment[T](abar, abar), g: newMoment[T](out, out)}
 }
 
-// update computes next from now and what was captured. It reports false, with next unspecified, if a moment is not finite.
-func (f *factors[T]) update(l *layer, run *program.Run[T], ema float64) (ok bool) {
+// observe takes the layer's inputs and gradients from a run. It reports false if a second moment is not finite.
+func (f *factors[T]) observe(l *layer, run *program.Run[T]) (ok bool) {
 	c := capture(l, run, &f.buf)
-	ma, mg := f.moments[:f.a.n*f.a.n], f.moments[f.a.n*f.a.n:]
-	f.scratch = secondMoment(ma, c.a, c.rows, f.a.n, l.bias != nil, c.rows, f.scratch)
-	f.scratch = secondMoment(mg, c.g, c.rows, f.g.n, false, c.cases, f.scratch)
-	if !linalg.Finite(f.moments) {
-		return false
-	}
-	eps := decay(f.updates+1, ema)
-	average(f.a.next, f.a.now, ma, eps)
-	average(f.g.next, f.g.now, mg, eps)
-	return true
+	f.rows = c.rows
+	f.at = columnsOf(f.at, c.a, c.rows, f.a.n, l.bias != nil)
+	f.gt = columnsOf(f.gt, c.g, c.rows, f.g.n, false)
+	a := f.a.observe(f.at, f.at, c.rows, c.rows)
+	g := f.g.observe(f.gt, f.gt, c.rows, c.cases)
+	return a && g
 }
 
-// keep makes next the current average.
+func (f *factors[T]) take() {
+	f.a.take()
+	f.g.take()
+}
+
+func (f *factors[T]) drop() {
+	f.a.drop()
+	f.g.drop()
+}
+
+// average reports false if a moment has overflowed.
+func (f *factors[T]) average(ema float64) (ok bool) {
+	eps := decay(f.updates+1, ema)
+	a, g := f.a.average(eps), f.g.average(eps)
+	return a && g
+}
+
+// keep makes next the current averages.
 func (f *factors[T]) keep() {
-	f.a.now, f.a.next = f.a.next, f.a.now
-	f.g.now, f.g.next = f.g.next, f.g.now
+	f.a.keep()
+	f.g.keep()
 	f.updates++
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"gonum.org/v1/gonum/mat"
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -30,7 +31,7 @@ func TestRunningAverage(t *testing.T) {
 	const updates = 25
 	n := mlp{widths: []int{3, 2}, cases: 4, loss: squares(1)}.build(11)
 	c := attach(t, n)
-	b := kroneckerBlocks(c)[0]
+	b := layerBlocks(c)[0]
 	want := make([]float64, 16)
 	var sum []float64
 	for k := 1; k <= updates; k++ {
@@ -39,7 +40,7 @@ func TestRunningAverage(t *testing.T) {
 		check(t, c.sampler.run.Forward(nil))
 		check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
 		before := slices.Clone(b.factors.a.now)
-		check(t, b.observe(c.sampler.run, 0.95))
+		observed(t, c.blocks[0], c.sampler.run)
 		if !slices.Equal(before, b.factors.a.now) || b.factors.updates != k-1 {
 			t.Fatal("observe has changed the current average")
 		}
@@ -83,6 +84,17 @@ func homogeneousMoment(x []float64, rows, cols int) []float64 {
 	return plainMoment(wide, rows, cols+1)
 }
 
+// secondMoment is the moment of the rows of X, with a column of ones behind it if homogeneous, observed for the first time.
+func secondMoment[T program.Float](t rapid.TB, x []T, rows, n int, homogeneous bool) *moment[T] {
+	t.Helper()
+	m := newMoment[T](n, n)
+	xt := columnsOf(make([]T, 3), x, rows, n, homogeneous)
+	if !m.observe(xt, xt, rows, rows) || !m.average(0) {
+		t.Fatal("not finite")
+	}
+	return &m
+}
+
 func TestSecondMomentGolden(t *testing.T) {
 	for _, test := range []struct {
 		x           []float64
@@ -96,18 +108,59 @@ func TestSecondMomentGolden(t *testing.T) {
 		{[]float64{1, 2, 3, 4}, 2, 3, true, []float64{5, 7, 2, 7, 10, 3, 2, 3, 1}},
 		{nil, 3, 1, true, []float64{1}},
 	} {
-		got := make([]float64, test.n*test.n)
-		secondMoment(got, test.x, test.rows, test.n, test.homogeneous, test.rows, nil)
-		checkNear(t, fmt.Sprint(test.x), got, test.want, identity)
+		got := secondMoment(t, test.x, test.rows, test.n, test.homogeneous)
+		checkNear(t, fmt.Sprint(test.x), got.next, test.want, identity)
 	}
 }
 
 // The running average of [[1,2],[3,4]] with ones, from the identity, with decay 1/2.
 func TestAverageGolden(t *testing.T) {
-	moment, next := make([]float64, 9), make([]float64, 9)
-	secondMoment(moment, []float64{1, 2, 3, 4}, 2, 3, true, 2, nil)
-	average(next, []float64{1, 0, 0, 0, 1, 0, 0, 0, 1}, moment, 0.5)
-	checkNear(t, "average", next, []float64{3, 3.5, 1, 3.5, 5.5, 1.5, 1, 1.5, 1}, identity)
+	m := secondMoment(t, []float64{1, 2, 3, 4}, 2, 3, true)
+	copy(m.now, []float64{1, 0, 0, 0, 1, 0, 0, 0, 1})
+	m.average(0.5)
+	checkNear(t, "average", m.next, []float64{3, 3.5, 1, 3.5, 5.5, 1.5, 1, 1.5, 1}, identity)
+}
+
+// The moment of runs that are taken in one after the other is that of all their rows at once, and a run that is observed but not taken does not
+// count, nor one that is dropped.
+func TestMomentOfSeveralRuns(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, m := rapid.IntRange(1, 5).Draw(t, "n"), rapid.IntRange(1, 5).Draw(t, "m")
+		s := newSketch(rapid.Uint64().Draw(t, "seed"))
+		f := newMoment[float64](n, m)
+		var x, y []float64
+		rows := 0
+		observe := func() (xi, yi []float64, k int) {
+			k = rapid.IntRange(1, 6).Draw(t, "rows")
+			xi, yi = s.normals(k*n), s.normals(k*m)
+			f.observe(columnsOf(nil, xi, k, n, false), columnsOf(nil, yi, k, m, false), k, k)
+			return xi, yi, k
+		}
+		runs := rapid.IntRange(1, 4).Draw(t, "runs")
+		if rapid.Bool().Draw(t, "after others") {
+			observe()
+			f.take()
+			f.drop()
+		}
+		for i := range runs {
+			if rapid.Bool().Draw(t, "after a failure") {
+				observe()
+				f.average(0.5)
+			}
+			xi, yi, k := observe()
+			x, y, rows = append(x, xi...), append(y, yi...), rows+k
+			if i < runs-1 {
+				f.take()
+			}
+		}
+		f.average(0)
+		var want mat.Dense
+		want.Mul(mat.NewDense(rows, n, x).T(), mat.NewDense(rows, m, y))
+		want.Scale(1/float64(rows), &want)
+		if d := distance(f.next, flatOf(&want)); !(d < 1e-11) {
+			t.Errorf("off by %g", d)
+		}
+	})
 }
 
 func TestSecondMoment(t *testing.T) {
@@ -123,12 +176,7 @@ func TestSecondMoment(t *testing.T) {
 		if homogeneous {
 			want = homogeneousMoment(x, rows, cols)
 		}
-		got, scratch := make([]float64, n*n), make([]float64, 3)
-		for i := range got {
-			got[i] = math.NaN()
-		}
-		secondMoment(got, x, rows, n, homogeneous, rows, scratch)
-		if d := distance(got, want); !(d < identity) {
+		if d := distance(secondMoment(t, x, rows, n, homogeneous).next, want); !(d < identity) {
 			t.Fatalf("off by %g", d)
 		}
 	})
@@ -138,14 +186,11 @@ func TestSecondMoment(t *testing.T) {
 func TestSecondMomentInFloat32(t *testing.T) {
 	const rows, n = 50, 9
 	x := newSketch(14).normals(rows * n)
-	narrow, moment := make([]float32, len(x)), make([]float32, (n+1)*(n+1))
+	narrow := make([]float32, len(x))
 	for i, v := range x {
 		narrow[i] = float32(v)
 	}
-	secondMoment(moment, narrow, rows, n+1, true, rows, nil)
-	next := make([]float64, len(moment))
-	average(next, next, moment, 0)
-	checkNear(t, "moment", next, homogeneousMoment(x, rows, n), 1e-6)
+	checkNear(t, "moment", secondMoment(t, narrow, rows, n+1, true).next, homogeneousMoment(x, rows, n), 1e-6)
 }
 
 // A moment that is not finite is an error that names the layer, and the current average stays as it is.
@@ -155,14 +200,14 @@ func TestMomentsNotFinite(t *testing.T) {
 			n := mlp{widths: []int{3, 2}, cases: 4, loss: squares(1)}.build(12)
 			c := attach(t, n)
 			observeExactly(t, c, nil)
-			b := kroneckerBlocks(c)[0]
-			b.keep(false)
+			b := layerBlocks(c)[0]
+			b.factors.keep()
 			before := slices.Concat(b.factors.a.now, b.factors.g.now)
 			data(n.x)[5] = bad
 			check(t, c.sampler.run.Forward(nil))
 			seed := make([]float64, 8)
 			check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
-			err := b.observe(c.sampler.run, 0.95)
+			err := b.observe(c.sampler.run)
 			var layer *LayerError
 			if !errors.Is(err, ErrNotFinite) || !errors.As(err, &layer) || layer.Layer != "w0" {
 				t.Errorf("error %v, want a LayerError of w0 that wraps ErrNotFinite", err)

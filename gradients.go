@@ -30,6 +30,9 @@ func (c *conductor[T]) readGradients(model []gorgonia.ValueGrad) error {
 			nodes = append(nodes, n)
 		}
 	}
+	if err := c.sameList(nodes); err != nil {
+		return err
+	}
 	if err := c.settle(nodes); err != nil {
 		return err
 	}
@@ -162,13 +165,16 @@ func (f flat[T]) copied() []T {
 	return f.data
 }
 
-// objectiveGradient scales the gradients to the solver's objective, the mean over cases of the negative log-likelihood, adds
-// eta theta to them (Martens & Grosse 2015, section 6.1), and returns their norm.
-func (c *conductor[T]) objectiveGradient() (norm float64) {
-	factor := T(1 / (c.scale * float64(c.model.Cases)))
+// objectiveGradient adds up the gradients of all chunks, scales them to the solver's objective, the mean over cases of the negative
+// log-likelihood, adds eta theta (Martens & Grosse 2015, section 6.1), and returns the norm.
+func (c *conductor[T]) objectiveGradient(cases int) (norm float64) {
+	factor := T(1 / (c.scale * float64(cases)))
 	for _, p := range c.order {
 		if !p.given {
 			continue
+		}
+		if len(c.chunks) > 0 {
+			linalg.Axpy(1, p.taken, p.grad)
 		}
 		linalg.Scale(factor, p.grad)
 		if c.cfg.l2 > 0 {

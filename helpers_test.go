@@ -194,11 +194,14 @@ func attach(t testing.TB, n *network, opts ...Option) *conductor[float64] {
 	return c
 }
 
-// kroneckerBlocks are the blocks of the layers.
-func kroneckerBlocks(c *conductor[float64]) (blocks []*kroneckerBlock[float64]) {
+// layerBlocks are the blocks of the layers, in chains or by themselves.
+func layerBlocks(c *conductor[float64]) (blocks []*layerBlock[float64]) {
 	for _, b := range c.blocks {
-		if b, ok := b.(*kroneckerBlock[float64]); ok {
-			blocks = append(blocks, b)
+		switch b := b.(type) {
+		case *kroneckerBlock[float64]:
+			blocks = append(blocks, b.layerBlock)
+		case *chainBlock[float64]:
+			blocks = append(blocks, b.links...)
 		}
 	}
 	return blocks
@@ -219,7 +222,14 @@ func gradients(t testing.TB, c *conductor[float64]) {
 		p.given = true
 		copy(p.grad, run.Gradient(leaves[i]))
 	}
-	c.objectiveGradient()
+	c.objectiveGradient(c.model.Cases)
+}
+
+// observed brings a block's averages up to date with a run.
+func observed(t testing.TB, b block[float64], run *program.Run[float64]) {
+	t.Helper()
+	check(t, b.observe(run))
+	check(t, b.average(0.95))
 }
 
 // directions preconditions the gradients with the factors in next, damped with gamma.

@@ -28,7 +28,7 @@ func (w wiring) network() *network {
 // found lists what a plan and its layers make of a network, in the terms of a wiring.
 func found(c *conductor[float64], others []wantOther) (layers []wantLayer, rest []wantOther) {
 	byName := map[string]*layer{}
-	for _, b := range kroneckerBlocks(c) {
+	for _, b := range layerBlocks(c) {
 		byName[b.layer.name()] = b.layer
 	}
 	for _, row := range c.plan.Params {
@@ -129,7 +129,7 @@ func checkCapture(t *testing.T, c *conductor[float64], rows []int) {
 	for _, o := range c.outputs {
 		seeds = append(seeds, program.Seed[float64]{Node: o.node, Data: random.normals(len(run.Value(o.node).Data))})
 	}
-	for _, b := range kroneckerBlocks(c) {
+	for _, b := range layerBlocks(c) {
 		l := b.layer
 		check(t, run.Reverse(seeds, c.sampler.path))
 		var buf captured[float64]

@@ -1,6 +1,9 @@
 package kfac
 
 import (
+	"runtime"
+	"sync"
+
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/lapack/lapack64"
@@ -40,39 +43,44 @@ func newInverseFactor[T program.Float](n int) inverseFactor[T] {
 	return inverseFactor[T]{n: n, now: make([]T, n*n), next: make([]T, n*n), work: make([]float64, n*n)}
 }
 
-// factorise computes next = (f.next + damping I)^-1 by Cholesky. If that fails it raises the damping and tries again, and gives up
-// in the end, with err set.
-func (v *inverseFactor[T]) factorise(f *factor, damping float64) {
-	v.raised, v.err = false, nil
-	for try := range raises + 1 {
-		if try > 0 {
-			damping, v.raised = damping*raise, true
-		}
-		v.damping = damping
-		copy(v.work, f.next)
-		for i := range v.n {
-			v.work[i*v.n+i] += damping
-		}
-		if v.invert() {
-			return
-		}
-	}
-	v.err = ErrNotPosDef
+// factorise computes next = (F + damping I)^-1 by Cholesky. If that fails it raises the damping and tries again, and gives up in the end,
+// with err set.
+func (v *inverseFactor[T]) factorise(f []float64, damping float64) {
+	v.damping, v.raised, v.err = raising(damping, func(damping float64) bool {
+		chol, ok := cholesky(v.work, f, v.n, damping)
+		return ok && v.invert(chol)
+	})
 }
 
-// invert replaces work by its inverse and copies it to next. It reports false if work is not numerically positive definite.
-func (v *inverseFactor[T]) invert() bool {
-	chol, ok := lapack64.Potrf(blas64.Symmetric{N: v.n, Stride: v.n, Data: v.work, Uplo: blas.Upper})
-	if !ok {
+// raising calls try with damping, and for as long as that fails with more of it.
+func raising(damping float64, try func(damping float64) bool) (used float64, raised bool, err error) {
+	for n := range raises + 1 {
+		if n > 0 {
+			damping *= raise
+		}
+		if try(damping) {
+			return damping, n > 0, nil
+		}
+	}
+	return damping, true, ErrNotPosDef
+}
+
+// cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle of work; what is above it is of no use. ok
+// says that the sum is numerically positive definite.
+func cholesky(work, f []float64, n int, damping float64) (l blas64.Triangular, ok bool) {
+	copy(work, f)
+	for i := range n {
+		work[i*n+i] += damping
+	}
+	return lapack64.Potrf(blas64.Symmetric{N: n, Stride: n, Data: work, Uplo: blas.Lower})
+}
+
+// invert computes next = (L L^T)^-1, for L in work. It reports false if that overflows.
+func (v *inverseFactor[T]) invert(l blas64.Triangular) bool {
+	if _, ok := lapack64.Potri(l); !ok || !linalg.Finite(v.work) {
 		return false
 	}
-	if _, ok = lapack64.Potri(chol); !ok {
-		return false
-	}
-	if !linalg.Finite(v.work) {
-		return false
-	}
-	linalg.MirrorUpper(v.work, v.n)
+	linalg.MirrorLower(v.work, v.n)
 	linalg.Convert(v.next, v.work)
 	return linalg.Finite(v.next)
 }
@@ -105,4 +113,22 @@ func (v *inverse[T]) apply(u, grad, tmp []T, outByIn, fresh bool) {
 	rows, cols := left.n, right.n
 	linalg.Gemm(false, true, cols, rows, cols, 1, r, grad, 0, tmp)
 	linalg.Gemm(false, true, rows, cols, rows, 1, l, tmp, 0, u)
+}
+
+// concurrently runs the jobs, which must not depend on each other, in as many goroutines as there are processors.
+func concurrently(jobs []func()) {
+	queue := make(chan func())
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
+		workers.Go(func() {
+			for job := range queue {
+				job()
+			}
+		})
+	}
+	for _, job := range jobs {
+		queue <- job
+	}
+	close(queue)
+	workers.Wait()
 }

@@ -51,14 +51,13 @@ func positive(s *sketch, n int) []float64 {
 
 // invertBlock computes the inverses of the factors in next.
 func invertBlock(b *kroneckerBlock[float64], gamma float64) (raised int, err error) {
-	for _, job := range b.inversions(gamma) {
-		job()
-	}
+	first, _ := b.inversions(gamma)
+	concurrently(first)
 	return b.inverted()
 }
 
 // gathered is the block's gradient or direction, abar by abar and within each output by output.
-func gathered(b *kroneckerBlock[float64], of func(p *parameter[float64]) []float64) (v []float64) {
+func gathered(b *layerBlock[float64], of func(p *parameter[float64]) []float64) (v []float64) {
 	w, in, out := of(b.weight), b.layer.in, b.layer.out
 	for i := range in {
 		for o := range out {
@@ -112,8 +111,8 @@ func TestDirectionSolvesKroneckerSystem(t *testing.T) {
 
 		a, g := square(b.factors.a.next), square(b.factors.g.next)
 		pi := math.Sqrt(mat.Trace(a) / float64(b.layer.abar()) / (mat.Trace(g) / float64(out)))
-		want := solved(t, b.factors.a.next, b.factors.g.next, pi*gamma, gamma/pi, gathered(b, gradientOf))
-		checkNear(t, "direction", gathered(b, directionOf), want, 1e-11)
+		want := solved(t, b.factors.a.next, b.factors.g.next, pi*gamma, gamma/pi, gathered(b.layerBlock, gradientOf))
+		checkNear(t, "direction", gathered(b.layerBlock, directionOf), want, 1e-11)
 
 		// What has become current stays in use until the next is.
 		b.keep(true)
@@ -122,7 +121,7 @@ func TestDirectionSolvesKroneckerSystem(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.precondition(2*gamma, false)
-		checkNear(t, "direction of the current inverse", gathered(b, directionOf), want, 1e-11)
+		checkNear(t, "direction of the current inverse", gathered(b.layerBlock, directionOf), want, 1e-11)
 	})
 }
 
@@ -134,7 +133,7 @@ func TestDirectionIsIndependentOfSplit(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.precondition(0.2, true)
-		want := gathered(b, directionOf)
+		want := gathered(b.layerBlock, directionOf)
 		for i := range b.factors.a.next {
 			b.factors.a.next[i] *= c
 		}
@@ -145,14 +144,14 @@ func TestDirectionIsIndependentOfSplit(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.precondition(0.2, true)
-		checkNear(t, fmt.Sprint("c = ", c), gathered(b, directionOf), want, identity)
+		checkNear(t, fmt.Sprint("c = ", c), gathered(b.layerBlock, directionOf), want, identity)
 	}
 }
 
 // Identity factors and lambda = 1/2 leave 1 / (1 + sqrt(1/2))^2 of the gradient.
 func TestDirectionGolden(t *testing.T) {
 	b := looseBlock(newSketch(2), 3, 2, true, true)
-	for _, f := range []*factor{&b.factors.a, &b.factors.g} {
+	for _, f := range []*moment[float64]{&b.factors.a, &b.factors.g} {
 		clear(f.next)
 		for i := range f.n {
 			f.next[i*f.n+i] = 1
@@ -162,11 +161,11 @@ func TestDirectionGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.precondition(gamma(0.5, 0), true)
-	want := gathered(b, gradientOf)
+	want := gathered(b.layerBlock, gradientOf)
 	for i := range want {
 		want[i] *= 0.34314575050761985
 	}
-	checkNear(t, "direction", gathered(b, directionOf), want, identity)
+	checkNear(t, "direction", gathered(b.layerBlock, directionOf), want, identity)
 }
 
 // A layer that is dead on one side or on both is preconditioned by what is left, with gamma added to each factor.
@@ -184,8 +183,8 @@ func TestZeroFactors(t *testing.T) {
 			t.Fatalf("%s: raised %d, error %v", name, raised, err)
 		}
 		b.precondition(gamma, true)
-		want := solved(t, b.factors.a.next, b.factors.g.next, gamma, gamma, gathered(b, gradientOf))
-		checkNear(t, name, gathered(b, directionOf), want, identity)
+		want := solved(t, b.factors.a.next, b.factors.g.next, gamma, gamma, gathered(b.layerBlock, gradientOf))
+		checkNear(t, name, gathered(b.layerBlock, directionOf), want, identity)
 	}
 }
 
@@ -212,16 +211,16 @@ func orthogonal(s *sketch, n int) *mat.Dense {
 func TestNearlySingularFactor(t *testing.T) {
 	const n, damping = 40, 1e-6
 	v := newSketch(4).normals(n)
-	f, inv := newFactor(n), newInverseFactor[float64](n)
+	f, inv := make([]float64, n*n), newInverseFactor[float64](n)
 	want := make([]float64, n*n)
 	for i := range n {
 		for j := range n {
-			f.next[i*n+j] = v[i] * v[j]
+			f[i*n+j] = v[i] * v[j]
 			want[i*n+j] = -v[i] * v[j] / (damping + dotOf(v, v)) / damping
 		}
 		want[i*n+i] += 1 / damping
 	}
-	inv.factorise(&f, damping)
+	inv.factorise(f, damping)
 	if inv.err != nil || inv.raised {
 		t.Fatalf("raised %v, error %v", inv.raised, inv.err)
 	}
@@ -257,7 +256,7 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 		}
 		b.keep(true)
 		b.precondition(0.1, false)
-		before := gathered(b, directionOf)
+		before := gathered(b.layerBlock, directionOf)
 
 		copy(b.factors.a.next, bad)
 		copy(b.factors.g.next, b.factors.g.now)
@@ -272,7 +271,7 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 			t.Errorf("%s: error %#v, want damping %g", name, layer, 1e6*first)
 		}
 		b.precondition(0.1, false)
-		if !slices.Equal(before, gathered(b, directionOf)) {
+		if !slices.Equal(before, gathered(b.layerBlock, directionOf)) {
 			t.Errorf("%s: the current inverse has changed", name)
 		}
 		copy(b.factors.a.next, b.factors.a.now)
@@ -291,8 +290,8 @@ func TestDirectionInFloat32(t *testing.T) {
 		}
 		b.precondition(1e-4, true)
 		single := newInverse[float32](20, 7)
-		single.a.factorise(&b.factors.a, b.inverse.a.damping)
-		single.g.factorise(&b.factors.g, b.inverse.g.damping)
+		single.a.factorise(b.factors.a.next, b.inverse.a.damping)
+		single.g.factorise(b.factors.g.next, b.inverse.g.damping)
 		n := len(b.grad)
 		u, v, tmp := make([]float32, n), make([]float32, n), make([]float32, n)
 		for i, x := range b.grad {
@@ -329,7 +328,7 @@ func TestUndampedStepSolvesLeastSquares(t *testing.T) {
 		}
 		var optimum mat.Dense
 		check(t, optimum.Solve(x, mat.NewDense(9, out, data(input(n, "y")))))
-		b := kroneckerBlocks(c)[0]
+		b := layerBlocks(c)[0]
 		weights := gathered(b, func(p *parameter[float64]) []float64 { return data(p.src) })
 		step := gathered(b, directionOf)
 		for i := range weights {

@@ -2,17 +2,15 @@ package kfac
 
 import (
 	"math"
-	"math/rand/v2"
+	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
 // modelStep goes as far as the exact-Fisher quadratic model says, and adapts the damping (Martens & Grosse 2015, algorithm 2).
-func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *rand.Rand, w *stopwatch) error {
+func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], refresh bool, w *stopwatch) error {
 	k := st.Step
-	if err := c.quadratic.prepare(c.sampler.choose(c.model, c.cfg.modelFraction, c.cfg.minModelCases, rng)); err != nil {
-		return err
-	}
+	c.quadratic.prepare(chunks)
 	moved := c.moved()
 	momentum := moved && !c.cfg.noMomentum
 	if momentum {
@@ -21,14 +19,14 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *ra
 		}
 	}
 	w.lap(&st.Time.Model)
-	if !c.cfg.sameBatchRho && moved && (k-1)%c.cfg.lambdaPeriod == 0 {
-		if err := c.judge(st, next); err != nil {
+	if !c.cfg.sameBatchRho && c.movedLast() && (k-1)%c.cfg.lambdaPeriod == 0 {
+		if err := c.judge(st, next, chunks); err != nil {
 			return err
 		}
 		w.lap(&st.Time.Rho)
 	}
 	if next.lambda == 0 {
-		if err := c.startDamping(st, next, w); err != nil {
+		if err := c.startDamping(st, next, chunks, w); err != nil {
 			return err
 		}
 	}
@@ -39,6 +37,7 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *ra
 	}
 	var best step
 	var found bool
+	var raised int
 	var failed error // a gamma that can't be computed with is out of the search, which fails only if all of them are
 	for _, g := range candidates {
 		s, err := c.candidate(st, g, damp, refresh, momentum, w)
@@ -46,7 +45,7 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *ra
 		case err != nil:
 			failed = err
 		case !found || s.change < best.change:
-			best, next.gamma, found = s, g, true
+			best, next.gamma, found, raised = s, g, true, st.DampingRaised
 			if len(candidates) > 1 {
 				c.setAside()
 			}
@@ -58,13 +57,13 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, refresh bool, rng *ra
 	if len(candidates) > 1 {
 		c.setAside() // back again
 	}
-	st.Damping, st.Gamma = next.lambda, next.gamma
+	st.Damping, st.Gamma, st.DampingRaised = next.lambda, next.gamma, raised
 	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, 1
 	st.QuadModelChange, st.KL = best.change, best.curvature/2
 	w.lap(&st.Time.Update)
 	next.heldOut.predicted = best.change
 	if adapt := c.cfg.sameBatchRho && k%c.cfg.lambdaPeriod == 0; adapt || c.cfg.reject {
-		if err := c.compare(st, next, best, adapt); err != nil {
+		if err := c.compare(st, next, chunks, best, adapt); err != nil {
 			return err
 		}
 		w.lap(&st.Time.Rho)
@@ -82,6 +81,11 @@ func (c *conductor[T]) moved() bool {
 	return false
 }
 
+// movedLast reports whether the previous step has moved anything.
+func (c *conductor[T]) movedLast() bool {
+	return slices.ContainsFunc(c.order, func(p *parameter[T]) bool { return p.movedLast })
+}
+
 // candidate finds the best step for one gamma, and writes its updates to next of the parameters.
 func (c *conductor[T]) candidate(st *Stats, gamma, damp float64, refresh, momentum bool, w *stopwatch) (step, error) {
 	if err := c.direction(st, gamma, refresh, w); err != nil {
@@ -95,6 +99,9 @@ func (c *conductor[T]) candidate(st *Stats, gamma, damp float64, refresh, moment
 		linalg.Scale(-1, p.dir) // Delta = -F0^-1 grad
 		m.dots[0][0] += linalg.Dot64(p.dir, p.dir)
 		m.slope[0] += linalg.Dot64(p.grad, p.dir)
+		if math.IsInf(m.slope[0], 0) || math.IsNaN(m.slope[0]) {
+			return step{}, gradientOverflow(p.name())
+		}
 		if momentum {
 			m.dots[0][1] += linalg.Dot64(p.dir, p.velocity)
 			m.dots[1][1] += linalg.Dot64(p.velocity, p.velocity)
@@ -140,12 +147,12 @@ func (c *conductor[T]) setAside() {
 
 // compare evaluates the objective before and after the proposed step on the whole batch, adapts lambda if due, and rejects the step if it is
 // worse and that was asked for.
-func (c *conductor[T]) compare(st *Stats, next *control, s step, adapt bool) error {
-	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
+func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s step, adapt bool) error {
+	before, err := c.evaluate(chunks, (*parameter[T]).present)
 	if err != nil {
 		return err
 	}
-	after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).trial)
+	after, err := c.evaluate(chunks, (*parameter[T]).trial)
 	if err != nil {
 		return err
 	}
@@ -157,13 +164,25 @@ func (c *conductor[T]) compare(st *Stats, next *control, s step, adapt bool) err
 	return nil
 }
 
+// evaluate is the objective on all cases of the update, with the parameters as pick gives them.
+func (c *conductor[T]) evaluate(chunks []chunk[T], pick func(*parameter[T]) []T) (float64, error) {
+	return c.objective.at(chunks, c.order, c.scale, c.cfg.l2, pick)
+}
+
 // judge computes the reduction ratio of the previous step on the present batch and adapts lambda by it; see heldOut.
-func (c *conductor[T]) judge(st *Stats, next *control) error {
-	after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
+func (c *conductor[T]) judge(st *Stats, next *control, chunks []chunk[T]) error {
+	for _, p := range c.order {
+		if p.movedLast && !p.given {
+			if err := p.readWeights(); err != nil {
+				return err
+			}
+		}
+	}
+	after, err := c.evaluate(chunks, (*parameter[T]).moved)
 	if err != nil {
 		return err
 	}
-	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).earlier)
+	before, err := c.evaluate(chunks, (*parameter[T]).earlier)
 	if err != nil {
 		return err
 	}
@@ -175,8 +194,8 @@ func (c *conductor[T]) judge(st *Stats, next *control) error {
 // startDamping chooses lambda, and gamma with it, before the first step, which the paper leaves to the user (150 for its autoencoders, section
 // 6.5). It tries the step that a lambda would make on the first batch, from the mean eigenvalue of the curvature on down by factors of ten for as
 // long as the objective gets lower, or up if the first makes it worse. So the choice does not depend on the scale of loss or inputs.
-func (c *conductor[T]) startDamping(st *Stats, next *control, w *stopwatch) error {
-	before, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, nil)
+func (c *conductor[T]) startDamping(st *Stats, next *control, chunks []chunk[T], w *stopwatch) error {
+	before, err := c.evaluate(chunks, (*parameter[T]).present)
 	if err != nil {
 		return err
 	}
@@ -184,7 +203,7 @@ func (c *conductor[T]) startDamping(st *Stats, next *control, w *stopwatch) erro
 		if _, err := c.candidate(st, gamma(lambda, c.cfg.l2), lambda+c.cfg.l2, true, false, w); err != nil {
 			return math.Inf(1) // too little damping to compute with
 		}
-		after, err := c.objective.at(c.order, c.scaleOfMean(), c.cfg.l2, (*parameter[T]).trial)
+		after, err := c.evaluate(chunks, (*parameter[T]).trial)
 		if err != nil || math.IsNaN(after) {
 			return math.Inf(1)
 		}

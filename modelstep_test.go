@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"gorgonia.org/gorgonia"
@@ -12,9 +13,9 @@ import (
 	"github.com/gorgonia-kfac/kfac"
 )
 
-// withModel is the quadratic model, and other options.
-func withModel(opts ...kfac.Option) []kfac.Option {
-	return append([]kfac.Option{kfac.WithQuadraticModel()}, opts...)
+// byRate is a fixed learning rate, and other options.
+func byRate(opts ...kfac.Option) []kfac.Option {
+	return append([]kfac.Option{kfac.WithLearningRate(0.1)}, opts...)
 }
 
 // The quadratic model is to reach the targets in fewer updates than the default learning rate.
@@ -37,8 +38,8 @@ func TestQuadraticModelNeedsFewerUpdates(t *testing.T) {
 			n := map[string]int{}
 			for _, mode := range []string{"learning rate", "quadratic model"} {
 				var opts []kfac.Option
-				if mode == "quadratic model" {
-					opts = withModel()
+				if mode == "learning rate" {
+					opts = byRate()
 				}
 				steps, loss := tk.updates(t, entrant{mode, func(m *net) gorgonia.Solver { return newSolver(t, m, tk.dist(m.out), opts...) }}, 1, tk.limit)
 				if !(loss <= tk.target) {
@@ -68,7 +69,7 @@ func testModelTrains[T float](t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMLP[T](1, shape{64, small.widths}, crossEntropy)
-			tr := newTrainer(t, m, kfac.Categorical(m.out), withModel(opts...)...)
+			tr := newTrainer(t, m, kfac.Categorical(m.out), opts...)
 			tr.steps(t, 1)
 			start := tr.solver.(*kfac.Solver).Stats()
 			tr.steps(t, 44)
@@ -84,7 +85,7 @@ func testModelTrains[T float](t *testing.T) {
 }
 
 func TestQuadraticModelIsReproducible(t *testing.T) {
-	opts := withModel(kfac.WithMinModelRows(8), kfac.WithMinStatisticsRows(8), kfac.WithStepRejection())
+	opts := []kfac.Option{kfac.WithMinModelRows(8), kfac.WithMinStatisticsRows(8), kfac.WithStepRejection()}
 	sameBits(t, "weights", trained(t, 25, opts...), trained(t, 25, opts...))
 	if d := distance(trained(t, 25, opts...), trained(t, 25, append(opts, kfac.WithSeed(2))...)); d < 1e-6 {
 		t.Errorf("another seed makes a difference of no more than %g", d)
@@ -101,7 +102,7 @@ func TestQuadraticModelAfterAFailure(t *testing.T) {
 				{name: "after RunAll", spoilAfter: setInput(math.NaN())}, // found by the private run
 			} {
 				t.Run(fmt.Sprintf("%s/%s/step %d", name, s.name, done+1), func(t *testing.T) {
-					options := withModel(append(opts, kfac.WithMinModelRows(8), kfac.WithMinStatisticsRows(8))...)
+					options := append(slices.Clone(opts), kfac.WithMinModelRows(8), kfac.WithMinStatisticsRows(8))
 					tr, twin := classifier(t, options...), classifier(t, options...)
 					tr.steps(t, done)
 					twin.steps(t, done)
@@ -139,7 +140,7 @@ func TestQuadraticModelAfterAFailure(t *testing.T) {
 
 // Gradients of the wrong sign make every step a rise, which is not taken: the weights stay, lambda goes up, and momentum starts anew.
 func TestStepRejection(t *testing.T) {
-	tr := classifier(t, withModel(kfac.WithStepRejection(), kfac.WithGradientCheck(false), kfac.WithDamping(0.1))...)
+	tr := classifier(t, kfac.WithStepRejection(), kfac.WithGradientCheck(false), kfac.WithDamping(0.1))
 	solver := tr.solver.(*kfac.Solver)
 	tr.steps(t, 2)
 	if st := solver.Stats(); st.Rejected {
@@ -188,7 +189,7 @@ func TestQuadraticModelKnowsNoLossScale(t *testing.T) {
 		if factor != 1 {
 			m.cost = must(gorgonia.HadamardProd(m.cost, gorgonia.NewConstant(factor)))
 		}
-		tr := newTrainer(t, m, kfac.Categorical(m.out), withModel(kfac.WithL2Reg(1e-3), kfac.WithStepRejection())...)
+		tr := newTrainer(t, m, kfac.Categorical(m.out), kfac.WithL2Reg(1e-3), kfac.WithStepRejection())
 		for range 12 {
 			tr.steps(t, 1)
 			st := tr.solver.(*kfac.Solver).Stats()
@@ -206,7 +207,7 @@ func TestQuadraticModelAtTheOptimum(t *testing.T) {
 		n.Value().(*tensor.Dense).Zero()
 	}
 	before := weights(m.params)
-	tr := newTrainer(t, m, kfac.Gaussian(m.out, 1), withModel(kfac.WithStepRejection())...)
+	tr := newTrainer(t, m, kfac.Gaussian(m.out, 1), kfac.WithStepRejection())
 	tr.steps(t, 22)
 	sameBits(t, "weights", weights(m.params), before)
 	if st := tr.solver.(*kfac.Solver).Stats(); math.IsNaN(st.Damping) || math.IsInf(st.Damping, 0) || st.Rejected {
@@ -221,22 +222,29 @@ func TestBadOptionsOfTheQuadraticModel(t *testing.T) {
 		setting string
 		opts    []kfac.Option
 	}{
-		{"WithLearningRate", withModel(kfac.WithLearningRate(0.1))},
-		{"WithLearningRate", []kfac.Option{kfac.WithLearningRate(0.1), kfac.WithQuadraticModel()}},
-		{"WithMomentum", withModel(kfac.WithMomentum(0.9))},
-		{"WithoutMomentum", []kfac.Option{kfac.WithoutMomentum()}},
-		{"WithModelFraction", []kfac.Option{kfac.WithModelFraction(0.5)}},
-		{"WithMinModelRows", []kfac.Option{kfac.WithMinModelRows(5)}},
-		{"WithGammaMax", []kfac.Option{kfac.WithGammaMax(1)}},
-		{"WithStepRejection", []kfac.Option{kfac.WithStepRejection()}},
-		{"WithSameBatchRho", []kfac.Option{kfac.WithSameBatchRho()}},
-		{"WithRhoWithoutLambda", []kfac.Option{kfac.WithRhoWithoutLambda()}},
-		{"WithModelFraction", withModel(kfac.WithModelFraction(0))},
-		{"WithModelFraction", withModel(kfac.WithModelFraction(1.1))},
-		{"WithModelFraction", withModel(kfac.WithModelFraction(nan))},
-		{"WithMinModelRows", withModel(kfac.WithMinModelRows(0))},
-		{"WithGammaMax", withModel(kfac.WithGammaMax(0))},
-		{"WithGammaMax", withModel(kfac.WithGammaMax(nan))},
+		{"WithMomentum", []kfac.Option{kfac.WithMomentum(0.9)}},
+		{"WithoutMomentum", byRate(kfac.WithoutMomentum())},
+		{"WithModelFraction", byRate(kfac.WithModelFraction(0.5))},
+		{"WithMinModelRows", byRate(kfac.WithMinModelRows(5))},
+		{"WithGammaMax", byRate(kfac.WithGammaMax(1))},
+		{"WithStepRejection", byRate(kfac.WithStepRejection())},
+		{"WithStepRejection", []kfac.Option{kfac.WithStepRejection(), kfac.WithLearningRate(0.1)}},
+		{"WithSameBatchRho", byRate(kfac.WithSameBatchRho())},
+		{"WithRhoWithoutLambda", byRate(kfac.WithRhoWithoutLambda())},
+		{"WithDampingAdaptation", byRate(kfac.WithDampingAdaptation(5, 0.9))},
+		{"WithGammaAdaptation", byRate(kfac.WithGammaAdaptation(20, 0.9))},
+		{"WithDampingAdaptation", []kfac.Option{kfac.WithDampingAdaptation(0, 0.9)}},
+		{"WithDampingAdaptation", []kfac.Option{kfac.WithDampingAdaptation(5, 1)}},
+		{"WithGammaAdaptation", []kfac.Option{kfac.WithGammaAdaptation(-1, 0.9)}},
+		{"WithGammaAdaptation", []kfac.Option{kfac.WithGammaAdaptation(5, nan)}},
+		{"WithIterateAveraging", []kfac.Option{kfac.WithIterateAveraging(1, 1)}},
+		{"WithIterateAveraging", []kfac.Option{kfac.WithIterateAveraging(0.9, 0)}},
+		{"WithModelFraction", []kfac.Option{kfac.WithModelFraction(0)}},
+		{"WithModelFraction", []kfac.Option{kfac.WithModelFraction(1.1)}},
+		{"WithModelFraction", []kfac.Option{kfac.WithModelFraction(nan)}},
+		{"WithMinModelRows", []kfac.Option{kfac.WithMinModelRows(0)}},
+		{"WithGammaMax", []kfac.Option{kfac.WithGammaMax(0)}},
+		{"WithGammaMax", []kfac.Option{kfac.WithGammaMax(nan)}},
 	} {
 		m := newMLP[float64](1, small, crossEntropy)
 		s, err := kfac.NewSolver(m.cost, kfac.Categorical(m.out), c.opts...)

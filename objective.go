@@ -15,8 +15,9 @@ type objective[T program.Float] struct {
 	seed    uint64
 }
 
-// at is h with the parameters that are given replaced by what pick returns; nil leaves the user's.
-func (h *objective[T]) at(params []*parameter[T], scale float64, eta float64, pick func(*parameter[T]) []T) (float64, error) {
+// at is h on all cases of the chunks. pick gives a parameter's value, or nil for one that stays as the user has it and out of the L2 term; scale
+// is c.
+func (h *objective[T]) at(chunks []chunk[T], params []*parameter[T], scale, eta float64, pick func(*parameter[T]) []T) (float64, error) {
 	if h.run == nil {
 		run, err := program.NewRun[T](h.program, h.seed)
 		if err != nil {
@@ -26,13 +27,9 @@ func (h *objective[T]) at(params []*parameter[T], scale float64, eta float64, pi
 	}
 	var squares float64
 	for _, p := range params {
-		leaf := h.program.Node(p.src)
-		if leaf == nil || !p.given {
+		leaf, data := h.program.Node(p.src), pick(p)
+		if leaf == nil || data == nil {
 			continue
-		}
-		data := p.store.data
-		if pick != nil {
-			data = pick(p)
 		}
 		squares += linalg.Dot64(data, data)
 		if err := h.run.Bind(leaf, data); err != nil {
@@ -40,16 +37,56 @@ func (h *objective[T]) at(params []*parameter[T], scale float64, eta float64, pi
 		}
 		defer h.run.Bind(leaf, nil)
 	}
-	h.run.Reseed(h.seed) // the same masks at every point
-	if err := h.run.Forward(nil); err != nil {
-		return 0, graphError(err)
+	var sum float64
+	var cases int
+	for _, k := range chunks {
+		h.run.Use(k.inputs)
+		h.run.Reseed(h.seed) // the same masks at every point
+		if err := h.run.Forward(nil); err != nil {
+			return 0, graphError(err)
+		}
+		sum += float64(h.run.Value(h.program.Outputs[0]).Data[0])
+		cases += k.cases
 	}
-	cost := float64(h.run.Value(h.program.Outputs[0]).Data[0])
-	if math.IsInf(cost, 0) {
-		cost = math.NaN()
+	if math.IsInf(sum, 0) {
+		sum = math.NaN()
 	}
-	return cost/scale + eta/2*squares, nil
+	return sum/(scale*float64(cases)) + eta/2*squares, nil
 }
 
-// scaleOfMean turns the user's cost into the mean over cases of the negative log-likelihood, by division.
-func (c *conductor[T]) scaleOfMean() float64 { return c.scale * float64(c.model.Cases) }
+// present is the value of a parameter that was given, as it is.
+func (p *parameter[T]) present() []T {
+	if p.given {
+		return p.store.data
+	}
+	return nil
+}
+
+// trial is its value after the proposed update. It overwrites dir.
+func (p *parameter[T]) trial() []T {
+	if p.given {
+		return p.displaced(1, p.next)
+	}
+	return nil
+}
+
+// moved is the present value of a parameter that the previous step has moved, and earlier the one before that. It overwrites dir.
+func (p *parameter[T]) moved() []T {
+	if p.movedLast {
+		return p.store.data
+	}
+	return nil
+}
+
+func (p *parameter[T]) earlier() []T {
+	if p.movedLast {
+		return p.displaced(-1, p.velocity)
+	}
+	return nil
+}
+
+func (p *parameter[T]) displaced(by T, update []T) []T {
+	copy(p.dir, p.store.data)
+	linalg.Axpy(by, update, p.dir)
+	return p.dir
+}

@@ -18,15 +18,16 @@ func TestObjectiveAtOtherWeights(t *testing.T) {
 			for _, p := range c.order {
 				check(t, p.readWeights())
 				p.given = true
+				p.movedLast = true
 				copy(p.next, s.normals(len(p.next)))
 				copy(p.velocity, s.normals(len(p.velocity)))
 			}
 			at := func(pick func(*parameter[float64]) []float64) float64 {
-				h, err := c.objective.at(c.order, c.scaleOfMean(), eta, pick)
+				h, err := c.evaluate([]chunk[float64]{{cases: c.model.Cases}}, pick)
 				check(t, err)
 				return h
 			}
-			got := []float64{at(nil), at((*parameter[float64]).trial), at((*parameter[float64]).earlier), at(nil)}
+			got := []float64{at((*parameter[float64]).present), at((*parameter[float64]).trial), at((*parameter[float64]).earlier), at((*parameter[float64]).moved)}
 
 			var cost gorgonia.Value
 			gorgonia.Read(n.cost, &cost)

@@ -16,17 +16,18 @@ type config struct {
 	inversePeriod int     // T3
 	statsFraction float64 // tau1
 	minStatsCases int
+	tridiagonal   bool
 
-	// How far, by a learning rate.
-	learningRate float64
+	// How far.
+	l2        float64
+	damping   float64 // lambda; 0: to be found
+	normLimit float64 // 0: the default, which depends on the outputs; none with the quadratic model
+
+	// By a learning rate.
+	learningRate float64 // 0: by the quadratic model
 	momentum     float64
-	normLimit    float64 // 0: the default, which depends on the outputs; none with the quadratic model
-	l2           float64
-	damping      float64 // lambda
 
-	// How far, by the quadratic model.
-	quadratic        bool
-	dampingSet       bool
+	// By the quadratic model.
 	noMomentum       bool
 	modelFraction    float64 // tau2
 	minModelCases    int
@@ -38,8 +39,12 @@ type config struct {
 	gammaPeriod      int     // T2
 	gammaDecay       float64 // omega2
 	gammaMax         float64
-	rateOptions      []string // given options that only a learning rate has use for
-	modelOptions     []string // given options that only the quadratic model has use for
+
+	rateOptions  []string // given options that only a learning rate has use for
+	modelOptions []string // given options that only the quadratic model has use for
+
+	averaging   float64 // xi; 0: no average
+	averageFrom int
 
 	seed          uint64
 	gradientCheck bool
@@ -53,9 +58,7 @@ func defaults() config {
 		inversePeriod: 20,
 		statsFraction: 1.0 / 8,
 		minStatsCases: 128,
-		learningRate:  0.1,
 		momentum:      0.9,
-		damping:       0.03,
 		modelFraction: 1.0 / 4,
 		minModelCases: 256,
 		lambdaPeriod:  5,
@@ -70,13 +73,14 @@ func defaults() config {
 
 // settle checks what options mean together.
 func (c *config) settle() error {
+	byRate := c.learningRate > 0
 	switch {
-	case c.quadratic && len(c.rateOptions) > 0:
-		return &ConfigError{c.rateOptions[0], "WithQuadraticModel too", "one of them: the quadratic model finds step length and momentum by itself"}
-	case !c.quadratic && len(c.modelOptions) > 0:
-		return &ConfigError{c.modelOptions[0], "no WithQuadraticModel", "it too, since without the quadratic model this option would do nothing"}
-	case c.quadratic && !c.dampingSet:
-		c.damping = 0 // to be found
+	case !byRate && len(c.rateOptions) > 0:
+		return &ConfigError{c.rateOptions[0], "no WithLearningRate", "it too, since without a learning rate the quadratic model finds step length and momentum by itself"}
+	case byRate && len(c.modelOptions) > 0:
+		return &ConfigError{c.modelOptions[0], "WithLearningRate too", "one of them: with a learning rate there is no quadratic model"}
+	case byRate && c.damping == 0:
+		c.damping = 0.03
 	}
 	return nil
 }
@@ -101,29 +105,31 @@ func number(name string, v float64, inRange bool, want string, set func(*config)
 	}
 }
 
-// WithLearningRate sets the factor on the preconditioned gradient, greater than 0. Default 0.1. The norm constraint makes it
-// smaller where a step would change the predictions too much.
+// WithLearningRate makes every step alpha = rate, greater than 0, times the preconditioned gradient, with WithMomentum, in place of the step
+// length and momentum that the quadratic model finds. lambda is fixed then. A step costs about half as much, does not go as far, and needs tuning;
+// 0.1 has served the examples. The norm constraint makes the rate smaller where a step would change the predictions too much.
 func WithLearningRate(rate float64) Option {
-	return rateOption("WithLearningRate", number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0",
-		func(c *config) { c.learningRate = rate }))
+	return number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0", func(c *config) { c.learningRate = rate })
 }
 
-// WithMomentum sets the fraction, in [0, 1), of the previous update that is added to each update. Default 0.9.
+// WithMomentum sets the fraction, in [0, 1), of the previous update that is added to each update with WithLearningRate. Default 0.9.
 func WithMomentum(mu float64) Option {
 	return rateOption("WithMomentum", number("WithMomentum", mu, mu >= 0 && mu < 1, "a number in [0, 1)", func(c *config) { c.momentum = mu }))
 }
 
-// WithDamping sets lambda, greater than 0: the Tikhonov damping of the curvature, in nats per squared unit of a parameter, whatever
-// the scale of the cost. Larger is more careful. Default 0.03: between what suited the MNIST autoencoder (0.003 to 0.03) and the
-// MNIST classifier (0.03 to 0.1) of graph_examples best.
+// WithDamping sets the first lambda, greater than 0: the Tikhonov damping of the curvature, in nats per squared unit of a parameter, whatever
+// the scale of the cost. Larger is more careful. Default: found by trial steps on the first batch (the paper sets 150 for its autoencoders and leaves
+// the rest to the user). With WithLearningRate it stays as it is, and its default is 0.03: between what suited the MNIST autoencoder (0.003 to 0.03) and
+// the MNIST classifier (0.03 to 0.1) of graph_examples best.
 func WithDamping(lambda float64) Option {
-	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0", func(c *config) { c.damping, c.dampingSet = lambda, true })
+	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0", func(c *config) { c.damping = lambda })
 }
 
 // WithNormConstraint sets kappa, greater than 0, in nats: the learning rate lr is multiplied by min(1, sqrt(kappa/(lr^2 V.U))), where
 // V is the gradient, U the preconditioned gradient and V.U = U^T F U (Ba, Grosse & Martens 2017, section 5). +Inf turns it off.
-// Default 0.001 sqrt(d), where d is the number of target variables of a case: 1 for Categorical, the number of outputs for Bernoulli
-// and Gaussian. On MNIST that is about the best of a grid for both the autoencoder (d = 784) and the classifier (d = 1).
+// Default with WithLearningRate 0.001 sqrt(d), where d is the number of target variables of a case: 1 for Categorical, the number of outputs for Bernoulli
+// and Gaussian. On MNIST that is about the best of a grid for both the autoencoder (d = 784) and the classifier (d = 1). With the quadratic model it
+// limits delta^T F delta, and the default is no limit.
 func WithNormConstraint(kappa float64) Option {
 	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)", func(c *config) { c.normLimit = kappa })
 }
@@ -186,14 +192,35 @@ func WithStats(f func(Stats)) Option {
 	}
 }
 
-// WithQuadraticModel takes the step length alpha and the momentum mu of every step from the exact-Fisher quadratic model (Martens & Grosse 2015,
-// sections 6.4 and 7), adapts lambda every 5 steps and searches gamma every 20 (sections 6.5 and 6.6), and finds the first lambda by trial
-// steps on the first batch, so that there is nothing to tune. A step costs more than with a learning rate, and goes much further.
-//
-// lambda is adapted by what a step does on the batch after it, which keeps small batches from being overfitted; WithSameBatchRho is the paper's
-// rule. With it, WithDamping sets the first lambda, and WithNormConstraint limits delta^T F delta, which nothing does otherwise.
-func WithQuadraticModel() Option {
-	return func(c *config) error { c.quadratic = true; return nil }
+// WithBlockTridiagonal approximates the inverse of the Fisher matrix by a block-tridiagonal one in place of a block-diagonal one, along the chains
+// of layers that feed each other (Martens & Grosse 2015, section 4.3). The plan says which these are. Inverses cost several times as much and
+// applying them twice; a step goes further. Default off, as the paper prefers.
+func WithBlockTridiagonal() Option {
+	return func(c *config) error { c.tridiagonal = true; return nil }
+}
+
+// WithIterateAveraging keeps an average of the weights, mean = xi mean + (1 - xi) theta, from step from on, for Solver.UseAverage. xi is in (0, 1); the
+// paper has 0.99 and averages from step 1, its authors' code from step 200 (Martens & Grosse 2015, section 8). Until xi is reached it is the plain mean
+// of the iterates. Default: none.
+func WithIterateAveraging(xi float64, from int) Option {
+	return number("WithIterateAveraging", xi, xi > 0 && xi < 1 && from >= 1, fmt.Sprintf("a number in (0, 1), and a step >= 1 (not %d)", from),
+		func(c *config) { c.averaging, c.averageFrom = xi, from })
+}
+
+// WithDampingAdaptation sets T1 >= 1, the number of steps from one adaptation of lambda to the next, and the decay in (0, 1) per step: lambda is
+// multiplied or divided by omega1 = decay^T1. Default 5 and 19/20 (Martens & Grosse 2015, section 6.5).
+func WithDampingAdaptation(interval int, decay float64) Option {
+	return modelOption("WithDampingAdaptation", number("WithDampingAdaptation", decay, interval >= 1 && decay > 0 && decay < 1,
+		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d)", interval),
+		func(c *config) { c.lambdaPeriod, c.lambdaDecay = interval, math.Pow(decay, float64(interval)) }))
+}
+
+// WithGammaAdaptation sets T2 >= 1, the number of steps from one search for gamma to the next, and the decay in (0, 1) per step: the candidates are gamma
+// and gamma times and over omega2 = sqrt(decay)^T2, each with inverses and a step of its own. Default 20 and 19/20 (Martens & Grosse 2015, section 6.6).
+func WithGammaAdaptation(interval int, decay float64) Option {
+	return modelOption("WithGammaAdaptation", number("WithGammaAdaptation", decay, interval >= 1 && decay > 0 && decay < 1,
+		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d)", interval),
+		func(c *config) { c.gammaPeriod, c.gammaDecay = interval, math.Pow(decay, float64(interval)/2) }))
 }
 
 // WithoutMomentum leaves the previous update out of the quadratic model: a step is alpha Delta alone (Martens & Grosse 2015, section 6.4).

@@ -60,13 +60,14 @@ func targetSeeds(o *output, z []float64, sweep int) []float64 {
 	return seed
 }
 
-// observeSeeded fills the factors of every layer with the moments of the listed cases, nil for all, adding those of G up over
+// observeSeeded fills the moments of every layer and chain with those of the listed cases, nil for all, adding those of g up over
 // sweeps output by output, where each has the given number of sweeps.
 func observeSeeded(t testing.TB, c *conductor[float64], rows []int, sweeps func(o *output) int, seeds seeding) {
 	t.Helper()
 	run := c.sampler.run
 	check(t, run.Forward(rows))
-	sums := make([][]float64, len(c.blocks))
+	moments := gradientMoments(c)
+	sums := make([][]float64, len(moments))
 	for _, o := range c.outputs {
 		z := slices.Clone(run.Value(o.node).Data)
 		for sweep := range sweeps(o) {
@@ -75,26 +76,44 @@ func observeSeeded(t testing.TB, c *conductor[float64], rows []int, sweeps func(
 				seed[i] *= math.Sqrt(o.weight)
 			}
 			check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
-			for i, b := range c.blocks {
-				if b, ok := b.(*kroneckerBlock[float64]); ok {
-					sums[i] = plus(sums[i], observeOnce(t, b, run))
-				}
+			observeFirst(t, c)
+			for i, m := range moments {
+				sums[i] = plus(sums[i], m.next)
 			}
 		}
 	}
-	for i, b := range c.blocks {
-		if b, ok := b.(*kroneckerBlock[float64]); ok {
-			copy(b.factors.g.next, sums[i])
-		}
+	for i, m := range moments {
+		copy(m.next, sums[i])
 	}
 }
 
-// observeOnce puts the moments of one run into the block's factors as if it were the first, and returns that of g.
-func observeOnce(t testing.TB, b *kroneckerBlock[float64], run *program.Run[float64]) []float64 {
+// gradientMoments are the moments of g: G of each layer, and the cross moments of chains.
+func gradientMoments(c *conductor[float64]) (moments []*moment[float64]) {
+	for _, b := range layerBlocks(c) {
+		moments = append(moments, &b.factors.g)
+	}
+	for _, b := range c.blocks {
+		if b, ok := b.(*chainBlock[float64]); ok {
+			for i := range b.crossG {
+				moments = append(moments, &b.crossG[i])
+			}
+		}
+	}
+	return moments
+}
+
+// observeFirst puts the moments of the sampler's run into the layers' factors as if it were the first.
+func observeFirst(t testing.TB, c *conductor[float64]) {
 	t.Helper()
-	b.factors.updates = 0
-	check(t, b.observe(run, 0.95))
-	return b.factors.g.next
+	for _, b := range layerBlocks(c) {
+		b.factors.updates = 0
+	}
+	for _, b := range c.blocks {
+		switch b.(type) {
+		case *kroneckerBlock[float64], *chainBlock[float64]:
+			observed(t, b, c.sampler.run)
+		}
+	}
 }
 
 func plus(sum, x []float64) []float64 {

@@ -84,3 +84,19 @@ func layerReason(l *layer, cases int) string {
 	}
 	return s
 }
+
+// chainNotes tells which layers the block-tridiagonal inverse links.
+func chainNotes(chains [][]*layer) []string {
+	if len(chains) == 0 {
+		return []string{"block-tridiagonal inverse: no layer, used once per case, feeds just one other such; all blocks are inverted by themselves"}
+	}
+	notes := make([]string, len(chains))
+	for i, chain := range chains {
+		names := make([]string, len(chain))
+		for k, l := range chain {
+			names[k] = l.name()
+		}
+		notes[i] = "block-tridiagonal inverse along " + strings.Join(names, " - ")
+	}
+	return notes
+}

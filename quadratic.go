@@ -22,8 +22,11 @@ type quadratic[T program.Float] struct {
 	path       program.Path // of the parameters that the outputs can be differentiated by
 	directions []program.Seed[T]
 
-	// For each of the two directions and each output, J v and F_R J v on the cases being run.
-	jv, fjv [2][][]float64
+	chunks []chunk[T] // of the update in progress
+	loaded int        // the chunk that the run holds, or -1
+	cases  int        // that the products are estimated from
+	// J v and F_R J v for each of the two directions, each chunk and each output.
+	jv, fjv [2][][][]float64
 }
 
 const (
@@ -31,53 +34,86 @@ const (
 	previous = 1 // delta0
 )
 
-// prepare runs the forward pass on the cases that the products are to be estimated from.
-func (q *quadratic[T]) prepare(rows []int) error {
-	if err := q.run.Forward(rows); err != nil {
+// prepare begins an update of these chunks.
+func (q *quadratic[T]) prepare(chunks []chunk[T]) {
+	q.chunks, q.loaded, q.cases = chunks, -1, 0
+	for which := range q.jv {
+		for len(q.jv[which]) < len(chunks) {
+			q.jv[which] = append(q.jv[which], make([][]float64, len(q.outputs)))
+			q.fjv[which] = append(q.fjv[which], make([][]float64, len(q.outputs)))
+		}
+	}
+	for _, k := range chunks {
+		if k.rows != nil {
+			q.cases += len(k.rows)
+		} else {
+			q.cases += k.cases
+		}
+	}
+}
+
+// load runs the forward pass on the cases of a chunk that the products are to be estimated from, unless the run holds it already.
+func (q *quadratic[T]) load(i int) error {
+	if q.loaded == i {
+		return nil
+	}
+	q.loaded = -1
+	q.run.Use(q.chunks[i].inputs)
+	q.run.Reseed(q.chunks[i].seed)
+	if err := q.run.Forward(q.chunks[i].rows); err != nil {
 		return graphError(err)
 	}
 	for _, o := range q.outputs {
 		if !read(o, q.run) {
-			return &GraphError{Node: o.node.Name(), What: "reading the model's output", Err: ErrNotFinite,
-				Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
+			return notFiniteOutput(o)
 		}
 	}
+	q.loaded = i
 	return nil
 }
 
 // along computes J v and F_R J v for v given by pick as the part of each parameter.
 func (q *quadratic[T]) along(which int, params []*parameter[T], pick func(*parameter[T]) []T) error {
-	q.directions = q.directions[:0]
-	for _, p := range params {
-		if p.given && p.leaf != nil && p.reached {
-			q.directions = append(q.directions, program.Seed[T]{Node: p.leaf, Data: q.run.Pick(p.leaf, pick(p))})
+	for i := range q.chunks {
+		if err := q.load(i); err != nil {
+			return err
 		}
-	}
-	if err := q.run.Tangent(q.directions, q.path); err != nil {
-		return graphError(err)
-	}
-	for len(q.jv[which]) < len(q.outputs) {
-		q.jv[which], q.fjv[which] = append(q.jv[which], nil), append(q.fjv[which], nil)
-	}
-	for i, o := range q.outputs {
-		n := len(o.z)
-		if cap(q.jv[which][i]) < n {
-			q.jv[which][i], q.fjv[which][i] = make([]float64, n), make([]float64, n)
+		q.directions = q.directions[:0]
+		for _, p := range params {
+			if p.given && p.leaf != nil && p.reached {
+				q.directions = append(q.directions, program.Seed[T]{Node: p.leaf, Data: q.run.Pick(p.leaf, pick(p))})
+			}
 		}
-		q.jv[which][i], q.fjv[which][i] = q.jv[which][i][:n], q.fjv[which][i][:n]
-		linalg.Convert(q.jv[which][i], q.run.Directional(o.node))
-		o.head.fisherProduct(q.fjv[which][i], q.jv[which][i], o.z, o.cols)
+		if err := q.run.Tangent(q.directions, q.path); err != nil {
+			return graphError(err)
+		}
+		jv, fjv := q.jv[which][i], q.fjv[which][i]
+		for h, o := range q.outputs {
+			jv[h], fjv[h] = sized(jv[h], len(o.z)), sized(fjv[h], len(o.z))
+			linalg.Convert(jv[h], q.run.Directional(o.node))
+			o.head.fisherProduct(fjv[h], jv[h], o.z, o.cols)
+		}
 	}
 	return nil
+}
+
+// sized is x with n elements.
+func sized(x []float64, n int) []float64 {
+	if cap(x) < n {
+		return make([]float64, n)
+	}
+	return x[:n]
 }
 
 // fisher is u^T F v for two of the directions.
 func (q *quadratic[T]) fisher(u, v int) float64 {
 	var s float64
-	for i, o := range q.outputs {
-		s += o.weight * floats.Dot(q.jv[u][i], q.fjv[v][i])
+	for i := range q.chunks {
+		for h, o := range q.outputs {
+			s += o.weight * floats.Dot(q.jv[u][i][h], q.fjv[v][i][h])
+		}
 	}
-	return s / float64(q.run.Cases())
+	return s / float64(q.cases)
 }
 
 // step is the minimum of the quadratic model over alpha Delta + mu delta0.

@@ -27,7 +27,7 @@ func twoDirections(s *sketch, c *conductor[float64]) (u, v []float64) {
 func products(t testing.TB, c *conductor[float64], rows []int) []float64 {
 	t.Helper()
 	q := c.quadratic
-	check(t, q.prepare(rows))
+	q.prepare([]chunk[float64]{{cases: c.model.Cases, rows: rows}})
 	check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
 	check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
 	return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}

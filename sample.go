@@ -68,6 +68,11 @@ func read[T program.Float](o *output, run *program.Run[T]) bool {
 	return linalg.Finite(z)
 }
 
+func notFiniteOutput(o *output) error {
+	return &GraphError{Node: o.node.Name(), What: "reading the model's output", Err: ErrNotFinite,
+		Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
+}
+
 // sampler runs the model privately on some cases and sweeps the gradients of targets sampled from its own predictions back
 // (Martens & Grosse 2015, sections 5 and 8).
 type sampler[T program.Float] struct {
@@ -81,14 +86,14 @@ type sampler[T program.Float] struct {
 // sample draws the cases and the targets with rng, and runs both passes. The gradients are those of the cases' own negative
 // log-likelihoods, summed where cases meet, not averaged.
 func (s *sampler[T]) sample(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) error {
+	s.run.Use(nil)
 	s.run.Reseed(rng.Uint64())
 	if err := s.run.Forward(s.choose(p, fraction, atLeast, rng)); err != nil {
 		return graphError(err)
 	}
 	for i, o := range s.outputs {
 		if !read(o, s.run) {
-			return &GraphError{Node: o.node.Name(), What: "reading the model's output", Err: ErrNotFinite,
-				Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
+			return notFiniteOutput(o)
 		}
 		o.head.sample(o.y, o.z, o.cols, rng)
 		o.head.residual(o.y, o.y, o.z, o.cols)

@@ -17,9 +17,7 @@ import (
 func sampledFactors(t *testing.T, c *conductor[float64], rng *rand.Rand) {
 	t.Helper()
 	check(t, c.sampler.sample(c.model, 1, 1, rng))
-	for _, b := range kroneckerBlocks(c) {
-		observeOnce(t, b, c.sampler.run)
-	}
+	observeFirst(t, c)
 }
 
 // The factors of sampled targets converge to the exact ones, as fast as a mean of independent draws does.
@@ -30,7 +28,7 @@ func TestSampledFactorsConverge(t *testing.T) {
 			c := attach(t, mlp{widths: []int{3, 4, 2}, cases: cases, unit: gorgonia.Tanh, loss: loss}.build(1))
 			observeExactly(t, c, nil)
 			var exact, exactA [][]float64
-			for _, b := range kroneckerBlocks(c) {
+			for _, b := range layerBlocks(c) {
 				exact = append(exact, slices.Clone(b.factors.g.next))
 				exactA = append(exactA, slices.Clone(b.factors.a.next))
 			}
@@ -38,12 +36,12 @@ func TestSampledFactorsConverge(t *testing.T) {
 			draws := make([][][]float64, len(exact)) // by layer
 			for range total {
 				sampledFactors(t, c, rng)
-				for i, b := range kroneckerBlocks(c) {
+				for i, b := range layerBlocks(c) {
 					draws[i] = append(draws[i], slices.Clone(b.factors.g.next))
 				}
 			}
 			var errorFew, errorMany float64 // mean squares
-			for i, b := range kroneckerBlocks(c) {
+			for i, b := range layerBlocks(c) {
 				if d := distance(meanOf(draws[i]), exact[i]); d > 0.05 {
 					t.Errorf("%s: G of %d targets is off by %.3g of its norm", b.layer.name(), total*cases, d)
 				}
@@ -85,7 +83,7 @@ func TestSampledFactorsOfOneCase(t *testing.T) {
 			c := attach(t, mlp{widths: []int{3, 4, 2}, cases: 1, unit: gorgonia.Sigmoid, loss: loss}.build(4))
 			sampledFactors(t, c, rand.New(rand.NewPCG(5, 6)))
 			theta := parameterGradient(t, c, c.sampler.run, c.sampler.seeds)
-			for _, b := range kroneckerBlocks(c) {
+			for _, b := range layerBlocks(c) {
 				at := elements(c, b.layer)
 				want := make([]float64, 0, len(at)*len(at))
 				for _, i := range at {
@@ -208,7 +206,7 @@ func TestStatisticsOfPartsAreUnbiased(t *testing.T) {
 	const draws = 4000
 	c := attach(t, mlp{widths: []int{3, 2}, cases: 9, loss: squares(1)}.build(9))
 	observeExactly(t, c, nil)
-	b := kroneckerBlocks(c)[0]
+	b := layerBlocks(c)[0]
 	exactA, exactG := slices.Clone(b.factors.a.next), slices.Clone(b.factors.g.next)
 	rng := rand.New(rand.NewPCG(10, 11))
 	var a, g [][]float64
@@ -217,7 +215,7 @@ func TestStatisticsOfPartsAreUnbiased(t *testing.T) {
 		if c.sampler.run.Cases() != 3 {
 			t.Fatalf("%d cases, want 3", c.sampler.run.Cases())
 		}
-		observeOnce(t, b, c.sampler.run)
+		observeFirst(t, c)
 		a, g = append(a, slices.Clone(b.factors.a.next)), append(g, slices.Clone(b.factors.g.next))
 	}
 	checkNear(t, "A", meanOf(a), exactA, 0.03)

@@ -3,7 +3,6 @@ package kfac
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"time"
 
 	"gorgonia.org/gorgonia"
@@ -33,7 +32,9 @@ type Solver struct {
 
 // engine is a conductor of either dtype.
 type engine interface {
+	accumulate(model []gorgonia.ValueGrad) error
 	step(model []gorgonia.ValueGrad) (Stats, error)
+	useAverage() (restore func(), err error)
 	describe() Plan
 }
 
@@ -133,6 +134,36 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	return nil
 }
 
+// Accumulate takes in the gradients that the last RunAll left with the parameters, and what the solver wants to know of its cases, as a part of a
+// larger batch, and zeroes these gradients. The weights stay. So a batch of any size runs through a graph of a fixed one, in chunks:
+//
+//	for i := range chunks {
+//		... fill the graph's inputs with chunk i ...
+//		err = vm.RunAll()
+//		if i < chunks-1 {
+//			err = solver.Accumulate(params)
+//		} else {
+//			err = solver.Step(params) // for all chunks together
+//		}
+//		vm.Reset()
+//	}
+//
+// The update is that of the mean over all chunks' cases. What changes from chunk to chunk must be the graph's inputs; a copy of them is kept until
+// Step. The list must be the same in all calls for one update. The errors are those of Step; a chunk that makes one does not count, and those before it
+// do.
+func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
+	if err := s.engine.accumulate(model); err != nil {
+		return err
+	}
+	s.plan = s.engine.describe()
+	return nil
+}
+
+// UseAverage puts the averaged weights of WithIterateAveraging into the parameters, to evaluate the model with them, and returns a function that
+// puts back those being trained. Until that is called, Step and Accumulate return an error. The error is a *ConfigError without
+// WithIterateAveraging or before the average has begun.
+func (s *Solver) UseAverage() (restore func(), err error) { return s.engine.useAverage() }
+
 // conductor calls the parts of a step in order.
 type conductor[T program.Float] struct {
 	cfg  config
@@ -147,9 +178,16 @@ type conductor[T program.Float] struct {
 
 	// State.
 	planned[T]
-	control control
-	steps   int     // done
-	scale   float64 // c of the first output; settled by the first step
+	control  control
+	steps    int     // done
+	runs     int     // RunAlls that were taken in
+	scale    float64 // c of the first output; settled by the first step
+	averages int     // steps in the iterate average
+	averaged bool    // the parameters hold the average, until it is restored
+
+	// Of the update in progress.
+	chunks []chunk[T] // that were accumulated
+	saved  []*program.Inputs[T]
 }
 
 func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {
@@ -201,48 +239,28 @@ func (c *conductor[T]) guessParameters() []*gorgonia.Node {
 
 // step does one step; see Solver.Step. Everything up to commit can fail and changes nothing.
 func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
-	before := c.planned
-	defer func() {
-		if err != nil {
-			c.adopt(before)
-		}
-	}()
-	k := c.steps + 1
-	st = Stats{Step: k, Cases: c.model.Cases, Cost: costValue(c.cost)}
+	defer c.replanOnFailure(c.planned, &err)
 	w := stopwatch{last: time.Now()}
-
-	if err := c.readGradients(model); err != nil {
+	last, err := c.takeIn(&st, model, &w)
+	if err != nil {
 		return st, err
 	}
+	chunks := append(c.chunks, last)
+	st.Step, st.Scale = c.steps+1, c.scale
+	summarise(&st, chunks)
+	st.GradNorm = c.objectiveGradient(st.Cases)
 	w.lap(&st.Time.Gradients)
-	if c.steps < checkedSteps {
-		if err := c.check(); err != nil {
-			return st, err
-		}
-		w.lap(&st.Time.Checks)
-	}
-	st.Scale = c.scale
-	st.GradNorm = c.objectiveGradient()
-	w.lap(&st.Time.Gradients)
-
-	// A generator of its own for each step, so that a failed one leaves no trace.
-	rng := rand.New(rand.NewPCG(c.cfg.seed, uint64(k)))
-	if err := c.sampler.sample(c.model, c.cfg.statsFraction, c.cfg.minStatsCases, rng); err != nil {
-		return st, err
-	}
-	st.StatisticsCases = c.sampler.run.Cases()
-	w.lap(&st.Time.Capture)
 	for _, b := range c.blocks {
-		if err := b.observe(c.sampler.run, c.cfg.ema); err != nil {
+		if err := b.average(c.cfg.ema); err != nil {
 			return st, err
 		}
 	}
 	w.lap(&st.Time.Factors)
 
-	refresh := k <= 3 || k%c.cfg.inversePeriod == 0 || c.needsInverses()
+	refresh := st.Step <= 3 || st.Step%c.cfg.inversePeriod == 0 || c.needsInverses()
 	next := c.control
-	if c.cfg.quadratic {
-		err = c.modelStep(&st, &next, refresh, rng, &w)
+	if c.cfg.learningRate == 0 {
+		err = c.modelStep(&st, &next, chunks, refresh, &w)
 	} else {
 		err = c.fixedStep(&st, &next, refresh, &w)
 	}
@@ -301,6 +319,13 @@ func (c *conductor[T]) direction(st *Stats, gamma float64, refresh bool, w *stop
 	return nil
 }
 
+// replanOnFailure puts the plan from before back if err is one.
+func (c *conductor[T]) replanOnFailure(before planned[T], err *error) {
+	if *err != nil {
+		c.adopt(before)
+	}
+}
+
 // commit makes the step's statistics, inverses and updates current, and writes the weights, unless the step was rejected.
 func (c *conductor[T]) commit(st *Stats, next control) {
 	for _, b := range c.blocks {
@@ -308,6 +333,7 @@ func (c *conductor[T]) commit(st *Stats, next control) {
 	}
 	st.UpdateNorm = math.Sqrt(c.squaredUpdate())
 	for _, p := range c.order {
+		p.movedLast = p.given && !st.Rejected
 		switch {
 		case p.given && st.Rejected:
 			clear(p.velocity)
@@ -319,6 +345,11 @@ func (c *conductor[T]) commit(st *Stats, next control) {
 	if st.Rejected {
 		st.UpdateNorm = 0
 	}
+	if c.cfg.averaging > 0 && st.Step >= c.cfg.averageFrom {
+		c.average()
+	}
 	c.control = next
+	c.chunks = c.chunks[:0]
 	c.steps++
+	c.runs++
 }

@@ -554,10 +554,10 @@ func TestL2RegIsATermOfTheCost(t *testing.T) {
 		term := must(gorgonia.Sum(must(gorgonia.Square(p))))
 		withTerm.cost = must(gorgonia.Add(withTerm.cost, must(gorgonia.HadamardProd(term, gorgonia.NewConstant(eta/2)))))
 	}
-	tr := newTrainer(t, withTerm, kfac.Categorical(withTerm.out), kfac.WithDamping(lambda+eta))
+	tr := newTrainer(t, withTerm, kfac.Categorical(withTerm.out), byRate(kfac.WithDamping(lambda+eta))...)
 	tr.steps(t, steps)
-	near(t, "weights", weights(withTerm.params), trained(t, steps, kfac.WithL2Reg(eta), kfac.WithDamping(lambda)), 1e-9)
-	if d := distance(trained(t, steps, kfac.WithDamping(lambda)), weights(withTerm.params)); d < 1e-3 {
+	near(t, "weights", weights(withTerm.params), trained(t, steps, byRate(kfac.WithL2Reg(eta), kfac.WithDamping(lambda))...), 1e-9)
+	if d := distance(trained(t, steps, byRate(kfac.WithDamping(lambda))...), weights(withTerm.params)); d < 1e-3 {
 		t.Errorf("without the term the weights differ by %g of their norm only: this test does not test much", d)
 	}
 }

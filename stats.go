@@ -10,9 +10,10 @@ import (
 type Stats struct {
 	Step int // number of this step, from 1
 
-	Cost  float64 // the user's cost as the VM left it, in the user's units; NaN if the VM did not keep it
-	Scale float64 // c, where cost = c x (sum over cases of the negative log-likelihood) + other terms; of the first output
-	Cases int     // in the batch
+	Cost   float64 // the user's cost as the VM left it, in the user's units, mean over the chunks; NaN if the VM did not keep it
+	Scale  float64 // c, where cost = c x (sum over cases of the negative log-likelihood) + other terms; of the first output
+	Cases  int     // in the batch, all chunks together
+	Chunks int     // RunAlls of this update: 1, and one for each Accumulate
 
 	Damping      float64 // lambda
 	Gamma        float64 // sqrt(lambda + eta): what the factored Tikhonov damping splits between A and G

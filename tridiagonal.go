@@ -1,13 +1,8 @@
 package kfac
 
 import (
-	"fmt"
-	"runtime"
-	"sync"
-
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack/lapack64"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -39,21 +34,6 @@ type tridiagonal[T program.Float] struct {
 	tmp  []T
 }
 
-// A chainError tells which factor of a chain's layer could not be factorised.
-type chainError struct {
-	layer  int
-	factor string // "A" or "G"
-	op     string // what was being done, e.g. "Cholesky factorisation of A"
-	dim    int
-	err    error // ErrNotPosDef, ErrNotFinite, or linalg.ErrNoConvergence wrapped
-}
-
-func (e *chainError) Error() string {
-	return fmt.Sprintf("layer %d of the chain: %s (%d x %d): %v", e.layer, e.op, e.dim, e.dim, e.err)
-}
-
-func (e *chainError) Unwrap() error { return e.err }
-
 // newTridiagonal makes room for the inverse of a chain of layers with weights of abar[i] x out[i].
 func newTridiagonal[T program.Float](abar, out []int) *tridiagonal[T] {
 	t := &tridiagonal[T]{a: newLinks[T](abar), g: newLinks[T](out)}
@@ -66,44 +46,6 @@ func newTridiagonal[T program.Float](abar, out []int) *tridiagonal[T] {
 	}
 	t.tmp = make([]T, most)
 	return t
-}
-
-// factorise computes the inverse for the damped factors A_i (abar_i x abar_i) and G_i (out_i x out_i) of each layer, and the
-// undamped moments crossA_i = E[abar_i abar_{i+1}^T] and crossG_i = E[g_i g_{i+1}^T] of each layer but the last. If it fails, with
-// a chainError, the inverse is unspecified.
-func (t *tridiagonal[T]) factorise(dampedA, dampedG, crossA, crossG [][]float64) error {
-	last := len(t.a) - 1
-	var jobs []func()
-	for i := range t.a {
-		jobs = append(jobs,
-			func() { t.a[i].decompose(dampedA[i]) },
-			func() { t.g[i].decompose(dampedG[i]) })
-	}
-	concurrently(jobs)
-	if err := t.failure(); err != nil {
-		return err
-	}
-	jobs = append(jobs[:0], t.a[last].end, t.g[last].end)
-	for i := range last {
-		jobs = append(jobs,
-			func() { t.a[i].join(&t.a[i+1], crossA[i]) },
-			func() { t.g[i].join(&t.g[i+1], crossG[i]) })
-	}
-	concurrently(jobs)
-	return t.failure()
-}
-
-// failure is the first error of the links, as a chainError.
-func (t *tridiagonal[T]) failure() error {
-	for i := range t.a {
-		for side, l := range []*link[T]{&t.a[i], &t.g[i]} {
-			if l.err != nil {
-				factor := "AG"[side : side+1]
-				return &chainError{layer: i, factor: factor, op: l.op + " of " + factor, dim: l.n, err: l.err}
-			}
-		}
-	}
-	return nil
 }
 
 // apply computes U = F^^-1 V, where v[i] and u[i] are abar_i x out_i. No u may share memory with a v.
@@ -145,95 +87,134 @@ func (t *tridiagonal[T]) solve(x []T, i int) {
 	linalg.Gemm(false, true, a.n, g.n, a.n, 1, a.k, t.tmp, 0, x)
 }
 
-// A link is what one factor of one layer, F of size n x n, contributes to the inverse, with the next layer's factor N of size m x m
-// and their cross moment, n x m. Of the last layer, m is 0.
+// A link is what one factor F (n x n) of a layer contributes to the inverse, with the next layer's factor N (m x m) and their cross moment. Of the
+// last layer, m is 0.
 type link[T program.Float] struct {
 	n, m      int
 	k, kT     []T       // K^T F K = I and K^T (Psi N Psi^T) K = diag(s)
 	s         []float64 // ascending, in [0, 1] but for rounding below 0
-	psi, psiT []T
-
-	chol    []float64 // lower triangular L with L L^T = F; what is above the diagonal is not used
-	eigen   []float64 // n x n
-	whiten  []float64 // n x m
-	regress []float64 // n x m
-	op      string
-	err     error
+	psi, psiT []T       // Psi = E[f n^T] N^-1
 }
 
 // newLinks makes the links of one side of a chain, given the sizes of the layers' factors.
 func newLinks[T program.Float](sizes []int) []link[T] {
 	links := make([]link[T], len(sizes))
 	for i, n := range sizes {
-		var m int
-		if i+1 < len(sizes) {
-			m = sizes[i+1]
-		}
-		links[i] = link[T]{
-			n: n, m: m, k: make([]T, n*n), kT: make([]T, n*n), s: make([]float64, n), psi: make([]T, n*m), psiT: make([]T, m*n),
-			chol: make([]float64, n*n), eigen: make([]float64, n*n), whiten: make([]float64, n*m), regress: make([]float64, n*m),
-		}
+		m := nextSize(sizes, i)
+		links[i] = link[T]{n: n, m: m, k: make([]T, n*n), kT: make([]T, n*n), s: make([]float64, n), psi: make([]T, n*m), psiT: make([]T, m*n)}
 	}
 	return links
 }
 
-// decompose computes L from the damped factor.
-func (l *link[T]) decompose(damped []float64) {
-	l.op, l.err = "Cholesky factorisation", nil
-	copy(l.chol, damped)
-	if _, ok := lapack64.Potrf(blas64.Symmetric{N: l.n, Stride: l.n, Data: l.chol, Uplo: blas.Lower}); !ok {
-		l.err = ErrNotPosDef
+// nextSize is the size of the factor behind factor i, or 0.
+func nextSize(sizes []int, i int) int {
+	if i+1 < len(sizes) {
+		return sizes[i+1]
 	}
+	return 0
+}
+
+// A junction computes a link. It holds the scratch, which several inverses of a chain may share, and what came of it.
+type junction[T program.Float] struct {
+	n, m    int
+	chol    []float64 // lower triangle: L with L L^T = F + damping I; what is above is not used
+	eigen   []float64 // n x n
+	whiten  []float64 // n x m
+	regress []float64 // n x m
+
+	damping float64 // that was added at last
+	raised  bool
+	op      string // what was being done, e.g. "Cholesky factorisation"
+	err     error  // ErrNotPosDef, ErrNotFinite, or linalg.ErrNoConvergence wrapped; the link is then unspecified
+}
+
+func newJunctions[T program.Float](sizes []int) []junction[T] {
+	js := make([]junction[T], len(sizes))
+	for i, n := range sizes {
+		m := nextSize(sizes, i)
+		js[i] = junction[T]{n: n, m: m, chol: make([]float64, n*n), eigen: make([]float64, n*n), whiten: make([]float64, n*m), regress: make([]float64, n*m)}
+	}
+	return js
+}
+
+// joinAll returns the computations of the links of one side: those of the first list may run concurrently, then those of the second. factors
+// are not damped yet, and cross are the moments E[f_i f_{i+1}^T], which are not damped at all (section 4.3).
+func joinAll[T program.Float](links []link[T], js []junction[T], factors, cross [][]float64, damping []float64) (first, then []func()) {
+	for i := range js {
+		j, l := &js[i], &links[i]
+		first = append(first, func() { j.decompose(factors[i], damping[i]) })
+		if i+1 < len(js) {
+			then = append(then, func() { j.join(l, &js[i+1], cross[i]) })
+		} else {
+			then = append(then, func() { j.end(l) })
+		}
+	}
+	return first, then
+}
+
+// decompose computes L, and raises the damping if it has to.
+func (j *junction[T]) decompose(factor []float64, damping float64) {
+	j.op = "Cholesky factorisation"
+	j.damping, j.raised, j.err = raising(damping, func(damping float64) bool {
+		_, ok := cholesky(j.chol, factor, j.n, damping)
+		return ok
+	})
 }
 
 // lower is L.
-func (l *link[T]) lower() blas64.Triangular {
-	return blas64.Triangular{N: l.n, Stride: l.n, Data: l.chol, Uplo: blas.Lower, Diag: blas.NonUnit}
+func (j *junction[T]) lower() blas64.Triangular {
+	return blas64.Triangular{N: j.n, Stride: j.n, Data: j.chol, Uplo: blas.Lower, Diag: blas.NonUnit}
 }
 
 // join computes K, s and Psi, given the next layer's L and the cross moment X.
 //
 // With B = L^-1 X L_next^-T it is Psi = X L_next^-T L_next^-1, and L^-1 (Psi N Psi^T) L^-T = B B^T = E diag(s) E^T with K = L^-T E. So
 // s are the squared canonical correlations of the two layers, which lie in [0, 1] but for rounding.
-func (l *link[T]) join(next *link[T], cross []float64) {
-	l.op = "generalised eigenproblem"
-	b, psi := general(l.whiten, l.n, l.m), general(l.regress, l.n, l.m)
-	copy(l.whiten, cross)
-	blas64.Trsm(blas.Right, blas.Trans, 1, next.lower(), b)
-	copy(l.regress, l.whiten)
-	blas64.Trsm(blas.Right, blas.NoTrans, 1, next.lower(), psi)
-	blas64.Trsm(blas.Left, blas.NoTrans, 1, l.lower(), b)
-	linalg.GramT(l.m, l.n, 1, l.whiten, 0, l.eigen)
-	if !linalg.Finite(l.eigen) || !linalg.Finite(l.regress) {
-		l.err = ErrNotFinite
+func (j *junction[T]) join(l *link[T], next *junction[T], cross []float64) {
+	if j.err != nil || next.err != nil {
 		return
 	}
-	if l.err = linalg.EigenSym(l.n, l.eigen, l.s); l.err != nil {
+	j.op = "generalised eigenproblem"
+	b, psi := general(j.whiten, j.n, j.m), general(j.regress, j.n, j.m)
+	copy(j.whiten, cross)
+	blas64.Trsm(blas.Right, blas.Trans, 1, next.lower(), b)
+	copy(j.regress, j.whiten)
+	blas64.Trsm(blas.Right, blas.NoTrans, 1, next.lower(), psi)
+	blas64.Trsm(blas.Left, blas.NoTrans, 1, j.lower(), b)
+	linalg.GramT(j.m, j.n, 1, j.whiten, 0, j.eigen)
+	if !linalg.Finite(j.eigen) || !linalg.Finite(j.regress) {
+		j.err = ErrNotFinite
+		return
+	}
+	if j.err = linalg.EigenSym(j.n, j.eigen, l.s); j.err != nil {
 		return
 	}
 	for i, s := range l.s {
 		l.s[i] = min(s, 1) // what rounding puts below 0 does no harm
 	}
-	l.finish()
+	j.finish(l)
 }
 
 // end computes K of the last layer, where s is zero.
-func (l *link[T]) end() {
-	l.op = "inversion"
-	clear(l.eigen)
-	for i := range l.n {
-		l.eigen[i*l.n+i] = 1
+func (j *junction[T]) end(l *link[T]) {
+	if j.err != nil {
+		return
 	}
-	l.finish()
+	j.op = "inversion"
+	clear(j.eigen)
+	for i := range j.n {
+		j.eigen[i*j.n+i] = 1
+	}
+	j.finish(l)
 }
 
 // finish computes K = L^-T E and puts the results into the model's dtype.
-func (l *link[T]) finish() {
-	blas64.Trsm(blas.Left, blas.Trans, 1, l.lower(), general(l.eigen, l.n, l.n))
-	linalg.Convert(l.k, l.eigen)
-	linalg.Convert(l.psi, l.regress)
+func (j *junction[T]) finish(l *link[T]) {
+	blas64.Trsm(blas.Left, blas.Trans, 1, j.lower(), general(j.eigen, j.n, j.n))
+	linalg.Convert(l.k, j.eigen)
+	linalg.Convert(l.psi, j.regress)
 	if !linalg.Finite(l.k) || !linalg.Finite(l.psi) {
-		l.err = ErrNotPosDef // F is so nearly singular that its inverse overflows
+		j.err = ErrNotPosDef // F is so nearly singular that its inverse overflows
 		return
 	}
 	linalg.Transpose(l.kT, l.k, l.n, l.n)
@@ -242,22 +223,4 @@ func (l *link[T]) finish() {
 
 func general(data []float64, rows, cols int) blas64.General {
 	return blas64.General{Rows: rows, Cols: cols, Stride: max(1, cols), Data: data}
-}
-
-// concurrently runs the jobs, which must not depend on each other, in as many goroutines as there are processors.
-func concurrently(jobs []func()) {
-	queue := make(chan func())
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
-		workers.Go(func() {
-			for job := range queue {
-				job()
-			}
-		})
-	}
-	for _, job := range jobs {
-		queue <- job
-	}
-	close(queue)
-	workers.Wait()
 }

@@ -16,7 +16,7 @@ func (c *conductor[T]) proposeFixed(st *Stats) error {
 		}
 		vu += linalg.Dot64(p.grad, p.dir)
 		if math.IsInf(vu, 0) || math.IsNaN(vu) {
-			return &ParamError{Param: p.name(), Op: "multiplying gradient and direction", Err: ErrNotFinite, Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
+			return gradientOverflow(p.name())
 		}
 	}
 	st.Shrink = normConstraint(c.normLimit(), c.cfg.learningRate, vu)
@@ -31,6 +31,11 @@ func (c *conductor[T]) proposeFixed(st *Stats) error {
 		}
 	}
 	return nil
+}
+
+func gradientOverflow(param string) error {
+	return &ParamError{Param: param, Op: "multiplying gradient and direction", Err: ErrNotFinite,
+		Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
 }
 
 // normLimit is kappa; see WithNormConstraint.
@@ -67,18 +72,6 @@ func (p *parameter[T]) advance(alpha, mu T) bool {
 		s += w - w
 	}
 	return s == 0
-}
-
-// trial is the parameter after the proposed update. It overwrites dir.
-func (p *parameter[T]) trial() []T { return p.displaced(1, p.next) }
-
-// earlier is the parameter before the previous update. It overwrites dir.
-func (p *parameter[T]) earlier() []T { return p.displaced(-1, p.velocity) }
-
-func (p *parameter[T]) displaced(by T, update []T) []T {
-	copy(p.dir, p.store.data)
-	linalg.Axpy(by, update, p.dir)
-	return p.dir
 }
 
 // squaredUpdate is the squared Euclidean norm of the proposed update.

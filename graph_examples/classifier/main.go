@@ -121,7 +121,7 @@ func newSolver(e trial.Entrant, seed uint64, m *model) (gorgonia.Solver, error) 
 		}
 		return kfac.NewSolver(m.cost, kfac.Categorical(m.logits), options...)
 	case "kfac-model": // finds its step length, momentum and damping by itself
-		return kfac.NewSolver(m.cost, kfac.Categorical(m.logits), kfac.WithSeed(seed), kfac.WithQuadraticModel())
+		return kfac.NewSolver(m.cost, kfac.Categorical(m.logits), kfac.WithSeed(seed))
 	case "adam":
 		return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(e.Rate)), nil
 	case "momentum":

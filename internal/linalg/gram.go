@@ -19,14 +19,28 @@ func GramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
 
 // MirrorUpper copies the upper triangle of the n x n matrix c to its lower triangle.
 func MirrorUpper[T Float](c []T, n int) {
+	eachAbove(n, func(i, from, to int) {
+		for j := from; j < to; j++ {
+			c[j*n+i] = c[i*n+j]
+		}
+	})
+}
+
+// MirrorLower copies the lower triangle of the n x n matrix c to its upper triangle.
+func MirrorLower[T Float](c []T, n int) {
+	eachAbove(n, func(i, from, to int) {
+		for j := from; j < to; j++ {
+			c[i*n+j] = c[j*n+i]
+		}
+	})
+}
+
+// eachAbove calls f for stretches of row i, columns from to to-1, that together lie above the diagonal, tile by tile.
+func eachAbove(n int, f func(i, from, to int)) {
 	for i0 := 0; i0 < n; i0 += block {
-		i1 := min(i0+block, n)
 		for j0 := i0; j0 < n; j0 += block {
-			j1 := min(j0+block, n)
-			for i := i0; i < i1; i++ {
-				for j := max(j0, i+1); j < j1; j++ {
-					c[j*n+i] = c[i*n+j]
-				}
+			for i := i0; i < min(i0+block, n); i++ {
+				f(i, max(j0, i+1), min(j0+block, n))
 			}
 		}
 	}

@@ -104,7 +104,7 @@ func Scale[T Float](alpha T, x []T) {
 	}
 }
 
-// block is the edge of the tiles that Transpose and MirrorUpper work in.
+// block is the edge of the tiles that Transpose and the mirrors work in.
 const block = 32
 
 // Transpose writes the transpose of src (rows x cols) to dst (cols x rows).

@@ -191,17 +191,21 @@ func checkGram[T Float](t *testing.T, m, n int, beta T) {
 	}
 }
 
-func TestMirrorUpper(t *testing.T) {
+func TestMirrors(t *testing.T) {
 	for _, n := range append([]int{0}, edges...) {
 		c := numbers[float64](rand.New(rand.NewPCG(1, uint64(n))), n*n)
-		want := slices.Clone(c)
+		upper, lower := slices.Clone(c), slices.Clone(c)
 		for i := range n {
 			for j := range i {
-				want[i*n+j] = c[j*n+i]
+				upper[i*n+j] = c[j*n+i]
+				lower[j*n+i] = c[i*n+j]
 			}
 		}
-		MirrorUpper(c, n)
-		checkEqual(t, fmt.Sprint("n = ", n), c, want, 0)
+		mirrored := slices.Clone(c)
+		MirrorUpper(mirrored, n)
+		checkEqual(t, fmt.Sprint("upper, n = ", n), mirrored, upper, 0)
+		MirrorLower(c, n)
+		checkEqual(t, fmt.Sprint("lower, n = ", n), c, lower, 0)
 	}
 }
 

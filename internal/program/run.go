@@ -42,6 +42,8 @@ type Run[T Float] struct {
 	cases int   // run by the last Forward
 	rows  []int // that it was given
 
+	inputs *Inputs[T] // of Use
+
 	grads   []buffer[T] // by node: gradient of the last Reverse
 	tans    []buffer[T] // by node: tangent of the last Tangent
 	scratch buffer[T]
@@ -276,6 +278,9 @@ func (c *call[T]) read(rows []int) error {
 		return c.readOther(rows)
 	}
 	data := c.bound
+	if data == nil && c.run.inputs != nil {
+		data = c.run.inputs.floats[c.node.Src]
+	}
 	if data == nil {
 		v, err := valueOf(c.node)
 		if err != nil {
@@ -296,21 +301,31 @@ func (c *call[T]) read(rows []int) error {
 
 // readOther reads the value of an integer leaf, such as the indices of a lookup.
 func (c *call[T]) readOther(rows []int) error {
-	v, err := valueOf(c.node)
+	ints, err := c.integers()
 	if err != nil {
 		return err
 	}
-	ints, err := integers(v, c.node.Shape, c.ints)
-	if err != nil {
-		return err
-	}
-	c.ints = ints
 	c.out.Ints = ints
 	if rows != nil && c.node.CaseAxis >= 0 {
 		c.out.Ints = c.intBuf(0, size(c.out.Shape))
 		pickCases(c.out.Ints, ints, c.node, c.run.p.Cases, rows)
 	}
 	return nil
+}
+
+// integers is the value of an integer leaf for the whole batch.
+func (c *call[T]) integers() ([]int, error) {
+	if c.run.inputs != nil {
+		if ints, ok := c.run.inputs.ints[c.node.Src]; ok {
+			return ints, nil
+		}
+	}
+	v, err := valueOf(c.node)
+	if err != nil {
+		return nil, err
+	}
+	c.ints, err = integers(v, c.node.Shape, c.ints)
+	return c.ints, err
 }
 
 // pickCases copies the listed cases of src, laid out as n's whole value, to dst.
