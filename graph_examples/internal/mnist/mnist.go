@@ -42,6 +42,16 @@ func Load(dir string) (train, test Set, err error) {
 			return Set{}, Set{}, err
 		}
 	}
+	train, test, err = Read(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("no MNIST data: %w; give the folder of the four *-ubyte.gz files by -data", err)
+	}
+	return train, test, err
+}
+
+// Read reads the training and the test cases of any data set that comes, like MNIST, as the four files that Load names, with
+// images of Side x Side pixels and labels below Classes. Where a file is missing, the error is an os.ErrNotExist.
+func Read(dir string) (train, test Set, err error) {
 	if train, err = read(dir, "train"); err != nil {
 		return Set{}, Set{}, err
 	}
@@ -57,13 +67,18 @@ func read(dir, part string) (Set, error) {
 	set, err := GoMNIST.ReadSet(images, labels)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return Set{}, fmt.Errorf("no MNIST data: %w; give the folder of the four *-ubyte.gz files by -data", err)
+		return Set{}, err
 	case err != nil:
-		return Set{}, fmt.Errorf("MNIST data in %s, part %q, cannot be read (a damaged file?): %w", dir, part, err)
+		return Set{}, fmt.Errorf("the data in %s, part %q, cannot be read (a damaged file?): %w", dir, part, err)
 	case set.NRow != Side || set.NCol != Side:
 		return Set{}, fmt.Errorf("images in %s are %dx%d, want %dx%d", images, set.NRow, set.NCol, Side, Side)
 	case len(set.Images) != len(set.Labels):
-		return Set{}, fmt.Errorf("MNIST data in %s, part %q: %d images, %d labels", dir, part, len(set.Images), len(set.Labels))
+		return Set{}, fmt.Errorf("the data in %s, part %q, has %d images and %d labels", dir, part, len(set.Images), len(set.Labels))
+	}
+	for i, label := range set.Labels {
+		if label >= Classes {
+			return Set{}, fmt.Errorf("label %d in %s is %d, want less than %d", i, labels, label, Classes)
+		}
 	}
 	return Set{images: set.Images, labels: set.Labels}, nil
 }
