@@ -89,7 +89,7 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 // allocate makes the memory that a parameter does not share with its layer's block.
 func (p *parameter[T]) allocate() {
 	n := p.src.Shape().TotalSize()
-	for _, s := range []*[]T{&p.grad, &p.dir, &p.velocity, &p.next} {
+	for _, s := range []*[]T{&p.grad, &p.dir, &p.velocity, &p.next, &p.gradBefore} {
 		if *s == nil {
 			*s = make([]T, n)
 		}

@@ -21,10 +21,10 @@ type parameter[T program.Float] struct {
 	taken []T // sum of the gradients of the chunks before; made when first needed
 	dir   []T // preconditioned gradient
 
-	velocity, next []T  // the previous update of this parameter, and this step's
-	movedLast      bool // the previous step, of whatever parameters, made that update
-	best           []T  // the best update so far of a search
-	mean           []T  // the iterate average; nil before it begins
+	velocity, next []T // the previous update of this parameter, and this step's
+	gradBefore     []T // grad of the step that made the previous update
+	best           []T // the best update so far of a search
+	mean           []T // the iterate average; nil before it begins
 }
 
 func (p *parameter[T]) name() string { return p.src.Name() }

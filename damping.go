@@ -24,55 +24,22 @@ func factoredTikhonov(traceA float64, n int, traceG float64, m int, gamma float6
 // falls by omega, where it does not, it rises. A ratio that is NaN, as of an objective that overflowed, counts as bad.
 func adaptLambda(lambda, rho, omega float64) float64 {
 	switch {
-	case rho > 0.75:
+	case rho > highRho:
 		return lambda * omega
-	case rho >= 0.25:
+	case rho >= lowRho:
 		return lambda
 	}
 	return lambda / omega
 }
 
-// heldOut judges steps by the batch that comes after them. The ratio is that of section 6.5,
-//
-//	rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)),
-//
-// but h is that of the next batch, which the step has not seen, and numerator and denominator are averages that fade over a few steps. On its
-// own batch a step that fits the noise of a small batch looks perfect, so that by the paper's rule lambda falls for ever and training rots;
-// for steps on one and the same batch the two are alike.
-type heldOut struct {
-	predicted        float64 // M(delta) - M(0) of the previous step
-	change, predicts float64 // the averages
-}
-
-// heldOutFade is the weight that the averages keep from one judgement to the next.
-const heldOutFade = 0.8
-
-// ratio takes in the change of the objective that the previous step made on the present batch.
-func (h *heldOut) ratio(change float64) float64 {
-	h.change = heldOutFade*h.change + change
-	h.predicts = heldOutFade*h.predicts + h.predicted
-	return h.change / h.predicts
-}
-
-// adaptHeldOut lowers lambda while steps keep some of what they promise on data that they have not seen, and raises it where they do harm there or
-// the ratio is NaN. The thresholds are far below those of the paper's rule, since noise takes most of a step's promise even where training
-// goes well (on MNIST, batch 128, all but a twentieth).
-func adaptHeldOut(lambda, rho, omega float64) float64 {
-	switch {
-	case rho > 0.05:
-		return lambda * omega
-	case rho >= 0:
-		return lambda
-	}
-	return lambda / omega
-}
+const lowRho, highRho = 1.0 / 4, 3.0 / 4
 
 // reductionRatio is rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)) (section 6.5). The denominator includes the damping term of M, as
 // the paper's does, or leaves lambda out of it, as the authors' later implementations do.
-func reductionRatio(before, after float64, s step, lambda, squaredNorm float64, withoutLambda bool) float64 {
+func reductionRatio(before, after float64, s step, lambda float64, withoutLambda bool) float64 {
 	change := s.change
 	if withoutLambda {
-		change -= lambda / 2 * squaredNorm
+		change -= lambda / 2 * s.squares
 	}
 	if !(after <= before) { // also NaN
 		return math.Inf(-1)
@@ -93,10 +60,10 @@ func gammas(gamma, omega, lowest, highest float64) []float64 {
 	return list
 }
 
-// lowestStart walks from lambda by factors of ten: down for as long as try, the objective after the step that a lambda makes, falls, or up until it
-// is below what it was before. It returns the lambda that it was given where none gets it lower, as at a minimum.
-func lowestStart(lambda, before float64, try func(lambda float64) float64) float64 {
-	const factor, tries = 10, 12
+// startOfLambda walks from lambda by factors of ten: down for as long as the objective after the step that a lambda makes, try, falls worth mentioning,
+// or up until it is below what it was before. It returns the lambda that it was given where none gets it lower, as at a minimum.
+func startOfLambda(lambda, before float64, try func(lambda float64) float64) float64 {
+	const factor, tries, worth = 10, 12, 1.0 / 20
 	after := try(lambda)
 	if !(after < before) {
 		for higher, n := lambda, 0; n < tries; n++ {
@@ -109,7 +76,7 @@ func lowestStart(lambda, before float64, try func(lambda float64) float64) float
 	}
 	for range tries {
 		lower := try(lambda / factor)
-		if !(lower < after) {
+		if !(lower < after-worth*(before-after)) {
 			break
 		}
 		lambda, after = lambda/factor, lower

@@ -66,28 +66,13 @@ func TestFactoredTikhonov(t *testing.T) {
 func TestAdaptLambda(t *testing.T) {
 	const lambda, omega = 8, 0.5
 	nan, inf := math.NaN(), math.Inf(1)
-	for _, c := range []struct{ rho, paper, heldOut float64 }{
-		{-inf, 16, 16},
-		{nan, 16, 16},
-		{-1, 16, 16},
-		{-1e-9, 16, 16},
-		{0, 16, 8},
-		{0.05, 16, 8},
-		{0.06, 16, 4},
-		{0.24, 16, 4},
-		{0.25, 8, 4},
-		{0.5, 8, 4},
-		{0.75, 8, 4},
-		{0.76, 4, 4},
-		{1, 4, 4},
-		{7, 4, 4},
-		{inf, 4, 4},
+	for _, c := range []struct{ rho, want float64 }{
+		{-inf, 16}, {nan, 16}, {-1, 16}, {0, 16}, {0.24, 16},
+		{0.25, 8}, {0.5, 8}, {0.75, 8},
+		{0.76, 4}, {1, 4}, {7, 4}, {inf, 4},
 	} {
-		if got := adaptLambda(lambda, c.rho, omega); got != c.paper {
-			t.Errorf("paper's rule, rho %g: lambda %g, want %g", c.rho, got, c.paper)
-		}
-		if got := adaptHeldOut(lambda, c.rho, omega); got != c.heldOut {
-			t.Errorf("held-out rule, rho %g: lambda %g, want %g", c.rho, got, c.heldOut)
+		if got := adaptLambda(lambda, c.rho, omega); got != c.want {
+			t.Errorf("rho %g: lambda %g, want %g", c.rho, got, c.want)
 		}
 	}
 }
@@ -111,30 +96,12 @@ func TestReductionRatio(t *testing.T) {
 		{"overflow", 3, nan, -2, false, -inf},
 		{"overflow before", nan, 3, -2, false, -inf},
 	} {
-		if got := reductionRatio(c.before, c.after, step{change: c.change}, 0.5, 4, c.without); got != c.want {
+		if got := reductionRatio(c.before, c.after, step{change: c.change, squares: 4}, 0.5, c.without); got != c.want {
 			t.Errorf("%s: %g, want %g", c.name, got, c.want)
 		}
 	}
-	if got := reductionRatio(3, 3, step{}, 0.5, 0, false); !math.IsNaN(got) {
+	if got := reductionRatio(3, 3, step{}, 0.5, false); !math.IsNaN(got) {
 		t.Errorf("nothing predicted, nothing done: %g, want NaN", got)
-	}
-}
-
-// The average keeps 0.8 of itself from one judgement to the next.
-func TestHeldOutRatio(t *testing.T) {
-	h := heldOut{predicted: -2}
-	for i, c := range []struct{ predicted, change, want float64 }{
-		{-2, -1, 0.5},
-		{-4, 3, (3 - 0.8) / (-4 - 1.6)},
-		{-1, -2, (-2 + 0.8*(3-0.8)) / (-1 + 0.8*(-4-1.6))},
-	} {
-		h.predicted = c.predicted
-		if got := h.ratio(c.change); math.Abs(got-c.want) > 1e-15 {
-			t.Errorf("judgement %d: %g, want %g", i+1, got, c.want)
-		}
-	}
-	if got := (&heldOut{predicted: -1}).ratio(math.NaN()); !math.IsNaN(got) {
-		t.Errorf("objective not finite: %g, want NaN", got)
 	}
 }
 
@@ -161,7 +128,7 @@ func TestGammas(t *testing.T) {
 	}
 }
 
-func TestLowestStart(t *testing.T) {
+func TestStartOfLambda(t *testing.T) {
 	// valley is convex in log lambda, lowest at 10^at.
 	valley := func(at, bottom float64) func(float64) float64 {
 		return func(lambda float64) float64 { d := math.Log10(lambda) - at; return bottom + d*d }
@@ -174,8 +141,9 @@ func TestLowestStart(t *testing.T) {
 		want   float64
 	}{
 		{"at the bottom", 1, 5, valley(0, 1), 1},
-		{"above the bottom", 1, 50, valley(-3, 1), 1e-3},
-		{"between the tries", 1, 50, valley(-2.6, 1), 1e-3},
+		{"above the bottom", 1, 20, valley(-2, 1), 1e-2},
+		{"a step to the bottom that is not worth it", 1, 50, valley(-3, 1), 1e-2},
+		{"between the tries", 1, 10, valley(-1.7, 1), 1e-2},
 		{"below the bottom, but better than before", 1, 50, valley(3, 1), 1},
 		{"worse at the start", 1, 2, valley(3, 1.5), 1e3},
 		{"infinite at the start", 1e-2, 2, func(l float64) float64 {
@@ -184,10 +152,10 @@ func TestLowestStart(t *testing.T) {
 			}
 			return 1
 		}, 10},
-		{"the lower the better, without end", 1, 5, func(l float64) float64 { return l }, 1e-12},
+		{"the lower the better, without end", 1, 5, func(l float64) float64 { return 4 - 5*math.Log10(1/l) }, 1e-12},
 	} {
 		calls := 0
-		got := lowestStart(c.start, c.before, func(l float64) float64 { calls++; return c.try(l) })
+		got := startOfLambda(c.start, c.before, func(l float64) float64 { calls++; return c.try(l) })
 		if math.Abs(got-c.want) > 1e-9*c.want {
 			t.Errorf("%s: %g, want %g", c.name, got, c.want)
 		}
@@ -196,7 +164,7 @@ func TestLowestStart(t *testing.T) {
 		}
 	}
 	for name, value := range map[string]float64{"infinite everywhere": math.Inf(1), "NaN everywhere": math.NaN(), "no change anywhere": 3} {
-		if got := lowestStart(0.7, 3, func(float64) float64 { return value }); got != 0.7 {
+		if got := startOfLambda(0.7, 3, func(float64) float64 { return value }); got != 0.7 {
 			t.Errorf("%s: %g, want that of the start", name, got)
 		}
 	}

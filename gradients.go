@@ -192,6 +192,7 @@ func (p *parameter[T]) write() {
 		p.store.store()
 	}
 	p.velocity, p.next = p.next, p.velocity
+	copy(p.gradBefore, p.grad)
 	zeroGradient(p.src)
 }
 

@@ -2,7 +2,6 @@ package kfac
 
 import (
 	"math"
-	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
@@ -11,20 +10,14 @@ import (
 func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], refresh bool, w *stopwatch) error {
 	k := st.Step
 	c.quadratic.prepare(chunks)
-	moved := c.moved()
-	momentum := moved && !c.cfg.noMomentum
-	if momentum {
+	past := c.moved()
+	if past {
 		if err := c.quadratic.along(previous, c.order, func(p *parameter[T]) []T { return p.velocity }); err != nil {
 			return err
 		}
 	}
 	w.lap(&st.Time.Model)
-	if !c.cfg.sameBatchRho && c.movedLast() && (k-1)%c.cfg.lambdaPeriod == 0 {
-		if err := c.judge(st, next, chunks); err != nil {
-			return err
-		}
-		w.lap(&st.Time.Rho)
-	}
+	next.noise.trend.see(c.freshObjective(st))
 	if next.lambda == 0 {
 		if err := c.startDamping(st, next, chunks, w); err != nil {
 			return err
@@ -33,19 +26,18 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 	damp := next.lambda + c.cfg.l2
 	candidates := []float64{next.gamma}
 	if k%c.cfg.gammaPeriod == 0 {
-		candidates, refresh = gammas(next.gamma, c.cfg.gammaDecay, math.Sqrt(c.cfg.l2), c.cfg.gammaMax), true
+		candidates, refresh = gammas(next.gamma, c.cfg.gammaDecay, c.leastGamma(next.lambda), c.cfg.gammaMax), true
 	}
-	var best step
+	var best proposed
 	var found bool
-	var raised int
 	var failed error // a gamma that can't be computed with is out of the search, which fails only if all of them are
 	for _, g := range candidates {
-		s, err := c.candidate(st, g, damp, refresh, momentum, w)
+		s, err := c.candidate(st, g, damp, refresh, past, w)
 		switch {
 		case err != nil:
 			failed = err
 		case !found || s.change < best.change:
-			best, next.gamma, found, raised = s, g, true, st.DampingRaised
+			best, next.gamma, found = s, g, true
 			if len(candidates) > 1 {
 				c.setAside()
 			}
@@ -57,18 +49,45 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 	if len(candidates) > 1 {
 		c.setAside() // back again
 	}
-	st.Damping, st.Gamma, st.DampingRaised = next.lambda, next.gamma, raised
-	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, 1
-	st.QuadModelChange, st.KL = best.change, best.curvature/2
 	w.lap(&st.Time.Update)
-	next.heldOut.predicted = best.change
-	if adapt := c.cfg.sameBatchRho && k%c.cfg.lambdaPeriod == 0; adapt || c.cfg.reject {
-		if err := c.compare(st, next, chunks, best, adapt); err != nil {
+	if !c.cfg.paperRules && next.noise.bold(best.step) {
+		if err := c.shorten(&best, next, chunks, damp); err != nil {
+			return err
+		}
+		w.lap(&st.Time.Rho)
+	}
+	st.Damping, st.Gamma, st.DampingRaised = next.lambda, next.gamma, best.raised
+	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, best.factor
+	st.QuadModelChange, st.KL = best.change, best.curvature/2
+	next.noise.remember(&best.span, best.step)
+	if adapt := k%c.cfg.lambdaPeriod == 0; adapt || c.cfg.reject {
+		if err := c.compare(st, next, chunks, best.step, adapt); err != nil {
 			return err
 		}
 		w.lap(&st.Time.Rho)
 	}
 	return nil
+}
+
+// freshObjective is the objective on the present batch as the user's VM has computed it, or NaN if the VM did not keep it.
+func (c *conductor[T]) freshObjective(st *Stats) float64 {
+	h := st.Cost * float64(st.Chunks) / (c.scale * float64(st.Cases))
+	if c.cfg.l2 > 0 {
+		for _, p := range c.order {
+			if p.given {
+				h += c.cfg.l2 / 2 * linalg.Dot64(p.store.data, p.store.data)
+			}
+		}
+	}
+	return h
+}
+
+// leastGamma is the lower bound of gamma.
+func (c *conductor[T]) leastGamma(lambda float64) float64 {
+	if c.cfg.paperRules {
+		return math.Sqrt(c.cfg.l2)
+	}
+	return math.Sqrt(c.cfg.l2 + belowGamma*lambda)
 }
 
 // moved reports whether there is a previous update.
@@ -81,45 +100,26 @@ func (c *conductor[T]) moved() bool {
 	return false
 }
 
-// movedLast reports whether the previous step has moved anything.
-func (c *conductor[T]) movedLast() bool {
-	return slices.ContainsFunc(c.order, func(p *parameter[T]) bool { return p.movedLast })
+// A proposed is the best step for one gamma, and what it was chosen from.
+type proposed struct {
+	step
+	span   span
+	factor float64 // that the step was shortened by
+	raised int     // factors whose damping had to be raised
 }
 
-// candidate finds the best step for one gamma, and writes its updates to next of the parameters.
-func (c *conductor[T]) candidate(st *Stats, gamma, damp float64, refresh, momentum bool, w *stopwatch) (step, error) {
+// candidate finds the best step for one gamma, and writes its updates to next of the parameters. past says that there is a previous update.
+func (c *conductor[T]) candidate(st *Stats, gamma, damp float64, refresh, past bool, w *stopwatch) (proposed, error) {
 	if err := c.direction(st, gamma, refresh, w); err != nil {
-		return step{}, err
+		return proposed{}, err
 	}
-	var m span
-	for _, p := range c.order {
-		if !p.given {
-			continue
-		}
-		linalg.Scale(-1, p.dir) // Delta = -F0^-1 grad
-		m.dots[0][0] += linalg.Dot64(p.dir, p.dir)
-		m.slope[0] += linalg.Dot64(p.grad, p.dir)
-		if math.IsInf(m.slope[0], 0) || math.IsNaN(m.slope[0]) {
-			return step{}, gradientOverflow(p.name())
-		}
-		if momentum {
-			m.dots[0][1] += linalg.Dot64(p.dir, p.velocity)
-			m.dots[1][1] += linalg.Dot64(p.velocity, p.velocity)
-			m.slope[1] += linalg.Dot64(p.grad, p.velocity)
-		}
+	m, err := c.spanOf(past)
+	if err != nil {
+		return proposed{}, err
 	}
-	if err := c.quadratic.along(proposal, c.order, func(p *parameter[T]) []T { return p.dir }); err != nil {
-		return step{}, err
-	}
-	m.f[0][0] = c.quadratic.fisher(proposal, proposal)
-	if momentum {
-		m.f[0][1] = c.quadratic.fisher(proposal, previous)
-		m.f[1][1] = c.quadratic.fisher(previous, previous)
-	}
-	s := m.minimise(damp, momentum)
-	if limit := c.cfg.normLimit; limit > 0 && s.curvature > limit {
-		s = s.shrunk(math.Sqrt(limit/s.curvature), &m, damp)
-	}
+	c.quadratic.products(&m)
+	m.confirmed += m.f[0][1] + c.cfg.l2*m.dots[0][1]
+	s := c.minimum(m, damp, st.Cases)
 	if !s.finite() {
 		return s, &GraphError{Node: c.cost.Name(), What: "minimising the quadratic model", Err: ErrNotFinite, Hint: "raise WithDamping"}
 	}
@@ -128,8 +128,49 @@ func (c *conductor[T]) candidate(st *Stats, gamma, damp float64, refresh, moment
 			return s, overflow(p.name())
 		}
 	}
+	s.raised = st.DampingRaised
 	w.lap(&st.Time.Model)
 	return s, nil
+}
+
+// spanOf computes the inner products of proposal, previous update and gradients, and the sweeps along the proposal.
+func (c *conductor[T]) spanOf(past bool) (m span, err error) {
+	m.past = past
+	for _, p := range c.order {
+		if !p.given {
+			continue
+		}
+		linalg.Scale(-1, p.dir) // Delta = -F0^-1 grad
+		m.dots[0][0] += linalg.Dot64(p.dir, p.dir)
+		m.slope[0] += linalg.Dot64(p.grad, p.dir)
+		if math.IsInf(m.slope[0], 0) || math.IsNaN(m.slope[0]) {
+			return m, gradientOverflow(p.name())
+		}
+		if past {
+			m.dots[0][1] += linalg.Dot64(p.dir, p.velocity)
+			m.dots[1][1] += linalg.Dot64(p.velocity, p.velocity)
+			m.slope[1] += linalg.Dot64(p.grad, p.velocity)
+			m.confirmed += linalg.Dot64(p.gradBefore, p.dir)
+		}
+	}
+	return m, c.quadratic.along(proposal, c.order, func(p *parameter[T]) []T { return p.dir })
+}
+
+// minimum is the best step of the span, as far as it is to be trusted.
+func (c *conductor[T]) minimum(m span, damp float64, cases int) proposed {
+	factor := 1.0
+	if n := &c.control.noise; !c.cfg.paperRules {
+		n.steady(&m)
+		factor = n.trust(cases, &m)
+	}
+	s := m.minimise(damp, m.past && !c.cfg.noMomentum)
+	if limit := c.normLimit(); s.curvature*factor*factor > limit {
+		factor = math.Sqrt(limit / s.curvature)
+	}
+	if factor < 1 {
+		s = s.shrunk(factor, &m, damp)
+	}
+	return proposed{step: s, span: m, factor: factor}
 }
 
 // setAside exchanges the updates and inverses of the step in progress with those that lie aside.
@@ -156,10 +197,43 @@ func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s st
 	if err != nil {
 		return err
 	}
-	st.Rho = reductionRatio(before, after, s, next.lambda, c.squaredUpdate(), c.cfg.rhoWithoutLambda)
+	if math.IsNaN(st.Cost) {
+		next.noise.trend.see(before)
+	}
+	st.Rho = reductionRatio(before, after, s, next.lambda, c.cfg.rhoWithoutLambda)
 	st.Rejected = c.cfg.reject && !(after <= before)
-	if adapt || st.Rejected {
+	switch {
+	case !adapt && !st.Rejected:
+	case c.cfg.paperRules || st.Rejected:
 		next.lambda = adaptLambda(next.lambda, st.Rho, c.cfg.lambdaDecay)
+	default:
+		next.lambda = next.noise.adapt(next.lambda, st.Rho, c.cfg.lambdaDecay, s)
+		next.gamma = math.Max(next.gamma, c.leastGamma(next.lambda))
+	}
+	return nil
+}
+
+// shorten halves a step that is longer than those before, until it keeps at least a quarter of what the model promises on its own batch.
+func (c *conductor[T]) shorten(s *proposed, next *control, chunks []chunk[T], damp float64) error {
+	const halvings = 12
+	before, err := c.evaluate(chunks, (*parameter[T]).present)
+	if err != nil {
+		return err
+	}
+	for range halvings {
+		after, err := c.evaluate(chunks, (*parameter[T]).trial)
+		if err != nil {
+			return err
+		}
+		if reductionRatio(before, after, s.step, next.lambda, false) >= lowRho {
+			break
+		}
+		s.step, s.factor = s.shrunk(0.5, &s.span, damp), s.factor/2
+		for _, p := range c.order {
+			if p.given {
+				linalg.Scale(0.5, p.next)
+			}
+		}
 	}
 	return nil
 }
@@ -167,28 +241,6 @@ func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s st
 // evaluate is the objective on all cases of the update, with the parameters as pick gives them.
 func (c *conductor[T]) evaluate(chunks []chunk[T], pick func(*parameter[T]) []T) (float64, error) {
 	return c.objective.at(chunks, c.order, c.scale, c.cfg.l2, pick)
-}
-
-// judge computes the reduction ratio of the previous step on the present batch and adapts lambda by it; see heldOut.
-func (c *conductor[T]) judge(st *Stats, next *control, chunks []chunk[T]) error {
-	for _, p := range c.order {
-		if p.movedLast && !p.given {
-			if err := p.readWeights(); err != nil {
-				return err
-			}
-		}
-	}
-	after, err := c.evaluate(chunks, (*parameter[T]).moved)
-	if err != nil {
-		return err
-	}
-	before, err := c.evaluate(chunks, (*parameter[T]).earlier)
-	if err != nil {
-		return err
-	}
-	st.Rho = next.heldOut.ratio(after - before)
-	next.lambda = adaptHeldOut(next.lambda, st.Rho, c.cfg.lambdaDecay)
-	return nil
 }
 
 // startDamping chooses lambda, and gamma with it, before the first step, which the paper leaves to the user (150 for its autoencoders, section
@@ -209,7 +261,7 @@ func (c *conductor[T]) startDamping(st *Stats, next *control, chunks []chunk[T],
 		}
 		return after
 	}
-	next.lambda = lowestStart(c.meanCurvature(), before, try)
+	next.lambda = startOfLambda(c.meanCurvature(), before, try)
 	next.gamma = gamma(next.lambda, c.cfg.l2)
 	w.lap(&st.Time.Rho)
 	return nil

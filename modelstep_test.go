@@ -63,7 +63,7 @@ func TestQuadraticModelTrains(t *testing.T) {
 
 func testModelTrains[T float](t *testing.T) {
 	for name, opts := range map[string][]kfac.Option{
-		"default": nil, "same batch": {kfac.WithSameBatchRho()}, "without momentum": {kfac.WithoutMomentum()},
+		"default": nil, "same batch": {kfac.WithPaperRules()}, "without momentum": {kfac.WithoutMomentum()},
 		"rejection": {kfac.WithStepRejection()}, "part of the batch": {kfac.WithMinModelRows(8), kfac.WithModelFraction(0.5)},
 		"L2 and norm constraint": {kfac.WithL2Reg(1e-5), kfac.WithNormConstraint(0.5)},
 	} {
@@ -95,7 +95,7 @@ func TestQuadraticModelIsReproducible(t *testing.T) {
 // A step that fails leaves no trace: the training goes on as that of a twin which has not seen it. Steps 5 and 6 adapt lambda, step 20
 // searches for gamma.
 func TestQuadraticModelAfterAFailure(t *testing.T) {
-	for name, opts := range map[string][]kfac.Option{"default": nil, "same batch": {kfac.WithSameBatchRho(), kfac.WithStepRejection()}} {
+	for name, opts := range map[string][]kfac.Option{"default": nil, "same batch": {kfac.WithPaperRules(), kfac.WithStepRejection()}} {
 		for _, done := range []int{0, 1, 4, 5, 19} {
 			for _, s := range []slip{
 				{name: "before RunAll", spoil: setInput(math.NaN())},
@@ -229,7 +229,7 @@ func TestBadOptionsOfTheQuadraticModel(t *testing.T) {
 		{"WithGammaMax", byRate(kfac.WithGammaMax(1))},
 		{"WithStepRejection", byRate(kfac.WithStepRejection())},
 		{"WithStepRejection", []kfac.Option{kfac.WithStepRejection(), kfac.WithLearningRate(0.1)}},
-		{"WithSameBatchRho", byRate(kfac.WithSameBatchRho())},
+		{"WithPaperRules", byRate(kfac.WithPaperRules())},
 		{"WithRhoWithoutLambda", byRate(kfac.WithRhoWithoutLambda())},
 		{"WithDampingAdaptation", byRate(kfac.WithDampingAdaptation(5, 0.9))},
 		{"WithGammaAdaptation", byRate(kfac.WithGammaAdaptation(20, 0.9))},

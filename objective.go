@@ -65,28 +65,9 @@ func (p *parameter[T]) present() []T {
 // trial is its value after the proposed update. It overwrites dir.
 func (p *parameter[T]) trial() []T {
 	if p.given {
-		return p.displaced(1, p.next)
+		copy(p.dir, p.store.data)
+		linalg.Axpy(1, p.next, p.dir)
+		return p.dir
 	}
 	return nil
-}
-
-// moved is the present value of a parameter that the previous step has moved, and earlier the one before that. It overwrites dir.
-func (p *parameter[T]) moved() []T {
-	if p.movedLast {
-		return p.store.data
-	}
-	return nil
-}
-
-func (p *parameter[T]) earlier() []T {
-	if p.movedLast {
-		return p.displaced(-1, p.velocity)
-	}
-	return nil
-}
-
-func (p *parameter[T]) displaced(by T, update []T) []T {
-	copy(p.dir, p.store.data)
-	linalg.Axpy(by, update, p.dir)
-	return p.dir
 }

@@ -21,7 +21,7 @@ type config struct {
 	// How far.
 	l2        float64
 	damping   float64 // lambda; 0: to be found
-	normLimit float64 // 0: the default, which depends on the outputs; none with the quadratic model
+	normLimit float64 // 0: the default, which depends on the outputs
 
 	// By a learning rate.
 	learningRate float64 // 0: by the quadratic model
@@ -32,7 +32,7 @@ type config struct {
 	modelFraction    float64 // tau2
 	minModelCases    int
 	reject           bool
-	sameBatchRho     bool
+	paperRules       bool
 	rhoWithoutLambda bool
 	lambdaPeriod     int     // T1
 	lambdaDecay      float64 // omega1
@@ -129,7 +129,7 @@ func WithDamping(lambda float64) Option {
 // V is the gradient, U the preconditioned gradient and V.U = U^T F U (Ba, Grosse & Martens 2017, section 5). +Inf turns it off.
 // Default with WithLearningRate 0.001 sqrt(d), where d is the number of target variables of a case: 1 for Categorical, the number of outputs for Bernoulli
 // and Gaussian. On MNIST that is about the best of a grid for both the autoencoder (d = 784) and the classifier (d = 1). With the quadratic model it
-// limits delta^T F delta, and the default is no limit.
+// limits delta^T F delta, and the default is 2 d: a step may change the predictive distribution by one nat per variable.
 func WithNormConstraint(kappa float64) Option {
 	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)", func(c *config) { c.normLimit = kappa })
 }
@@ -254,14 +254,14 @@ func WithStepRejection() Option {
 	return modelOption("WithStepRejection", func(c *config) error { c.reject = true; return nil })
 }
 
-// WithSameBatchRho adapts lambda by the reduction ratio on the step's own batch, with the paper's thresholds 1/4 and 3/4 (Martens & Grosse 2015,
-// section 6.5). It suits large batches only.
-func WithSameBatchRho() Option {
-	return modelOption("WithSameBatchRho", func(c *config) error { c.sameBatchRho = true; return nil })
+// WithPaperRules judges steps by their own batch only, by the rules of Martens & Grosse (2015) and no others. It suits large batches: on small ones
+// lambda vanishes, and training gets worse again or blows up. Default off: provisions against the noise of small batches are at work, which
+// shorten steps that other batches do not confirm, raise lambda where the objective no longer falls, and bound lambda, gamma and the change of the predictions.
+func WithPaperRules() Option {
+	return modelOption("WithPaperRules", func(c *config) error { c.paperRules = true; return nil })
 }
 
-// WithRhoWithoutLambda leaves the damping term out of the predicted change that the reduction ratio of WithSameBatchRho and WithStepRejection
-// divides by. Default: it is in, as in the paper (section 6.5); the authors' later implementations leave it out.
+// WithRhoWithoutLambda leaves the damping term out of the predicted change that the reduction ratio divides by. Default: it is in, as in the paper (section 6.5); the authors' later implementations leave it out.
 func WithRhoWithoutLambda() Option {
 	return modelOption("WithRhoWithoutLambda", func(c *config) error { c.rhoWithoutLambda = true; return nil })
 }

@@ -116,17 +116,30 @@ func (q *quadratic[T]) fisher(u, v int) float64 {
 	return s / float64(q.cases)
 }
 
+// products computes F's part of the quadratic model over the two directions.
+func (q *quadratic[T]) products(m *span) {
+	m.f[0][0] = q.fisher(proposal, proposal)
+	if m.past {
+		m.f[0][1] = q.fisher(proposal, previous)
+		m.f[1][1] = q.fisher(previous, previous)
+	}
+}
+
 // step is the minimum of the quadratic model over alpha Delta + mu delta0.
 type step struct {
 	alpha, mu float64
 	change    float64 // M(delta) - M(0) = 1/2 grad^T delta
 	curvature float64 // delta^T F delta, without damping
+	squares   float64 // delta^T delta
 }
 
 // span is the quadratic model over the two directions: F's part, the inner products of the directions, and the slopes.
 type span struct {
 	f, dots [2][2]float64
 	slope   [2]float64 // grad^T Delta, grad^T delta0
+	past    bool       // there is a previous update
+	// confirmed is the slope along Delta by the gradient of the batch before, brought to the present parameters; see noise.trust.
+	confirmed float64
 }
 
 // minimise solves for (alpha, mu), with damping c = lambda + eta, or for alpha alone if there is no previous update or the two directions
@@ -144,8 +157,14 @@ func (s *span) minimise(c float64, momentum bool) step {
 		r.mu = -(a*s.slope[1] - b*s.slope[0]) / det
 	}
 	r.change = (s.slope[0]*r.alpha + s.slope[1]*r.mu) / 2
-	r.curvature = r.alpha*r.alpha*s.f[0][0] + 2*r.alpha*r.mu*s.f[0][1] + r.mu*r.mu*s.f[1][1]
+	r.curvature = r.form(&s.f)
+	r.squares = r.form(&s.dots)
 	return r
+}
+
+// form is the quadratic form of the step in a matrix over the two directions, whose upper triangle is given.
+func (r step) form(m *[2][2]float64) float64 {
+	return r.alpha*r.alpha*m[0][0] + 2*r.alpha*r.mu*m[0][1] + r.mu*r.mu*m[1][1]
 }
 
 // parallel: below this 1 - cos^2 (in the metric of the model) the two directions count as one.
@@ -153,10 +172,9 @@ const parallel = 1e-10
 
 // shrunk is the step times a factor below 1.
 func (r step) shrunk(by float64, m *span, c float64) step {
-	r.alpha, r.mu, r.curvature = by*r.alpha, by*r.mu, by*by*r.curvature
-	linear := r.alpha*m.slope[0] + r.mu*m.slope[1]
-	norm := r.alpha*r.alpha*m.dots[0][0] + 2*r.alpha*r.mu*m.dots[0][1] + r.mu*r.mu*m.dots[1][1]
-	r.change = linear + (r.curvature+c*norm)/2
+	r.alpha, r.mu = by*r.alpha, by*r.mu
+	r.curvature, r.squares = by*by*r.curvature, by*by*r.squares
+	r.change = r.alpha*m.slope[0] + r.mu*m.slope[1] + (r.curvature+c*r.squares)/2
 	return r
 }
 

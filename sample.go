@@ -81,6 +81,17 @@ type sampler[T program.Float] struct {
 	path    program.Path // from what the blocks observe to the outputs
 	seeds   []program.Seed[T]
 	perm    []int
+
+	// What is random, so that a test can put something else in its place: the choice of cases, and the drawing of targets into o.y.
+	choose func(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int
+	draw   func(o *output, rng *rand.Rand)
+}
+
+func newSampler[T program.Float](run *program.Run[T], outputs []*output) *sampler[T] {
+	s := &sampler[T]{run: run, outputs: outputs, seeds: make([]program.Seed[T], len(outputs))}
+	s.choose = s.randomCases
+	s.draw = func(o *output, rng *rand.Rand) { o.head.sample(o.y, o.z, o.cols, rng) }
+	return s
 }
 
 // sample draws the cases and the targets with rng, and runs both passes. The gradients are those of the cases' own negative
@@ -95,7 +106,7 @@ func (s *sampler[T]) sample(p *program.Program, fraction float64, atLeast int, r
 		if !read(o, s.run) {
 			return notFiniteOutput(o)
 		}
-		o.head.sample(o.y, o.z, o.cols, rng)
+		s.draw(o, rng)
 		o.head.residual(o.y, o.y, o.z, o.cols)
 		seed := &s.seeds[i]
 		if cap(seed.Data) < len(o.y) {
@@ -110,8 +121,8 @@ func (s *sampler[T]) sample(p *program.Program, fraction float64, atLeast int, r
 	return graphError(s.run.Reverse(s.seeds, s.path))
 }
 
-// choose draws a random subset of the cases: the fraction of the batch, but no fewer than atLeast. nil is the whole batch.
-func (s *sampler[T]) choose(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {
+// randomCases draws a random subset of the cases: the fraction of the batch, but no fewer than atLeast. nil is the whole batch.
+func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {
 	n := max(int(math.Ceil(fraction*float64(p.Cases))), atLeast)
 	if n >= p.Cases || p.Whole != "" {
 		return nil

@@ -214,7 +214,7 @@ func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config
 	if err != nil {
 		return nil, graphError(err)
 	}
-	c.sampler = &sampler[T]{run: run, outputs: c.outputs, seeds: make([]program.Seed[T], len(heads))}
+	c.sampler = newSampler(run, c.outputs)
 	c.quadratic = &quadratic[T]{run: run, outputs: c.outputs}
 	c.objective = &objective[T]{program: c.whole, seed: cfg.seed}
 	c.control = control{lambda: cfg.damping, gamma: gamma(cfg.damping, cfg.l2)}
@@ -275,7 +275,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 // control is what damping.go decides, as it goes from step to step.
 type control struct {
 	lambda, gamma float64
-	heldOut       heldOut
+	noise         noise
 }
 
 // stopwatch adds the time since its last reading to a phase.
@@ -333,7 +333,6 @@ func (c *conductor[T]) commit(st *Stats, next control) {
 	}
 	st.UpdateNorm = math.Sqrt(c.squaredUpdate())
 	for _, p := range c.order {
-		p.movedLast = p.given && !st.Rejected
 		switch {
 		case p.given && st.Rejected:
 			clear(p.velocity)

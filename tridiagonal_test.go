@@ -1,12 +1,9 @@
 package kfac
 
 import (
-	"compress/gzip"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -336,64 +333,6 @@ func TestTridiagonalCovariance(t *testing.T) {
 		}
 		checkNear(t, "direction", back, applied(tridiagonalOf(t, c), c, v), 1e-9)
 	})
-}
-
-// A recording is what the program of the paper's authors made of a gradient, in a net of 6-5-3-5-6 units. Theirs are weights of
-// out x in, biases apart; the moments are as ours.
-type recording struct {
-	Iteration int
-	Gamma     float64
-	A, G      [][][]float64
-	AOff      [][][]float64 `json:"A_off"`
-	GOff      [][][]float64 `json:"G_off"`
-
-	Grad, Precon struct {
-		W [][][]float64
-		B [][]float64
-	}
-}
-
-func TestTridiagonalAgreesWithAuthors(t *testing.T) {
-	file, err := os.Open("testdata/tridiagonal.json.gz")
-	check(t, err)
-	defer file.Close()
-	unzipped, err := gzip.NewReader(file)
-	check(t, err)
-	var recordings []recording
-	check(t, json.NewDecoder(unzipped).Decode(&recordings))
-	if len(recordings) == 0 {
-		t.Fatal("no recordings")
-	}
-	flat := func(matrices [][][]float64) (f [][]float64) {
-		for _, m := range matrices {
-			f = append(f, slices.Concat(m...))
-		}
-		return f
-	}
-	ours := func(w [][][]float64, b [][]float64) (v [][]float64) {
-		for i := range w {
-			wide := mat.NewDense(len(w[i]), len(w[i][0])+1, nil)
-			for o, row := range w[i] {
-				wide.SetRow(o, append(slices.Clone(row), b[i][o]))
-			}
-			v = append(v, flatOf(wide.T()))
-		}
-		return v
-	}
-	for _, r := range recordings {
-		var abar, out []int
-		for i := range r.A {
-			abar, out = append(abar, len(r.A[i])), append(out, len(r.G[i]))
-		}
-		inv := newTridiagonal[float64](abar, out)
-		check(t, factorise(inv, flat(r.A), flat(r.G), flat(r.AOff), flat(r.GOff)))
-		v, want := ours(r.Grad.W, r.Grad.B), ours(r.Precon.W, r.Precon.B)
-		u := ours(r.Grad.W, r.Grad.B)
-		inv.apply(u, v)
-		for i := range u {
-			checkNear(t, fmt.Sprintf("iteration %d, gamma %g, layer %d", r.Iteration, r.Gamma, i), u[i], want[i], 1e-11)
-		}
-	}
 }
 
 // mediumChain is large enough for panels, blocks and threads to matter.

@@ -1,0 +1,130 @@
+package kfac
+
+import "math"
+
+// The rules of Martens & Grosse (2015) judge a step by the batch that it was made from, which is right for the large batches that they
+// recommend. On a small one a step that fits the batch's noise looks perfect: lambda and gamma vanish, the steps grow, and training rots or blows
+// up. The provisions of this file look at what the batches before and after say; where the batch is large they change next to nothing, and
+// WithPaperRules leaves them out. See CONTRIBUTING.md for what each of them is worth.
+//
+//	trust    a step is shortened to the part of its slope that another batch confirms
+//	steady   a curvature far below what the batches before have shown is not believed
+//	trend    where the objective no longer falls from batch to batch, lambda goes up whatever the batches themselves say
+//	bounds   lambda stays where it makes a difference, and gamma near it
+
+// noise is what the provisions know of the steps before.
+type noise struct {
+	// Fading sums of the slope along Delta, as the step's own gradient has it and as the gradient of the batch before does.
+	own, confirmed float64
+	curvature      float64 // delta^T F delta of the previous step
+	reach          float64 // fading maximum of |delta|
+	stretch        float64 // fading mean of Delta^T F Delta / -grad^T Delta: the curvature along Delta over its approximation
+	trend          trend
+}
+
+const (
+	trusted    = 16.0     // cases of which a batch is trusted half, whatever the batch before says
+	fade       = 0.8      // what the sums keep from step to step
+	leastPast  = 1.0 / 2  // of the previous update's curvature
+	leastMean  = 1.0 / 8  // of the usual stretch
+	reachFade  = 0.95     // what the longest step's length keeps from step to step
+	boldly     = 3.0      // times that length is tried on its own batch first
+	mostNats   = 1.0      // that a step may change the predictive distribution by, per target variable
+	effective  = 1.0 / 20 // of the step's curvature: what lambda makes of it at least
+	excessive  = 10.0     // and at most, when the trend is to blame
+	belowGamma = 1.0 / 10 // of lambda + eta: what gamma^2 is at least
+)
+
+// trust is the factor in (0, 1] on a step from a batch of so many cases.
+//
+// The gradient of the step's own batch is signal and noise, and Delta is made from both, so that the slope grad^T Delta owes something to the noise.
+// The noise of the batch before is another one: grad' = grad(theta - delta0) + F delta0, the gradient that it has at theta by the quadratic model,
+// gives the same slope without. The ratio of the two is the part of the step that is no noise.
+func (n *noise) trust(cases int, m *span) float64 {
+	least := float64(cases) / (float64(cases) + trusted)
+	own, confirmed := n.slopes(m)
+	part := confirmed / own
+	if !(part > least) { // also NaN
+		return least
+	}
+	return math.Min(part, 1)
+}
+
+// slopes are the fading sums with the present step's.
+func (n *noise) slopes(m *span) (own, confirmed float64) {
+	if !m.past {
+		return n.own, n.confirmed
+	}
+	return fade*n.own + m.slope[0], fade*n.confirmed + m.confirmed
+}
+
+// steady raises curvatures that are far below those of the steps before. A batch of few cases may know next to nothing of a direction.
+func (n *noise) steady(m *span) {
+	m.f[1][1] = math.Max(m.f[1][1], leastPast*n.curvature)
+	m.f[0][0] = math.Max(m.f[0][0], -leastMean*n.stretch*m.slope[0])
+}
+
+// bold reports whether a step is much longer than those before.
+func (n *noise) bold(s step) bool { return n.reach > 0 && math.Sqrt(s.squares) > boldly*n.reach }
+
+// remember takes in the step that is made.
+func (n *noise) remember(m *span, s step) {
+	n.own, n.confirmed = n.slopes(m)
+	n.curvature = s.curvature
+	n.reach = math.Max(reachFade*n.reach, math.Sqrt(s.squares))
+	switch stretch := -m.f[0][0] / m.slope[0]; {
+	case math.IsNaN(stretch) || math.IsInf(stretch, 0):
+	case n.stretch == 0:
+		n.stretch = stretch
+	default:
+		n.stretch = fade*n.stretch + (1-fade)*stretch
+	}
+}
+
+// trend follows the objective on each batch before the step that is made from it.
+type trend struct {
+	count                int
+	mean, variance, best float64
+}
+
+const (
+	trendFade    = 0.9   // what mean and variance keep: some twenty steps count
+	trendFrom    = 10    // steps, before which there is no trend
+	trendErrors  = 2     // standard errors above the best mean are a rise
+	trendForgets = 200.0 // steps in which the best mean is forgotten
+)
+
+// see takes in the objective on another batch.
+func (t *trend) see(h float64) {
+	if math.IsNaN(h) || math.IsInf(h, 0) {
+		return
+	}
+	t.count++
+	keep := math.Min(1-1/float64(t.count), trendFade)
+	d := h - t.mean
+	t.mean += (1 - keep) * d
+	t.variance = keep * (t.variance + (1-keep)*d*d)
+	if t.count <= trendFrom {
+		t.best = t.mean
+	}
+	t.best = math.Min(t.best+(t.mean-t.best)/trendForgets, t.mean)
+}
+
+// rising reports whether the objective has gone up by more than the noise of batches explains.
+func (t *trend) rising() bool {
+	const steps = (1 + trendFade) / (1 - trendFade) // that the mean is worth
+	return t.count > trendFrom && t.mean > t.best+trendErrors*math.Sqrt(t.variance/steps)
+}
+
+// adapt is the rule for lambda with the provisions: where the objective rises it goes up, faster than by the paper's rule, until the steps are short;
+// it does not fall to where it no longer makes a difference, from where it would take long to come back.
+func (n *noise) adapt(lambda, rho, omega float64, s step) float64 {
+	share := lambda * s.squares / s.curvature // of lambda in the step's curvature
+	switch {
+	case n.trend.rising() && share < excessive:
+		return lambda * math.Max(1, effective/share) / (omega * omega)
+	case n.trend.rising(), rho > highRho && share < effective:
+		return lambda
+	}
+	return adaptLambda(lambda, rho, omega)
+}

@@ -1,0 +1,331 @@
+package kfac
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// A recording is what the program of the paper's authors (KFAC3-MATLAB, version 5, in GNU Octave and float64) did on a tiny net: inputs, sampled
+// targets, and what it made of them at each iteration. Theirs are weights of out x in, biases apart, and the log-likelihood to be raised; the factors are
+// as ours.
+type recording struct {
+	Config struct {
+		LayerSizes    []int    `json:"layersizes"`
+		LayerTypes    []string `json:"layertypes"`
+		WeightCost    float64  `json:"weightcost"`
+		InitLambda    float64  `json:"initlambda"`
+		InitGamma     float64  `json:"initgamma"`
+		GammaMin      float64  `json:"gamma_min"`
+		GammaMax      float64  `json:"gamma_max"`
+		T1            int      `json:"T1_lambda"`
+		T2            int      `json:"T2_gamma"`
+		T3            int      `json:"T3_refresh"`
+		LambdaDrop    float64  `json:"lambda_drop_per_adj"`
+		GammaDrop     float64  `json:"gamma_drop_per_adj"`
+		MaxFadeStats  float64  `json:"maxfade_stats"`
+		MaxFadeAvg    float64  `json:"maxfade_avg"`
+		AvgStart      int      `json:"avg_start"`
+		UseTriBlock   int      `json:"useTriBlock"`
+		UseMomentum   int      `json:"useMomentum"`
+		MinibatchSize int      `json:"minibatch_start"`
+		MinibatchMax  int      `json:"minibatch_max"`
+	} `json:"config"`
+	Data  struct{ X, Y [][]float64 } `json:"data"`
+	Init  recordedWeights            `json:"init"`
+	Iters []recordedIteration        `json:"iters"`
+}
+
+type recordedWeights struct {
+	W [][][]float64 // out x in
+	B [][]float64   `json:"b"`
+}
+
+type recordedIteration struct {
+	Iter          int
+	SizeMinibatch int         `json:"size_minibatch"`
+	SizeSample    int         `json:"size_sample"`
+	SizeBV        int         `json:"size_BV"`
+	Cases         []int       `json:"idx0"`
+	SampleTargets [][]float64 `json:"sample_targets"`
+	A, G          [][][]float64
+	AOff          [][][]float64 `json:"A_off"`
+	GOff          [][][]float64 `json:"G_off"`
+	Candidates    []struct {
+		InvA   [][][]float64 `json:"invA_damp"`
+		InvG   [][][]float64 `json:"invG_damp"`
+		Precon recordedWeights
+	}
+	Best                          int
+	Gamma, Alpha, Mu, Val, Lambda float64
+	Rho                           *float64
+	Params                        recordedWeights
+	ParamsAvg                     recordedWeights `json:"params_avg"`
+}
+
+// TestReplay runs the public solver along the recordings in testdata/replay, and in the folder that KFAC_REPLAY names, with the recorded cases and sampled
+// targets in place of random ones.
+func TestReplay(t *testing.T) {
+	files := recordings(t, "testdata/replay")
+	if len(files) == 0 {
+		t.Fatal("no recordings")
+	}
+	if dir := os.Getenv("KFAC_REPLAY"); dir != "" {
+		files = append(files, recordings(t, dir)...)
+	}
+	for _, file := range files {
+		name, _, _ := strings.Cut(filepath.Base(file), ".")
+		t.Run(name, func(t *testing.T) { newReplay(t, readRecording(t, file)).run(t) })
+	}
+}
+
+func recordings(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	for _, pattern := range []string{"*.json", "*.json.gz"} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		check(t, err)
+		files = append(files, found...)
+	}
+	return files
+}
+
+func readRecording(t *testing.T, name string) (r recording) {
+	t.Helper()
+	file, err := os.Open(name)
+	check(t, err)
+	defer file.Close()
+	var content io.Reader = file
+	if strings.HasSuffix(name, ".gz") {
+		content, err = gzip.NewReader(file)
+		check(t, err)
+	}
+	check(t, json.NewDecoder(content).Decode(&r))
+	return r
+}
+
+// A replay is a recording and the solver that follows it.
+type replay struct {
+	recording
+	net       *network
+	y         *gorgonia.Node
+	solver    *Solver
+	conductor *conductor[float64]
+	vm        gorgonia.VM
+	now       *recordedIteration
+}
+
+func newReplay(t *testing.T, r recording) *replay {
+	t.Helper()
+	p := &replay{recording: r, now: &r.Iters[0]}
+	for _, it := range r.Iters {
+		if it.SizeMinibatch != p.now.SizeMinibatch {
+			t.Fatalf("mini-batches of %d and of %d cases", p.now.SizeMinibatch, it.SizeMinibatch)
+		}
+	}
+	p.build(t)
+	if _, err := gorgonia.Grad(p.net.cost, p.net.params...); err != nil {
+		t.Fatal(err)
+	}
+	c := &p.Config
+	opts := []Option{
+		WithPaperRules(), WithMinStatisticsRows(1), WithMinModelRows(1), WithL2Reg(c.WeightCost), WithDamping(c.InitLambda),
+		WithCurvatureEMA(c.MaxFadeStats), WithInverseUpdatePeriod(c.T3), WithIterateAveraging(c.MaxFadeAvg, c.AvgStart),
+		WithDampingAdaptation(c.T1, math.Pow(c.LambdaDrop, 1/float64(c.T1))), WithGammaAdaptation(c.T2, math.Pow(c.GammaDrop, 2/float64(c.T2))),
+	}
+	if c.GammaMax < 1e300 {
+		opts = append(opts, WithGammaMax(c.GammaMax))
+	}
+	if c.UseTriBlock == 1 {
+		opts = append(opts, WithBlockTridiagonal())
+	}
+	if c.UseMomentum == 0 {
+		opts = append(opts, WithoutMomentum())
+	}
+	solver, err := NewSolver(p.net.cost, p.net.dist, opts...)
+	check(t, err)
+	p.solver, p.conductor = solver, solver.engine.(*conductor[float64])
+	if d := math.Abs(c.GammaMin - p.conductor.leastGamma(0)); d > 1e-12 {
+		t.Fatalf("the recording's least gamma is %g, the solver's %g", c.GammaMin, p.conductor.leastGamma(0))
+	}
+	p.conductor.control.gamma = c.InitGamma
+	p.conductor.sampler.choose = p.choose
+	p.conductor.sampler.draw = p.draw
+	p.vm = gorgonia.NewTapeMachine(p.net.sketch.graph, gorgonia.BindDualValues(p.net.params...))
+	return p
+}
+
+// build makes the net with its first weights.
+func (p *replay) build(t *testing.T) {
+	t.Helper()
+	s := newSketch(1)
+	sizes, cases := p.Config.LayerSizes, p.now.SizeMinibatch
+	p.net = &network{sketch: s, x: s.random("x", cases, sizes[0])}
+	h := p.net.x
+	for i, kind := range p.Config.LayerTypes {
+		h = p.net.layer(h, i, sizes[i], sizes[i+1], true, false)
+		if last := i == len(sizes)-2; last {
+			break
+		}
+		switch kind {
+		case "logistic":
+			h = must(gorgonia.Sigmoid(h))
+		case "tanh":
+			h = must(gorgonia.Tanh(h))
+		case "softplus":
+			h = must(gorgonia.Softplus(h))
+		case "linear":
+		default:
+			t.Fatalf("no layers of type %q", kind)
+		}
+	}
+	p.net.out = h
+	losses := map[string]likelihood{"logistic": binary, "linear": squares(1), "softmax": classes}
+	loss := losses[p.Config.LayerTypes[len(sizes)-2]]
+	if loss == nil {
+		t.Fatalf("no outputs of type %q", p.Config.LayerTypes[len(sizes)-2])
+	}
+	p.net.cost, p.net.dist = loss(s, h)
+	p.y = input(p.net, "y")
+	for i, v := range p.Init.ours() {
+		copy(data(p.net.params[i]), v)
+	}
+}
+
+// ours are recorded weights and biases by parameter, w of in x out.
+func (r *recordedWeights) ours() (params [][]float64) {
+	for i, w := range r.W {
+		out, in := len(w), len(w[0])
+		flat := make([]float64, in*out)
+		for o, row := range w {
+			for k, v := range row {
+				flat[k*out+o] = v
+			}
+		}
+		params = append(params, flat, r.B[i])
+	}
+	return params
+}
+
+// choose takes the leading cases of the mini-batch, where the fraction tells what for.
+func (p *replay) choose(_ *program.Program, fraction float64, _ int, _ *rand.Rand) []int {
+	n := p.now.SizeSample
+	if fraction == p.solver.cfg.modelFraction {
+		n = p.now.SizeBV
+	}
+	rows := make([]int, n)
+	for i := range rows {
+		rows[i] = i
+	}
+	return rows
+}
+
+func (p *replay) draw(o *output, _ *rand.Rand) { copy(o.y, slices.Concat(p.now.SampleTargets...)) }
+
+func (p *replay) run(t *testing.T) {
+	defer p.vm.Close()
+	for i := range p.Iters {
+		p.now = &p.Iters[i]
+		for row, k := range p.now.Cases {
+			copy(data(p.net.x)[row*len(p.Data.X[k]):], p.Data.X[k])
+			copy(data(p.y)[row*len(p.Data.Y[k]):], p.Data.Y[k])
+		}
+		check(t, p.vm.RunAll())
+		check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.params)))
+		p.vm.Reset()
+		p.compare(t)
+		if t.Failed() {
+			t.Fatalf("iteration %d", p.now.Iter)
+		}
+	}
+}
+
+// The tolerances that the recordings' origin suggests, relative in the maximum norm.
+const (
+	replayed        = 1e-9
+	replayedNumbers = 1e-8 // of alpha and mu
+)
+
+func (p *replay) compare(t *testing.T) {
+	t.Helper()
+	it := p.now
+	for i, b := range layerBlocks(p.conductor) {
+		checkMax(t, fmt.Sprint("A ", i), b.factors.a.now, slices.Concat(it.A[i]...), replayed)
+		checkMax(t, fmt.Sprint("G ", i), b.factors.g.now, slices.Concat(it.G[i]...), replayed)
+	}
+	best := it.Candidates[it.Best]
+	for _, b := range p.conductor.blocks {
+		switch b := b.(type) {
+		case *chainBlock[float64]:
+			for i := range b.crossA {
+				checkMax(t, fmt.Sprint("cross moment of A ", i), b.crossA[i].now, slices.Concat(it.AOff[i]...), replayed)
+				checkMax(t, fmt.Sprint("cross moment of G ", i), b.crossG[i].now, slices.Concat(it.GOff[i]...), replayed)
+			}
+		case *kroneckerBlock[float64]:
+			if i := slices.Index(layerBlocks(p.conductor), b.layerBlock); len(best.InvA) > i {
+				checkMax(t, fmt.Sprint("inverse of A ", i), b.inverse.a.now, slices.Concat(best.InvA[i]...), replayed)
+				checkMax(t, fmt.Sprint("inverse of G ", i), b.inverse.g.now, slices.Concat(best.InvG[i]...), replayed)
+			}
+		}
+		b.precondition(p.conductor.control.gamma, false) // of this step's gradient, with the inverse that it has kept
+	}
+	for i, want := range best.Precon.ours() {
+		delta := slices.Clone(p.conductor.order[i].dir)
+		for k := range delta {
+			delta[k] = -delta[k]
+		}
+		checkMax(t, "Delta of "+p.net.params[i].Name(), delta, want, replayed)
+	}
+	st := p.solver.Stats()
+	checkMax(t, "alpha", []float64{st.LearningRate}, []float64{it.Alpha}, replayedNumbers)
+	checkMax(t, "mu", []float64{st.Momentum}, []float64{it.Mu}, replayedNumbers)
+	checkMax(t, "M(delta) - M(0)", []float64{st.QuadModelChange}, []float64{it.Val}, replayedNumbers)
+	checkMax(t, "gamma", []float64{st.Gamma}, []float64{it.Gamma}, replayed)
+	checkMax(t, "lambda", []float64{p.conductor.control.lambda}, []float64{it.Lambda}, replayed)
+	switch {
+	case it.Rho == nil:
+	case *it.Rho < -1e299:
+		if !math.IsInf(st.Rho, -1) {
+			t.Errorf("rho %g, want -Inf", st.Rho)
+		}
+	default:
+		checkMax(t, "rho", []float64{st.Rho}, []float64{*it.Rho}, replayedNumbers)
+	}
+	for i, want := range it.Params.ours() {
+		checkMax(t, p.net.params[i].Name(), data(p.net.params[i]), want, replayed)
+	}
+	restore, err := p.solver.UseAverage()
+	check(t, err)
+	for i, want := range it.ParamsAvg.ours() {
+		checkMax(t, "average of "+p.net.params[i].Name(), data(p.net.params[i]), want, replayed)
+	}
+	restore()
+}
+
+// checkMax demands that the largest difference is at most tol times the largest element.
+func checkMax(t *testing.T, what string, got, want []float64, tol float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("%s: %d numbers, want %d", what, len(got), len(want))
+		return
+	}
+	var diff, largest float64
+	for i, w := range want {
+		diff = max(diff, math.Abs(got[i]-w))
+		largest = max(largest, math.Abs(w))
+	}
+	if !(diff <= tol*largest) {
+		t.Errorf("%s: off by %.3g of its largest element, tolerance %g\ngot  %.10g\nwant %.10g", what, diff/largest, tol, got[:min(len(got), 8)], want[:min(len(want), 8)])
+	}
+}
