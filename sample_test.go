@@ -159,7 +159,7 @@ func TestChoose(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "seed")))
 		want := max(int(math.Ceil(fraction*float64(cases))), atLeast)
 		for range 3 { // the memory of one choice serves the next
-			rows := s.choose(p, fraction, atLeast, rng)
+			rows := s.randomCases(p, fraction, atLeast, rng)
 			if want >= cases {
 				if rows != nil {
 					t.Fatalf("%d of %d cases, want nil for all", len(rows), cases)
@@ -181,7 +181,7 @@ func TestChooseIsUniform(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	var count [cases]float64
 	for range times {
-		for _, row := range s.choose(&program.Program{Cases: cases}, 1.0/3, 1, rng) {
+		for _, row := range s.randomCases(&program.Program{Cases: cases}, 1.0/3, 1, rng) {
 			count[row]++
 		}
 	}
@@ -196,7 +196,7 @@ func TestChooseIsUniform(t *testing.T) {
 // A program that can only be run whole is.
 func TestChooseWhole(t *testing.T) {
 	s := sampler[float64]{}
-	if rows := s.choose(&program.Program{Cases: 8, Whole: "it mixes cases"}, 0.5, 1, rand.New(rand.NewPCG(1, 1))); rows != nil {
+	if rows := s.randomCases(&program.Program{Cases: 8, Whole: "it mixes cases"}, 0.5, 1, rand.New(rand.NewPCG(1, 1))); rows != nil {
 		t.Errorf("rows %v, want nil for all", rows)
 	}
 }
