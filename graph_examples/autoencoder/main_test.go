@@ -141,7 +141,9 @@ func TestDecoder(t *testing.T) {
 	}
 	test = test.First(decodeBatch + 3) // a full batch and a part of one
 	layers := initialLayers(small, 3)
-	digits, err := reconstruct(layers, test)
+	d := newDecoder(layers)
+	defer d.Close()
+	digits, err := d.All(test)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,8 +160,6 @@ func TestDecoder(t *testing.T) {
 			sum += (want - float64(x[k])) * (want - float64(x[k]))
 		}
 	}
-	d := newDecoder(layers)
-	defer d.Close()
 	got, err := d.Error(test)
 	if want := sum / float64(test.Len()); err != nil || math.Abs(got-want) > 1e-5*want {
 		t.Errorf("error %g (%v), want %g", got, err, want)

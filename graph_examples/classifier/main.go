@@ -32,7 +32,7 @@ var defaults = trial.Settings{
 	Cases:      60000,
 	Eval:       10000,
 	Every:      20,
-	Optimizers: []string{"kfac", "kfac-model", "adam", "momentum"},
+	Optimizers: []string{"kfac", "adam", "momentum"},
 	// For the baselines the best of the grid at these settings; K-FAC keeps its default.
 	Rates: map[string]float64{"kfac": 0, "adam": 3e-3, "momentum": 3e-1},
 	Seed:  1,
@@ -120,8 +120,6 @@ func newSolver(e trial.Entrant, seed uint64, m *model) (gorgonia.Solver, error) 
 			options = append(options, kfac.WithLearningRate(e.Rate))
 		}
 		return kfac.NewSolver(m.cost, kfac.Categorical(m.logits), options...)
-	case "kfac-model": // finds its step length, momentum and damping by itself
-		return kfac.NewSolver(m.cost, kfac.Categorical(m.logits), kfac.WithSeed(seed))
 	case "adam":
 		return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(e.Rate)), nil
 	case "momentum":

@@ -22,8 +22,11 @@ var (
 		color.RGBA{G: 114, B: 178, A: 255},
 		color.RGBA{G: 158, B: 115, A: 255},
 		color.RGBA{R: 204, G: 121, B: 167, A: 255},
+		color.RGBA{R: 86, G: 180, B: 233, A: 255},
+		color.RGBA{R: 230, G: 159, A: 255},
+		color.RGBA{A: 255},
 	}
-	dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {6, 2, 2, 2}}
+	dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {6, 2, 2, 2}, {10, 3}}
 )
 
 // Plot writes a PNG file with two panels, the error (on a logarithmic axis) against the updates and against the training

@@ -62,12 +62,15 @@ func (r *Run) spent() bool {
 	return r.curve.Updates >= s.Steps || s.Seconds > 0 && r.curve.Seconds >= s.Seconds
 }
 
-// Start starts the watch at the beginning of an update.
+// Start starts the watch.
 func (r *Run) Start() { r.started = time.Now() }
+
+// Pause stops the watch, in the middle of an update that goes on with Start.
+func (r *Run) Pause() { r.curve.Seconds += time.Since(r.started).Seconds() }
 
 // Stop stops the watch and counts the update.
 func (r *Run) Stop() {
-	r.curve.Seconds += time.Since(r.started).Seconds()
+	r.Pause()
 	r.curve.Updates++
 	_ = r.bar.Add(1) // a bar that cannot be drawn is no reason to stop training
 }
@@ -91,6 +94,9 @@ func (r *Run) Record(value float64, err error) error {
 	r.bar.Describe(fmt.Sprintf("%s, error %.4g", r.Name, value))
 	return nil
 }
+
+// Seconds is the training time so far.
+func (r *Run) Seconds() float64 { return r.curve.Seconds }
 
 // finish leaves the line of the progress bar and returns the curve.
 func (r *Run) finish() *Curve {

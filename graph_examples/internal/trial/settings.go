@@ -23,17 +23,21 @@ type Settings struct {
 	Eval       int                // leading cases on which the error is measured
 	Every      int                // updates from one measurement to the next
 	Optimizers []string           // in the order in which they run
+	Others     []string           // that do not run unless they are asked for
 	Rates      map[string]float64 // learning rate of each optimizer that takes one; 0: its own default
 	Seed       uint64             // of the initial weights, the batches and K-FAC's samples
 	Grid       bool               // run the learning-rate grid of the baselines instead
 	Data       string             // folder of the MNIST files; "": the GoMNIST module's
 	Out        string             // folder for the pictures
+
+	// Flags declares flags of the program's own; it may be nil.
+	Flags func(*flag.FlagSet)
 }
 
 // Parse reads the flags in args over the defaults in s, whose optimizers are the ones to choose from.
 // Text for -help goes to help; the error is then flag.ErrHelp. Any other error is one line.
 func (s Settings) Parse(program string, args []string, help io.Writer) (Settings, error) {
-	known := slices.Clone(s.Optimizers)
+	known := slices.Concat(s.Optimizers, s.Others)
 	rates := make(map[string]float64, len(s.Rates))
 	for name, rate := range s.Rates {
 		rates[name] = rate
@@ -52,10 +56,13 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.BoolVar(&s.Grid, "grid", s.Grid, "run the baselines over their grid of learning rates, print the errors, and stop")
 	f.StringVar(&s.Data, "data", s.Data, "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)")
 	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
-	optimizers := f.String("optimizers", strings.Join(known, ","), "optimizers to run, in this order")
+	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
 	f.Func("lr", "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01", func(list string) error {
 		return parseRates(list, rates)
 	})
+	if s.Flags != nil {
+		s.Flags(f)
+	}
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			f.SetOutput(help)
@@ -68,6 +75,14 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	}
 	s.Optimizers = strings.Split(*optimizers, ",")
 	return s, s.check(known)
+}
+
+func optimizersHelp(others []string) string {
+	help := "optimizers to run, in this order"
+	if len(others) > 0 {
+		help += "; there are also " + strings.Join(others, ", ")
+	}
+	return help
 }
 
 func parseRates(list string, rates map[string]float64) error {

@@ -1,0 +1,197 @@
+// Paper is the benchmark of Martens & Grosse (2015, section 13): the deep autoencoders of MNIST and CURVES, and one of Fashion-MNIST in place of FACES,
+// trained by K-FAC with the block-diagonal and the block-tridiagonal inverse, each with and without momentum, by Nesterov's accelerated gradient, the
+// paper's baseline, and by Adam.
+//
+//	go run ./graph_examples/paper                          the small problem: 10,000 digits, batches of 1000, 200 updates
+//	go run ./graph_examples/paper -authors                 K-FAC with the settings of the authors' code
+//	go run ./graph_examples/paper -full -problem curves    all cases, with batches that grow to the whole set at update 500
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/batch"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/reconstruct"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/report"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
+)
+
+// settings are those of the command line. A batch is one RunAll; with grow an update takes several.
+type settings struct {
+	trial.Settings
+	problem string
+	authors bool
+	full    bool
+}
+
+// fullAt is the update at which the growing mini-batch has become the whole training set (Martens & Grosse 2015, section 13).
+const fullAt = 500
+
+// goals are the errors of which the table says when they were reached.
+var goals = []float64{50, 40, 30, 20, 15, 10, 8, 6, 5, 4, 3, 2, 1}
+
+func main() {
+	var s settings
+	defaults := trial.Settings{
+		Steps: 200, Batch: 1000, Cases: 10000, Eval: 10000, Every: 10,
+		Optimizers: methods, Others: others, Rates: rates,
+		Seed: 1, Out: "out/paper",
+		Flags: func(f *flag.FlagSet) {
+			f.StringVar(&s.problem, "problem", "mnist", "mnist, curves or fashion")
+			f.BoolVar(&s.authors, "authors", false, "run K-FAC with the settings of the authors' code")
+			f.BoolVar(&s.full, "full", false, "use all cases (-cases does not count), and batches that grow to all of them at update 500")
+		},
+	}
+	run := func(ctx context.Context, ts trial.Settings) error {
+		s.Settings = ts
+		return compare(ctx, s)
+	}
+	os.Exit(trial.Main("paper", os.Args[1:], defaults, run, os.Stderr))
+}
+
+// compare trains with one method after the other and shows what each reached, also after an error or an interrupt.
+func compare(ctx context.Context, s settings) error {
+	p, err := problemNamed(s.problem)
+	if err != nil {
+		return err
+	}
+	data, test, err := p.load(s.Data)
+	if err != nil {
+		return err
+	}
+	if !s.full {
+		data = firstOf(data, s.Cases)
+	}
+	s.Cases, s.Eval = data.Len(), min(s.Eval, data.Len())
+	if err := os.MkdirAll(s.Out, 0o755); err != nil {
+		return fmt.Errorf("folder for journals and pictures: %w", err)
+	}
+	curves, err := trial.Compare(ctx, s.Settings, s.Entrants(grid), os.Stderr, func(run *trial.Run) error {
+		return p.train(ctx, run, s, data, firstOf(test, s.Eval))
+	})
+	return errors.Join(err, show(s, curves))
+}
+
+// train runs the training loop of one method.
+func (p problem) train(ctx context.Context, run *trial.Run, s settings, data, test reconstruct.Images) error {
+	layers := initialLayers(p.sizes, s.Seed)
+	m := p.newModel(layers, s.Batch)
+	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
+		return err
+	}
+	solver, err := newSolver(run.Entrant, s, m)
+	if err != nil {
+		return err
+	}
+	vm := gorgonia.NewTapeMachine(m.graph, gorgonia.BindDualValues(m.params...))
+	defer vm.Close()
+	journal, err := newJournal(s.Out, run.Name)
+	if err != nil {
+		return err
+	}
+	defer journal.close()
+	decoder := p.newDecoder(layers)
+	defer decoder.Close()
+	measured := firstOf(data, s.Eval)
+	if err := run.Record(decoder.Error(measured)); err != nil {
+		return err
+	}
+	growing := kfac.GrowingBatch{First: s.Batch, All: data.Len(), FullAt: fullAt}
+	batches := batch.NewSampler(data.Len(), s.Batch, s.Seed)
+	for update := 1; run.More(ctx); update++ {
+		chunks := 1
+		if s.full {
+			chunks = growing.Chunks(update, s.Batch)
+		}
+		var cost float64
+		for chunk := range chunks {
+			data.CopyPixels(m.pixels, batches.Next())
+			run.Start()
+			if err := vm.RunAll(); err != nil {
+				return err
+			}
+			cost += float64(m.cost.Value().Data().(float32)) / float64(chunks)
+			if chunk < chunks-1 {
+				err = accumulate(solver, m.params)
+			} else {
+				err = step(solver, m.params, chunks)
+			}
+			if err != nil {
+				return err
+			}
+			vm.Reset()
+			if chunk < chunks-1 {
+				run.Pause()
+			}
+		}
+		run.Stop()
+		r := newRow(update, chunks*s.Batch, cost, solver)
+		r.seconds = run.Seconds()
+		if run.Due(ctx) {
+			if err := measure(&r, solver, decoder, measured, test); err != nil {
+				return err
+			}
+			if err := run.Record(r.trainError, nil); err != nil {
+				return err
+			}
+		}
+		if err := journal.write(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure fills in the errors, with the weights being trained and with the averaged ones.
+func measure(r *row, solver gorgonia.Solver, decoder *reconstruct.Decoder, data, test reconstruct.Images) (err error) {
+	if r.trainError, err = decoder.Error(data); err != nil {
+		return err
+	}
+	if r.testError, err = decoder.Error(test); err != nil {
+		return err
+	}
+	k, ok := solver.(*kfac.Solver)
+	if !ok {
+		return nil
+	}
+	restore, err := k.UseAverage()
+	if err != nil {
+		return err
+	}
+	defer restore()
+	if r.averageTrain, err = decoder.Error(data); err != nil {
+		return err
+	}
+	r.averageTestError, err = decoder.Error(test)
+	return err
+}
+
+// show prints the tables and writes the plot.
+func show(s settings, curves []*trial.Curve) error {
+	size := fmt.Sprintf("batches of %d", s.Batch)
+	if s.full {
+		size = fmt.Sprintf("batches from %d cases to all %d at update %d", s.Batch, s.Cases, fullAt)
+	}
+	fmt.Printf("\n%s: squared reconstruction error per case on the first %d of %d training cases; %s, seed %d\n\n", s.problem, s.Eval, s.Cases, size, s.Seed)
+	if s.Grid {
+		return report.Grid(os.Stdout, curves)
+	}
+	if err := report.Table(os.Stdout, goals, curves); err != nil {
+		return err
+	}
+	fmt.Println()
+	if err := besideAuthors(os.Stdout, s.problem, s.full, curves); err != nil {
+		return err
+	}
+	plot := filepath.Join(s.Out, s.problem+".png")
+	fmt.Printf("\nError against updates and seconds: %s\nEvery update of every method: %s\n", plot, filepath.Join(s.Out, "*.csv"))
+	return report.Plot(plot, fmt.Sprintf("%s autoencoder, %s", s.problem, size), "squared reconstruction error per case", curves)
+}
