@@ -24,7 +24,8 @@ type parameter[T program.Float] struct {
 	velocity, next []T // the previous update of this parameter, and this step's
 	gradBefore     []T // grad of the step that made the previous update
 	best           []T // the best update so far of a search
-	mean           []T // the iterate average; nil before it begins
+	mean           []T // the iterate average
+	averages       int // iterates in it
 }
 
 func (p *parameter[T]) name() string { return p.src.Name() }

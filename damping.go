@@ -63,7 +63,7 @@ func gammas(gamma, omega, lowest, highest float64) []float64 {
 // startOfLambda walks from lambda by factors of ten: down for as long as the objective after the step that a lambda makes, try, falls worth mentioning,
 // or up until it is below what it was before. It returns the lambda that it was given where none gets it lower, as at a minimum.
 func startOfLambda(lambda, before float64, try func(lambda float64) float64) float64 {
-	const factor, tries, worth = 10, 12, 1.0 / 20
+	const factor, tries, worth = 10, 12, 1.0 / 200
 	after := try(lambda)
 	if !(after < before) {
 		for higher, n := lambda, 0; n < tries; n++ {

@@ -142,7 +142,7 @@ func TestStartOfLambda(t *testing.T) {
 	}{
 		{"at the bottom", 1, 5, valley(0, 1), 1},
 		{"above the bottom", 1, 20, valley(-2, 1), 1e-2},
-		{"a step to the bottom that is not worth it", 1, 50, valley(-3, 1), 1e-2},
+		{"a step to the bottom that is not worth it", 1, 500, valley(-3, 1), 1e-2},
 		{"between the tries", 1, 5, valley(-1.7, 1), 1e-2},
 		{"below the bottom, but better than before", 1, 50, valley(3, 1), 1},
 		{"worse at the start", 1, 2, valley(3, 1.5), 1e3},

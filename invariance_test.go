@@ -202,8 +202,10 @@ func undamped() map[string]course {
 		return append(opts, WithDamping(1e-30), WithNormConstraint(0.1), WithMinStatisticsRows(50), WithStatisticsFraction(0.5))
 	}
 	return map[string]course{
-		"learning rate":   {4, with(WithLearningRate(0.1))},
-		"quadratic model": {2, with(WithMinModelRows(60))},
+		"learning rate":                      {4, with(WithLearningRate(0.1))},
+		"quadratic model":                    {2, with(WithMinModelRows(60))},
+		"learning rate, block-tridiagonal":   {2, with(WithLearningRate(0.1), WithBlockTridiagonal())},
+		"quadratic model, block-tridiagonal": {2, with(WithMinModelRows(60), WithBlockTridiagonal())},
 	}
 }
 
@@ -289,4 +291,80 @@ func TestRotatedNetsTrainAlike(t *testing.T) {
 	plain, twin := forEach(m.widths, rotation, rotation).twin(t, m, 10)
 	opts := []Option{WithL2Reg(0.01), WithMinStatisticsRows(10), WithInverseUpdatePeriod(2)}
 	checkSamePath(t, train(t, twin, 5, opts...), train(t, plain, 5, opts...))
+}
+
+// exactChain is the solver of a net with the block-tridiagonal inverse, its gradients, and the exact moments.
+func exactChain(t *testing.T, n *network) *conductor[float64] {
+	t.Helper()
+	c := attach(t, n, WithBlockTridiagonal())
+	if _, ok := c.blocks[0].(*chainBlock[float64]); !ok || len(c.blocks) != 1 {
+		t.Fatalf("not one chain; plan:\n%v", c.plan)
+	}
+	gradients(t, c)
+	observeExactly(t, c, nil)
+	return c
+}
+
+// With the block-tridiagonal inverse a step is invariant to rotations, damping and pi included ...
+func TestChainIsInvariantToRotations(t *testing.T) {
+	s := newSketch(21)
+	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
+	m := mlp{widths: []int{3, 4, 3, 5, 2}, cases: 12, unit: gorgonia.Tanh, loss: binary}
+	r := forEach(m.widths, rotation, rotation)
+	plain, twin := r.twin(t, m, 22)
+	a, b := exactChain(t, plain), exactChain(t, twin)
+	for _, gamma := range []float64{0.01, 0.3, 5} {
+		directions(t, a, gamma)
+		directions(t, b, gamma)
+		checkSameStep(t, r, layerBlocks(a), layerBlocks(b))
+	}
+}
+
+// ... and to anything else if the damping is transformed as well, A + c I and A' + c Omega Omega^T, G + c I and G' + c Phi^T Phi, or if there is
+// none. F^ is regular without damping, although the homogeneous coordinates of all layers are the same constant: for it to be singular the
+// gradients of neighbours would have to be linear functions of each other too, as with linear units.
+func TestChainIsInvariant(t *testing.T) {
+	s := newSketch(23)
+	r := forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	plain, twin := r.twin(t, tanhNet, 24)
+	a, b := exactChain(t, plain), exactChain(t, twin)
+	without := func(c *conductor[float64]) []*layerBlock[float64] {
+		directions(t, c, 0)
+		return layerBlocks(c)
+	}
+	checkSameStep(t, r, without(a), without(b))
+	undamped := byLayer(a, directionOf)
+
+	const damping = 0.2
+	for i, l := range layerBlocks(a) {
+		twin := layerBlocks(b)[i].factors
+		copy(l.factors.a.next, flatOf(plusDiagonal(l.factors.a.next, damping)))
+		copy(l.factors.g.next, flatOf(plusDiagonal(l.factors.g.next, damping)))
+		addGram(twin.a.next, damping, r.omega[i])
+		addGram(twin.g.next, damping, mat.DenseCopyOf(r.phi[i].T()))
+	}
+	checkSameStep(t, r, without(a), without(b))
+	if d := distance(byLayer(a, directionOf), undamped); d < 0.1 {
+		t.Errorf("damping makes a difference of no more than %g", d)
+	}
+}
+
+// addGram adds c M M^T.
+func addGram(to []float64, c float64, m *mat.Dense) {
+	var gram mat.Dense
+	gram.Mul(m, m.T())
+	for i, v := range flatOf(&gram) {
+		to[i] += c * v
+	}
+}
+
+// Rotations of everything train alike with the block-tridiagonal inverse too, and with all settings at work.
+func TestRotatedChainsTrainAlike(t *testing.T) {
+	m := mlp{widths: []int{3, 4, 3, 2}, cases: 40, unit: gorgonia.Tanh, loss: classes}
+	s := newSketch(25)
+	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
+	plain, twin := forEach(m.widths, rotation, rotation).twin(t, m, 26)
+	opts := []Option{WithBlockTridiagonal(), WithL2Reg(0.01), WithMinStatisticsRows(10), WithMinModelRows(20), WithInverseUpdatePeriod(2),
+		WithGammaAdaptation(3, 0.95), WithDampingAdaptation(2, 0.95)}
+	checkSamePath(t, train(t, twin, 8, opts...), train(t, plain, 8, opts...))
 }

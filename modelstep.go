@@ -60,6 +60,10 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, best.factor
 	st.QuadModelChange, st.KL = best.change, best.curvature/2
 	next.noise.remember(&best.span, best.step)
+	if k == 1 && c.cfg.damping == 0 {
+		next.lambda *= afterStart
+		next.gamma = gamma(next.lambda, c.cfg.l2)
+	}
 	if adapt := k%c.cfg.lambdaPeriod == 0; adapt || c.cfg.reject {
 		if err := c.compare(st, next, chunks, best.step, adapt); err != nil {
 			return err
@@ -242,6 +246,10 @@ func (c *conductor[T]) shorten(s *proposed, next *control, chunks []chunk[T], da
 func (c *conductor[T]) evaluate(chunks []chunk[T], pick func(*parameter[T]) []T) (float64, error) {
 	return c.objective.at(chunks, c.order, c.scale, c.cfg.l2, pick)
 }
+
+// afterStart is the part of the lambda that suits the first step best that the next begin with. They start from a better place, where the model holds
+// further: the best starts of a grid are lower than what the first step wants, on every problem tried.
+const afterStart = 1.0 / 3
 
 // startDamping chooses lambda, and gamma with it, before the first step, which the paper leaves to the user (150 for its autoencoders, section
 // 6.5). It tries the step that a lambda would make on the first batch, from the mean eigenvalue of the curvature on down by factors of ten for as

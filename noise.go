@@ -90,7 +90,7 @@ type trend struct {
 const (
 	trendFade    = 0.9   // what mean and variance keep: some twenty steps count
 	trendFrom    = 10    // steps, before which there is no trend
-	trendErrors  = 2     // standard errors above the best mean are a rise
+	trendErrors  = 4     // standard errors above the best mean are a rise
 	trendForgets = 200.0 // steps in which the best mean is forgotten
 )
 

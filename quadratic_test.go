@@ -346,3 +346,95 @@ func TestUndampedModelIsInvariant(t *testing.T) {
 		t.Error("no momentum")
 	}
 }
+
+// inChunks is a net of half as many cases, whose solver has saved the first half of the inputs of another net and holds the second.
+func inChunks(t *testing.T, whole *network, build func(cases int) *network, inputs ...string) (c *conductor[float64], chunks []chunk[float64]) {
+	t.Helper()
+	half := casesOf(whole.out) / 2
+	n := build(half)
+	copyParams(n, whole)
+	c = attach(t, n)
+	for i := range 2 {
+		rows := make([]int, half)
+		for k := range rows {
+			rows[k] = i*half + k
+		}
+		for _, name := range inputs {
+			copyCases(input(n, name), input(whole, name), rows)
+		}
+		chunks = append(chunks, chunk[float64]{cases: half})
+		if i == 0 {
+			for _, p := range c.order {
+				p.given = true
+			}
+			saved, err := c.saveInputs()
+			check(t, err)
+			chunks[0].inputs = saved
+		}
+	}
+	return c, chunks
+}
+
+// Over several chunks the products of the quadratic model are those of all cases that were chosen, each with the same weight, and the objective is
+// that of all cases, at other weights than the user's too.
+func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
+	const cases, eta = 6, 0.2
+	for name, loss := range likelihoods {
+		t.Run(name, func(t *testing.T) {
+			build := func(cases int) *network {
+				return mlp{widths: []int{3, 4, 2}, cases: cases, unit: gorgonia.Tanh, loss: loss}.build(2)
+			}
+			n := build(cases)
+			inputs := []string{"x", "y"}
+			if name == "joint" {
+				inputs = append(inputs, "y1")
+			}
+			c, chunks := inChunks(t, n, build, inputs...)
+			u, v := twoDirections(newSketch(3), c)
+			whole := attach(t, n)
+			perCase := jacobians(t, whole)
+			for _, test := range []struct {
+				name string
+				rows [2][]int // nil: all
+				all  []int    // the same, among all cases
+			}{
+				{"all", [2][]int{nil, nil}, []int{0, 1, 2, 3, 4, 5}},
+				{"two and one", [2][]int{{2, 0}, {1}}, []int{2, 0, 4}},
+				{"one and all", [2][]int{{1}, nil}, []int{1, 3, 4, 5}},
+			} {
+				chunks[0].rows, chunks[1].rows = test.rows[0], test.rows[1]
+				var chosen []*mat.Dense
+				for i, j := range perCase {
+					if !slices.Contains(test.all, i) {
+						j = mat.NewDense(j.RawMatrix().Rows, j.RawMatrix().Cols, nil)
+					}
+					chosen = append(chosen, j)
+				}
+				want := denseProducts(denseFisher(t, whole, chosen), u, v)
+				floats.Scale(cases/float64(len(test.all)), want)
+				q := c.quadratic
+				q.prepare(chunks)
+				check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
+				check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
+				checkNear(t, test.name, []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}, want, 1e-9)
+			}
+
+			twoDirections(newSketch(3), whole)
+			objective := func(c *conductor[float64], chunks []chunk[float64]) (h []float64) {
+				c.cfg.l2 = eta
+				present, trial := (*parameter[float64]).present, (*parameter[float64]).trial
+				for _, pick := range []func(*parameter[float64]) []float64{present, trial, present} {
+					for _, p := range c.order {
+						check(t, p.readWeights())
+						copy(p.next, p.velocity)
+					}
+					at, err := c.evaluate(chunks, pick)
+					check(t, err)
+					h = append(h, at)
+				}
+				return h
+			}
+			checkNear(t, "objective", objective(c, chunks), objective(whole, []chunk[float64]{{cases: cases}}), identity)
+		})
+	}
+}

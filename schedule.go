@@ -2,8 +2,7 @@ package kfac
 
 import (
 	"math"
-
-	"gorgonia.org/gorgonia"
+	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
@@ -32,17 +31,17 @@ func (g GrowingBatch) Chunks(k, size int) int {
 }
 
 // average takes the weights into the iterate average (Martens & Grosse 2015, section 8): mean = xi_k mean + (1 - xi_k) theta with
-// xi_k = min(1 - 1/k, xi), the plain mean of the first iterates at first.
+// xi_k = min(1 - 1/k, xi), the plain mean of the first iterates at first. It covers every parameter that was ever in a step's list.
 func (c *conductor[T]) average() {
-	c.averages++
-	xi := T(decay(c.averages, c.cfg.averaging))
 	for _, p := range c.order {
-		if !p.given && p.mean == nil {
-			continue // never trained
+		if !p.given && p.averages == 0 || !p.given && p.readWeights() != nil {
+			continue // never trained; or its weights are gone, so that the average stays
 		}
 		if p.mean == nil {
 			p.mean = make([]T, len(p.grad))
 		}
+		p.averages++
+		xi := T(decay(p.averages, c.cfg.averaging))
 		linalg.Scale(xi, p.mean)
 		linalg.Axpy(1-xi, p.store.data, p.mean)
 	}
@@ -50,45 +49,45 @@ func (c *conductor[T]) average() {
 
 // useAverage exchanges the weights with their averages; see Solver.UseAverage.
 func (c *conductor[T]) useAverage() (restore func(), err error) {
+	begun := slices.ContainsFunc(c.order, func(p *parameter[T]) bool { return p.averages > 0 })
 	switch {
 	case c.cfg.averaging == 0:
 		return nil, &ConfigError{"UseAverage", "no WithIterateAveraging", "that option, without which there is no average"}
-	case c.averages == 0:
+	case !begun:
 		return nil, &ConfigError{"UseAverage", "no average yet", "a step from the one on that WithIterateAveraging names"}
 	case c.averaged:
 		return nil, &ConfigError{"UseAverage", "a second call", "a call of the function that the first returned, before"}
 	}
-	weights := map[*gorgonia.Node][]T{}
+	weights := map[*parameter[T]][]T{}
 	for _, p := range c.order {
-		if p.mean == nil {
+		if p.averages == 0 {
 			continue
 		}
 		if err := p.readWeights(); err != nil {
 			return nil, err
 		}
-		weights[p.src] = append([]T(nil), p.store.data...)
+		weights[p] = slices.Clone(p.store.data)
 	}
-	put := func(p *parameter[T], data []T) {
-		copy(p.store.data, data)
-		if p.store.store != nil {
-			p.store.store()
-		}
-	}
-	for _, p := range c.order {
-		if p.mean != nil {
-			put(p, p.mean)
-		}
+	for p := range weights {
+		p.put(p.mean)
 	}
 	c.averaged = true
+	done := false
 	return func() {
-		if !c.averaged {
+		if done {
 			return
 		}
-		c.averaged = false
-		for _, p := range c.order {
-			if w, ok := weights[p.src]; ok {
-				put(p, w)
-			}
+		done, c.averaged = true, false
+		for p, w := range weights {
+			p.put(w)
 		}
 	}, nil
+}
+
+// put writes the weights where they were read from.
+func (p *parameter[T]) put(data []T) {
+	copy(p.store.data, data)
+	if p.store.store != nil {
+		p.store.store()
+	}
 }

@@ -182,7 +182,6 @@ type conductor[T program.Float] struct {
 	steps    int     // done
 	runs     int     // RunAlls that were taken in
 	scale    float64 // c of the first output; settled by the first step
-	averages int     // steps in the iterate average
 	averaged bool    // the parameters hold the average, until it is restored
 
 	// Of the update in progress.

@@ -124,6 +124,7 @@ type junction[T program.Float] struct {
 
 	damping float64 // that was added at last
 	raised  bool
+	failed  bool   // there is no L
 	op      string // what was being done, e.g. "Cholesky factorisation"
 	err     error  // ErrNotPosDef, ErrNotFinite, or linalg.ErrNoConvergence wrapped; the link is then unspecified
 }
@@ -159,6 +160,7 @@ func (j *junction[T]) decompose(factor []float64, damping float64) {
 		_, ok := cholesky(j.chol, factor, j.n, damping)
 		return ok
 	})
+	j.failed = j.err != nil
 }
 
 // lower is L.
@@ -171,7 +173,7 @@ func (j *junction[T]) lower() blas64.Triangular {
 // With B = L^-1 X L_next^-T it is Psi = X L_next^-T L_next^-1, and L^-1 (Psi N Psi^T) L^-T = B B^T = E diag(s) E^T with K = L^-T E. So
 // s are the squared canonical correlations of the two layers, which lie in [0, 1] but for rounding.
 func (j *junction[T]) join(l *link[T], next *junction[T], cross []float64) {
-	if j.err != nil || next.err != nil {
+	if j.failed || next.failed {
 		return
 	}
 	j.op = "generalised eigenproblem"
@@ -197,7 +199,7 @@ func (j *junction[T]) join(l *link[T], next *junction[T], cross []float64) {
 
 // end computes K of the last layer, where s is zero.
 func (j *junction[T]) end(l *link[T]) {
-	if j.err != nil {
+	if j.failed {
 		return
 	}
 	j.op = "inversion"

@@ -20,7 +20,12 @@ func (in *Inputs[T]) Save(p *Program, skip func(*gorgonia.Node) bool, like *Inpu
 		in.floats, in.own, in.ints = map[*gorgonia.Node][]T{}, map[*gorgonia.Node][]T{}, map[*gorgonia.Node][]int{}
 	}
 	for _, n := range p.Nodes {
-		if !n.IsLeaf() || n.Src.Op() != nil || skip(n.Src) {
+		if !n.IsLeaf() || n.Src.Op() != nil {
+			continue
+		}
+		if skip(n.Src) { // also if it was not, the last time
+			delete(in.floats, n.Src)
+			delete(in.ints, n.Src)
 			continue
 		}
 		if err := in.save(n, p, like); err != nil {

@@ -1,0 +1,1025 @@
+package kfac
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"gonum.org/v1/gonum/mat"
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// chainsIn lists the chains of a plan, "w0 - w1", in alphabetical order.
+func chainsIn(c *conductor[float64]) (chains []string) {
+	for _, b := range c.blocks {
+		if b, ok := b.(*chainBlock[float64]); ok {
+			var names []string
+			for _, l := range b.links {
+				names = append(names, l.layer.name())
+			}
+			chains = append(chains, strings.Join(names, " - "))
+		}
+	}
+	slices.Sort(chains)
+	return chains
+}
+
+// A chaining is one way to write a model, with the chains that are to be found in it.
+type chaining struct {
+	name  string
+	build func(n *network) (out *gorgonia.Node) // adds the parameters to n
+	loss  likelihood                            // least squares if nil
+	want  []string
+}
+
+func (c chaining) network() *network {
+	s := newSketch(1)
+	n := &network{sketch: s}
+	n.out = c.build(n)
+	loss := c.loss
+	if loss == nil {
+		loss = squares(1)
+	}
+	n.cost, n.dist = loss(s, n.out)
+	return n
+}
+
+// cased is an input of so many numbers for each case.
+func (n *network) cased(name string, width int) *gorgonia.Node {
+	return n.sketch.random(name, cases, width)
+}
+
+// weighted multiplies with a new parameter.
+func (n *network) weighted(h *gorgonia.Node, name string, in, out int) *gorgonia.Node {
+	w := n.sketch.random(name, in, out)
+	n.params = append(n.params, w)
+	return mul(h, w)
+}
+
+// frozen takes the parameters with these names out of the list.
+func (n *network) frozen(names ...string) {
+	n.params = slices.DeleteFunc(n.params, func(p *gorgonia.Node) bool { return slices.Contains(names, p.Name()) })
+}
+
+var chainings = []chaining{
+	{name: "perceptron", want: []string{"w0 - w1 - w2"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.layer(n.cased("x", 3), 0, 3, 4, true, false))
+		return n.layer(tanh(n.layer(h, 1, 4, 2, true, false)), 2, 2, 3, true, false)
+	}},
+
+	{name: "autoencoder with a linear code, of all layouts", loss: binary, want: []string{
+		"w0 - w1 - w2 - w3 - w4",
+	}, build: func(n *network) *gorgonia.Node {
+		h := n.cased("x", 4)
+		for i, width := range []int{3, 2, 3, 3, 4} {
+			h = n.layer(h, i, h.Shape()[1], width, i%2 == 0, i >= 2)
+			if i != 1 && i != 4 {
+				h = must(gorgonia.Sigmoid(h))
+			}
+		}
+		return h
+	}},
+
+	{name: "cases in columns", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
+		w0, b0, w1 := n.sketch.random("w0", 3, 4), n.sketch.random("b0", 3, 1), n.sketch.random("w1", 3, 2)
+		n.params = list(w1, b0, w0)
+		return transpose(mul(transpose(w1), tanh(addColumn(mul(w0, n.sketch.random("x", 4, cases)), b0))))
+	}},
+
+	{name: "vectors of a single case", want: []string{"w0 - w1 - w2"}, build: func(n *network) *gorgonia.Node {
+		h := n.sketch.random("x", 4)
+		for i, width := range []int{3, 5, 2} {
+			w, b := n.sketch.random(fmt.Sprint("w", i), width, h.Shape()[0]), n.sketch.random(fmt.Sprint("b", i), width)
+			n.params = append(n.params, w, b)
+			h = tanh(add(mul(w, h), b))
+		}
+		return h
+	}},
+
+	{name: "one layer", build: func(n *network) *gorgonia.Node { return n.weighted(n.cased("x", 3), "w", 3, 2) }},
+
+	// A layer that feeds two others is linked to neither. What feeds it is linked to it, and what the others feed to them.
+	{name: "two heads", loss: twoHeads, want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.weighted(tanh(n.weighted(n.cased("x", 3), "w0", 3, 4)), "w1", 4, 3))
+		return must(gorgonia.Concat(1, n.weighted(h, "left", 3, 2), n.weighted(h, "right", 3, 2)))
+	}},
+
+	{name: "two heads of two layers", want: []string{"u0 - u1", "v0 - v1"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.weighted(n.cased("x", 3), "w", 3, 4))
+		u := n.weighted(tanh(n.weighted(h, "u0", 4, 3)), "u1", 3, 2)
+		return add(u, n.weighted(tanh(n.weighted(h, "v0", 4, 3)), "v1", 3, 2))
+	}},
+
+	{name: "two towers", want: []string{"u0 - u1", "v0 - v1"}, build: func(n *network) *gorgonia.Node {
+		v := n.weighted(tanh(n.weighted(n.cased("x", 3), "v0", 3, 4)), "v1", 4, 2)
+		return add(n.weighted(tanh(n.weighted(n.cased("y0", 2), "u0", 2, 3)), "u1", 3, 2), v)
+	}},
+
+	// A layer that two others feed is linked to neither.
+	{name: "two towers under one roof", want: []string{"roof - top", "u0 - u1"}, build: func(n *network) *gorgonia.Node {
+		u := tanh(n.weighted(tanh(n.weighted(n.cased("x", 3), "u0", 3, 4)), "u1", 4, 2))
+		h := must(gorgonia.Concat(1, u, tanh(n.weighted(n.cased("y0", 2), "v", 2, 3))))
+		return n.weighted(tanh(n.weighted(h, "roof", 5, 3)), "top", 3, 2)
+	}},
+
+	{name: "residual sum", want: []string{"w2 - w3"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
+		h = add(h, tanh(n.weighted(h, "w1", 4, 4)))
+		return n.weighted(tanh(n.weighted(h, "w2", 4, 3)), "w3", 3, 2)
+	}},
+
+	{name: "residual sum of the input, which is no layer", want: []string{"w0 - w1 - w2"}, build: func(n *network) *gorgonia.Node {
+		x := n.cased("x", 3)
+		h := add(x, tanh(n.weighted(x, "w0", 3, 3)))
+		h = tanh(n.weighted(must(gorgonia.Concat(1, h, x)), "w1", 6, 3))
+		return n.weighted(must(gorgonia.HadamardProd(h, x)), "w2", 3, 2)
+	}},
+
+	{name: "skip over a layer", want: []string{"w2 - w3"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
+		h = must(gorgonia.Concat(1, h, tanh(n.weighted(h, "w1", 4, 2))))
+		return n.weighted(tanh(n.weighted(h, "w2", 6, 3)), "w3", 3, 2)
+	}},
+
+	{name: "residual sum that is the output, which is no layer either", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
+		return add(h, n.weighted(h, "w1", 4, 4))
+	}},
+
+	{name: "gate", build: func(n *network) *gorgonia.Node {
+		x := n.cased("x", 3)
+		h := must(gorgonia.HadamardProd(must(gorgonia.Sigmoid(n.weighted(x, "gate", 3, 4))), n.weighted(x, "value", 3, 4)))
+		return n.weighted(h, "w", 4, 2)
+	}},
+
+	// Once per case is the condition: the moments of neighbours pair them case by case.
+	{name: "weight used twice", want: []string{"w2 - w3"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
+		w := n.sketch.random("twice", 4, 4)
+		n.params = append(n.params, w)
+		h = tanh(mul(tanh(mul(h, w)), w))
+		return n.weighted(tanh(n.weighted(h, "w2", 4, 3)), "w3", 3, 2)
+	}},
+
+	{name: "weight used twice side by side", build: func(n *network) *gorgonia.Node {
+		h := n.weighted(n.cased("x", 3), "w0", 3, 4)
+		w := n.sketch.random("twice", 4, 3)
+		n.params = append(n.params, w)
+		return n.weighted(add(mul(tanh(h), w), mul(must(gorgonia.Square(h)), w)), "w2", 3, 2)
+	}},
+
+	{name: "recurrence", build: func(n *network) *gorgonia.Node {
+		w, u := n.sketch.random("w", 3, 4), n.sketch.random("u", 4, 4)
+		n.params = append(n.params, w, u)
+		h := n.cased("h", 4)
+		for i := range 2 {
+			h = tanh(add(mul(n.cased(fmt.Sprint("x", i), 3), w), mul(h, u)))
+		}
+		return n.weighted(h, "v", 4, 2)
+	}},
+
+	{name: "several positions per case, then one", want: []string{"w2 - w3"}, build: func(n *network) *gorgonia.Node {
+		h := reshape(n.sketch.random("x", cases, 2, 3), cases*2, 3)
+		h = tanh(n.weighted(tanh(n.weighted(h, "w0", 3, 4)), "w1", 4, 3))
+		h = tanh(n.weighted(reshape(h, cases, 6), "w2", 6, 3))
+		return n.weighted(h, "w3", 3, 2)
+	}},
+
+	{name: "one position per case, then several", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.weighted(tanh(n.weighted(n.cased("x", 3), "w0", 3, 4)), "w1", 4, 6))
+		return reshape(n.weighted(tanh(n.weighted(reshape(h, cases*2, 3), "w2", 3, 4)), "w3", 4, 2), cases, 4)
+	}},
+
+	{name: "convolution", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
+		f := n.sketch.random("f", 3, 2, 2, 2)
+		n.params = append(n.params, f)
+		h := must(gorgonia.Conv2d(n.sketch.random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+		return n.weighted(tanh(n.weighted(reshape(tanh(h), cases, 12), "w0", 12, 3)), "w1", 3, 2)
+	}},
+
+	{name: "tied weights", build: func(n *network) *gorgonia.Node {
+		w := n.sketch.random("tied", 3, 4)
+		n.params = append(n.params, w)
+		return mul(tanh(n.weighted(tanh(mul(n.cased("x", 3), w)), "w", 4, 4)), transpose(w))
+	}},
+
+	{name: "tied weights around two others", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
+		w := n.sketch.random("tied", 3, 4)
+		n.params = append(n.params, w)
+		h := tanh(n.weighted(tanh(mul(n.cased("x", 3), w)), "w0", 4, 2))
+		return mul(tanh(n.weighted(h, "w1", 2, 4)), transpose(w))
+	}},
+
+	// What is not being trained is no layer, and neither is a parameter with another kind of block.
+	{name: "frozen layer between two", want: []string{"w0 - w2"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.layer(n.cased("x", 3), 0, 3, 4, true, false))
+		h = tanh(n.layer(h, 1, 4, 4, true, false))
+		out := n.layer(h, 2, 4, 2, true, false)
+		n.frozen("w1", "b1")
+		return out
+	}},
+
+	{name: "frozen head", want: []string{"w0 - u"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
+		out := add(n.weighted(h, "u", 4, 2), n.weighted(h, "v", 4, 2))
+		n.frozen("v")
+		return out
+	}},
+
+	{name: "frozen weight whose bias is not", want: []string{"w0 - w2"}, build: func(n *network) *gorgonia.Node {
+		h := tanh(n.layer(n.cased("x", 3), 0, 3, 4, true, false))
+		h = tanh(n.layer(h, 1, 4, 4, true, false))
+		out := n.layer(h, 2, 4, 2, true, false)
+		n.frozen("w1")
+		return out
+	}},
+
+	{name: "embedding and batch normalisation", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
+		table, scale, shift := n.sketch.random("table", 7, 4), n.sketch.random("scale", 1, 3), n.sketch.random("shift", 1, 3)
+		n.params = append(n.params, table, scale, shift)
+		words := gorgonia.NewVector(n.sketch.graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
+			gorgonia.WithValue(tensor.New(tensor.WithShape(cases), tensor.WithBacking([]int{3, 1, 6, 1, 0}))))
+		h, _, _, _, err := gorgonia.BatchNorm(n.weighted(must(gorgonia.ByIndices(table, words, 0)), "w0", 4, 3), scale, shift, 0.9, 1e-5)
+		return n.weighted(tanh(must(h, err)), "w1", 3, 2)
+	}},
+
+	{name: "layer that all cases share", build: func(n *network) *gorgonia.Node {
+		context := tanh(n.weighted(n.sketch.random("context", 1, 2), "v", 2, 3))
+		return n.weighted(tanh(addRow(n.weighted(n.cased("x", 4), "w0", 4, 3), context)), "w1", 3, 2)
+	}, want: []string{"w0 - w1"}},
+}
+
+// The chains are those of the graph, whatever the order of the parameters, and the plan tells them. Without the option there are none.
+func TestChains(t *testing.T) {
+	for _, w := range chainings {
+		t.Run(w.name, func(t *testing.T) {
+			for order := range 3 {
+				n := w.network()
+				switch order {
+				case 1:
+					slices.Reverse(n.params)
+				case 2:
+					rand.New(rand.NewPCG(2, 2)).Shuffle(len(n.params), func(i, j int) { n.params[i], n.params[j] = n.params[j], n.params[i] })
+				}
+				c := attach(t, n, WithBlockTridiagonal())
+				if got := chainsIn(c); !slices.Equal(got, w.want) {
+					t.Errorf("chains %q, want %q", got, w.want)
+				}
+				checkChainNotes(t, c.plan.Notes, w.want)
+				plain := attach(t, n)
+				if got := chainsIn(plain); len(got) > 0 {
+					t.Errorf("chains %q without the option", got)
+				}
+				if got, want := len(layerBlocks(c)), len(layerBlocks(plain)); got != want {
+					t.Errorf("%d layers, %d without the option", got, want)
+				}
+			}
+		})
+	}
+}
+
+func checkChainNotes(t *testing.T, notes, want []string) {
+	t.Helper()
+	var told []string
+	for _, note := range notes {
+		if chain, ok := strings.CutPrefix(note, "block-tridiagonal inverse along "); ok {
+			told = append(told, chain)
+		} else if strings.HasPrefix(note, "block-tridiagonal") != (len(want) == 0) {
+			t.Errorf("note %q with chains %q", note, want)
+		}
+	}
+	slices.Sort(told)
+	if !slices.Equal(told, want) || len(notes) == 0 {
+		t.Errorf("the plan's notes are %q, want the chains %q", notes, want)
+	}
+}
+
+// In a random net of layers, some of them frozen, the links are the pairs of which each is the other's only neighbour, once the frozen layers
+// are taken out of the net.
+func TestChainsOfRandomNets(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const rows = 7 // more than any layer is wide
+		layers := rapid.IntRange(1, 7).Draw(t, "layers")
+		s := newSketch(rapid.Uint64().Draw(t, "seed"))
+		n := &network{sketch: s, x: s.random("x", rows, 2)}
+		outputs := make([]*gorgonia.Node, layers)
+		frozen := make([]bool, layers)
+		trained := make([]map[int]bool, layers) // the layers that are trained and feed this one; of a frozen layer, what feeds through it
+		used := make([]bool, layers)
+		for i := range layers {
+			frozen[i] = rapid.IntRange(0, 4).Draw(t, "frozen") == 0
+			trained[i] = map[int]bool{}
+			var inputs gorgonia.Nodes
+			for j := range i {
+				// Mostly the layer before, now and then another.
+				if one := rapid.IntRange(0, 5).Draw(t, "from"); one == 0 || j == i-1 && one < 5 {
+					inputs, used[j] = append(inputs, outputs[j]), true
+					for k := range trained[j] {
+						if frozen[j] {
+							trained[i][k] = true
+						}
+					}
+					if !frozen[j] {
+						trained[i][j] = true
+					}
+				}
+			}
+			if len(inputs) == 0 || rapid.Bool().Draw(t, "from x") {
+				inputs = append(inputs, n.x)
+			}
+			h := inputs[0]
+			if len(inputs) > 1 {
+				h = must(gorgonia.Concat(1, inputs...))
+			}
+			before := len(n.params)
+			h = n.layer(h, i, h.Shape()[1], rapid.IntRange(1, 3).Draw(t, "width"), rapid.Bool().Draw(t, "bias"), rapid.Bool().Draw(t, "out x in"))
+			if frozen[i] {
+				n.params = n.params[:before]
+			}
+			outputs[i] = tanh(h)
+		}
+		var ends gorgonia.Nodes
+		for i, h := range outputs {
+			if !used[i] {
+				ends = append(ends, h)
+			}
+		}
+		out := ends[0]
+		if len(ends) > 1 {
+			out = must(gorgonia.Concat(1, ends...))
+		}
+
+		feeds := make([]int, layers)
+		for i, from := range trained {
+			for j := range from {
+				if !frozen[i] {
+					feeds[j]++
+				}
+			}
+		}
+		chain := make([]string, layers) // the chain that ends with this layer
+		linked := make([]bool, layers)
+		for i, from := range trained {
+			chain[i] = fmt.Sprint("w", i)
+			for j := range from {
+				if len(from) == 1 && feeds[j] == 1 && !frozen[i] {
+					chain[i], linked[j] = chain[j]+" - "+chain[i], true
+				}
+			}
+		}
+		var want []string
+		for i, c := range chain {
+			if !linked[i] && strings.Contains(c, " - ") {
+				want = append(want, c)
+			}
+		}
+
+		p, err := program.New(list(out))
+		check(t, err)
+		var leaves []*program.Node
+		for _, i := range rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "order"))).Perm(len(n.params)) {
+			leaves = append(leaves, p.Node(n.params[i]))
+		}
+		found, _ := hookup(p, leaves)
+		var got []string
+		for _, c := range chainsOf(p, found) {
+			var names []string
+			for _, l := range c {
+				names = append(names, l.name())
+			}
+			got = append(got, strings.Join(names, " - "))
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("chains %q, want %q", got, want)
+		}
+	})
+}
+
+// A stack is a perceptron of tanh units whose layers are stored in various ways.
+type stack struct {
+	*network
+	widths  []int
+	outByIn []bool
+	w, b    []*gorgonia.Node // b is nil where there is no bias
+	columns bool             // the cases are columns, not rows
+}
+
+func drawStack(t *rapid.T, layers int) *stack {
+	s := newSketch(rapid.Uint64().Draw(t, "seed"))
+	k := &stack{network: &network{sketch: s}, columns: rapid.Bool().Draw(t, "columns")}
+	loss := []likelihood{squares(0.37), binary, classes}[rapid.IntRange(0, 2).Draw(t, "loss")]
+	cases := rapid.IntRange(2, 12).Draw(t, "cases")
+	k.widths = []int{rapid.IntRange(1, 4).Draw(t, "inputs")}
+	for i := range layers {
+		least := 1
+		if i == layers-1 {
+			least = 2 // classes
+		}
+		k.widths = append(k.widths, rapid.IntRange(least, 4).Draw(t, "width"))
+		k.outByIn = append(k.outByIn, rapid.Bool().Draw(t, "out x in"))
+		k.b = append(k.b, nil)
+		if rapid.Bool().Draw(t, "bias") {
+			k.b[i] = s.random(fmt.Sprint("b", i), 1, k.widths[i+1])
+		}
+	}
+	k.build(cases, loss)
+	return k
+}
+
+func (k *stack) build(cases int, loss likelihood) {
+	s := k.sketch
+	k.x = s.random("x", cases, k.widths[0])
+	h := k.x
+	if k.columns {
+		h = transpose(h)
+	}
+	for i, out := range k.widths[1:] {
+		in := k.widths[i]
+		if i > 0 {
+			h = tanh(h)
+		}
+		shape := []int{in, out}
+		if k.outByIn[i] {
+			shape = []int{out, in}
+		}
+		w := s.random(fmt.Sprint("w", i), shape...)
+		k.w, k.params = append(k.w, w), append(k.params, w)
+		if k.b[i] != nil {
+			k.params = append(k.params, k.b[i])
+		}
+		if k.outByIn[i] != k.columns {
+			w = transpose(w)
+		}
+		switch b := k.b[i]; {
+		case k.columns && b != nil:
+			h = addColumn(mul(w, h), reshape(b, out, 1))
+		case k.columns:
+			h = mul(w, h)
+		case b != nil:
+			h = addRow(mul(h, w), b)
+		default:
+			h = mul(h, w)
+		}
+	}
+	if k.columns {
+		h = transpose(h)
+	}
+	k.out = h
+	k.cost, k.dist = loss(s, h)
+}
+
+// weight is that of layer i, in x out.
+func (k *stack) weight(i int) mat.Matrix {
+	shape := k.w[i].Shape()
+	w := mat.NewDense(shape[0], shape[1], data(k.w[i]))
+	if k.outByIn[i] {
+		return w.T()
+	}
+	return w
+}
+
+// sweep computes, without Gorgonia, the inputs abar of every layer, cases x abar, the outputs, and the Jacobians of the outputs with respect to what
+// every layer computes, by layer and case.
+func (k *stack) sweep(x []float64) (abar []*mat.Dense, z *mat.Dense, jacobians [][]*mat.Dense) {
+	cases := len(x) / k.widths[0]
+	h := mat.NewDense(cases, k.widths[0], slices.Clone(x))
+	var slopes []*mat.Dense // of the units between layer i and the next
+	for i := range k.w {
+		bar := h
+		if k.b[i] != nil {
+			bar = mat.NewDense(cases, k.widths[i]+1, nil)
+			bar.Augment(h, mat.NewDense(cases, 1, slices.Repeat([]float64{1}, cases)))
+		}
+		abar = append(abar, bar)
+		var s mat.Dense
+		s.Mul(h, k.weight(i))
+		if b := k.b[i]; b != nil {
+			s.Apply(func(_, c int, v float64) float64 { return v + data(b)[c] }, &s)
+		}
+		z, h = &s, &mat.Dense{}
+		h.Apply(func(_, _ int, v float64) float64 { return math.Tanh(v) }, &s)
+		slope := &mat.Dense{}
+		slope.Apply(func(_, _ int, a float64) float64 { return 1 - a*a }, h)
+		slopes = append(slopes, slope)
+	}
+	jacobians = make([][]*mat.Dense, len(k.w))
+	for n := range cases {
+		j := identityMatrix(k.widths[len(k.w)])
+		for i := len(k.w) - 1; i >= 0; i-- {
+			jacobians[i] = append(jacobians[i], j)
+			if i > 0 {
+				next := &mat.Dense{}
+				next.Mul(j, k.weight(i).T())
+				next.Apply(func(_, c int, v float64) float64 { return v * slopes[i-1].At(n, c) }, next)
+				j = next
+			}
+		}
+	}
+	return abar, z, jacobians
+}
+
+// moments are A_ij and G_ij of all pairs of layers, with the expectation over the model's targets.
+func (k *stack) moments(h head) *chainMoments {
+	abar, z, jacobians := k.sweep(data(k.x))
+	cases, outputs := z.Dims()
+	m := &chainMoments{a: crossMoments(cases, abar)}
+	for i := range k.w {
+		_, width := abar[i].Dims()
+		m.abar, m.out = append(m.abar, width), append(m.out, k.widths[i+1])
+		var row []*mat.Dense
+		for j := range k.w {
+			g := mat.NewDense(k.widths[i+1], k.widths[j+1], nil)
+			for n := range cases {
+				fisher := mat.NewDense(outputs, outputs, plainFisher(h, slices.Clone(z.RawRowView(n))))
+				var part mat.Dense
+				part.Product(jacobians[i][n].T(), fisher, jacobians[j][n])
+				part.Scale(1/float64(cases), &part)
+				g.Add(g, &part)
+			}
+			row = append(row, g)
+		}
+		m.g = append(m.g, row)
+	}
+	return m
+}
+
+// tikhonov damps the factors of each layer by pi gamma and gamma / pi (Martens & Grosse 2015, section 6.3).
+func (c *chainMoments) tikhonov(gamma float64) *chainMoments {
+	for i := range c.abar {
+		pi := math.Sqrt(mat.Trace(c.a[i][i]) / float64(c.abar[i]) / (mat.Trace(c.g[i][i]) / float64(c.out[i])))
+		c.a[i][i] = plusDiagonal(flatOf(c.a[i][i]), pi*gamma)
+		c.g[i][i] = plusDiagonal(flatOf(c.g[i][i]), gamma/pi)
+	}
+	return c
+}
+
+// inverseByDefinition is F^^-1 = Xi^T Lambda Xi written out (section 4.3), of factors that are damped already.
+func (c *chainMoments) inverseByDefinition(t rapid.TB) *mat.Dense {
+	t.Helper()
+	at := c.offsets()
+	layers, n := len(c.abar), at[len(at)-1]
+	xi, lambda := identityMatrix(n), mat.NewDense(n, n, nil)
+	for i := range layers {
+		var sigma mat.Dense
+		sigma.Kronecker(c.a[i][i], c.g[i][i])
+		if i+1 < layers {
+			var psiA, psiG, psi, next, explained mat.Dense
+			psiA.Mul(c.a[i][i+1], inverseOf(t, c.a[i+1][i+1]))
+			psiG.Mul(c.g[i][i+1], inverseOf(t, c.g[i+1][i+1]))
+			psi.Kronecker(&psiA, &psiG)
+			next.Kronecker(c.a[i+1][i+1], c.g[i+1][i+1])
+			explained.Product(&psi, &next, psi.T())
+			sigma.Sub(&sigma, &explained)
+			psi.Scale(-1, &psi)
+			xi.Slice(at[i], at[i+1], at[i+1], at[i+2]).(*mat.Dense).Copy(&psi)
+		}
+		lambda.Slice(at[i], at[i+1], at[i], at[i+1]).(*mat.Dense).Copy(inverseOf(t, &sigma))
+	}
+	var inverse mat.Dense
+	inverse.Product(xi.T(), lambda, xi)
+	return &inverse
+}
+
+// byLayer is a quantity of all parameters, layer by layer and each abar x out, whatever way the weights are stored in.
+func byLayer(c *conductor[float64], of func(*parameter[float64]) []float64) (v []float64) {
+	var all []float64
+	for _, p := range c.order {
+		all = append(all, of(p)...)
+	}
+	for _, b := range layerBlocks(c) {
+		for _, i := range elements(c, b.layer) {
+			v = append(v, all[i])
+		}
+	}
+	return v
+}
+
+func times(m *mat.Dense, v []float64) []float64 {
+	var u mat.VecDense
+	u.MulVec(m, mat.NewVecDense(len(v), v))
+	return u.RawVector().Data
+}
+
+// The direction of a whole net is the dense inverse of F^ times the gradient, for layers stored in all ways. Of two layers, F^ is all of the
+// Kronecker products.
+func TestDirectionOfAChain(tt *testing.T) {
+	rapid.Check(tt, func(t *rapid.T) {
+		layers := rapid.IntRange(2, 4).Draw(t, "layers")
+		gamma := rapid.Float64Range(0.05, 2).Draw(t, "gamma")
+		k := drawStack(t, layers)
+		c := attach(tt, k.network, WithBlockTridiagonal())
+		if len(c.blocks) != 1 || len(layerBlocks(c)) != layers {
+			t.Fatalf("not one chain of all layers; plan:\n%v", c.plan)
+		}
+		gradients(tt, c)
+		observeExactly(tt, c, nil)
+		directions(tt, c, gamma)
+
+		m := k.moments(c.outputs[0].head).tikhonov(gamma)
+		v := byLayer(c, gradientOf)
+		checkNear(t, "direction", byLayer(c, directionOf), times(m.inverseByDefinition(t), v), 1e-9)
+		if layers == 2 {
+			checkNear(t, "direction by the whole matrix", byLayer(c, directionOf), times(inverseOf(t, m.kroneckers(1)), v), 1e-9)
+		}
+	})
+}
+
+// What is not in a chain has the block that it has without the option, so that nothing changes for a net of one layer.
+func TestChainOfOneLayer(t *testing.T) {
+	one := mlp{widths: []int{4, 3}, cases: 10, loss: classes}
+	plain, option := newLoop(t, one.build(1)), newLoop(t, one.build(1), WithBlockTridiagonal())
+	for range 6 {
+		plain.steps(t, 1)
+		option.steps(t, 1)
+		checkTwins(t, option, plain)
+	}
+}
+
+// The cross moments follow the same average as the factors: the plain mean of the first 20 updates, and then 1/20 of each.
+func TestCrossMomentsAverage(t *testing.T) {
+	k := &stack{network: &network{sketch: newSketch(4)}, widths: []int{3, 4, 2, 3}, outByIn: []bool{false, true, false}}
+	k.b = []*gorgonia.Node{k.sketch.random("b0", 1, 4), nil, k.sketch.random("b2", 1, 3)}
+	const cases = 5
+	k.build(cases, squares(1))
+	c := attach(t, k.network, WithBlockTridiagonal())
+	b := c.blocks[0].(*chainBlock[float64])
+	run := c.sampler.run
+	var wantA, wantG [][]float64 // A_01, A_12; G_01, G_12
+	for update := 1; update <= 25; update++ {
+		x, seed := k.sketch.normals(cases*3), k.sketch.normals(cases*3)
+		check(t, run.Bind(b.links[0].layer.sites[0].input, x))
+		check(t, run.Forward(nil))
+		check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+		observed(t, b, run)
+		b.keep(false)
+
+		abar, _, jacobians := k.sweep(x)
+		g := make([]*mat.Dense, len(k.w))
+		for i := range g {
+			g[i] = mat.NewDense(cases, k.widths[i+1], nil)
+			for n := range cases {
+				var row mat.VecDense
+				row.MulVec(jacobians[i][n].T(), mat.NewVecDense(3, seed[n*3:(n+1)*3]))
+				g[i].SetRow(n, row.RawVector().Data)
+			}
+		}
+		weight := max(1/float64(update), 0.05)
+		wantA = averaged(wantA, flats(crossMoments(cases, abar), 1), weight)
+		wantG = averaged(wantG, flats(crossMoments(cases, g), 1), weight)
+		for i := range wantA {
+			checkNear(t, fmt.Sprintf("A %d after update %d", i, update), b.crossA[i].now, wantA[i], identity)
+			checkNear(t, fmt.Sprintf("G %d after update %d", i, update), b.crossG[i].now, wantG[i], identity)
+		}
+	}
+}
+
+// averaged is (1 - weight) mean + weight x.
+func averaged(mean, x [][]float64, weight float64) (sum [][]float64) {
+	for i := range x {
+		s := make([]float64, len(x[i]))
+		for k, v := range x[i] {
+			s[k] = weight * v
+			if mean != nil {
+				s[k] += (1 - weight) * mean[i][k]
+			}
+		}
+		sum = append(sum, s)
+	}
+	return sum
+}
+
+// After many updates from random parts of the batch, the joint second moments of neighbours are positive semidefinite, without which F^ need not be.
+// Cross moments with weights of their own would make them indefinite.
+func TestJointMomentsArePositive(t *testing.T) {
+	n := mlp{widths: []int{4, 5, 3, 2}, cases: 30, unit: gorgonia.Tanh, loss: binary}.build(3)
+	l := newLoop(t, n, WithBlockTridiagonal(), WithMinStatisticsRows(3), WithMinModelRows(30))
+	for range 60 {
+		copy(data(n.x), n.sketch.normals(len(data(n.x))))
+		l.steps(t, 1)
+	}
+	b := l.conductor().blocks[0].(*chainBlock[float64])
+	for i := range b.crossA {
+		for _, m := range [][3]moment[float64]{
+			{b.links[i].factors.a, b.crossA[i], b.links[i+1].factors.a},
+			{b.links[i].factors.g, b.crossG[i], b.links[i+1].factors.g},
+		} {
+			first, cross, second := square(m[0].now), mat.NewDense(m[1].n, m[1].m, m[1].now), square(m[2].now)
+			joint := mat.NewDense(m[0].n+m[2].n, m[0].n+m[2].n, nil)
+			joint.Slice(0, m[0].n, 0, m[0].n).(*mat.Dense).Copy(first)
+			joint.Slice(0, m[0].n, m[0].n, m[0].n+m[2].n).(*mat.Dense).Copy(cross)
+			joint.Slice(m[0].n, m[0].n+m[2].n, 0, m[0].n).(*mat.Dense).Copy(cross.T())
+			joint.Slice(m[0].n, m[0].n+m[2].n, m[0].n, m[0].n+m[2].n).(*mat.Dense).Copy(second)
+			var eigen mat.EigenSym
+			size, _ := joint.Dims()
+			if !eigen.Factorize(mat.NewSymDense(size, flatOf(joint)), false) {
+				t.Fatal("no eigenvalues")
+			}
+			if v := eigen.Values(nil); v[0] < -1e-13*v[size-1] || mat.Norm(cross, 2) < 1e-3*v[size-1] {
+				t.Errorf("layers %d and %d: eigenvalues from %g to %g, cross moment of norm %g", i, i+1, v[0], v[size-1], mat.Norm(cross, 2))
+			}
+		}
+	}
+}
+
+// An inverse is in use from when it is kept until another is. One that was put aside comes back.
+func TestChainKeepsAndStashes(t *testing.T) {
+	n := mlp{widths: []int{3, 4, 3, 2}, cases: 9, unit: gorgonia.Tanh, loss: binary, outByIn: true}.build(5)
+	c := attach(t, n, WithBlockTridiagonal())
+	gradients(t, c)
+	observeExactly(t, c, nil)
+	b := c.blocks[0]
+	direction := func(fresh bool) []float64 {
+		b.precondition(0, fresh)
+		return byLayer(c, directionOf)
+	}
+	invert := func(gamma float64) []float64 {
+		_, err := c.invert(gamma)
+		check(t, err)
+		return direction(true)
+	}
+	same := func(what string, got, want []float64) {
+		t.Helper()
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: another direction, off by %g", what, distance(got, want))
+		}
+	}
+	if !b.needsInverse() {
+		t.Error("no inverse is needed before there is any")
+	}
+	first := invert(0.5)
+	b.keep(true)
+	if b.needsInverse() {
+		t.Error("an inverse is needed although there is one")
+	}
+	same("kept", direction(false), first)
+
+	observed(t, b, c.sampler.run) // of the last sweep: other moments
+	second := invert(0.2)
+	if distance(second, first) < 1e-3 {
+		t.Fatal("the test makes no difference")
+	}
+	same("before the second is kept", direction(false), first)
+	b.keep(false)
+	same("the moments kept, not the inverse", direction(false), first)
+
+	observed(t, b, c.sampler.run)
+	second = invert(0.2)
+	b.stash()
+	third := invert(0.9)
+	b.stash()
+	same("the first candidate, back", direction(true), second)
+	b.stash()
+	same("the second candidate, back", direction(true), third)
+	same("through all of it", direction(false), first)
+	b.stash()
+	b.keep(true)
+	same("the first candidate, kept", direction(false), second)
+}
+
+// teacherNet is a perceptron of either dtype that is to learn what another one says.
+func teacherNet[T program.Float](widths []int, cases int) (g *gorgonia.ExprGraph, out, cost *gorgonia.Node, params gorgonia.Nodes) {
+	rng := rand.New(rand.NewPCG(8, 8))
+	g = gorgonia.NewGraph()
+	matrix := func(name string, rows, cols int, std float64) *gorgonia.Node {
+		backing := make([]T, rows*cols)
+		for i := range backing {
+			backing[i] = T(std * rng.NormFloat64())
+		}
+		value := tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(backing))
+		return gorgonia.NewMatrix(g, value.Dtype(), gorgonia.WithName(name), gorgonia.WithShape(rows, cols), gorgonia.WithValue(value))
+	}
+	x := matrix("x", cases, widths[0], 1)
+	net := func(student string) *gorgonia.Node {
+		h := x
+		for i, out := range widths[1:] {
+			if i > 0 {
+				h = tanh(h)
+			}
+			in := widths[i]
+			w, b := matrix(fmt.Sprint(student, "w", i), in, out, 1/math.Sqrt(float64(in))), matrix(fmt.Sprint(student, "b", i), 1, out, 0.1)
+			if student == "" {
+				params = append(params, w, b)
+			}
+			h = addRow(mul(h, w), b)
+		}
+		return h
+	}
+	out = net("")
+	errors := must(gorgonia.Square(must(gorgonia.Sub(out, net("teacher's ")))))
+	return g, out, must(gorgonia.Mean(must(gorgonia.Sum(errors, 1)))), params
+}
+
+// With the block-tridiagonal inverse the loss falls, in both dtypes, by a learning rate and by the quadratic model; a course is the same in every bit
+// when it is repeated, and another than with the block-diagonal inverse.
+func TestChainTrains(t *testing.T) {
+	t.Run("float64", testChainTrains[float64])
+	t.Run("float32", testChainTrains[float32])
+}
+
+func testChainTrains[T program.Float](t *testing.T) {
+	for name, opts := range map[string][]Option{
+		"learning rate":   {WithLearningRate(0.2), WithMinStatisticsRows(30)},
+		"quadratic model": {WithMinStatisticsRows(30), WithMinModelRows(40)},
+		"paper's rules":   {WithPaperRules(), WithDamping(1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			course := func(opts ...Option) (costs []float64, weights []T) {
+				g, out, cost, params := teacherNet[T]([]int{4, 6, 5, 3}, 60)
+				_, err := gorgonia.Grad(cost, params...)
+				check(t, err)
+				solver, err := NewSolver(cost, Gaussian(out, 1), opts...)
+				check(t, err)
+				vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(params...))
+				defer vm.Close()
+				for range 41 { // two searches for gamma
+					check(t, vm.RunAll())
+					check(t, solver.Step(gorgonia.NodesToValueGrads(params)))
+					vm.Reset()
+					costs = append(costs, solver.Stats().Cost)
+				}
+				if notes := solver.Plan().Notes; len(opts) > 3 && !slices.Contains(notes, "block-tridiagonal inverse along w0 - w1 - w2") {
+					t.Errorf("notes %q", notes)
+				}
+				for _, p := range params {
+					weights = append(weights, p.Value().Data().([]T)...)
+				}
+				return costs, weights
+			}
+			costs, weights := course(append(slices.Clone(opts), WithBlockTridiagonal())...)
+			if first, last := costs[0], costs[len(costs)-1]; !(last < 0.1*first) {
+				t.Errorf("the cost went from %g to %g", first, last)
+			}
+			if _, again := course(append(slices.Clone(opts), WithBlockTridiagonal())...); !slices.Equal(again, weights) {
+				t.Error("the same course again ends at other weights")
+			}
+			if other, _ := course(opts...); math.Abs(other[20]/costs[20]-1) < 1e-3 {
+				t.Errorf("the block-diagonal inverse gets to the same cost, %g", other[20])
+			}
+		})
+	}
+}
+
+// A step that fails leaves no trace in a chain: the training goes on as that of a twin which has not seen it. Step 20 searches for gamma.
+func TestChainAfterAFailure(t *testing.T) {
+	m := mlp{widths: []int{3, 4, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: classes}
+	for name, opts := range map[string][]Option{
+		"learning rate":   {WithLearningRate(0.1), WithMinStatisticsRows(6)},
+		"quadratic model": {WithMinStatisticsRows(6), WithMinModelRows(6)},
+	} {
+		opts = append(opts, WithBlockTridiagonal())
+		for _, done := range []int{0, 1, 4, 19} {
+			t.Run(fmt.Sprint(name, ", step ", done+1), func(t *testing.T) {
+				l, twin := newLoop(t, m.build(6), opts...), newLoop(t, m.build(6), opts...)
+				l.steps(t, done)
+				twin.steps(t, done)
+				check(t, l.run())
+				sound := slices.Clone(data(l.x))
+				for i := range data(l.x) {
+					data(l.x)[i] = math.NaN() // after RunAll, so that the private run finds it
+				}
+				if err := l.solver.Step(l.valueGrads()); !errors.Is(err, ErrNotFinite) {
+					t.Fatalf("error %v, want %v", err, ErrNotFinite)
+				}
+				copy(data(l.x), sound)
+				l.zeroGradients()
+				for range 4 {
+					l.steps(t, 1)
+					twin.steps(t, 1)
+					checkTwins(t, l, twin)
+				}
+			})
+		}
+	}
+}
+
+// A factor of a chain that can't be factorised, a cross moment that is not finite: the error names the layer, the step leaves no trace, and once the
+// cause is gone the training goes on as if nothing had been.
+func TestChainErrors(t *testing.T) {
+	factorA := func(i int) func(b *chainBlock[float64]) []float64 {
+		return func(b *chainBlock[float64]) []float64 { return b.links[i].factors.a.now }
+	}
+	factorG := func(i int) func(b *chainBlock[float64]) []float64 {
+		return func(b *chainBlock[float64]) []float64 { return b.links[i].factors.g.now }
+	}
+	crossA := func(i int) func(b *chainBlock[float64]) []float64 {
+		return func(b *chainBlock[float64]) []float64 { return b.crossA[i].now }
+	}
+	crossG := func(i int) func(b *chainBlock[float64]) []float64 {
+		return func(b *chainBlock[float64]) []float64 { return b.crossG[i].now }
+	}
+	for _, test := range []struct {
+		name  string
+		at    func(b *chainBlock[float64]) []float64 // the first number of which is spoilt
+		value float64
+		layer string
+		op    string
+		dim   int
+		is    error
+	}{
+		{"indefinite A", factorA(1), -1e30, "w1", "Cholesky factorisation of A", 5, ErrNotPosDef},
+		{"indefinite G", factorG(2), -1e30, "w2", "Cholesky factorisation of G", 2, ErrNotPosDef},
+		{"NaN in A", factorA(0), math.NaN(), "w0", "averages of its second moments", 0, ErrNotFinite},
+		{"NaN in a cross moment of G", crossG(0), math.NaN(), "w0", "cross moments with w1", 0, ErrNotFinite},
+		{"infinity in a cross moment of A", crossA(1), math.Inf(1), "w1", "cross moments with w2", 0, ErrNotFinite},
+		{"cross moment of A that overflows", crossA(1), 1e300, "w1", "generalised eigenproblem of A", 5, ErrNotFinite},
+	} {
+		for _, done := range []int{2, 19} {
+			t.Run(fmt.Sprint(test.name, ", step ", done+1), func(t *testing.T) {
+				m := mlp{widths: []int{3, 4, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: binary}
+				opts := []Option{WithBlockTridiagonal(), WithDamping(0.1)}
+				l, twin := newLoop(t, m.build(7), opts...), newLoop(t, m.build(7), opts...)
+				l.steps(t, done)
+				twin.steps(t, done)
+				at := &test.at(l.conductor().blocks[0].(*chainBlock[float64]))[0]
+				sound := *at
+				*at = test.value
+				check(t, l.run())
+				err := l.solver.Step(l.valueGrads())
+				var layer *LayerError
+				if !errors.As(err, &layer) || !errors.Is(err, test.is) {
+					t.Fatalf("error %v, want a LayerError that is %v", err, test.is)
+				}
+				if layer.Layer != test.layer || !strings.Contains(layer.Op, test.op) || layer.Dim != test.dim {
+					t.Errorf("%v; want layer %s, %s, %d", err, test.layer, test.op, test.dim)
+				}
+				checkTwins(t, l, twin)
+				*at = sound
+				l.zeroGradients()
+				for range 3 {
+					l.steps(t, 1)
+					twin.steps(t, 1)
+					checkTwins(t, l, twin)
+				}
+			})
+		}
+	}
+}
+
+// Damping that is lost in rounding, on a factor that is singular: the error names layer and factor of the chain.
+func TestChainWithHopelessDamping(t *testing.T) {
+	n := mlp{widths: []int{3, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: classes}.build(8)
+	for i := range data(n.x) {
+		data(n.x)[i] = float64(i%3) / 3 // one case, repeated
+	}
+	l := newLoop(t, n, WithBlockTridiagonal(), WithDamping(1e-300))
+	before := l.weights()
+	check(t, l.run())
+	err := l.solver.Step(l.valueGrads())
+	var layer *LayerError
+	if !errors.As(err, &layer) || !errors.Is(err, ErrNotPosDef) {
+		t.Fatalf("error %v, want a LayerError that is %v", err, ErrNotPosDef)
+	}
+	if layer.Layer != "w0" || layer.Dim != 4 || !strings.Contains(layer.Op, "factorisation of A") {
+		t.Errorf("%v; want the factorisation of A (4 x 4) of w0", err)
+	}
+	if !slices.Equal(l.weights(), before) {
+		t.Error("the weights have changed")
+	}
+}
+
+// A layer that joins the list later makes a longer chain, with statistics and an inverse of its own from that step on. One that is left out of the
+// list stays as it is.
+func TestChainOfALongerList(t *testing.T) {
+	n := mlp{widths: []int{3, 4, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: classes}.build(9)
+	l := newLoop(t, n, WithBlockTridiagonal())
+	all := n.params
+	n.params = slices.Concat(all[:2], all[4:])
+	middle := slices.Concat(data(all[2]), data(all[3]))
+	l.steps(t, 5)
+	if got := chainsIn(l.conductor()); !slices.Equal(got, []string{"w0 - w2"}) {
+		t.Errorf("chains %q without the layer in the middle", got)
+	}
+	if !slices.Equal(slices.Concat(data(all[2]), data(all[3])), middle) {
+		t.Error("the layer in the middle has moved")
+	}
+	for _, p := range all[2:4] { // of the RunAlls before
+		zeroGradient(p)
+	}
+	n.params = all
+	l.steps(t, 1)
+	if got := chainsIn(l.conductor()); !slices.Equal(got, []string{"w0 - w1 - w2"}) {
+		t.Errorf("chains %q with the layer in the middle", got)
+	}
+	if st := l.solver.Stats(); !st.InverseUpdated || l.conductor().blocks[0].(*chainBlock[float64]).links[0].factors.updates != 1 {
+		t.Errorf("the chain has not begun anew: %+v", st)
+	}
+	before := l.weights()
+	n.params = all[:2]
+	l.steps(t, 2)
+	n.params = all
+	after := l.weights()
+	moved := len(data(all[0])) + len(data(all[1]))
+	if !slices.Equal(after[moved:], before[moved:]) || slices.Equal(after[:moved], before[:moved]) {
+		t.Error("other weights have moved than were in the list")
+	}
+}

@@ -1,0 +1,534 @@
+package kfac
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"gonum.org/v1/gonum/floats"
+	"gorgonia.org/gorgonia"
+	"pgregory.net/rapid"
+)
+
+// Where the objective is quadratic and the batch repeats, the batch before says the same of every slope: a linear net with least squares.
+func TestRepeatedBatchConfirmsTheSlope(t *testing.T) {
+	for name, opts := range map[string][]Option{
+		"default": nil, "L2": {WithL2Reg(0.05)}, "paper's rules": {WithPaperRules()}, "without momentum": {WithoutMomentum(), WithL2Reg(0.01)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLoop(t, mlp{widths: []int{6, 3}, cases: 40, loss: squares(0.5)}.build(1), append(opts, WithMinStatisticsRows(6))...)
+			var before noise
+			for k := 1; k <= 12; k++ {
+				l.steps(t, 1)
+				n := l.conductor().control.noise
+				if k > 1 {
+					slope, confirmed := n.own-fade*before.own, n.confirmed-fade*before.confirmed
+					checkNear(t, fmt.Sprint("slope along Delta at step ", k), []float64{confirmed}, []float64{slope}, 1e-9)
+					if st := l.stats(); !(slope < 0) || math.Abs(st.Shrink-1) > 1e-12 {
+						t.Errorf("step %d: slope %g, factor %g", k, slope, st.Shrink)
+					}
+				}
+				before = n
+			}
+		})
+	}
+}
+
+// In chunks it is the same.
+func TestRepeatedChunksConfirmTheSlope(t *testing.T) {
+	w := world{func(cases int) *network { return mlp{widths: []int{4, 3}, cases: cases, loss: squares(0.5)}.build(2) }, []string{"x", "y"}}
+	p := w.newPair(t, 3, WithL2Reg(0.02), WithMinStatisticsRows(3))
+	for range 8 {
+		p.stepInChunks(t)
+		n := p.chunked.conductor().control.noise
+		if math.Abs(n.confirmed-n.own) > 1e-9*math.Abs(n.own) {
+			t.Errorf("update %d: slopes %g, confirmed %g", p.update, n.own, n.confirmed)
+		}
+	}
+	if st := p.chunked.stats(); math.Abs(st.Shrink-1) > 1e-12 {
+		t.Errorf("factor %g", st.Shrink)
+	}
+}
+
+// slopes is a span of which only the slopes matter.
+func slopes(own, confirmed float64) *span {
+	return &span{past: true, slope: [2]float64{own, 0}, confirmed: confirmed}
+}
+
+// The factor is at least B / (B + 16) for a batch of B cases and at most 1, whatever the slopes are.
+func TestBoundsOfTrust(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		any := rapid.OneOf(rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), 5e-324, math.MaxFloat64, -1}), rapid.Float64())
+		n := noise{own: any.Draw(t, "own so far"), confirmed: any.Draw(t, "confirmed so far")}
+		m := slopes(any.Draw(t, "own"), any.Draw(t, "confirmed"))
+		m.past = rapid.Bool().Draw(t, "past")
+		cases := rapid.IntRange(1, 100000).Draw(t, "cases")
+		if got, least := n.trust(cases, m), float64(cases)/float64(cases+16); !(got >= least && got <= 1) {
+			t.Errorf("factor %g, want one in [%g, 1]", got, least)
+		}
+	})
+	for _, c := range []struct{ own, confirmed, want float64 }{
+		{-2, -2, 1}, {-2, -3, 1}, {-2, -1, 0.5}, {-4, -1, 0.25}, {-10, -1, 0.2},
+		{-2, 0, 0.2}, {-2, 5, 0.2}, {0, 0, 0.2}, {math.NaN(), -1, 0.2}, {-1, math.NaN(), 0.2},
+	} {
+		if got := (&noise{}).trust(4, slopes(c.own, c.confirmed)); math.Abs(got-c.want) > 1e-15 {
+			t.Errorf("slope %g, of which %g is confirmed: factor %g of a batch of four, want %g", c.own, c.confirmed, got, c.want)
+		}
+	}
+}
+
+// What counts is the sum over the steps, each by fade to the number of steps since then; one without a step before it counts for nothing.
+func TestTrustFades(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var n noise
+		var own, confirmed []float64
+		slope := rapid.Float64Range(-10, -0.1)
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			m := slopes(slope.Draw(t, "own"), slope.Draw(t, "confirmed"))
+			if m.past = rapid.IntRange(0, 9).Draw(t, "past") > 0; m.past {
+				own, confirmed = append(own, m.slope[0]), append(confirmed, m.confirmed)
+			}
+			n.remember(m, step{})
+		}
+		m := slopes(slope.Draw(t, "own"), slope.Draw(t, "confirmed"))
+		own, confirmed = append(own, m.slope[0]), append(confirmed, m.confirmed)
+		sum := func(x []float64) (s float64) {
+			for i, v := range x {
+				s += v * math.Pow(0.8, float64(len(x)-1-i))
+			}
+			return s
+		}
+		want := min(max(sum(confirmed)/sum(own), 100.0/116), 1)
+		if got := n.trust(100, m); math.Abs(got-want) > 1e-12 {
+			t.Errorf("factor %g, want %g", got, want)
+		}
+	})
+}
+
+// Gradients that are a signal with independent noise are confirmed to the signal's part of their squared length; noise alone is not.
+func TestNoiseIsNotConfirmed(t *testing.T) {
+	const dim, cases = 400, 2 // least 1/9
+	for _, signal := range []float64{0, 0.3, 0.7, 1} {
+		rng := rand.New(rand.NewPCG(3, 3))
+		mean, last := make([]float64, dim), make([]float64, dim)
+		for i := range mean {
+			mean[i] = math.Sqrt(signal) * rng.NormFloat64()
+		}
+		floats.Scale(math.Sqrt(signal*dim)/math.Max(floats.Norm(mean, 2), 1e-9), mean)
+		var n noise
+		var factors []float64
+		for k := range 200 {
+			grad := slices.Clone(mean)
+			for i := range grad {
+				grad[i] += math.Sqrt(1-signal) * rng.NormFloat64()
+			}
+			m := slopes(-floats.Dot(grad, grad), -floats.Dot(last, grad)) // Delta = -grad
+			m.past = k > 0
+			factors = append(factors, n.trust(cases, m))
+			n.remember(m, step{})
+			last = grad
+		}
+		if got, want := floats.Sum(factors[10:])/190, math.Max(signal, 1.0/9); math.Abs(got-want) > 0.03 {
+			t.Errorf("signal %g of the squared length: factor %g on average, want %g", signal, got, want)
+		}
+	}
+}
+
+// Curvatures are raised to half of the update's before, and to an eighth of what they usually are relative to the slope; others stay as they are.
+func TestSteady(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		positive := rapid.Float64Range(0, 100)
+		n := noise{curvature: positive.Draw(t, "curvature"), stretch: positive.Draw(t, "stretch")}
+		m := span{past: true, slope: [2]float64{-positive.Draw(t, "slope"), 3}, dots: [2][2]float64{{1, 2}, {0, 3}},
+			f: [2][2]float64{{positive.Draw(t, "Delta F Delta"), -0.7}, {0, positive.Draw(t, "delta0 F delta0")}}}
+		want := m
+		want.f[0][0] = max(m.f[0][0], -m.slope[0]*n.stretch/8)
+		want.f[1][1] = max(m.f[1][1], n.curvature/2)
+		n.steady(&m)
+		if m != want {
+			t.Errorf("%+v, want %+v", m, want)
+		}
+	})
+}
+
+// What is remembered: the curvature of the last step, the longest step, by 0.95 shorter with every step since, and the fading mean of the curvature
+// along Delta relative to the slope, of which one that is not finite is no part.
+func TestRemember(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var n noise
+		var lengths, stretches []float64
+		var last step
+		number := rapid.Float64Range(0.01, 10)
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			m := slopes(-number.Draw(t, "slope"), -number.Draw(t, "confirmed"))
+			m.f[0][0] = number.Draw(t, "curvature along Delta")
+			switch rapid.IntRange(0, 12).Draw(t, "kind") {
+			case 0:
+				m.slope[0] = 0
+			case 1:
+				m.f[0][0], m.slope[0] = 0, 0
+			default:
+				stretches = append(stretches, -m.f[0][0]/m.slope[0])
+			}
+			last = step{curvature: number.Draw(t, "curvature"), squares: number.Draw(t, "squares")}
+			lengths = append(lengths, math.Sqrt(last.squares))
+			n.remember(m, last)
+		}
+		var reach, stretch float64
+		for i, length := range lengths {
+			reach = max(reach, length*math.Pow(0.95, float64(len(lengths)-1-i)))
+		}
+		for i, s := range stretches {
+			weight := math.Pow(0.8, float64(len(stretches)-1-i))
+			if i > 0 {
+				weight *= 0.2
+			}
+			stretch += weight * s
+		}
+		checkNear(t, "curvature, reach, stretch", []float64{n.curvature, n.reach, n.stretch}, []float64{last.curvature, reach, stretch}, 1e-12)
+	})
+}
+
+func TestBold(t *testing.T) {
+	for _, c := range []struct {
+		reach, length float64
+		want          bool
+	}{
+		{0, 1e9, false}, // the first step is
+		{1, 2.9, false}, {1, 3.1, true}, {1, 0.1, false}, {1e-3, 4e-3, true}, {1, 0, false}, {1, math.NaN(), false},
+	} {
+		n := noise{reach: c.reach}
+		if got := n.bold(step{squares: c.length * c.length}); got != c.want {
+			t.Errorf("a step of length %g after ones of %g: bold %v, want %v", c.length, c.reach, got, c.want)
+		}
+	}
+}
+
+// A bold step keeps at least a quarter of what the model promises on its own batch. One that is not bold, or by the paper's rules, may keep nothing.
+func TestBoldStepsAreShortened(t *testing.T) {
+	course := func(seed uint64, reach float64, opts ...Option) (least float64, halved bool) {
+		n := mlp{widths: []int{3, 8, 2}, cases: 30, unit: gorgonia.Tanh, loss: squares(0.01)}.build(seed)
+		l := newLoop(t, n, append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)), WithDampingAdaptation(1, 0.99))...)
+		least = math.Inf(1)
+		for range 15 {
+			l.conductor().control.noise.reach = reach
+			l.steps(t, 1)
+			least = min(least, l.stats().Rho)
+			halved = halved || l.stats().Shrink < 30.0/46-1e-9
+		}
+		return least, halved
+	}
+	bad := 0
+	for seed := range uint64(16) {
+		without, halved := course(seed, 0)
+		if halved {
+			t.Error("a step that is not bold was shortened")
+		}
+		if without < 0.25 {
+			bad++
+		}
+		if rho, halved := course(seed, 1e-9); rho < 0.25 || without < 0.25 && !halved {
+			t.Errorf("rho %g, want 1/4 at least, and %g without being shortened; halved: %v", rho, without, halved)
+		}
+	}
+	if bad < 5 {
+		t.Errorf("%d courses have a bad step", bad)
+	}
+	if rho, halved := course(4, 1e-9, WithPaperRules()); rho >= 0.25 || halved {
+		t.Errorf("by the paper's rules: rho %g, halved: %v", rho, halved)
+	}
+}
+
+// risings counts the steps at which a trend is seen to rise, and tells the first from step from on, or -1.
+func risings(objective func(k int) float64, steps, from int) (n, first int) {
+	var tr trend
+	first = -1
+	for k := range steps {
+		tr.see(objective(k))
+		if tr.rising() {
+			n++
+			if k >= from && first < 0 {
+				first = k
+			}
+		}
+	}
+	return n, first
+}
+
+// An objective that falls by a tenth of the noise from step to step never rises.
+func TestFallingTrend(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		if n, _ := risings(func(k int) float64 { return 100 - 0.1*float64(k) + rng.NormFloat64() }, 300, 0); n > 0 {
+			t.Errorf("seed %d: %d of 300 steps rise", seed, n)
+		}
+	}
+}
+
+// One that has fallen and then rises by a tenth of the noise from step to step, or once by four times of it, is found out within a few tens of steps.
+func TestRisingTrend(t *testing.T) {
+	for seed := range uint64(200) {
+		for name, rise := range map[string]func(k float64) float64{
+			"slow": func(k float64) float64 { return 0.1 * k }, "sudden": func(float64) float64 { return 4 },
+		} {
+			rng := rand.New(rand.NewPCG(seed, 6))
+			_, first := risings(func(k int) float64 {
+				h := 50 - 0.1*float64(min(k, 200)) + rng.NormFloat64()
+				if k > 200 {
+					h += rise(float64(k - 200))
+				}
+				return h
+			}, 300, 200)
+			if first < 0 || first > 250 {
+				t.Errorf("seed %d, %s rise at step 200: found out at step %d", seed, name, first)
+			}
+		}
+	}
+}
+
+// Noise about a level is no rise.
+func TestFlatTrend(t *testing.T) {
+	rises := 0
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		n, _ := risings(func(int) float64 { return 1 + 0.3*rng.NormFloat64() }, 300, 0)
+		rises += n
+	}
+	if share := float64(rises) / (100 * 300); share > 0.05 {
+		t.Errorf("%.0f %% of the steps are seen to rise", 100*share)
+	}
+}
+
+// A new level is a rise, and after some hundred steps no longer. Noise that alternates leaves the mean where it is.
+func TestTrendForgets(t *testing.T) {
+	var tr trend
+	see := func(level float64, steps int) {
+		for k := range steps {
+			tr.see(level + 0.1*float64(1-k%2*2))
+		}
+	}
+	for _, c := range []struct {
+		level  float64
+		steps  int
+		rising bool
+	}{{1, 100, false}, {2, 30, true}, {2, 100, true}, {2, 1200, false}, {1, 30, false}, {1.5, 60, true}, {0.5, 60, false}, {1, 60, true}} {
+		see(c.level, c.steps)
+		if got := tr.rising(); got != c.rising {
+			t.Errorf("after %d steps at %g: rising %v, want %v", c.steps, c.level, got, c.rising)
+		}
+	}
+}
+
+// There is no trend in ten steps, and what is not finite is not seen.
+func TestTrendOfFewSteps(t *testing.T) {
+	var tr trend
+	for k := range trendFrom {
+		tr.see(float64(k * k))
+		if tr.rising() {
+			t.Errorf("rising after %d steps", k+1)
+		}
+	}
+	for k := range 20 {
+		tr.see(1000 * float64(k+1))
+	}
+	if !tr.rising() {
+		t.Error("not rising")
+	}
+	before := tr
+	for _, h := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		tr.see(h)
+	}
+	if tr != before {
+		t.Errorf("%+v after what is not finite, before %+v", tr, before)
+	}
+}
+
+func TestAdaptWithProvisions(t *testing.T) {
+	const lambda, omega = 8, 0.5
+	falling, rising := trend{count: 50, mean: 1, best: 1, variance: 0.01}, trend{count: 50, mean: 3, best: 1, variance: 0.01}
+	if falling.rising() || !rising.rising() {
+		t.Fatal("the trends are not what they are called")
+	}
+	nan, inf := math.NaN(), math.Inf(1)
+	for _, c := range []struct {
+		trend trend
+		rho   float64
+		share float64 // of lambda in the step's curvature
+		want  float64
+	}{
+		// The paper's rule, but lambda does not fall to where it makes no difference.
+		{falling, 1, 1, 4}, {falling, 0.5, 1, 8}, {falling, 0.1, 1, 16}, {falling, nan, 1, 16}, {falling, -inf, 1, 16},
+		{falling, 1, 0.051, 4}, {falling, 1, 0.049, 8}, {falling, 0.5, 0.01, 8}, {falling, 0.1, 0.01, 16}, {falling, nan, 1e-9, 16},
+		{falling, 1, 50, 4}, {falling, 1, nan, 4}, {falling, 0.1, nan, 16},
+		// Up, whatever the batch says, from there at least, until the steps are short.
+		{rising, 1, 1, 32}, {rising, 0.5, 1, 32}, {rising, 0.1, 1, 32}, {rising, nan, 9.9, 32},
+		{rising, 1, 0.05, 32}, {rising, 1, 0.005, 320}, {rising, 1, 5e-8, 3.2e7},
+		{rising, 1, 10.1, 8}, {rising, 0.1, 50, 8}, {rising, 1, inf, 8}, {rising, 1, nan, 8},
+	} {
+		n := noise{trend: c.trend}
+		s := step{squares: 2, curvature: lambda * 2 / c.share}
+		if math.IsNaN(c.share) {
+			s = step{} // a zero step
+		}
+		if got := n.adapt(lambda, c.rho, omega, s); math.Abs(got-c.want) > 1e-9*c.want {
+			t.Errorf("rising %v, rho %g, share %g: lambda %g, want %g", c.trend.rising(), c.rho, c.share, got, c.want)
+		}
+	}
+}
+
+// With the paper's rules nothing that is remembered matters.
+func TestPaperRulesForgetTheNoise(t *testing.T) {
+	m := mlp{widths: []int{3, 5, 2}, cases: 10, unit: gorgonia.Tanh, loss: classes}
+	opts := []Option{WithPaperRules(), WithDamping(0.3), WithMinStatisticsRows(5), WithMinModelRows(5)}
+	l, twin := newLoop(t, m.build(5), opts...), newLoop(t, m.build(5), opts...)
+	rng := rand.New(rand.NewPCG(8, 8))
+	for k := range 45 {
+		odd := func() float64 {
+			return []float64{0, -1, 1e9, math.NaN(), math.Inf(1), math.Inf(-1), rng.NormFloat64()}[rng.IntN(7)]
+		}
+		l.conductor().control.noise = noise{odd(), odd(), odd(), odd(), odd(), trend{rng.IntN(100), odd(), odd(), odd()}}
+		l.steps(t, 1)
+		twin.steps(t, 1)
+		checkTwins(t, l, twin)
+		if t.Failed() {
+			t.Fatalf("step %d", k+1)
+		}
+	}
+}
+
+// Where the batch repeats and the objective is quadratic, the provisions change nothing from the second step on, as long as lambda and gamma are not
+// at their bounds.
+func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
+	n := mlp{widths: []int{6, 3}, cases: 40, loss: squares(0.5)}
+	opts := []Option{WithDamping(3), WithMinStatisticsRows(6), WithL2Reg(0.01), WithNormConstraint(math.Inf(1))}
+	l, paper := newLoop(t, n.build(6), opts...), newLoop(t, n.build(6), append(opts, WithPaperRules())...)
+	l.conductor().control.noise.own, l.conductor().control.noise.confirmed = -1, -1 // as if there had been a step before the first
+	for k := 1; k <= 12; k++ {
+		l.steps(t, 1)
+		paper.steps(t, 1)
+		checkNear(t, fmt.Sprint("weights after step ", k), l.weights(), paper.weights(), 1e-9)
+		a, b := l.conductor().control, paper.conductor().control
+		checkNear(t, fmt.Sprint("lambda and gamma after step ", k), []float64{a.lambda, a.gamma}, []float64{b.lambda, b.gamma}, identity)
+	}
+	if l.conductor().control.lambda == 3 {
+		t.Error("lambda has not been adapted")
+	}
+}
+
+// gamma^2 is at least a tenth of lambda + eta, and a step changes the predictive distribution by a nat per variable at most. By the paper's rules
+// neither holds.
+func TestBoundsOfGammaAndOfSteps(t *testing.T) {
+	course := func(opts ...Option) (gamma, nats float64) {
+		n := mlp{widths: []int{4, 6, 3}, cases: 8, unit: gorgonia.Tanh, loss: squares(0.001)}.build(7)
+		l := newLoop(t, n, append(opts, WithDamping(100), WithGammaAdaptation(1, 0.5), WithL2Reg(1e-4))...)
+		gamma = math.Inf(1)
+		for range 40 {
+			l.steps(t, 1)
+			c := l.conductor().control
+			gamma, nats = min(gamma, (c.gamma*c.gamma-1e-4)/c.lambda), max(nats, l.stats().KL/3)
+		}
+		return gamma, nats
+	}
+	if gamma, nats := course(); gamma < 0.1-1e-9 || math.Abs(nats-1) > 1e-9 {
+		t.Errorf("gamma^2 is %g of lambda at least, and steps are of %g nats at most; want 0.1 and 1", gamma, nats)
+	}
+	if gamma, nats := course(WithPaperRules()); gamma >= 0.09 || nats < 1.5 {
+		t.Errorf("by the paper's rules gamma^2 is %g of lambda, and steps are of %g nats at most: the test tests nothing", gamma, nats)
+	}
+}
+
+// When lambda goes up it takes gamma along.
+func TestGammaFollowsLambda(t *testing.T) {
+	for name, opts := range map[string][]Option{"default": nil, "paper's rules": {WithPaperRules()}} {
+		l := newLoop(t, mlp{widths: []int{4, 3}, cases: 8, loss: squares(1)}.build(7), append(opts, WithDamping(1))...)
+		l.steps(t, 4)
+		c := l.conductor()
+		c.control.gamma = 0.01
+		c.control.noise.trend = trend{count: 50, mean: 3, best: 1, variance: 1e-9}
+		l.steps(t, 1)
+		lambda, gamma := c.control.lambda, c.control.gamma
+		if name == "default" && (lambda <= 1 || math.Abs(gamma*gamma-lambda/10) > 1e-12) || name != "default" && gamma != 0.01 {
+			t.Errorf("%s: lambda %g, gamma %g", name, lambda, gamma)
+		}
+	}
+}
+
+// A smallProblem is to tell three classes of points, a tenth of which are mislabelled, by batches.
+type smallProblem struct{ x, y []float64 }
+
+const smallCases, smallInputs, smallClasses = 200, 5, 3
+
+func newSmallProblem() *smallProblem {
+	s := newSketch(9)
+	p := &smallProblem{s.normals(smallCases * smallInputs), make([]float64, smallCases*smallClasses)}
+	teacher := s.normals(smallInputs * smallClasses)
+	for n := range smallCases {
+		scores := make([]float64, smallClasses)
+		for i := range smallInputs {
+			floats.AddScaled(scores, p.x[n*smallInputs+i], teacher[i*smallClasses:(i+1)*smallClasses])
+		}
+		class := floats.MaxIdx(scores)
+		if s.rng.IntN(10) == 0 {
+			class = s.rng.IntN(smallClasses)
+		}
+		p.y[n*smallClasses+class] = 1
+	}
+	return p
+}
+
+// train is the loss of the whole training set before and after so many updates from batches. The latter is infinite if training has come to an error.
+func (p *smallProblem) train(t *testing.T, batch, updates int, seed uint64, opts ...Option) (start, end float64) {
+	t.Helper()
+	build := func(cases int) *network {
+		return mlp{widths: []int{smallInputs, 8, smallClasses}, cases: cases, unit: gorgonia.Tanh, loss: classes}.build(seed)
+	}
+	whole := build(smallCases)
+	copy(data(whole.x), p.x)
+	copy(data(input(whole, "y")), p.y)
+	l := newLoop(t, build(batch), opts...)
+	copyParams(l.network, whole)
+	evaluate := machines["no BindDualValues"](t, whole)
+	loss := func() float64 {
+		copyParams(whole, l.network)
+		check(t, evaluate())
+		return whole.cost.Value().Data().(float64)
+	}
+	start = loss()
+	rng := rand.New(rand.NewPCG(seed, 9))
+	var left []int
+	for range updates {
+		if len(left) < batch {
+			left = rng.Perm(smallCases)
+		}
+		for row, n := range left[:batch] {
+			copy(data(l.x)[row*smallInputs:], p.x[n*smallInputs:(n+1)*smallInputs])
+			copy(data(input(l.network, "y"))[row*smallClasses:], p.y[n*smallClasses:(n+1)*smallClasses])
+		}
+		left = left[batch:]
+		check(t, l.run())
+		if err := l.solver.Step(l.valueGrads()); err != nil {
+			return start, math.Inf(1)
+		}
+	}
+	return start, loss()
+}
+
+// Batches of one, of four and of sixteen cases train, with either inverse. By the paper's rules alone they do not: the loss ends far above its start,
+// or there is an overflow.
+func TestSmallBatchesTrain(t *testing.T) {
+	p := newSmallProblem()
+	for _, batch := range []int{1, 4, 16} {
+		for seed := range uint64(2) {
+			for name, opts := range map[string][]Option{"block-diagonal": nil, "block-tridiagonal": {WithBlockTridiagonal()}} {
+				if start, end := p.train(t, batch, 300, seed, opts...); !(end < 0.6*start) {
+					t.Errorf("batches of %d, %s, seed %d: the loss went from %.3g to %.3g", batch, name, seed, start, end)
+				}
+			}
+			if start, end := p.train(t, batch, 300, seed, WithPaperRules()); end < start {
+				t.Errorf("batches of %d, seed %d: by the paper's rules too the loss went from %.3g to %.3g", batch, seed, start, end)
+			}
+		}
+	}
+}
