@@ -195,7 +195,11 @@ func (pl *planner[T]) others(rest map[*program.Node]string) {
 		p := pl.params[n.Src]
 		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(n)); err != nil {
 			pl.blocks = append(pl.blocks, &identityBlock[T]{p})
-			pl.row(n.Src, Identity, "", err.Error())
+			reason := err.Error()
+			if pl.c.cfg.learningRate == 0 {
+				reason += "; exact-Fisher products by finite differences"
+			}
+			pl.row(n.Src, Identity, "", reason)
 			continue
 		}
 		pl.observed = append(pl.observed, n)

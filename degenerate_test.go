@@ -454,12 +454,17 @@ func (cube) DoDiff(_ gorgonia.ExecutionContext, in gorgonia.Nodes, out *gorgonia
 
 // What lies behind an op that only the user's machine can differentiate is trained by the plain gradient, and the plan says so.
 func TestOpWithoutDerivative(t *testing.T) {
+	t.Run("learning rate", func(t *testing.T) { testOpWithoutDerivative(t, kfac.WithLearningRate(0.01)) })
+	t.Run("quadratic model", func(t *testing.T) { testOpWithoutDerivative(t) })
+}
+
+func testOpWithoutDerivative(t *testing.T, opts ...kfac.Option) {
 	m := newMLP[float64](1, small, squaredError)
 	m.params = gorgonia.Nodes{m.params[0], m.params[2]}
 	hidden := must(gorgonia.Mul(m.x, m.params[0]))
 	m.out = must(gorgonia.Mul(must(gorgonia.ApplyOp(cube{}, hidden)), m.params[1]))
 	m.cost = squaredError(m.out, m.y)
-	tr := &trainer{net: m, run: lisp(m), solver: newSolver(t, m, kfac.Gaussian(m.out, 1), kfac.WithLearningRate(0.01))}
+	tr := &trainer{net: m, run: lisp(m), solver: newSolver(t, m, kfac.Gaussian(m.out, 1), opts...)}
 	before := weights(m.params)
 	trains(t, tr, 10, 0.99)
 	moved(t, m.params, before)

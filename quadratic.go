@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/floats"
 
@@ -27,6 +28,9 @@ type quadratic[T program.Float] struct {
 	cases  int        // that the products are estimated from
 	// J v and F_R J v for each of the two directions, each chunk and each output.
 	jv, fjv [2][][][]float64
+
+	beyond []*parameter[T] // parameters that forward mode does not reach; see differences
+	slopes [][]float64     // by output
 }
 
 const (
@@ -75,6 +79,9 @@ func (q *quadratic[T]) load(i int) error {
 // along computes J v and F_R J v for v given by pick as the part of each parameter.
 func (q *quadratic[T]) along(which int, params []*parameter[T], pick func(*parameter[T]) []T) error {
 	for i := range q.chunks {
+		if err := q.differences(which, i, params, pick); err != nil {
+			return err
+		}
 		if err := q.load(i); err != nil {
 			return err
 		}
@@ -90,11 +97,75 @@ func (q *quadratic[T]) along(which int, params []*parameter[T], pick func(*param
 		jv, fjv := q.jv[which][i], q.fjv[which][i]
 		for h, o := range q.outputs {
 			jv[h], fjv[h] = sized(jv[h], len(o.z)), sized(fjv[h], len(o.z))
-			linalg.Convert(jv[h], q.run.Directional(o.node))
+			for k, v := range q.run.Directional(o.node) {
+				jv[h][k] = float64(v)
+				if len(q.beyond) > 0 {
+					jv[h][k] += q.slopes[h][k]
+				}
+			}
 			o.head.fisherProduct(fjv[h], jv[h], o.z, o.cols)
 		}
 	}
 	return nil
+}
+
+// differences computes, as slopes, the part of J v that belongs to the parameters behind ops without a derivative, which are put into beyond: by
+// central differences of the outputs of a chunk.
+func (q *quadratic[T]) differences(which, chunk int, params []*parameter[T], pick func(*parameter[T]) []T) error {
+	q.beyond = q.beyond[:0]
+	var size, length float64 // squared norms of weights and direction
+	for _, p := range params {
+		if p.given && p.leaf != nil && !p.reached {
+			q.beyond = append(q.beyond, p)
+			size += linalg.Dot64(p.store.data, p.store.data)
+			length += linalg.Dot64(pick(p), pick(p))
+		}
+	}
+	if len(q.beyond) == 0 {
+		return nil
+	}
+	for len(q.slopes) < len(q.outputs) {
+		q.slopes = append(q.slopes, nil)
+	}
+	step := differenceStep[T]() * math.Max(1, math.Sqrt(size)) / math.Max(math.Sqrt(length), math.SmallestNonzeroFloat64)
+	defer func() {
+		for _, p := range q.beyond {
+			q.run.Bind(p.leaf, nil)
+		}
+	}()
+	for _, sign := range []float64{1, -1} {
+		for _, p := range q.beyond {
+			at := slices.Clone(p.store.data)
+			linalg.Axpy(T(sign*step), pick(p), at)
+			if err := q.run.Bind(p.leaf, at); err != nil {
+				return graphError(err)
+			}
+		}
+		q.loaded = -1
+		if err := q.load(chunk); err != nil {
+			return err
+		}
+		for h, o := range q.outputs {
+			q.slopes[h] = sized(q.slopes[h], len(o.z))
+			for k, z := range o.z {
+				if sign > 0 {
+					q.slopes[h][k] = z / (2 * step)
+				} else {
+					q.slopes[h][k] -= z / (2 * step)
+				}
+			}
+		}
+	}
+	q.loaded = -1
+	return nil
+}
+
+// differenceStep is the displacement, relative to the weights' norm, at which central differences lose least to truncation and rounding together.
+func differenceStep[T program.Float]() float64 {
+	if _, single := any(T(0)).(float32); single {
+		return 1e-2
+	}
+	return 1e-4
 }
 
 // sized is x with n elements.

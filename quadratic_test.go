@@ -2,13 +2,17 @@ package kfac
 
 import (
 	"fmt"
+	"hash"
+	"hash/fnv"
 	"math"
 	"slices"
 	"testing"
 
+	"github.com/chewxy/hm"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
 )
 
@@ -437,4 +441,51 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 			checkNear(t, "objective", objective(c, chunks), objective(whole, []chunk[float64]{{cases: cases}}), identity)
 		})
 	}
+}
+
+// What lies behind an op without a derivative has its part in the products, too: by finite differences, in place of the forward mode that has the
+// rest. The same net with an op that has a derivative gives the same numbers.
+func TestFisherProductsByDifferences(t *testing.T) {
+	build := func(unit func(*gorgonia.Node) (*gorgonia.Node, error)) *conductor[float64] {
+		s := newSketch(21)
+		n := &network{sketch: s, x: s.random("x", 5, 3)}
+		n.out = n.layer(must(unit(n.layer(n.x, 0, 3, 4, true, false))), 1, 4, 2, true, false)
+		n.cost, n.dist = binary(s, n.out)
+		return attach(t, n)
+	}
+	opaque := build(func(x *gorgonia.Node) (*gorgonia.Node, error) { return gorgonia.ApplyOp(opaqueCube{}, x) })
+	known := build(gorgonia.Cube)
+	for _, c := range []*conductor[float64]{opaque, known} {
+		for _, p := range c.order {
+			check(t, p.readWeights())
+		}
+	}
+	if reached := opaque.order[0].reached; reached {
+		t.Fatal("the op has a derivative")
+	}
+	twoDirections(newSketch(22), opaque)
+	twoDirections(newSketch(22), known)
+	checkNear(t, "products", products(t, opaque, nil), products(t, known, nil), 1e-7)
+}
+
+// opaqueCube is x^3 element by element, without a derivative.
+type opaqueCube struct{}
+
+func (opaqueCube) Arity() int    { return 1 }
+func (opaqueCube) Type() hm.Type { return hm.NewFnType(hm.TypeVariable('a'), hm.TypeVariable('a')) }
+func (opaqueCube) InferShape(in ...gorgonia.DimSizer) (tensor.Shape, error) {
+	return in[0].(tensor.Shape).Clone(), nil
+}
+func (opaqueCube) ReturnsPtr() bool        { return false }
+func (opaqueCube) CallsExtern() bool       { return false }
+func (opaqueCube) OverwritesInput() int    { return -1 }
+func (opaqueCube) String() string          { return "cube" }
+func (c opaqueCube) WriteHash(h hash.Hash) { fmt.Fprint(h, c) }
+func (c opaqueCube) Hashcode() uint32      { h := fnv.New32a(); c.WriteHash(h); return h.Sum32() }
+func (opaqueCube) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
+	y := in[0].(*tensor.Dense).Clone().(*tensor.Dense)
+	for i, x := range y.Float64s() {
+		y.Float64s()[i] = x * x * x
+	}
+	return y, nil
 }
