@@ -25,7 +25,7 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 	}
 	damp := next.lambda + c.cfg.l2
 	candidates := []float64{next.gamma}
-	if k%c.cfg.gammaPeriod == 0 {
+	if c.searchesGamma(k) {
 		candidates, refresh = gammas(next.gamma, c.cfg.gammaDecay, c.leastGamma(next.lambda), c.cfg.gammaMax), true
 	}
 	var best proposed
@@ -249,7 +249,7 @@ func (c *conductor[T]) evaluate(chunks []chunk[T], pick func(*parameter[T]) []T)
 
 // afterStart is the part of the lambda that suits the first step best that the next begin with. They start from a better place, where the model holds
 // further: the best starts of a grid are lower than what the first step wants, on every problem tried.
-const afterStart = 1.0 / 3
+const afterStart = 1.0 / 5
 
 // startDamping chooses lambda, and gamma with it, before the first step, which the paper leaves to the user (150 for its autoencoders, section
 // 6.5). It tries the step that a lambda would make on the first batch, from the mean eigenvalue of the curvature on down by factors of ten for as
@@ -290,4 +290,10 @@ func (c *conductor[T]) meanCurvature() float64 {
 		return mean
 	}
 	return 1
+}
+
+// searchesGamma reports whether gamma is searched for at step k: at every T2-th, and, as its start is a guess, at T2/4 and T2/2 too.
+func (c *conductor[T]) searchesGamma(k int) bool {
+	period := c.cfg.gammaPeriod
+	return k%period == 0 || !c.cfg.paperRules && (k == period/4 || k == period/2)
 }

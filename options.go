@@ -216,7 +216,8 @@ func WithDampingAdaptation(interval int, decay float64) Option {
 }
 
 // WithGammaAdaptation sets T2 >= 1, the number of steps from one search for gamma to the next, and the decay in (0, 1) per step: the candidates are gamma
-// and gamma times and over omega2 = sqrt(decay)^T2, each with inverses and a step of its own. Default 20 and 19/20 (Martens & Grosse 2015, section 6.6).
+// and gamma times and over omega2 = sqrt(decay)^T2, each with inverses and a step of its own. Default 20 and 19/20 (Martens & Grosse 2015, section 6.6). As its
+// start is a guess, gamma is also searched for at steps T2/4 and T2/2.
 func WithGammaAdaptation(interval int, decay float64) Option {
 	return modelOption("WithGammaAdaptation", number("WithGammaAdaptation", decay, interval >= 1 && decay > 0 && decay < 1,
 		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d)", interval),

@@ -27,8 +27,7 @@ const minGap = 1e-12
 //	Y = K_A [(K_A^T X K_G) / (1 - s_A s_G^T)] K_G^T,   K_A^T A K_A = I,   K_A^T C K_A = diag(s_A),   K_G and s_G alike.
 //
 // It is computed in float64 and applied in the model's dtype. It is positive definite if all moments were estimated from the same
-// cases with the same weights, and the damping is positive: without damping F^ is singular, for all homogeneous coordinates are the
-// same constant.
+// cases with the same weights, and the damping is positive: without damping it may be singular, as where a layer's units are linear.
 type tridiagonal[T program.Float] struct {
 	a, g []link[T]
 	tmp  []T
