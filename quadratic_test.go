@@ -138,6 +138,14 @@ func (m *denseModel) span() *span {
 	}
 }
 
+// system is the matrix of the model over the two directions, damping included.
+func (m *denseModel) system() *mat.Dense {
+	p := m.span()
+	system := mat.NewDense(2, 2, []float64{p.f[0][0], p.f[0][1], p.f[0][1], p.f[1][1]})
+	system.Add(system, mat.NewDense(2, 2, []float64{m.c * p.dots[0][0], m.c * p.dots[0][1], m.c * p.dots[0][1], m.c * p.dots[1][1]}))
+	return system
+}
+
 // step is alpha Delta + mu delta0.
 func (m *denseModel) step(alpha, mu float64) []float64 {
 	d := make([]float64, len(m.grad))
@@ -171,6 +179,9 @@ func checkModelStep(t rapid.TB, m *denseModel, s step) {
 func TestMinimumOfTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawModel(t)
+		if mat.Cond(m.system(), 2) > 1e4 {
+			t.Skip("ill-conditioned: alpha and mu are not known to 1e-9")
+		}
 		s := m.span().minimise(m.c, true)
 		checkModelStep(t, m, s)
 		d := m.step(s.alpha, s.mu)
@@ -200,9 +211,7 @@ func TestMinimumOfTheModel(t *testing.T) {
 func TestAlphaAndMuSolveTheSystem(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawModel(t)
-		p := m.span()
-		system := mat.NewDense(2, 2, []float64{p.f[0][0], p.f[0][1], p.f[0][1], p.f[1][1]})
-		system.Add(system, mat.NewDense(2, 2, []float64{m.c * p.dots[0][0], m.c * p.dots[0][1], m.c * p.dots[0][1], m.c * p.dots[1][1]}))
+		p, system := m.span(), m.system()
 		if mat.Cond(system, 2) > 1e4 {
 			t.Skip("ill-conditioned")
 		}
