@@ -18,7 +18,11 @@
 //
 // where abar is a with a homogeneous coordinate 1 behind it for the bias, and g is the gradient with respect to s of the negative
 // log-likelihood of targets sampled from the model's own predictions. The inverse of a Kronecker product is that of its factors, so
-// the preconditioned gradient of the layer is U = A^-1 V G^-1.
+// the preconditioned gradient of the layer is U = A^-1 V G^-1. With [WithBlockTridiagonal] the inverse also holds what neighbouring layers have to do
+// with each other.
+//
+// How far to go, and how much of the previous update to add, comes from the exact Fisher matrix along these two directions; how much damping, from
+// how well that has predicted what steps do. Nothing needs to be tuned.
 //
 // # Shapes
 //
@@ -42,12 +46,16 @@
 //	sample.go     runs the model privately on some cases and sweeps the gradients of sampled targets back
 //	hooks.go      captures, per layer, the inputs a and these gradients g
 //	factors.go    makes the factors A and G of them and keeps their running averages
-//	damping.go    how much: what is added to their diagonals, and how that adapts
 //	inverse.go    which way: inverts the damped factors and applies the inverses to the gradients
-//	update.go     how far, by a learning rate; and the new weights
+//	modelstep.go  how far, and how much damping: conducts the part that algorithm 2 of the paper adds, by
+//	quadratic.go  step length and momentum from products with the exact Fisher matrix,
+//	objective.go  the cost at trial points,
+//	damping.go    lambda, gamma and pi, and how they adapt, and
+//	noise.go      provisions against the noise of small batches
+//	update.go     the new weights; with [WithLearningRate], how far
 //
-// With [WithQuadraticModel] modelstep.go takes the place of the learning rate: quadratic.go finds step length and momentum from products with the
-// exact Fisher matrix, objective.go evaluates the cost at trial points, and damping.go adapts lambda and gamma.
+// chunk.go takes in the RunAlls of a batch that is larger than the graph's, schedule.go holds the growing batch and the average of the iterates, chain.go
+// and tridiagonal.go the block-tridiagonal inverse.
 //
 // attach.go finds the layers (with hooks.go) and plans the treatment of every parameter (plan.go, block.go); loss.go holds the
 // predictive distributions; options.go, stats.go and errors.go are what their names say. The package internal/program runs the
@@ -62,7 +70,5 @@
 //
 // # Limits
 //
-// Not yet: graphs rebuilt for every step, gradients summed over several RunAlls before a Step. tridiagonal.go holds the numerics of the
-// block-tridiagonal inverse (Martens & Grosse 2015, section 4.3), which no option chooses yet. A model whose cost is not a negative
-// log-likelihood of its output is refused.
+// Not yet: graphs rebuilt for every step. A model whose cost is not a negative log-likelihood of its output is refused.
 package kfac

@@ -23,35 +23,12 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 			return err
 		}
 	}
-	damp := next.lambda + c.cfg.l2
-	candidates := []float64{next.gamma}
-	if c.searchesGamma(k) {
-		candidates, refresh = gammas(next.gamma, c.cfg.gammaDecay, c.leastGamma(next.lambda), c.cfg.gammaMax), true
+	best, err := c.search(st, next, refresh, past, w)
+	if err != nil {
+		return err
 	}
-	var best proposed
-	var found bool
-	var failed error // a gamma that can't be computed with is out of the search, which fails only if all of them are
-	for _, g := range candidates {
-		s, err := c.candidate(st, g, damp, refresh, past, w)
-		switch {
-		case err != nil:
-			failed = err
-		case !found || s.change < best.change:
-			best, next.gamma, found = s, g, true
-			if len(candidates) > 1 {
-				c.setAside()
-			}
-		}
-	}
-	if !found {
-		return failed
-	}
-	if len(candidates) > 1 {
-		c.setAside() // back again
-	}
-	w.lap(&st.Time.Update)
 	if !c.cfg.paperRules && next.noise.bold(best.step) {
-		if err := c.shorten(&best, next, chunks, damp); err != nil {
+		if err := c.shorten(&best, next, chunks); err != nil {
 			return err
 		}
 		w.lap(&st.Time.Rho)
@@ -71,6 +48,38 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 		w.lap(&st.Time.Rho)
 	}
 	return nil
+}
+
+// search finds the best step, for the present gamma or, where it is time to look for another, for the best of several (section 6.6).
+func (c *conductor[T]) search(st *Stats, next *control, refresh, past bool, w *stopwatch) (best proposed, err error) {
+	damp := next.lambda + c.cfg.l2
+	if !c.searchesGamma(st.Step) {
+		return c.candidate(st, next.gamma, damp, refresh, past, w)
+	}
+	var found bool
+	var failed error // a gamma that can't be computed with is out of the search, which fails only if all of them are
+	for _, g := range gammas(next.gamma, c.cfg.gammaDecay, c.leastGamma(next.lambda), c.cfg.gammaMax) {
+		s, err := c.candidate(st, g, damp, true, past, w)
+		switch {
+		case err != nil:
+			failed = err
+		case !found || s.change < best.change:
+			best, next.gamma, found = s, g, true
+			c.setAside()
+		}
+	}
+	if !found {
+		return best, failed
+	}
+	c.setAside() // back again
+	w.lap(&st.Time.Update)
+	return best, nil
+}
+
+// searchesGamma reports whether gamma is searched for at step k: at every T2-th, and, as its start is a guess, at T2/4 and T2/2 too.
+func (c *conductor[T]) searchesGamma(k int) bool {
+	period := c.cfg.gammaPeriod
+	return k%period == 0 || !c.cfg.paperRules && (k == period/4 || k == period/2)
 }
 
 // freshObjective is the objective on the present batch as the user's VM has computed it, or NaN if the VM did not keep it.
@@ -218,7 +227,7 @@ func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s st
 }
 
 // shorten halves a step that is longer than those before, until it keeps at least a quarter of what the model promises on its own batch.
-func (c *conductor[T]) shorten(s *proposed, next *control, chunks []chunk[T], damp float64) error {
+func (c *conductor[T]) shorten(s *proposed, next *control, chunks []chunk[T]) error {
 	const halvings = 12
 	before, err := c.evaluate(chunks, (*parameter[T]).present)
 	if err != nil {
@@ -232,7 +241,7 @@ func (c *conductor[T]) shorten(s *proposed, next *control, chunks []chunk[T], da
 		if reductionRatio(before, after, s.step, next.lambda, false) >= lowRho {
 			break
 		}
-		s.step, s.factor = s.shrunk(0.5, &s.span, damp), s.factor/2
+		s.step, s.factor = s.shrunk(0.5, &s.span, next.lambda+c.cfg.l2), s.factor/2
 		for _, p := range c.order {
 			if p.given {
 				linalg.Scale(0.5, p.next)
@@ -290,10 +299,4 @@ func (c *conductor[T]) meanCurvature() float64 {
 		return mean
 	}
 	return 1
-}
-
-// searchesGamma reports whether gamma is searched for at step k: at every T2-th, and, as its start is a guess, at T2/4 and T2/2 too.
-func (c *conductor[T]) searchesGamma(k int) bool {
-	period := c.cfg.gammaPeriod
-	return k%period == 0 || !c.cfg.paperRules && (k == period/4 || k == period/2)
 }

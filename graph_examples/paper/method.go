@@ -25,10 +25,10 @@ var rates = map[string]float64{"adam": 1e-3, "nesterov-0.9": 5e-3, "nesterov-0.9
 // grid holds the learning rates that -grid tries.
 var grid = map[string][]float64{
 	"adam":           {3e-4, 5e-4, 1e-3, 2e-3, 3e-3},
-	"nesterov-0.9":   {1e-3, 2e-3, 5e-3, 1e-2, 2e-2},
-	"nesterov-0.99":  {1e-3, 2e-3, 5e-3, 1e-2, 2e-2},
-	"nesterov-0.995": {1e-3, 2e-3, 5e-3, 1e-2, 2e-2},
-	"nesterov-0.999": {1e-3, 2e-3, 5e-3, 1e-2, 2e-2},
+	"nesterov-0.9":   {2e-3, 5e-3, 1e-2, 2e-2, 5e-2},
+	"nesterov-0.99":  {2e-3, 5e-3, 1e-2, 2e-2, 5e-2},
+	"nesterov-0.995": {2e-3, 5e-3, 1e-2, 2e-2, 5e-2},
+	"nesterov-0.999": {2e-3, 5e-3, 1e-2, 2e-2, 5e-2},
 }
 
 // averaging is xi of the iterate average (Martens & Grosse 2015, section 8).
