@@ -63,7 +63,11 @@ func hookup(p *program.Program, params []*program.Node) (layers []*layer, rest m
 			continue
 		}
 		layers = append(layers, l)
-		if l.bias != nil {
+		switch {
+		case l.bias == nil:
+		case biasOf[l.bias] != nil: // of a sum of two layers
+			l.bias = nil
+		default:
 			biasOf[l.bias] = l
 		}
 	}
@@ -107,7 +111,6 @@ func (f *finder) layer(n *program.Node) (*layer, string) {
 type use struct {
 	product *program.Node
 	operand int
-	matrix  []int // the shape it has there
 }
 
 func (f *finder) uses(n *program.Node) (uses []use, why string) {
@@ -119,10 +122,10 @@ func (f *finder) uses(n *program.Node) (uses []use, why string) {
 				return nil, why
 			}
 			uses = append(uses, inner...)
-		case program.MatMul, program.MatVec:
+		case program.MatMul, program.BatchedMatMul, program.MatVec, program.VecDot, program.Tensordot:
 			for k, kid := range u.Kids {
 				if kid == n {
-					uses = append(uses, use{u, k, n.Shape})
+					uses = append(uses, use{u, k})
 				}
 			}
 		case program.SizeOf:
@@ -147,35 +150,93 @@ func distinct(nodes []*program.Node) (out []*program.Node) {
 
 // site reads one use of a weight: which operand is the input, and which way round everything lies.
 func (f *finder) site(u use) (s site, shape layer, why string) {
-	p := u.product
-	other := p.Kids[1-u.operand]
-	if op, ok := p.Op.(program.MatVec); ok {
-		if u.operand != 0 {
-			return s, shape, "a vector"
+	weight, input := u.product.Kids[u.operand], u.product.Kids[1-u.operand]
+	s = site{input: input, output: u.product}
+	switch op := u.product.Op.(type) {
+	case program.MatMul:
+		shape = s.matrixProduct(u, op)
+	case program.BatchedMatMul:
+		if n := len(weight.Shape); size(weight.Shape[:n-2]) != 1 {
+			return s, shape, fmt.Sprintf("a stack of matrices, of shape %v", weight.Shape)
 		}
-		s = site{input: other, output: p, rows: 1}
-		shape = layer{in: other.Size(), out: p.Size(), outByIn: !op.TransA}
-		return s, shape, f.badInput(u, other)
+		shape = s.matrixProduct(u, program.MatMul(op))
+	case program.MatVec:
+		if u.operand == 1 { // a vector of weights, of one output
+			s.inputColumns, s.rows = op.TransA, u.product.Size()
+			shape = layer{in: weight.Size(), out: 1}
+		} else {
+			s.rows = 1
+			shape = layer{in: input.Size(), out: u.product.Size(), outByIn: !op.TransA}
+		}
+	case program.VecDot:
+		s.rows = 1
+		shape = layer{in: weight.Size(), out: 1}
+	case program.Tensordot:
+		if why := s.contraction(u, op, &shape); why != "" {
+			return s, shape, why
+		}
 	}
-	op := p.Op.(program.MatMul)
-	if u.operand == 1 { // rows of the input times the weight
-		s = site{input: other, output: p, inputColumns: op.TransA, rows: p.Shape[0]}
-		shape = layer{out: p.Shape[1], outByIn: op.TransB}
-	} else { // the weight times columns of the input
-		s = site{input: other, output: p, inputColumns: !op.TransB, outputColumns: true, rows: p.Shape[1]}
-		shape = layer{out: p.Shape[0], outByIn: !op.TransA}
-	}
-	shape.in = other.Size() / s.rows
-	return s, shape, f.badInput(u, other)
+	return s, shape, f.badInput(u, s)
 }
 
-func (f *finder) badInput(u use, input *program.Node) string {
+// matrixProduct reads a product of matrices, behind leading axes of length 1.
+func (s *site) matrixProduct(u use, op program.MatMul) layer {
+	rows, cols := u.product.Shape[len(u.product.Shape)-2], u.product.Shape[len(u.product.Shape)-1]
+	if u.operand == 1 { // rows of the input times the weight
+		s.inputColumns, s.rows = op.TransA, rows
+		return layer{in: s.input.Size() / rows, out: cols, outByIn: op.TransB}
+	}
+	s.inputColumns, s.outputColumns, s.rows = !op.TransB, true, cols // the weight times columns of the input
+	return layer{in: s.input.Size() / cols, out: rows, outByIn: !op.TransA}
+}
+
+// contraction reads a product of the last axes of the input with the first or the last of the weight.
+func (s *site) contraction(u use, op program.Tensordot, shape *layer) (why string) {
+	weight := u.product.Kids[u.operand]
+	ofInput, ofWeight := op.A, op.B
+	n, dims := len(ofWeight), len(weight.Shape)
+	trailing := consecutive(ofWeight, dims-n)
+	if u.operand != 1 || !consecutive(ofInput, len(s.input.Shape)-n) || !trailing && !consecutive(ofWeight, 0) {
+		return "contracted along axes that are neither the first nor the last"
+	}
+	in := 1
+	for _, a := range ofWeight {
+		in *= weight.Shape[a]
+	}
+	s.rows = s.input.Size() / in
+	*shape = layer{in: in, out: weight.Size() / in, outByIn: trailing && n < dims}
+	return ""
+}
+
+// consecutive reports whether the axes are first, first+1, ...
+func consecutive(axes []int, first int) bool {
+	for i, a := range axes {
+		if a != first+i {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *finder) badInput(u use, s site) string {
+	features := -1 // the axis of the product's outputs, if it has one
+	switch u.product.Op.(type) {
+	case program.MatMul, program.BatchedMatMul:
+		features = len(u.product.Shape) - 1
+		if s.outputColumns {
+			features--
+		}
+	case program.MatVec:
+		if u.operand == 0 {
+			features = 0
+		}
+	}
 	switch {
-	case f.isParam[input]:
-		return fmt.Sprintf("multiplied with another parameter (%q)", input.Name())
+	case f.isParam[s.input]:
+		return fmt.Sprintf("multiplied with another parameter (%q)", s.input.Name())
 	case f.p.Whole == "" && u.product.CaseAxis < 0:
 		return "its product does not depend on the cases"
-	case f.p.Whole == "" && (u.product.CaseAxis == 0) != (u.operand == 1):
+	case f.p.Whole == "" && u.product.CaseAxis == features:
 		return "its product has the cases where its outputs should be"
 	}
 	return ""
@@ -209,48 +270,70 @@ func (f *finder) leafUsers(n *program.Node) (users []*program.Node) {
 	return users
 }
 
-// bias is the parameter of one element per output that is added to a product, at every position alike. The sum has to be all that
-// depends on the product, so that the gradients of the two are the same.
+// bias is the parameter of one element per output that is added to a product, at every position alike. Other things may be added too, and the axes be
+// moved in between, but the sum has to be all that depends on the product, so that the gradients of the two are the same.
 func (f *finder) bias(s site, out int) *program.Node {
-	users := s.output.Users
-	if len(users) != 1 || slices.Contains(f.p.Outputs, s.output) {
-		return nil
+	n, features := s.output, len(s.output.Shape)-1
+	if s.outputColumns {
+		features--
 	}
-	sum := users[0]
-	if op, ok := sum.Op.(program.Binary); !ok || op.Kind != "+" {
-		return nil
-	}
-	other := sum.Kids[0]
-	if other == s.output {
-		other = sum.Kids[1]
-	}
-	if other == s.output || other.Size() != out || sum.Size() != s.output.Size() || !onFeatures(other, s, sum) {
-		return nil
-	}
-	for {
-		if f.isParam[other] {
-			return other
-		}
-		if _, ok := other.Op.(program.Reshape); !ok {
+	for len(n.Users) == 1 && !slices.Contains(f.p.Outputs, n) {
+		user := n.Users[0]
+		switch op := user.Op.(type) {
+		case program.Reshape:
+			features = reshaped(n.Shape, features, user.Shape)
+		case program.Transpose:
+			features = slices.Index(op.Perm, features)
+		case program.Binary:
+			other := user.Kids[0]
+			if other == n {
+				other = user.Kids[1]
+			}
+			if op.Kind != "+" || other == n || user.Size() != n.Size() {
+				return nil
+			}
+			if b := f.biasParameter(other); b != nil && other.Size() == out && (s.rows == 1 || onAxis(other, features, user)) {
+				return b
+			}
+		default:
 			return nil
 		}
-		other = other.Kids[0]
+		if features < 0 {
+			return nil
+		}
+		n = user
 	}
+	return nil
 }
 
-// onFeatures reports whether the summand's elements lie along the feature axis of the product, not along its positions.
-func onFeatures(summand *program.Node, s site, sum *program.Node) bool {
-	if s.rows == 1 {
+// biasParameter is the parameter that a summand is, perhaps reshaped, or nil.
+func (f *finder) biasParameter(n *program.Node) *program.Node {
+	for !f.isParam[n] {
+		if _, ok := n.Op.(program.Reshape); !ok {
+			return nil
+		}
+		n = n.Kids[0]
+	}
+	return n
+}
+
+// reshaped is the axis of the shape to that an axis of the shape from has become, or -1.
+func reshaped(from []int, axis int, to []int) int {
+	inner := size(from[axis+1:])
+	for i := range to {
+		if to[i] == from[axis] && size(to[i+1:]) == inner {
+			return i
+		}
+	}
+	return -1
+}
+
+// onAxis reports whether the summand's elements lie along the given axis of the sum.
+func onAxis(summand *program.Node, axis int, sum *program.Node) bool {
+	if summand.Size() == 1 {
 		return true
 	}
-	if len(summand.Shape) != len(sum.Shape) {
-		return false
-	}
-	features := len(sum.Shape) - 1
-	if s.outputColumns {
-		features = 0
-	}
-	return summand.Shape[features] == summand.Size()
+	return len(summand.Shape) == len(sum.Shape) && summand.Shape[axis] == summand.Size()
 }
 
 // captured holds what a layer's sites saw in one private run: rows of inputs a and of backpropagated sampled-target gradients g.

@@ -307,9 +307,9 @@ var sharingWirings = []wiring{
 		}
 		return h, list(w, u, b)
 	}, layers: []wantLayer{
-		dense("", "x w, used 3 times, 3 positions per case").used(3, 3*cases),
+		dense("b", "x w + b, used 3 times, 3 positions per case").used(3, 3*cases),
 		{Weight: "u", In: 3, Out: 3, Sites: 3, Rows: 3 * cases, Form: "dense layer x w, used 3 times, 3 positions per case"},
-	}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+	}},
 
 	{name: "weight used with a vector and in another product", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 3, 3), s.random("b", 3)
@@ -344,8 +344,7 @@ var otherWirings = []wiring{
 		h := must(gorgonia.Conv2d(s.random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
 		h = must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3}))
 		return reshape(tanh(h), cases, 12), list(f, b)
-	}, layers: []wantLayer{{Weight: "f", In: 8, Out: 3, OutByIn: true, Sites: 1, Rows: 4 * cases, Form: "dense layer x w^T, 4 positions per case"}},
-		others: []wantOther{{"b", Diagonal, "used by +"}}},
+	}, layers: []wantLayer{{Weight: "f", Bias: "b", In: 8, Out: 3, OutByIn: true, Sites: 1, Rows: 4 * cases, Form: "dense layer x w^T + b, 4 positions per case"}}},
 
 	{name: "embedding", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		table, w := s.random("table", 7, 4), s.random("w", 4, 3)
@@ -367,7 +366,25 @@ var otherWirings = []wiring{
 	{name: "one number for each case", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		theta := s.random("theta", 4)
 		return mul(s.random("x", cases, 4), theta), list(theta)
-	}, others: []wantOther{{"theta", Diagonal, "a vector"}}},
+	}, layers: []wantLayer{{Weight: "theta", In: 4, Out: 1, Sites: 1, Rows: cases, Form: "dense layer x w"}}},
+
+	{name: "batched product with a stack of one matrix", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 1, 4, 3), s.random("b", 3)
+		h := must(gorgonia.BatchedMatMul(s.random("x", 1, cases*2, 4), w))
+		return reshape(tanh(addRow(reshape(h, cases*2, 3), b)), cases, 6), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b, 2 positions per case").used(1, 2*cases)}},
+
+	{name: "stack of matrices", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w := s.random("w", 2, 4, 3)
+		h := must(gorgonia.BatchedMatMul(s.random("x", 2, cases, 4), w))
+		return must(gorgonia.Sum(h, 0)), list(w)
+	}, others: []wantOther{{"w", Diagonal, "a stack of matrices, of shape [2 4 3]"}}},
+
+	{name: "contraction", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, b := s.random("w", 2, 2, 3), s.random("b", 1, 3)
+		h := must(gorgonia.Tensordot([]int{1, 2}, []int{0, 1}, s.random("x", cases, 2, 2), w))
+		return addRow(h, b), list(w, b)
+	}, layers: []wantLayer{dense("b", "x w + b")}},
 
 	{name: "input that is the same for all cases", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, v := s.random("w", 4, 3), s.random("v", 2, 3)

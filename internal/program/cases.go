@@ -134,6 +134,13 @@ func caseAxes(n *Node, axis, cases int, kids []int) error {
 		kids[0] = flip(0, op.TransA)
 	case OuterProd:
 		kids[axis] = 0
+	case Tensordot:
+		a, b := freeAxes(op.A, len(n.Kids[0].Shape)), freeAxes(op.B, len(n.Kids[1].Shape))
+		if axis < len(a) {
+			kids[0] = a[axis]
+		} else {
+			kids[1] = b[axis-len(a)]
+		}
 	case Reshape:
 		return reshapeCases(n, axis, cases, kids)
 	case Transpose:

@@ -182,22 +182,24 @@ func (outerProdRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 type tensordotRule[T Float] struct{ Tensordot }
 
 func (r tensordotRule[T]) perms(c *call[T]) (permA, permB []int, m, n, k int) {
-	free := func(contracted []int, dims int) (axes []int) {
-		for i := range dims {
-			if !slices.Contains(contracted, i) {
-				axes = append(axes, i)
-			}
-		}
-		return axes
-	}
 	a, b := c.in[0].Shape, c.in[1].Shape
 	k = 1
 	for _, axis := range r.A {
 		k *= a[axis]
 	}
-	permA = append(free(r.A, len(a)), r.A...)
-	permB = append(slices.Clone(r.B), free(r.B, len(b))...)
+	permA = append(freeAxes(r.A, len(a)), r.A...)
+	permB = append(slices.Clone(r.B), freeAxes(r.B, len(b))...)
 	return permA, permB, size(a) / k, size(b) / k, k
+}
+
+// freeAxes are those that are not contracted.
+func freeAxes(contracted []int, dims int) (axes []int) {
+	for i := range dims {
+		if !slices.Contains(contracted, i) {
+			axes = append(axes, i)
+		}
+	}
+	return axes
 }
 
 // matrices are the operands, permuted into matrices of m x k and k x n. first is the slot of the scratch that holds them.
