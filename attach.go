@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"gorgonia.org/gorgonia"
@@ -13,20 +14,32 @@ import (
 type planned[T program.Float] struct {
 	plan    Plan
 	params  map[*gorgonia.Node]*parameter[T]
-	order   []*parameter[T] // of the plan
+	order   []*parameter[T]            // of the plan
+	absent  []*parameter[T]            // that the graph lacks; their state waits for a graph that has them
+	places  map[*parameter[T]]place[T] // of all these
 	blocks  []block[T]
+	layers  map[*layerBlock[T]]*layer
 	path    program.Path // from what the blocks observe to the outputs
 	reach   program.Path // from the parameters to the outputs, for forward mode
 	vectors bool         // an output that is a vector holds one number for each case
 }
 
-// adopt makes p current, for the first time or again after a step with another plan has failed.
+// adopt makes p current, for the first time or again after something with another plan has failed.
 func (c *conductor[T]) adopt(p planned[T]) {
 	c.planned = p
-	c.sampler.path = p.path
-	c.quadratic.path = p.reach
+	c.sampler.use(c.graph)
+	c.quadratic.forget()
+	for q, at := range p.places {
+		q.place = at
+	}
+	for b, l := range p.layers {
+		b.layer = l
+	}
 	if c.model.VectorCases != p.vectors {
 		setVectorCases(c.model, c.outputs, p.vectors)
+	}
+	for _, q := range p.absent {
+		q.block.rest()
 	}
 	for _, b := range p.blocks {
 		b.bind()
@@ -56,12 +69,13 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 	for _, n := range nodes {
 		p := old[n]
 		if p == nil {
-			p = &parameter[T]{src: n, leaf: c.model.Node(n)}
+			p = &parameter[T]{key: keyOf(n)}
 		}
+		p.place = place[T]{src: n, leaf: c.model.Node(n), block: p.block}
 		params[n] = p
 		order = append(order, p)
 	}
-	pl := planner[T]{c: c, params: params, rows: map[*gorgonia.Node]ParamPlan{}}
+	pl := planner[T]{c: c, params: params, rows: map[*gorgonia.Node]ParamPlan{}, bound: map[*layerBlock[T]]*layer{}}
 	pl.layers(layers, rest)
 	pl.others(rest)
 	plan := pl.plan(nodes)
@@ -74,14 +88,23 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 		}
 	}
 	var reached []*program.Node
+	places := make(map[*parameter[T]]place[T], len(order))
 	for _, p := range order {
 		p.allocate()
 		p.reached = p.leaf != nil && c.model.CheckDifferentiable(c.model.Path(p.leaf)) == nil
 		if p.reached {
 			reached = append(reached, p.leaf)
 		}
+		places[p] = p.place
 	}
-	c.adopt(planned[T]{plan: plan, params: params, order: order, blocks: pl.blocks,
+	var absent []*parameter[T]
+	if c.settled() {
+		absent = slices.DeleteFunc(slices.Concat(c.order, c.absent), func(p *parameter[T]) bool { return slices.Contains(order, p) })
+	}
+	for _, p := range absent {
+		places[p] = place[T]{block: p.block}
+	}
+	c.adopt(planned[T]{plan: plan, params: params, order: order, absent: absent, places: places, blocks: pl.blocks, layers: pl.bound,
 		path: c.model.Path(pl.observed...), reach: c.model.Path(reached...), vectors: c.model.VectorCases})
 	return nil
 }
@@ -101,6 +124,7 @@ type planner[T program.Float] struct {
 	c        *conductor[T]
 	params   map[*gorgonia.Node]*parameter[T]
 	blocks   []block[T]
+	bound    map[*layerBlock[T]]*layer
 	chains   [][]*layer
 	observed []*program.Node // what the sampled backward sweep has to reach
 	rows     map[*gorgonia.Node]ParamPlan
@@ -154,27 +178,53 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 // single makes the block of a layer by itself, unless its parameters have had one so far.
 func (pl *planner[T]) single(l *layer) block[T] {
 	weight, bias := pl.parametersOf(l)
-	for _, b := range pl.c.blocks {
-		if b, ok := b.(*kroneckerBlock[T]); ok && b.isOf(weight, bias) {
-			return b
-		}
+	b, ok := weight.block.(*kroneckerBlock[T])
+	if !ok || !b.serves(l, weight, bias) {
+		b = newKroneckerBlock(l, weight, bias)
 	}
-	return newKroneckerBlock(l, weight, bias)
+	pl.assign(b, b.layerBlock, l)
+	return b
+}
+
+// assign gives a layer's parameters to a block.
+func (pl *planner[T]) assign(b block[T], of *layerBlock[T], l *layer) {
+	pl.bound[of] = l
+	of.weight.block = b
+	if of.bias != nil {
+		of.bias.block = b
+	}
 }
 
 // chain makes the block of a chain of layers, unless there has been one of just these so far: its moments must all have the same weights.
 func (pl *planner[T]) chain(chain []*layer) block[T] {
-	for _, b := range pl.c.blocks {
-		if b, ok := b.(*chainBlock[T]); ok && slices.EqualFunc(b.links, chain, func(b *layerBlock[T], l *layer) bool { return b.isOf(pl.parametersOf(l)) }) {
+	b := pl.chainBefore(chain)
+	if b == nil {
+		links := make([]*layerBlock[T], len(chain))
+		for i, l := range chain {
+			weight, bias := pl.parametersOf(l)
+			links[i] = newLayerBlock(l, weight, bias)
+		}
+		b = newChainBlock(links)
+	}
+	for i, l := range chain {
+		pl.assign(b, b.links[i], l)
+	}
+	return b
+}
+
+// chainBefore is the block that there has been of just these layers, or nil. Where other graphs had other chains, one of the layers may still know it.
+func (pl *planner[T]) chainBefore(chain []*layer) *chainBlock[T] {
+	for _, l := range chain {
+		weight, _ := pl.parametersOf(l)
+		b, ok := weight.block.(*chainBlock[T])
+		if ok && slices.EqualFunc(b.links, chain, func(b *layerBlock[T], l *layer) bool {
+			weight, bias := pl.parametersOf(l)
+			return b.serves(l, weight, bias)
+		}) {
 			return b
 		}
 	}
-	links := make([]*layerBlock[T], len(chain))
-	for i, l := range chain {
-		weight, bias := pl.parametersOf(l)
-		links[i] = newLayerBlock(l, weight, bias)
-	}
-	return newChainBlock(links)
+	return nil
 }
 
 // parametersOf are the weight and the bias of a layer; the bias is nil if there is none.
@@ -194,7 +244,7 @@ func (pl *planner[T]) others(rest map[*program.Node]string) {
 		}
 		p := pl.params[n.Src]
 		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(n)); err != nil {
-			pl.blocks = append(pl.blocks, &identityBlock[T]{p})
+			pl.blocks = append(pl.blocks, pl.identity(p))
 			reason := err.Error()
 			if pl.c.cfg.learningRate == 0 {
 				reason += "; exact-Fisher products by finite differences"
@@ -209,12 +259,16 @@ func (pl *planner[T]) others(rest map[*program.Node]string) {
 }
 
 func (pl *planner[T]) diagonal(p *parameter[T]) block[T] {
-	for _, b := range pl.c.blocks {
-		if b, ok := b.(*diagonalBlock[T]); ok && b.param == p {
-			return b
-		}
+	if b, ok := p.block.(*diagonalBlock[T]); ok && b.mean.n == diagonalSize(p.leaf) {
+		return b
 	}
-	return newDiagonalBlock(p)
+	p.block = newDiagonalBlock(p)
+	return p.block
+}
+
+func (pl *planner[T]) identity(p *parameter[T]) block[T] {
+	p.block = &identityBlock[T]{p}
+	return p.block
 }
 
 // plan lists the rows in the order of the parameters. What has no row yet is no ancestor of the outputs.
@@ -222,7 +276,7 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) Plan {
 	var plan Plan
 	for _, n := range nodes {
 		if _, ok := pl.rows[n]; !ok {
-			pl.blocks = append(pl.blocks, &identityBlock[T]{pl.params[n]})
+			pl.blocks = append(pl.blocks, pl.identity(pl.params[n]))
 			pl.row(n, Identity, "", "the declared outputs do not depend on it, only other terms of the cost")
 		}
 		plan.Params = append(plan.Params, pl.rows[n])
@@ -265,19 +319,26 @@ func (c *conductor[T]) invert(gamma float64) (raised int, err error) {
 // was not Reset, and a LispMachine that goes wrong in its second run of a graph.
 const checkedRuns = 2
 
-// check compares the cost with the declared distribution before the first step, and the gradients with the cost.
+// check compares the cost with the declared distribution at the first RunAll of each graph, whose scale it finds, and the gradients with the cost at
+// the first of all.
 func (c *conductor[T]) check() error {
-	if c.runs == 0 {
+	if !c.used {
 		scales, err := checkLoss[T](c.cost, c.outputs, c.cfg.seed)
 		if err != nil {
 			return err
 		}
+		// The same scale up to rounding as in the graph before is the same to the last bit, and so are the steps.
+		for i, s := range scales {
+			if i < len(c.scales) && math.Abs(s-c.scales[i]) <= rounding[T]()*s {
+				scales[i] = c.scales[i]
+			}
+		}
 		for i, o := range c.outputs {
 			o.weight = scales[i] / scales[0]
 		}
-		c.scale = scales[0]
+		c.scales, c.scale = scales, scales[0]
 	}
-	if c.cfg.gradientCheck {
+	if c.cfg.gradientCheck && c.runs < checkedRuns {
 		return c.checkGradients()
 	}
 	return nil

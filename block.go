@@ -2,7 +2,6 @@ package kfac
 
 import (
 	"gonum.org/v1/gonum/floats"
-	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -10,10 +9,8 @@ import (
 
 // A parameter is one tensor being trained, with what a step works out for it.
 type parameter[T program.Float] struct {
-	src  *gorgonia.Node
-	leaf *program.Node // in the program of the outputs; nil if they do not depend on it
-	// reached: the outputs can be differentiated by it, so that it takes part in the exact Fisher products.
-	reached bool
+	key      key
+	place[T] // in the graph that the solver is attached to; of one that this lacks, only the block that waits
 
 	given bool // in the list of this step
 	store flat[T]
@@ -28,13 +25,15 @@ type parameter[T program.Float] struct {
 	averages       int // iterates in it
 }
 
-func (p *parameter[T]) name() string { return p.src.Name() }
+func (p *parameter[T]) name() string { return p.key.name }
 
 // A block is the curvature of one layer, of a chain of layers, or of one parameter outside layers. All its methods work on what the
 // step in progress makes of it, until keep makes that current.
 type block[T program.Float] interface {
 	// bind lets the parameters' gradients and directions be those that the block computes with.
 	bind()
+	// rest lets go of the graph, where that is one which the block has no part in any more, or for the time being.
+	rest()
 	// needsInverse reports whether there is no inverse yet that precondition could use.
 	needsInverse() bool
 	// observe computes second moments from a run after its sampled backward sweep.
@@ -90,9 +89,15 @@ func (b *layerBlock[T]) bind() {
 	}
 }
 
-// isOf reports whether the block is that of these parameters.
-func (b *layerBlock[T]) isOf(weight, bias *parameter[T]) bool {
-	return b.weight == weight && b.bias == bias
+// serves reports whether the block is that of a layer with these parameters, in whatever graph and however often it is used.
+func (b *layerBlock[T]) serves(l *layer, weight, bias *parameter[T]) bool {
+	same := b.layer.in == l.in && b.layer.out == l.out && b.layer.outByIn == l.outByIn
+	return same && b.weight == weight && b.bias == bias
+}
+
+// rest keeps of the layer what serves has to know.
+func (b *layerBlock[T]) rest() {
+	b.layer = &layer{in: b.layer.in, out: b.layer.out, outByIn: b.layer.outByIn}
 }
 
 func (b *layerBlock[T]) needsInverse() bool { return b.factors.updates == 0 }
@@ -223,11 +228,15 @@ type diagonalBlock[T program.Float] struct {
 }
 
 func newDiagonalBlock[T program.Float](p *parameter[T]) *diagonalBlock[T] {
-	n := p.leaf.Size()
-	if perCase := p.leaf.CaseAxis == 0; perCase {
-		n = size(p.leaf.Shape[1:]) // see observe
+	return &diagonalBlock[T]{param: p, mean: newMoment[float64](diagonalSize(p.leaf), 1)}
+}
+
+// diagonalSize is the number of entries that a parameter's diagonal has; see observe.
+func diagonalSize(leaf *program.Node) int {
+	if perCase := leaf.CaseAxis == 0; perCase {
+		return size(leaf.Shape[1:])
 	}
-	return &diagonalBlock[T]{param: p, mean: newMoment[float64](n, 1)}
+	return leaf.Size()
 }
 
 func size(shape []int) int {
@@ -239,6 +248,7 @@ func size(shape []int) int {
 }
 
 func (b *diagonalBlock[T]) bind()              {}
+func (b *diagonalBlock[T]) rest()              {}
 func (b *diagonalBlock[T]) needsInverse() bool { return false }
 
 func (b *diagonalBlock[T]) observe(run *program.Run[T]) error {
@@ -297,6 +307,7 @@ func (b *diagonalBlock[T]) keep(bool) {
 type identityBlock[T program.Float] struct{ param *parameter[T] }
 
 func (b *identityBlock[T]) bind()                                     {}
+func (b *identityBlock[T]) rest()                                     {}
 func (b *identityBlock[T]) needsInverse() bool                        { return false }
 func (b *identityBlock[T]) observe(*program.Run[T]) error             { return nil }
 func (b *identityBlock[T]) take()                                     {}

@@ -109,6 +109,12 @@ func (b *chainBlock[T]) bind() {
 	}
 }
 
+func (b *chainBlock[T]) rest() {
+	for _, l := range b.links {
+		l.rest()
+	}
+}
+
 func (b *chainBlock[T]) needsInverse() bool { return b.links[0].needsInverse() }
 
 func (b *chainBlock[T]) observe(run *program.Run[T]) error {

@@ -13,6 +13,7 @@ import (
 
 // A chunk is one RunAll's part of an update: the cases that the user's graph held then. An update usually has one.
 type chunk[T program.Float] struct {
+	graph  *graph[T]
 	inputs *program.Inputs[T] // nil: what the user's graph holds now
 	cases  int
 	rows   []int  // of the cases, those for the exact-Fisher products; nil: all
@@ -27,15 +28,16 @@ const chunkLists = "the parameters given for the chunks of one update must be th
 
 // takeIn reads the gradients of one RunAll, and observes the statistics of its cases. It changes nothing that a later call could see.
 func (c *conductor[T]) takeIn(st *Stats, model []gorgonia.ValueGrad, w *stopwatch) (chunk[T], error) {
-	k := chunk[T]{cases: c.model.Cases, cost: costValue(c.cost)}
+	k := chunk[T]{graph: c.graph, cost: costValue(c.cost)}
 	if c.averaged {
 		return k, &ParamError{Param: "(all)", Op: "reading the weights", Err: ErrAveraged, Hint: "call the function that UseAverage returned"}
 	}
 	if err := c.readGradients(model); err != nil {
 		return k, err
 	}
+	k.cases = c.model.Cases // now that the list has settled what a vector output means
 	w.lap(&st.Time.Gradients)
-	if c.runs < checkedRuns {
+	if !c.used || c.runs < checkedRuns {
 		if err := c.check(); err != nil {
 			return k, err
 		}
@@ -80,6 +82,7 @@ func (c *conductor[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 		if !p.given {
 			continue
 		}
+		linalg.Scale(T(1/c.scale), p.grad)
 		if len(c.chunks) == 0 {
 			p.taken = append(p.taken[:0], p.grad...)
 		} else {
@@ -89,12 +92,18 @@ func (c *conductor[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	}
 	c.chunks = append(c.chunks, k)
 	c.runs++
+	c.used = true
 	return nil
 }
 
 // saveInputs copies what the graph's inputs hold, except for the parameters.
 func (c *conductor[T]) saveInputs() (*program.Inputs[T], error) {
-	n := len(c.chunks)
+	n := 0
+	for _, k := range c.chunks {
+		if k.graph == c.graph {
+			n++
+		}
+	}
 	if n == len(c.saved) {
 		c.saved = append(c.saved, &program.Inputs[T]{})
 	}
@@ -116,7 +125,7 @@ func (c *conductor[T]) sameList(nodes []*gorgonia.Node) error {
 			return &ParamError{Param: n.Name(), Op: "comparing the list with that of Accumulate", Err: errors.New("it was not given then"), Hint: chunkLists}
 		}
 	}
-	for _, p := range c.order {
+	for _, p := range slices.Concat(c.order, c.absent) {
 		if p.given && !slices.Contains(nodes, p.src) {
 			return &ParamError{Param: p.name(), Op: "comparing the list with that of Accumulate", Err: ErrNoGradient, Hint: chunkLists}
 		}
@@ -124,12 +133,14 @@ func (c *conductor[T]) sameList(nodes []*gorgonia.Node) error {
 	return nil
 }
 
-// summarise tells of the chunks of an update.
-func summarise[T program.Float](st *Stats, chunks []chunk[T]) {
+// summarise tells of the chunks of an update, and returns the mean number of target variables of their cases.
+func summarise[T program.Float](st *Stats, chunks []chunk[T]) (variables float64) {
 	st.Chunks = len(chunks)
 	for _, k := range chunks {
 		st.Cases += k.cases
 		st.StatisticsCases += k.statisticsCases
 		st.Cost += k.cost / float64(len(chunks))
+		variables += float64(k.cases * k.graph.variables())
 	}
+	return variables / float64(st.Cases)
 }

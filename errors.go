@@ -26,11 +26,15 @@ var (
 	ErrUnsupported = errors.New("unsupported")
 	// ErrAveraged: the parameters hold the averaged weights of UseAverage.
 	ErrAveraged = errors.New("the parameters hold the averaged weights")
+	// ErrSameName: two parameters of one graph have the same name, by which Attach tells them apart.
+	ErrSameName = errors.New("two parameters of one name")
+	// ErrOtherWeights: in a graph that was attached a parameter has not the weights that it was trained to.
+	ErrOtherWeights = errors.New("not the weights that it was trained to")
 	// ErrStrict: WithStrict is set and a parameter would not get a Kronecker block.
 	ErrStrict = errors.New("no Kronecker block")
 )
 
-// ConfigError is a mistake in the arguments of NewSolver.
+// ConfigError is a mistake in the arguments of NewSolver or Attach.
 type ConfigError struct {
 	Setting string // the argument or option, e.g. "WithDamping"
 	Got     string

@@ -19,14 +19,20 @@ func (c *conductor[T]) readGradients(model []gorgonia.ValueGrad) error {
 	}
 	nodes := make([]*gorgonia.Node, 0, len(model))
 	listed := make(map[*gorgonia.Node]bool, len(model))
+	var unreached []*gorgonia.Node
 	for i, vg := range model {
 		n, ok := vg.(*gorgonia.Node)
 		if !ok || n == nil {
 			return &ParamError{Param: fmt.Sprintf("element %d, a %T", i, vg), Op: "looking it up in the graph", Err: ErrForeign,
 				Hint: "give Step the nodes of the parameters: gorgonia.NodesToValueGrads(params)"}
 		}
-		if !listed[n] {
-			listed[n] = true
+		if listed[n] {
+			continue
+		}
+		listed[n] = true
+		if c.cfg.unreached && n.Graph() == c.cost.Graph() && c.whole.Node(n) == nil {
+			unreached = append(unreached, n)
+		} else {
 			nodes = append(nodes, n)
 		}
 	}
@@ -36,12 +42,16 @@ func (c *conductor[T]) readGradients(model []gorgonia.ValueGrad) error {
 	if err := c.settle(nodes); err != nil {
 		return err
 	}
+	c.unreached = unreached
 	for _, p := range c.order {
 		if p.given = listed[p.src]; p.given {
-			if err := p.readWeights(); err != nil {
+			if err := p.readWeights(!c.used && c.settled()); err != nil {
 				return err
 			}
 		}
+	}
+	for _, p := range c.absent {
+		p.given = false
 	}
 	for _, p := range c.order { // now that bad weights can't be what spoils a gradient
 		if !p.given {
@@ -59,7 +69,7 @@ func (c *conductor[T]) settle(nodes []*gorgonia.Node) error {
 	for _, n := range nodes {
 		known = known && c.params[n] != nil
 	}
-	if known && (c.steps > 0 || len(nodes) == len(c.order)) {
+	if known && (c.settled() || len(nodes) == len(c.order)) {
 		return nil
 	}
 	for _, n := range nodes {
@@ -67,11 +77,16 @@ func (c *conductor[T]) settle(nodes []*gorgonia.Node) error {
 			return err
 		}
 	}
-	if c.steps > 0 {
+	if c.settled() {
 		for _, p := range c.order {
 			if !slices.Contains(nodes, p.src) {
 				nodes = append(nodes, p.src)
 			}
+		}
+	}
+	if c.rebuilt {
+		if err := distinctNames(nodes); err != nil {
+			return err
 		}
 	}
 	return c.makePlan(nodes)
@@ -86,9 +101,9 @@ func (c *conductor[T]) trainable(n *gorgonia.Node) error {
 	}
 	switch {
 	case n.Graph() != c.cost.Graph():
-		hint = "it belongs to another graph; a solver serves the graph of its cost"
+		hint = "it belongs to another graph than the cost; Attach goes on with another graph"
 	case leaf == nil:
-		hint = "the cost does not depend on it; leave it out of the list"
+		hint = "the cost does not depend on it; leave it out of the list, or let WithUnreachedParameters do so"
 	case !leaf.IsLeaf() || n.Op() != nil:
 		hint = "it is computed or constant, not an input of the graph"
 	default:
@@ -97,8 +112,8 @@ func (c *conductor[T]) trainable(n *gorgonia.Node) error {
 	return &ParamError{Param: n.Name(), Op: "looking it up in the graph", Hint: hint, Err: ErrForeign}
 }
 
-// readWeights finds the parameter's weights.
-func (p *parameter[T]) readWeights() error {
+// readWeights finds the parameter's weights. same says that they have to be those that were found the last time, though maybe elsewhere.
+func (p *parameter[T]) readWeights(same bool) error {
 	fail := func(err error, hint string) error {
 		return &ParamError{Param: p.name(), Op: "reading the weights", Hint: hint, Err: err}
 	}
@@ -109,13 +124,21 @@ func (p *parameter[T]) readWeights() error {
 	if !sameExtents(v.Shape(), p.src.Shape()) {
 		return fail(fmt.Errorf("%w: the value has shape %v, the graph says %v", ErrShape, v.Shape(), p.src.Shape()), "was its tensor reshaped or transposed in place?")
 	}
-	var err error
-	if p.store, err = flatten[T](v, p.store.copied()); err != nil {
+	var buf []T
+	if !same {
+		buf = p.store.copied()
+	}
+	store, err := flatten[T](v, buf)
+	if err != nil {
 		return fail(err, "")
 	}
-	if !linalg.Finite(p.store.data) {
+	if !linalg.Finite(store.data) {
 		return fail(ErrNotFinite, "the initialisation or an earlier update made them so; the latter is helped by a lower WithLearningRate")
 	}
+	if same && p.store.data != nil && !slices.Equal(store.data, p.store.data) {
+		return fail(ErrOtherWeights, "give its node in every graph the same tensor, WithValue(old.Value()); to go on from other weights, write them into that tensor")
+	}
+	p.store = store
 	return nil
 }
 
@@ -168,15 +191,15 @@ func (f flat[T]) copied() []T {
 // objectiveGradient adds up the gradients of all chunks, scales them to the solver's objective, the mean over cases of the negative
 // log-likelihood, adds eta theta (Martens & Grosse 2015, section 6.1), and returns the norm.
 func (c *conductor[T]) objectiveGradient(cases int) (norm float64) {
-	factor := T(1 / (c.scale * float64(cases)))
+	own, taken := T(1/(c.scale*float64(cases))), T(1/float64(cases))
 	for _, p := range c.order {
 		if !p.given {
 			continue
 		}
+		linalg.Scale(own, p.grad)
 		if len(c.chunks) > 0 {
-			linalg.Axpy(1, p.taken, p.grad)
+			linalg.Axpy(taken, p.taken, p.grad)
 		}
-		linalg.Scale(factor, p.grad)
 		if c.cfg.l2 > 0 {
 			linalg.Axpy(T(c.cfg.l2), p.store.data, p.grad)
 		}

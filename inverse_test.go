@@ -19,7 +19,7 @@ import (
 func looseBlock(s *sketch, in, out int, bias, outByIn bool) *kroneckerBlock[float64] {
 	named := func(name string, n int) (*program.Node, *parameter[float64]) {
 		src := gorgonia.NewVector(s.graph, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(n))
-		return &program.Node{Src: src}, &parameter[float64]{src: src}
+		return &program.Node{Src: src}, &parameter[float64]{place: place[float64]{src: src}}
 	}
 	l := &layer{in: in, out: out, outByIn: outByIn}
 	var b *parameter[float64]

@@ -17,7 +17,7 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 		}
 	}
 	w.lap(&st.Time.Model)
-	next.noise.trend.see(c.freshObjective(st))
+	next.noise.trend.see(c.freshObjective(chunks))
 	if next.lambda == 0 {
 		if err := c.startDamping(st, next, chunks, w); err != nil {
 			return err
@@ -83,8 +83,14 @@ func (c *conductor[T]) searchesGamma(k int) bool {
 }
 
 // freshObjective is the objective on the present batch as the user's VM has computed it, or NaN if the VM did not keep it.
-func (c *conductor[T]) freshObjective(st *Stats) float64 {
-	h := st.Cost * float64(st.Chunks) / (c.scale * float64(st.Cases))
+func (c *conductor[T]) freshObjective(chunks []chunk[T]) float64 {
+	var h float64
+	var cases int
+	for _, k := range chunks {
+		h += k.cost / k.graph.scale
+		cases += k.cases
+	}
+	h /= float64(cases)
 	if c.cfg.l2 > 0 {
 		for _, p := range c.order {
 			if p.given {
@@ -253,7 +259,7 @@ func (c *conductor[T]) shorten(s *proposed, next *control, chunks []chunk[T]) er
 
 // evaluate is the objective on all cases of the update, with the parameters as pick gives them.
 func (c *conductor[T]) evaluate(chunks []chunk[T], pick func(*parameter[T]) []T) (float64, error) {
-	return c.objective.at(chunks, c.order, c.scale, c.cfg.l2, pick)
+	return c.objective.at(chunks, c.order, c.cfg.l2, pick)
 }
 
 // afterStart is the part of the lambda that suits the first step best that the next begin with. They start from a better place, where the model holds

@@ -10,48 +10,62 @@ import (
 // objective evaluates h, the user's cost in the solver's units with the L2 term added, on the whole batch, at parameters other than
 // the user's too.
 type objective[T program.Float] struct {
-	program *program.Program // of the cost
-	run     *program.Run[T]
-	seed    uint64
+	seed   uint64
+	values [][]T // of the parameters at the present evaluation
 }
 
-// at is h on all cases of the chunks. pick gives a parameter's value, or nil for one that stays as the user has it and out of the L2 term; scale
-// is c.
-func (h *objective[T]) at(chunks []chunk[T], params []*parameter[T], scale, eta float64, pick func(*parameter[T]) []T) (float64, error) {
-	if h.run == nil {
-		run, err := program.NewRun[T](h.program, h.seed)
-		if err != nil {
-			return 0, graphError(err)
-		}
-		h.run = run
-	}
+// at is h on all cases of the chunks. pick gives a parameter's value, or nil for one that stays as the user has it and out of the L2 term.
+func (h *objective[T]) at(chunks []chunk[T], params []*parameter[T], eta float64, pick func(*parameter[T]) []T) (float64, error) {
+	h.values = h.values[:0]
 	var squares float64
 	for _, p := range params {
-		leaf, data := h.program.Node(p.src), pick(p)
-		if leaf == nil || data == nil {
-			continue
-		}
+		data := pick(p)
+		h.values = append(h.values, data)
 		squares += linalg.Dot64(data, data)
-		if err := h.run.Bind(leaf, data); err != nil {
-			return 0, graphError(err)
-		}
-		defer h.run.Bind(leaf, nil)
 	}
 	var sum float64
 	var cases int
-	for _, k := range chunks {
-		h.run.Use(k.inputs)
-		h.run.Reseed(h.seed) // the same masks at every point
-		if err := h.run.Forward(nil); err != nil {
+	for i := range chunks {
+		k := &chunks[i]
+		cost, err := h.cost(k, params)
+		if err != nil {
 			return 0, graphError(err)
 		}
-		sum += float64(h.run.Value(h.program.Outputs[0]).Data[0])
+		sum += cost / k.graph.scale
 		cases += k.cases
 	}
 	if math.IsInf(sum, 0) {
 		sum = math.NaN()
 	}
-	return sum/(scale*float64(cases)) + eta/2*squares, nil
+	return sum/float64(cases) + eta/2*squares, nil
+}
+
+// cost is that of a chunk, in the user's units.
+func (h *objective[T]) cost(k *chunk[T], params []*parameter[T]) (float64, error) {
+	g := k.graph
+	if g.costRun == nil {
+		run, err := program.NewRun[T](g.whole, h.seed)
+		if err != nil {
+			return 0, err
+		}
+		g.costRun = run
+	}
+	for i, p := range params {
+		leaf := g.whole.Node(g.places[p].src)
+		if leaf == nil || h.values[i] == nil {
+			continue
+		}
+		if err := g.costRun.Bind(leaf, h.values[i]); err != nil {
+			return 0, err
+		}
+		defer g.costRun.Bind(leaf, nil)
+	}
+	g.costRun.Use(k.inputs)
+	g.costRun.Reseed(h.seed) // the same masks at every point
+	if err := g.costRun.Forward(nil); err != nil {
+		return 0, err
+	}
+	return float64(g.costRun.Value(g.whole.Outputs[0]).Data[0]), nil
 }
 
 // present is the value of a parameter that was given, as it is.

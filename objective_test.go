@@ -16,12 +16,12 @@ func TestObjectiveAtOtherWeights(t *testing.T) {
 			c := attach(t, n, WithL2Reg(eta))
 			s := newSketch(3)
 			for _, p := range c.order {
-				check(t, p.readWeights())
+				check(t, p.readWeights(false))
 				p.given = true
 				copy(p.next, s.normals(len(p.next)))
 			}
 			at := func(pick func(*parameter[float64]) []float64) float64 {
-				h, err := c.evaluate([]chunk[float64]{{cases: c.model.Cases}}, pick)
+				h, err := c.evaluate([]chunk[float64]{{graph: c.graph, cases: c.model.Cases}}, pick)
 				check(t, err)
 				return h
 			}

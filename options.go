@@ -49,6 +49,7 @@ type config struct {
 	seed          uint64
 	gradientCheck bool
 	strict        bool
+	unreached     bool
 	onStats       func(Stats)
 }
 
@@ -179,6 +180,12 @@ func WithGradientCheck(on bool) Option {
 // WithStrict makes it an error that a parameter gets no Kronecker block.
 func WithStrict() Option {
 	return func(c *config) error { c.strict = true; return nil }
+}
+
+// WithUnreachedParameters leaves parameters in the list given to Step that the cost does not depend on as they are. Default: they are an error, since
+// more often than not a part of the model was not connected.
+func WithUnreachedParameters() Option {
+	return func(c *config) error { c.unreached = true; return nil }
 }
 
 // WithStats calls f after each successful step, from the goroutine that called Step.

@@ -16,6 +16,8 @@ const (
 	Diagonal Treatment = "diagonal"
 	// Identity: the plain gradient, where no curvature is to be had.
 	Identity Treatment = "identity"
+	// Unreached: none, as the cost does not depend on the parameter; see WithUnreachedParameters.
+	Unreached Treatment = "unreached"
 )
 
 // A Plan says what the solver does with every parameter.

@@ -18,15 +18,12 @@ import (
 // matrix itself, not its approximation; J is the Jacobian of the outputs. All that is needed of it are the numbers u^T F v, which take
 // one forward-mode sweep per direction and no backward pass (appendix C).
 type quadratic[T program.Float] struct {
-	run        *program.Run[T]
-	outputs    []*output
-	path       program.Path // of the parameters that the outputs can be differentiated by
 	directions []program.Seed[T]
 
 	chunks []chunk[T] // of the update in progress
-	loaded int        // the chunk that the run holds, or -1
+	loaded int        // the chunk that its graph's run holds and no run was made since, or -1
 	cases  int        // that the products are estimated from
-	// J v and F_R J v for each of the two directions, each chunk and each output.
+	// J v and F_R J v for each of the two directions, each chunk and each output; longer where there have been more of them.
 	jv, fjv [2][][][]float64
 
 	beyond []*parameter[T] // parameters that forward mode does not reach; see differences
@@ -42,9 +39,9 @@ const (
 func (q *quadratic[T]) prepare(chunks []chunk[T]) {
 	q.chunks, q.loaded, q.cases = chunks, -1, 0
 	for which := range q.jv {
-		for len(q.jv[which]) < len(chunks) {
-			q.jv[which] = append(q.jv[which], make([][]float64, len(q.outputs)))
-			q.fjv[which] = append(q.fjv[which], make([][]float64, len(q.outputs)))
+		q.jv[which], q.fjv[which] = grown(q.jv[which], len(chunks)), grown(q.fjv[which], len(chunks))
+		for i, k := range chunks {
+			q.jv[which][i], q.fjv[which][i] = grown(q.jv[which][i], len(k.graph.outputs)), grown(q.fjv[which][i], len(k.graph.outputs))
 		}
 	}
 	for _, k := range chunks {
@@ -56,19 +53,35 @@ func (q *quadratic[T]) prepare(chunks []chunk[T]) {
 	}
 }
 
+// forget lets go of the graphs of the update before.
+func (q *quadratic[T]) forget() {
+	q.chunks = nil
+	clear(q.directions[:cap(q.directions)])
+}
+
+// grown is x with at least n elements.
+func grown[E any](x []E, n int) []E {
+	if len(x) < n {
+		return append(x, make([]E, n-len(x))...)
+	}
+	return x
+}
+
 // load runs the forward pass on the cases of a chunk that the products are to be estimated from, unless the run holds it already.
 func (q *quadratic[T]) load(i int) error {
 	if q.loaded == i {
 		return nil
 	}
 	q.loaded = -1
-	q.run.Use(q.chunks[i].inputs)
-	q.run.Reseed(q.chunks[i].seed)
-	if err := q.run.Forward(q.chunks[i].rows); err != nil {
+	k := &q.chunks[i]
+	run := k.graph.run
+	run.Use(k.inputs)
+	run.Reseed(k.seed)
+	if err := run.Forward(k.rows); err != nil {
 		return graphError(err)
 	}
-	for _, o := range q.outputs {
-		if !read(o, q.run) {
+	for _, o := range k.graph.outputs {
+		if !read(o, run) {
 			return notFiniteOutput(o)
 		}
 	}
@@ -79,7 +92,8 @@ func (q *quadratic[T]) load(i int) error {
 // along computes J v and F_R J v for v given by pick as the part of each parameter.
 func (q *quadratic[T]) along(which int, params []*parameter[T], pick func(*parameter[T]) []T) error {
 	for i := range q.chunks {
-		if err := q.differences(which, i, params, pick); err != nil {
+		g := q.chunks[i].graph
+		if err := q.differences(i, params, pick); err != nil {
 			return err
 		}
 		if err := q.load(i); err != nil {
@@ -87,17 +101,17 @@ func (q *quadratic[T]) along(which int, params []*parameter[T], pick func(*param
 		}
 		q.directions = q.directions[:0]
 		for _, p := range params {
-			if p.given && p.leaf != nil && p.reached {
-				q.directions = append(q.directions, program.Seed[T]{Node: p.leaf, Data: q.run.Pick(p.leaf, pick(p))})
+			if at := g.places[p]; p.given && at.reached {
+				q.directions = append(q.directions, program.Seed[T]{Node: at.leaf, Data: g.run.Pick(at.leaf, pick(p))})
 			}
 		}
-		if err := q.run.Tangent(q.directions, q.path); err != nil {
+		if err := g.run.Tangent(q.directions, g.reach); err != nil {
 			return graphError(err)
 		}
 		jv, fjv := q.jv[which][i], q.fjv[which][i]
-		for h, o := range q.outputs {
+		for h, o := range g.outputs {
 			jv[h], fjv[h] = sized(jv[h], len(o.z)), sized(fjv[h], len(o.z))
-			for k, v := range q.run.Directional(o.node) {
+			for k, v := range g.run.Directional(o.node) {
 				jv[h][k] = float64(v)
 				if len(q.beyond) > 0 {
 					jv[h][k] += q.slopes[h][k]
@@ -111,11 +125,12 @@ func (q *quadratic[T]) along(which int, params []*parameter[T], pick func(*param
 
 // differences computes, as slopes, the part of J v that belongs to the parameters behind ops without a derivative, which are put into beyond: by
 // central differences of the outputs of a chunk.
-func (q *quadratic[T]) differences(which, chunk int, params []*parameter[T], pick func(*parameter[T]) []T) error {
+func (q *quadratic[T]) differences(chunk int, params []*parameter[T], pick func(*parameter[T]) []T) error {
+	g := q.chunks[chunk].graph
 	q.beyond = q.beyond[:0]
 	var size, length float64 // squared norms of weights and direction
 	for _, p := range params {
-		if p.given && p.leaf != nil && !p.reached {
+		if at := g.places[p]; p.given && at.leaf != nil && !at.reached {
 			q.beyond = append(q.beyond, p)
 			size += linalg.Dot64(p.store.data, p.store.data)
 			length += linalg.Dot64(pick(p), pick(p))
@@ -124,20 +139,18 @@ func (q *quadratic[T]) differences(which, chunk int, params []*parameter[T], pic
 	if len(q.beyond) == 0 {
 		return nil
 	}
-	for len(q.slopes) < len(q.outputs) {
-		q.slopes = append(q.slopes, nil)
-	}
+	q.slopes = grown(q.slopes, len(g.outputs))
 	step := differenceStep[T]() * math.Max(1, math.Sqrt(size)) / math.Max(math.Sqrt(length), math.SmallestNonzeroFloat64)
 	defer func() {
 		for _, p := range q.beyond {
-			q.run.Bind(p.leaf, nil)
+			g.run.Bind(g.places[p].leaf, nil)
 		}
 	}()
 	for _, sign := range []float64{1, -1} {
 		for _, p := range q.beyond {
 			at := slices.Clone(p.store.data)
 			linalg.Axpy(T(sign*step), pick(p), at)
-			if err := q.run.Bind(p.leaf, at); err != nil {
+			if err := g.run.Bind(g.places[p].leaf, at); err != nil {
 				return graphError(err)
 			}
 		}
@@ -145,7 +158,7 @@ func (q *quadratic[T]) differences(which, chunk int, params []*parameter[T], pic
 		if err := q.load(chunk); err != nil {
 			return err
 		}
-		for h, o := range q.outputs {
+		for h, o := range g.outputs {
 			q.slopes[h] = sized(q.slopes[h], len(o.z))
 			for k, z := range o.z {
 				if sign > 0 {
@@ -179,8 +192,8 @@ func sized(x []float64, n int) []float64 {
 // fisher is u^T F v for two of the directions.
 func (q *quadratic[T]) fisher(u, v int) float64 {
 	var s float64
-	for i := range q.chunks {
-		for h, o := range q.outputs {
+	for i, k := range q.chunks {
+		for h, o := range k.graph.outputs {
 			s += o.weight * floats.Dot(q.jv[u][i][h], q.fjv[v][i][h])
 		}
 	}

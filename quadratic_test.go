@@ -31,7 +31,7 @@ func twoDirections(s *sketch, c *conductor[float64]) (u, v []float64) {
 func products(t testing.TB, c *conductor[float64], rows []int) []float64 {
 	t.Helper()
 	q := c.quadratic
-	q.prepare([]chunk[float64]{{cases: c.model.Cases, rows: rows}})
+	q.prepare([]chunk[float64]{{graph: c.graph, cases: c.model.Cases, rows: rows}})
 	check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
 	check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
 	return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}
@@ -375,7 +375,7 @@ func inChunks(t *testing.T, whole *network, build func(cases int) *network, inpu
 		for _, name := range inputs {
 			copyCases(input(n, name), input(whole, name), rows)
 		}
-		chunks = append(chunks, chunk[float64]{cases: half})
+		chunks = append(chunks, chunk[float64]{graph: c.graph, cases: half})
 		if i == 0 {
 			for _, p := range c.order {
 				p.given = true
@@ -438,7 +438,7 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 				present, trial := (*parameter[float64]).present, (*parameter[float64]).trial
 				for _, pick := range []func(*parameter[float64]) []float64{present, trial, present} {
 					for _, p := range c.order {
-						check(t, p.readWeights())
+						check(t, p.readWeights(false))
 						copy(p.next, p.velocity)
 					}
 					at, err := c.evaluate(chunks, pick)
@@ -447,7 +447,7 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 				}
 				return h
 			}
-			checkNear(t, "objective", objective(c, chunks), objective(whole, []chunk[float64]{{cases: cases}}), identity)
+			checkNear(t, "objective", objective(c, chunks), objective(whole, []chunk[float64]{{graph: whole.graph, cases: cases}}), identity)
 		})
 	}
 }
@@ -466,7 +466,7 @@ func TestFisherProductsByDifferences(t *testing.T) {
 	known := build(gorgonia.Cube)
 	for _, c := range []*conductor[float64]{opaque, known} {
 		for _, p := range c.order {
-			check(t, p.readWeights())
+			check(t, p.readWeights(false))
 		}
 	}
 	if reached := opaque.order[0].reached; reached {

@@ -76,22 +76,34 @@ func notFiniteOutput(o *output) error {
 // sampler runs the model privately on some cases and sweeps the gradients of targets sampled from its own predictions back
 // (Martens & Grosse 2015, sections 5 and 8).
 type sampler[T program.Float] struct {
+	// Of the graph that the solver is attached to.
 	run     *program.Run[T]
 	outputs []*output
 	path    program.Path // from what the blocks observe to the outputs
-	seeds   []program.Seed[T]
-	perm    []int
+
+	seeds []program.Seed[T]
+	perm  []int
 
 	// What is random, so that a test can put something else in its place: the choice of cases, and the drawing of targets into o.y.
 	choose func(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int
 	draw   func(o *output, rng *rand.Rand)
 }
 
-func newSampler[T program.Float](run *program.Run[T], outputs []*output) *sampler[T] {
-	s := &sampler[T]{run: run, outputs: outputs, seeds: make([]program.Seed[T], len(outputs))}
+func newSampler[T program.Float]() *sampler[T] {
+	s := &sampler[T]{}
 	s.choose = s.randomCases
 	s.draw = func(o *output, rng *rand.Rand) { o.head.sample(o.y, o.z, o.cols, rng) }
 	return s
+}
+
+// use makes g the graph to sample from.
+func (s *sampler[T]) use(g *graph[T]) {
+	s.run, s.outputs, s.path = g.run, g.outputs, g.path
+	seeds := make([]program.Seed[T], len(s.outputs))
+	for i := range min(len(seeds), len(s.seeds)) {
+		seeds[i].Data = s.seeds[i].Data
+	}
+	s.seeds = seeds
 }
 
 // sample draws the cases and the targets with rng, and runs both passes. The gradients are those of the cases' own negative
@@ -127,7 +139,7 @@ func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast i
 	if n >= p.Cases || p.Whole != "" {
 		return nil
 	}
-	if s.perm == nil {
+	if len(s.perm) != p.Cases {
 		s.perm = make([]int, p.Cases)
 	}
 	for i := range s.perm {

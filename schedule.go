@@ -34,7 +34,7 @@ func (g GrowingBatch) Chunks(k, size int) int {
 // xi_k = min(1 - 1/k, xi), the plain mean of the first iterates at first. It covers every parameter that was ever in a step's list.
 func (c *conductor[T]) average() {
 	for _, p := range c.order {
-		if !p.given && p.averages == 0 || !p.given && p.readWeights() != nil {
+		if !p.given && p.averages == 0 || !p.given && p.readWeights(false) != nil {
 			continue // never trained; or its weights are gone, so that the average stays
 		}
 		if p.mean == nil {
@@ -63,7 +63,7 @@ func (c *conductor[T]) useAverage() (restore func(), err error) {
 		if p.averages == 0 {
 			continue
 		}
-		if err := p.readWeights(); err != nil {
+		if err := p.readWeights(false); err != nil {
 			return nil, err
 		}
 		weights[p] = slices.Clone(p.store.data)

@@ -3,6 +3,7 @@ package kfac
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"gorgonia.org/gorgonia"
@@ -32,6 +33,7 @@ type Solver struct {
 
 // engine is a conductor of either dtype.
 type engine interface {
+	attach(cost *gorgonia.Node, heads []head) error
 	accumulate(model []gorgonia.ValueGrad) error
 	step(model []gorgonia.ValueGrad) (Stats, error)
 	useAverage() (restore func(), err error)
@@ -57,12 +59,6 @@ func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver,
 	if err := cfg.settle(); err != nil {
 		return nil, err
 	}
-	if cost == nil {
-		return nil, &ConfigError{"cost", "nil", "the scalar node that is minimised"}
-	}
-	if len(cost.Shape()) != 0 && cost.Shape().TotalSize() != 1 {
-		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", cost.Name(), cost.Shape()), "a scalar (take its Mean or Sum)"}
-	}
 	heads, err := headsOf(dist, cost)
 	if err != nil {
 		return nil, err
@@ -83,8 +79,14 @@ func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver,
 	return s, nil
 }
 
-// headsOf are the declared outputs, checked by themselves.
+// headsOf are the declared outputs of a cost, checked by themselves, as is the cost.
 func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
+	if cost == nil {
+		return nil, &ConfigError{"cost", "nil", "the scalar node that is minimised"}
+	}
+	if len(cost.Shape()) != 0 && cost.Shape().TotalSize() != 1 {
+		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", cost.Name(), cost.Shape()), "a scalar (take its Mean or Sum)"}
+	}
 	if dist == nil || len(dist.heads()) == 0 {
 		return nil, &ConfigError{"distribution", "none", "Categorical, Bernoulli, Gaussian or a Joint of them"}
 	}
@@ -103,6 +105,41 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 		}
 	}
 	return heads, nil
+}
+
+// Attach goes on with another graph of the same model, of which cost and dist are as in NewSolver. It is for graphs that are built again for each batch,
+// each sequence or each step:
+//
+//	for _, sequence := range data {
+//		... build its graph, with the parameters' nodes on the same tensors ...
+//		err = solver.Attach(cost, dist)
+//		err = gorgonia.NewLispMachine(graph).RunAll()
+//		err = solver.Step(params)
+//	}
+//
+// A parameter is the same if name and shape are, so names must tell the parameters of a graph apart. It goes on with its previous update, its
+// iterate average, and, where its layer has the same form, with the factors and inverses of the graph before, however often the layer is used and
+// whatever the number of cases; damping, counters and seeds go on too. A parameter that the graph lacks keeps its state for a graph that has it; one that is new
+// starts afresh. Weights are the user's: each graph's nodes need the same tensors, or copies of the same numbers, of which only those in the graph
+// attached last are written to. Others are ErrOtherWeights at the next Step or Accumulate.
+//
+// The scale of the cost is found anew by the first RunAll of each graph, with the loss check. So the objective is the mean over cases of the negative
+// log-likelihood, whatever number of cases a graph's cost takes a sum or a mean over; a case without a batch dimension, as a sequence of its own, counts as
+// one, with the sum over its outputs. Gradients are checked at the first two RunAlls of the solver, not of each graph.
+//
+// Between two Accumulate, Attach makes the chunks of one update come from different graphs, which are let go of when the update is done. The graph that is
+// attached may also be the old one, grown. If Attach returns an error nothing has changed, and the solver is attached to the graph that it had; the errors are
+// those of NewSolver, and a *ParamError for names.
+func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) error {
+	heads, err := headsOf(dist, cost)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.attach(cost, heads); err != nil {
+		return err
+	}
+	s.plan = s.engine.describe()
+	return nil
 }
 
 // Plan says what is done with every parameter. Before the first Step it covers the parameters that Grad was called for, or, if it was
@@ -166,61 +203,43 @@ func (s *Solver) UseAverage() (restore func(), err error) { return s.engine.useA
 
 // conductor calls the parts of a step in order.
 type conductor[T program.Float] struct {
-	cfg  config
-	cost *gorgonia.Node
+	cfg config
 
-	whole     *program.Program // of the cost, for the checks
-	model     *program.Program // of the outputs
-	outputs   []*output
+	*graph[T] // that it is attached to
 	sampler   *sampler[T]
 	quadratic *quadratic[T]
 	objective *objective[T]
 
-	// State.
-	planned[T]
+	// State, with that of the parameters and their blocks.
 	control  control
-	steps    int     // done
-	runs     int     // RunAlls that were taken in
-	scale    float64 // c of the first output; settled by the first step
-	averaged bool    // the parameters hold the average, until it is restored
+	steps    int  // done
+	runs     int  // RunAlls that were taken in
+	rebuilt  bool // there has been another graph
+	averaged bool // the parameters hold the average, until it is restored
 
 	// Of the update in progress.
-	chunks []chunk[T] // that were accumulated
-	saved  []*program.Inputs[T]
+	chunks    []chunk[T] // that were accumulated
+	variables float64    // of a case, in the mean
 }
 
 func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {
-	c := &conductor[T]{cfg: cfg, cost: cost}
-	var err error
-	if c.whole, err = program.New([]*gorgonia.Node{cost}); err != nil {
-		return nil, graphError(err)
-	}
-	nodes := make([]*gorgonia.Node, len(heads))
-	for i, h := range heads {
-		nodes[i] = h.output()
-	}
-	if c.model, err = program.New(nodes); err != nil {
-		return nil, graphError(err)
-	}
-	for i, h := range heads {
-		o := &output{head: h, node: c.model.Outputs[i], weight: 1}
-		if c.whole.Node(nodes[i]) == nil {
-			return nil, notInCost(o)
-		}
-		c.outputs = append(c.outputs, o)
-	}
-	run, err := program.NewRun[T](c.model, cfg.seed)
+	g, err := newGraph[T](cost, heads, cfg.seed)
 	if err != nil {
-		return nil, graphError(err)
+		return nil, err
 	}
-	c.sampler = newSampler(run, c.outputs)
-	c.quadratic = &quadratic[T]{run: run, outputs: c.outputs}
-	c.objective = &objective[T]{program: c.whole, seed: cfg.seed}
+	c := &conductor[T]{cfg: cfg, graph: g, sampler: newSampler[T](), quadratic: &quadratic[T]{}, objective: &objective[T]{seed: cfg.seed}}
 	c.control = control{lambda: cfg.damping, gamma: gamma(cfg.damping, cfg.l2)}
 	return c, c.makePlan(c.guessParameters())
 }
 
-func (c *conductor[T]) describe() Plan { return c.plan }
+func (c *conductor[T]) describe() Plan {
+	plan := c.plan
+	for _, n := range c.unreached {
+		row := ParamPlan{Name: n.Name(), Shape: n.Shape(), Treatment: Unreached, Reason: "the cost does not depend on it, so it stays as it is"}
+		plan.Params = append(slices.Clip(plan.Params), row)
+	}
+	return plan
+}
 
 // guessParameters lists the parameters before any Step says which they are.
 func (c *conductor[T]) guessParameters() []*gorgonia.Node {
@@ -246,7 +265,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	}
 	chunks := append(c.chunks, last)
 	st.Step, st.Scale = c.steps+1, c.scale
-	summarise(&st, chunks)
+	c.variables = summarise(&st, chunks)
 	st.GradNorm = c.objectiveGradient(st.Cases)
 	w.lap(&st.Time.Gradients)
 	for _, b := range c.blocks {
@@ -267,6 +286,8 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		return st, err
 	}
 	c.commit(&st, next)
+	clear(chunks) // lets go of their graphs
+	c.chunks = chunks[:0]
 	w.lap(&st.Time.Update)
 	return st, nil
 }
@@ -346,8 +367,11 @@ func (c *conductor[T]) commit(st *Stats, next control) {
 	if c.cfg.averaging > 0 && st.Step >= c.cfg.averageFrom {
 		c.average()
 	}
+	for _, p := range c.absent {
+		p.block.drop()
+	}
 	c.control = next
-	c.chunks = c.chunks[:0]
 	c.steps++
 	c.runs++
+	c.used = true
 }

@@ -40,19 +40,15 @@ func gradientOverflow(param string) error {
 
 // normLimit is kappa; see WithNormConstraint.
 func (c *conductor[T]) normLimit() float64 {
-	variables := 0
-	for _, o := range c.outputs {
-		variables += o.head.variables(o.cols)
-	}
 	switch {
 	case c.cfg.normLimit > 0:
 		return c.cfg.normLimit
 	case c.cfg.learningRate > 0:
-		return 1e-3 * math.Sqrt(float64(variables))
+		return 1e-3 * math.Sqrt(c.variables)
 	case c.cfg.paperRules:
 		return math.Inf(1)
 	}
-	return 2 * mostNats * float64(variables)
+	return 2 * mostNats * c.variables
 }
 
 // normConstraint is the factor nu = min(1, sqrt(kappa / (lr^2 V.U))) on the learning rate.
