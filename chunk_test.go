@@ -18,6 +18,7 @@ type loop struct {
 	*network
 	solver *Solver
 	run    func() error
+	values map[key]gorgonia.Value // of the parameters of all graphs; see goOn
 }
 
 // newLoop is a loop with the machine that Gorgonia's own examples use with a solver.
@@ -31,7 +32,7 @@ func newLoopOn(t testing.TB, machine func(t testing.TB, n *network) func() error
 	run := machine(t, n)
 	solver, err := NewSolver(n.cost, n.dist, opts...)
 	check(t, err)
-	return &loop{n, solver, run}
+	return &loop{network: n, solver: solver, run: run, values: map[key]gorgonia.Value{}}
 }
 
 // machines make what runs a network forward and backward once.
