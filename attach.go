@@ -319,8 +319,15 @@ func (c *conductor[T]) invert(gamma float64) (raised int, err error) {
 // was not Reset, and a LispMachine that goes wrong in its second run of a graph.
 const checkedRuns = 2
 
-// check compares the cost with the declared distribution at the first RunAll of each graph, whose scale it finds, and the gradients with the cost at
-// the first of all.
+// checksGradients reports whether the gradients of the RunAll that is being taken in are checked: those of the first, and of the first of another graph
+// at every doubling of their number.
+func (c *conductor[T]) checksGradients() bool {
+	doubled := c.runs&(c.runs+1) == 0
+	return c.runs < checkedRuns || !c.used && doubled
+}
+
+// check compares the cost with the declared distribution at the first RunAll of each graph, whose scale it finds, and gradients with the
+// cost.
 func (c *conductor[T]) check() error {
 	if !c.used {
 		scales, err := checkLoss[T](c.cost, c.outputs, c.cfg.seed)
@@ -338,7 +345,7 @@ func (c *conductor[T]) check() error {
 		}
 		c.scales, c.scale = scales, scales[0]
 	}
-	if c.cfg.gradientCheck && c.runs < checkedRuns {
+	if c.cfg.gradientCheck && c.checksGradients() {
 		return c.checkGradients()
 	}
 	return nil

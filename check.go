@@ -291,7 +291,8 @@ func compareGradients[T program.Float](name string, got, want []T, typical float
 	case whole >= 2 && unexplained < gradientTolerance*math.Sqrt(gg):
 		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step zeroes them", whole)
 	default:
-		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, Dropout with p other than 0.5, ...); " +
+		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, Dropout with p other than 0.5, ...), and " +
+			"its LispMachine where a part of the graph was run before (build a new graph); " +
 			"if you know better, WithGradientCheck(false)"
 	}
 	return e

@@ -121,6 +121,9 @@ func (c *conductor[T]) sameList(nodes []*gorgonia.Node) error {
 		return nil
 	}
 	for _, n := range nodes {
+		if err := c.trainable(n); err != nil {
+			return err
+		}
 		if p := c.params[n]; p == nil || !p.given {
 			return &ParamError{Param: n.Name(), Op: "comparing the list with that of Accumulate", Err: errors.New("it was not given then"), Hint: chunkLists}
 		}

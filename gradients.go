@@ -36,6 +36,9 @@ func (c *conductor[T]) readGradients(model []gorgonia.ValueGrad) error {
 			nodes = append(nodes, n)
 		}
 	}
+	if len(nodes) == 0 {
+		return c.trainable(unreached[0])
+	}
 	if err := c.sameList(nodes); err != nil {
 		return err
 	}

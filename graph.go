@@ -78,6 +78,9 @@ func (g *graph[T]) variables() (n int) {
 
 // attach goes on with another graph; see Solver.Attach.
 func (c *conductor[T]) attach(cost *gorgonia.Node, heads []head) (err error) {
+	if got, want := heads[0].output().Dtype(), c.model.Dtype(); got != want {
+		return &ConfigError{heads[0].name(), fmt.Sprintf("an output of %v", got), fmt.Sprintf("%v, as in the graph before", want)}
+	}
 	g, err := newGraph[T](cost, heads, c.cfg.seed)
 	if err != nil {
 		return err

@@ -125,10 +125,10 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 //
 // The scale of the cost is found anew by the first RunAll of each graph, with the loss check. So the objective is the mean over cases of the negative
 // log-likelihood, whatever number of cases a graph's cost takes a sum or a mean over; a case without a batch dimension, as a sequence of its own, counts as
-// one, with the sum over its outputs. Gradients are checked at the first two RunAlls of the solver, not of each graph.
+// one, with the sum over its outputs. Gradients are checked at the first two RunAlls, as ever, and then at the fourth, the eighth and so on, where that is a
+// graph's first.
 //
-// Between two Accumulate, Attach makes the chunks of one update come from different graphs, which are let go of when the update is done. The graph that is
-// attached may also be the old one, grown. If Attach returns an error nothing has changed, and the solver is attached to the graph that it had; the errors are
+// Between two Accumulate, Attach makes the chunks of one update come from different graphs, which are let go of when the update is done. If Attach returns an error nothing has changed, and the solver is attached to the graph that it had; the errors are
 // those of NewSolver, and a *ParamError for names.
 func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) error {
 	heads, err := headsOf(dist, cost)
