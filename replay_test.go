@@ -129,14 +129,9 @@ type replay struct {
 func newReplay(t *testing.T, r recording) *replay {
 	t.Helper()
 	p := &replay{recording: r, now: &r.Iters[0]}
-	for _, it := range r.Iters {
-		if it.SizeMinibatch != p.now.SizeMinibatch {
-			t.Fatalf("mini-batches of %d and of %d cases", p.now.SizeMinibatch, it.SizeMinibatch)
-		}
-	}
 	p.build(t)
-	if _, err := gorgonia.Grad(p.net.cost, p.net.params...); err != nil {
-		t.Fatal(err)
+	for i, v := range p.Init.ours() {
+		copy(data(p.net.params[i]), v)
 	}
 	c := &p.Config
 	opts := []Option{
@@ -162,11 +157,10 @@ func newReplay(t *testing.T, r recording) *replay {
 	p.conductor.control.gamma = c.InitGamma
 	p.conductor.sampler.choose = p.choose
 	p.conductor.sampler.draw = p.draw
-	p.vm = gorgonia.NewTapeMachine(p.net.sketch.graph, gorgonia.BindDualValues(p.net.params...))
 	return p
 }
 
-// build makes the net with its first weights.
+// build makes the net for the present mini-batch, with its machine.
 func (p *replay) build(t *testing.T) {
 	t.Helper()
 	s := newSketch(1)
@@ -198,9 +192,22 @@ func (p *replay) build(t *testing.T) {
 	}
 	p.net.cost, p.net.dist = loss(s, h)
 	p.y = input(p.net, "y")
-	for i, v := range p.Init.ours() {
-		copy(data(p.net.params[i]), v)
+	if _, err := gorgonia.Grad(p.net.cost, p.net.params...); err != nil {
+		t.Fatal(err)
 	}
+	p.vm = gorgonia.NewTapeMachine(s.graph, gorgonia.BindDualValues(p.net.params...))
+}
+
+// resize goes on with a net for the present mini-batch, on the same weights.
+func (p *replay) resize(t *testing.T) {
+	t.Helper()
+	check(t, p.vm.Close())
+	before := p.net
+	p.build(t)
+	for i, q := range before.params {
+		check(t, gorgonia.Let(p.net.params[i], q.Value()))
+	}
+	check(t, p.solver.Attach(p.net.cost, p.net.dist))
 }
 
 // ours are recorded weights and biases by parameter, w of in x out.
@@ -234,21 +241,30 @@ func (p *replay) choose(_ *program.Program, fraction float64, _ int, _ *rand.Ran
 func (p *replay) draw(o *output, _ *rand.Rand) { copy(o.y, slices.Concat(p.now.SampleTargets...)) }
 
 func (p *replay) run(t *testing.T) {
-	defer p.vm.Close()
 	for i := range p.Iters {
 		p.now = &p.Iters[i]
-		for row, k := range p.now.Cases {
-			copy(data(p.net.x)[row*len(p.Data.X[k]):], p.Data.X[k])
-			copy(data(p.y)[row*len(p.Data.Y[k]):], p.Data.Y[k])
+		if p.now.SizeMinibatch != casesOf(p.net.out) {
+			p.resize(t)
 		}
-		check(t, p.vm.RunAll())
+		p.runAll(t)
 		check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.params)))
-		p.vm.Reset()
 		p.compare(t)
 		if t.Failed() {
 			t.Fatalf("iteration %d", p.now.Iter)
 		}
 	}
+	check(t, p.vm.Close())
+}
+
+// runAll runs the net on the cases of the present mini-batch.
+func (p *replay) runAll(t *testing.T) {
+	t.Helper()
+	for row, k := range p.now.Cases {
+		copy(data(p.net.x)[row*len(p.Data.X[k]):], p.Data.X[k])
+		copy(data(p.y)[row*len(p.Data.Y[k]):], p.Data.Y[k])
+	}
+	p.vm.Reset()
+	check(t, p.vm.RunAll())
 }
 
 // The tolerances that the recordings' origin suggests, relative in the maximum norm.
@@ -328,4 +344,93 @@ func checkMax(t *testing.T, what string, got, want []float64, tol float64) {
 	if !(diff <= tol*largest) {
 		t.Errorf("%s: off by %.3g of its largest element, tolerance %g\ngot  %.10g\nwant %.10g", what, diff/largest, tol, got[:min(len(got), 8)], want[:min(len(want), 8)])
 	}
+}
+
+// A recording with mini-batches of different sizes is followed too. This one is made by the solver itself, which runs each mini-batch in chunks through one
+// small graph, where the replay attaches a graph of the mini-batch's size.
+func TestReplayOfVaryingBatches(t *testing.T) {
+	const chunk, cases = 4, 32
+	var r recording
+	c := &r.Config
+	c.LayerSizes, c.LayerTypes, c.WeightCost, c.InitLambda, c.InitGamma, c.GammaMax = []int{3, 4, 2}, []string{"tanh", "logistic"}, 1e-2, 1, 1, 1e300
+	c.GammaMin = math.Sqrt(c.WeightCost)
+	c.T1, c.T2, c.T3, c.LambdaDrop, c.GammaDrop, c.MaxFadeStats, c.MaxFadeAvg, c.AvgStart = 5, 20, 20, 0.77, 0.6, 0.95, 0.99, 1
+	c.UseMomentum = 1
+	s := newSketch(1)
+	for range cases {
+		r.Data.X = append(r.Data.X, s.normals(3))
+		r.Data.Y = append(r.Data.Y, []float64{float64(s.rng.IntN(2)), float64(s.rng.IntN(2))})
+	}
+	r.Init.add(s.normals(3*4), s.normals(4))
+	r.Init.add(s.normals(4*2), s.normals(2))
+
+	r.Iters = []recordedIteration{{SizeMinibatch: chunk}}
+	p := newReplay(t, r)
+	r.Iters = nil
+	for k := range 24 {
+		it := recordedIteration{Iter: k + 1, SizeMinibatch: chunk * (1 + k/4)}
+		it.SizeSample, it.SizeBV = it.SizeMinibatch, it.SizeMinibatch
+		for first := 0; first < it.SizeMinibatch; first += chunk {
+			p.now = &recordedIteration{SizeMinibatch: chunk, SizeSample: chunk, SizeBV: chunk}
+			for range chunk {
+				p.now.Cases = append(p.now.Cases, s.rng.IntN(cases))
+				p.now.SampleTargets = append(p.now.SampleTargets, []float64{float64(s.rng.IntN(2)), float64(s.rng.IntN(2))})
+			}
+			it.Cases, it.SampleTargets = append(it.Cases, p.now.Cases...), append(it.SampleTargets, p.now.SampleTargets...)
+			p.runAll(t)
+			if last := first+chunk == it.SizeMinibatch; !last {
+				check(t, p.solver.Accumulate(gorgonia.NodesToValueGrads(p.net.params)))
+			}
+		}
+		check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.params)))
+		p.record(&it)
+		r.Iters = append(r.Iters, it)
+	}
+	newReplay(t, r).run(t)
+}
+
+// record writes down what the solver's last step has made.
+func (p *replay) record(it *recordedIteration) {
+	gamma := p.conductor.control.gamma
+	it.Candidates = append(it.Candidates, struct {
+		InvA   [][][]float64 `json:"invA_damp"`
+		InvG   [][][]float64 `json:"invG_damp"`
+		Precon recordedWeights
+	}{})
+	for _, b := range p.conductor.blocks {
+		b.precondition(gamma, false)
+	}
+	for i, b := range layerBlocks(p.conductor) {
+		it.A, it.G = append(it.A, [][]float64{slices.Clone(b.factors.a.now)}), append(it.G, [][]float64{slices.Clone(b.factors.g.now)})
+		inverse := p.conductor.blocks[i].(*kroneckerBlock[float64]).inverse
+		best := &it.Candidates[0]
+		best.InvA, best.InvG = append(best.InvA, [][]float64{slices.Clone(inverse.a.now)}), append(best.InvG, [][]float64{slices.Clone(inverse.g.now)})
+		ascent := func(p *parameter[float64]) []float64 { // as theirs
+			v := slices.Clone(p.dir)
+			for k := range v {
+				v[k] = -v[k]
+			}
+			return v
+		}
+		best.Precon.add(ascent(b.weight), ascent(b.bias))
+		it.Params.add(data(b.weight.src), data(b.bias.src))
+		it.ParamsAvg.add(b.weight.mean, b.bias.mean)
+	}
+	st := p.solver.Stats()
+	it.Alpha, it.Mu, it.Val, it.Gamma, it.Lambda = st.LearningRate, st.Momentum, st.QuadModelChange, st.Gamma, p.conductor.control.lambda
+	if st.Rho != 0 {
+		it.Rho = &st.Rho
+	}
+}
+
+// add appends a layer, whose weights are given as in x out.
+func (r *recordedWeights) add(w, b []float64) {
+	in, out := len(w)/len(b), len(b)
+	rows := make([][]float64, out)
+	for o := range rows {
+		for i := range in {
+			rows[o] = append(rows[o], w[i*out+o])
+		}
+	}
+	r.W, r.B = append(r.W, rows), append(r.B, slices.Clone(b))
 }
