@@ -114,10 +114,7 @@ func (pl *planner[T]) row(n *gorgonia.Node, t Treatment, block, reason string) {
 func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 	var reached []*layer
 	for _, l := range layers {
-		outputs := make([]*program.Node, len(l.sites))
-		for i, s := range l.sites {
-			outputs[i] = s.output
-		}
+		outputs := l.outputs()
 		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(outputs...)); err != nil {
 			rest[l.weight] = err.Error()
 			if l.bias != nil {
@@ -127,7 +124,8 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 		}
 		pl.observed = append(pl.observed, outputs...)
 		reached = append(reached, l)
-		name := fmt.Sprintf("%s: A %d, G %d", l.name(), l.abar(), l.out)
+		pl.settle(l)
+		name := blockName(l)
 		reason := layerReason(l, pl.c.model.Cases)
 		pl.row(l.weight.Src, Kronecker, name, reason)
 		if l.bias != nil {
@@ -151,13 +149,34 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 	}
 }
 
+// settle decides how the layer's factors are approximated.
+func (pl *planner[T]) settle(l *layer) {
+	cfg := &pl.c.cfg
+	l.diagonalA = l.diagonalA || l.abar() > cfg.maxDim
+	l.diagonalG = l.diagonalG || l.out > cfg.maxDim
+	l.reduce = reducible(l, pl.c.model) && (cfg.sharing == Reduce || cfg.sharing == AutoSharing && positionsSummed(l, pl.c.model))
+	if l.tied != nil {
+		l.tied.diagonalA, l.tied.diagonalG = l.diagonalG, l.diagonalA
+	}
+}
+
 // single makes the block of a layer by itself, unless its parameters have had one so far.
 func (pl *planner[T]) single(l *layer) block[T] {
 	weight, bias := pl.parametersOf(l)
 	for _, b := range pl.c.blocks {
-		if b, ok := b.(*kroneckerBlock[T]); ok && b.isOf(weight, bias) {
-			return b
+		switch b := b.(type) {
+		case *kroneckerBlock[T]:
+			if b.isOf(weight, bias) {
+				return b
+			}
+		case *tiedBlock[T]:
+			if b.isOf(weight, bias) {
+				return b
+			}
 		}
+	}
+	if l.tied != nil {
+		return newTiedBlock(l, weight, bias)
 	}
 	return newKroneckerBlock(l, weight, bias)
 }

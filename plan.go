@@ -60,19 +60,15 @@ func shapeString(shape []int) string {
 	return "(" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
 }
 
+// blockName is the layer's name and the sizes of its factors.
+func blockName(l *layer) string {
+	diagonal := map[bool]string{true: "diagonal "}
+	return fmt.Sprintf("%s: %sA %d, %sG %d", l.name(), diagonal[l.diagonalA], l.abar(), diagonal[l.diagonalG], l.out)
+}
+
 // layerReason describes a recognised layer.
 func layerReason(l *layer, cases int) string {
-	form := "x w"
-	if l.outByIn {
-		form = "x w^T"
-	}
-	if l.sites[0].outputColumns {
-		form = "w x"
-		if !l.outByIn {
-			form = "w^T x"
-		}
-	}
-	s := "dense layer " + form
+	s := layerForm(l)
 	if l.bias != nil {
 		s += " + " + l.bias.Name()
 	}
@@ -82,7 +78,28 @@ func layerReason(l *layer, cases int) string {
 	if n := l.positions(cases); n > 1 {
 		s += fmt.Sprintf(", %d positions per case", n)
 	}
+	if l.reduce {
+		s += ", reduced"
+	}
+	if l.tied != nil {
+		s += "; tied with " + layerReason(l.tied, cases)
+	}
 	return s
+}
+
+// layerForm is how the weight is used.
+func layerForm(l *layer) string {
+	switch first := l.sites[0]; {
+	case first.lookup:
+		return "embedding"
+	case first.outputColumns && l.outByIn:
+		return "dense layer w x"
+	case first.outputColumns:
+		return "dense layer w^T x"
+	case l.outByIn:
+		return "dense layer x w^T"
+	}
+	return "dense layer x w"
 }
 
 // chainNotes tells which layers the block-tridiagonal inverse links.

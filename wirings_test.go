@@ -320,12 +320,12 @@ var sharingWirings = []wiring{
 	{name: "tied weights", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.random("w", 4, 3)
 		return mul(tanh(mul(s.random("x", cases, 4), w)), transpose(w)), list(w)
-	}, others: []wantOther{{"w", Diagonal, "its 2 uses read it as matrices of different shapes"}}},
+	}, layers: []wantLayer{dense("", "x w; tied with dense layer x w^T")}},
 
 	{name: "tied square weights", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.random("w", 4, 4)
 		return mul(tanh(mul(s.random("x", cases, 4), w)), transpose(w)), list(w)
-	}, others: []wantOther{{"w", Diagonal, "its 2 uses read it as matrices of different shapes"}}},
+	}, layers: []wantLayer{{Weight: "w", In: 4, Out: 4, Sites: 1, Rows: cases, Form: "dense layer x w; tied with dense layer x w^T"}}},
 
 	{name: "weight in a product and elsewhere", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, x := s.random("w", 4, 3), s.random("x", cases, 4)
@@ -351,7 +351,7 @@ var otherWirings = []wiring{
 		words := gorgonia.NewVector(s.graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
 			gorgonia.WithValue(tensor.New(tensor.WithShape(cases), tensor.WithBacking([]int{3, 1, 6, 1, 0}))))
 		return mul(must(gorgonia.ByIndices(table, words, 0)), w), list(table, w)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"table", Diagonal, "used by ByIndices"}}},
+	}, layers: []wantLayer{{Weight: "table", In: 7, Out: 4, Sites: 1, Rows: cases, Form: "embedding"}, dense("", "x w")}},
 
 	{name: "batch normalisation", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, scale, shift, v := s.random("w", 4, 3), s.random("scale", 1, 3), s.random("shift", 1, 3), s.random("v", 3, 2)
