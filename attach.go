@@ -204,16 +204,16 @@ func (pl *planner[T]) parametersOf(l *layer) (weight, bias *parameter[T]) {
 	return pl.params[l.weight.Src], bias
 }
 
-// others makes diagonal blocks, and identities where the sampled gradients do not reach.
+// others makes the blocks of the parameters outside layers: small ones where they act element by element, or else diagonal ones, and identities where the
+// sampled gradients do not reach.
 func (pl *planner[T]) others(rest map[*program.Node]string) {
+	var reached []*program.Node
 	for _, n := range pl.c.model.Nodes {
-		why, ok := rest[n]
-		if !ok {
+		if _, ok := rest[n]; !ok {
 			continue
 		}
-		p := pl.params[n.Src]
 		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(n)); err != nil {
-			pl.blocks = append(pl.blocks, &identityBlock[T]{p})
+			pl.blocks = append(pl.blocks, &identityBlock[T]{pl.params[n.Src]})
 			reason := err.Error()
 			if pl.c.cfg.learningRate == 0 {
 				reason += "; exact-Fisher products by finite differences"
@@ -221,10 +221,50 @@ func (pl *planner[T]) others(rest map[*program.Node]string) {
 			pl.row(n.Src, Identity, "", reason)
 			continue
 		}
+		reached = append(reached, n)
 		pl.observed = append(pl.observed, n)
-		pl.blocks = append(pl.blocks, pl.diagonal(p))
-		pl.row(n.Src, Diagonal, "", why)
 	}
+	done := map[*program.Node]bool{}
+	for _, e := range pl.elementwise(reached) {
+		b := pl.elementwiseBlock(e)
+		pl.blocks = append(pl.blocks, b)
+		for _, n := range e.params {
+			done[n] = true
+			if b.width > 1 || b.channels == 1 {
+				pl.row(n.Src, Full, b.name(), rest[n])
+			} else {
+				pl.row(n.Src, Diagonal, "", rest[n])
+			}
+		}
+	}
+	for _, n := range reached {
+		if !done[n] {
+			pl.blocks = append(pl.blocks, pl.diagonal(pl.params[n.Src]))
+			pl.row(n.Src, Diagonal, "", rest[n])
+		}
+	}
+}
+
+// elementwise are the parameters whose gradient is known case by case; a scale and its shift are together unless blocks are to be diagonal.
+func (pl *planner[T]) elementwise(params []*program.Node) []elementwise {
+	if pl.c.model.Whole != "" {
+		return nil
+	}
+	return elementwiseOf(params, pl.c.cfg.fullBlock > 1)
+}
+
+// elementwiseBlock makes a block, unless its parameters have had one so far.
+func (pl *planner[T]) elementwiseBlock(e elementwise) *elementwiseBlock[T] {
+	var params []*parameter[T]
+	for _, n := range e.params {
+		params = append(params, pl.params[n.Src])
+	}
+	for _, b := range pl.c.blocks {
+		if b, ok := b.(*elementwiseBlock[T]); ok && slices.Equal(b.params, params) {
+			return b
+		}
+	}
+	return newElementwiseBlock(params, e.uses, pl.c.cfg.fullBlock)
 }
 
 func (pl *planner[T]) diagonal(p *parameter[T]) block[T] {

@@ -12,6 +12,9 @@ type Treatment string
 const (
 	// Kronecker: the parameter belongs to a layer whose block of the Fisher matrix is A (x) G.
 	Kronecker Treatment = "kronecker"
+	// Full: the parameter acts element by element, and has a small block of the Fisher matrix for itself, or for each of its channels with the shift that
+	// belongs to it.
+	Full Treatment = "full"
 	// Diagonal: the mean of squared sampled gradients, damped.
 	Diagonal Treatment = "diagonal"
 	// Identity: the plain gradient, where no curvature is to be had.
