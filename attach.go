@@ -127,6 +127,9 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 		pl.settle(l)
 		name := blockName(l)
 		reason := layerReason(l, pl.c.model.Cases)
+		if timing := pl.c.cfg.timing; timing != TimeIndependent && isRecurrent(l) {
+			reason += ", its time steps " + string(timing)
+		}
 		pl.row(l.weight.Src, Kronecker, name, reason)
 		if l.bias != nil {
 			pl.row(l.bias.Src, Kronecker, name, "homogeneous coordinate of "+l.name())
@@ -173,7 +176,14 @@ func (pl *planner[T]) single(l *layer) block[T] {
 			if b.isOf(weight, bias) {
 				return b
 			}
+		case *recurrentBlock[T]:
+			if b.isOf(weight, bias) {
+				return b
+			}
 		}
+	}
+	if timing := pl.c.cfg.timing; timing != TimeIndependent && isRecurrent(l) {
+		return newRecurrentBlock(l, weight, bias, timing)
 	}
 	if l.tied != nil {
 		return newTiedBlock(l, weight, bias)

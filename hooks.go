@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -125,6 +126,9 @@ func (f *finder) layer(n *program.Node) (*layer, string) {
 			to.sites = append(to.sites, s)
 			to.diagonalA = to.diagonalA || s.lookup
 		}
+	}
+	for _, l := range []*layer{l, tied} { // in the order of time, where the uses are steps
+		slices.SortStableFunc(l.sites, func(a, b site) int { return cmp.Compare(a.output.Src.ID(), b.output.Src.ID()) })
 	}
 	l.bias = f.biasOfAll(l)
 	if len(tied.sites) > 0 {

@@ -20,6 +20,7 @@ type config struct {
 	maxDim        int
 	fullBlock     int
 	sharing       WeightSharing
+	timing        TimeCorrelation
 
 	// How far.
 	l2        float64
@@ -64,6 +65,7 @@ func defaults() config {
 		maxDim:        4096,
 		fullBlock:     32,
 		sharing:       AutoSharing,
+		timing:        TimeIndependent,
 		momentum:      0.9,
 		modelFraction: 1.0 / 4,
 		minModelCases: 256,
@@ -210,6 +212,20 @@ func WithWeightSharing(s WeightSharing) Option {
 			return nil
 		}
 		return &ConfigError{"WithWeightSharing", fmt.Sprintf("%q", s), "AutoSharing, Expand or Reduce"}
+	}
+}
+
+// WithTimeCorrelation sets what is made of recurrent weights, those that the graph uses in several products with as many rows in each: TimeIndependent (the default),
+// TimeSymmetric or TimeStationary. The last two cost, for each such weight, an eigenproblem of each factor with the inverse, and two to four times the products
+// of the independent approximation in each step. Sequences have to be unrolled in the order of time.
+func WithTimeCorrelation(t TimeCorrelation) Option {
+	return func(c *config) error {
+		switch t {
+		case TimeIndependent, TimeSymmetric, TimeStationary:
+			c.timing = t
+			return nil
+		}
+		return &ConfigError{"WithTimeCorrelation", fmt.Sprintf("%q", t), "TimeIndependent, TimeSymmetric or TimeStationary"}
 	}
 }
 
