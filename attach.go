@@ -155,9 +155,13 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 // settle decides how the layer's factors are approximated.
 func (pl *planner[T]) settle(l *layer) {
 	cfg := &pl.c.cfg
+	l.reduce = reducible(l, pl.c.model) && (cfg.sharing == Reduce || cfg.sharing == AutoSharing && positionsSummed(l, pl.c.model))
+	if c := channelsOf(l); cfg.uncorrelated && c > 0 && c < cfg.maxDim && l.out <= cfg.maxDim {
+		l.channels = c
+		return
+	}
 	l.diagonalA = l.diagonalA || l.abar() > cfg.maxDim
 	l.diagonalG = l.diagonalG || l.out > cfg.maxDim
-	l.reduce = reducible(l, pl.c.model) && (cfg.sharing == Reduce || cfg.sharing == AutoSharing && positionsSummed(l, pl.c.model))
 	if l.tied != nil {
 		l.tied.diagonalA, l.tied.diagonalG = l.diagonalG, l.diagonalA
 	}
@@ -167,23 +171,18 @@ func (pl *planner[T]) settle(l *layer) {
 func (pl *planner[T]) single(l *layer) block[T] {
 	weight, bias := pl.parametersOf(l)
 	for _, b := range pl.c.blocks {
-		switch b := b.(type) {
-		case *kroneckerBlock[T]:
-			if b.isOf(weight, bias) {
-				return b
-			}
-		case *tiedBlock[T]:
-			if b.isOf(weight, bias) {
-				return b
-			}
-		case *recurrentBlock[T]:
-			if b.isOf(weight, bias) {
-				return b
-			}
+		if b, ok := b.(interface {
+			block[T]
+			isOf(weight, bias *parameter[T]) bool
+		}); ok && b.isOf(weight, bias) {
+			return b
 		}
 	}
 	if timing := pl.c.cfg.timing; timing != TimeIndependent && isRecurrent(l) {
 		return newRecurrentBlock(l, weight, bias, timing)
+	}
+	if l.channels > 0 {
+		return newUncorrelatedBlock(l, weight, bias)
 	}
 	if l.tied != nil {
 		return newTiedBlock(l, weight, bias)

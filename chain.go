@@ -61,7 +61,7 @@ func chainsOf(p *program.Program, layers []*layer) (chains [][]*layer) {
 
 // oncePerCase reports whether a layer is used once for each case, so that its rows are the cases, and has whole factors.
 func oncePerCase(l *layer, p *program.Program) bool {
-	return len(l.sites) == 1 && l.sites[0].rows == p.Cases && l.tied == nil && !l.diagonalA && !l.diagonalG
+	return len(l.sites) == 1 && l.sites[0].rows == p.Cases && l.tied == nil && l.channels == 0 && !l.diagonalA && !l.diagonalG
 }
 
 // chainBlock is the block of the layers of a chain, with the block-tridiagonal inverse (Martens & Grosse 2015, section 4.3).

@@ -149,7 +149,11 @@ type factors[T program.Float] struct {
 }
 
 func newFactors[T program.Float](l *layer) *factors[T] {
-	return &factors[T]{a: newFactor[T](l.abar(), l.diagonalA), g: newFactor[T](l.out, l.diagonalG)}
+	abar := l.abar()
+	if l.channels > 0 {
+		abar = l.channels + 1
+	}
+	return &factors[T]{a: newFactor[T](abar, l.diagonalA), g: newFactor[T](l.out, l.diagonalG)}
 }
 
 // observe takes the layer's inputs and gradients from a run. It reports false if a second moment is not finite.

@@ -24,6 +24,7 @@ type layer struct {
 
 	diagonalA, diagonalG bool // of the factor only the diagonal is kept
 	reduce               bool // KFAC-reduce, not KFAC-expand
+	channels             int  // of a convolution whose pixels are taken to be uncorrelated; else 0
 }
 
 // A site is one use of a layer's weight: a matrix product.

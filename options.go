@@ -21,6 +21,7 @@ type config struct {
 	fullBlock     int
 	sharing       WeightSharing
 	timing        TimeCorrelation
+	uncorrelated  bool
 
 	// How far.
 	l2        float64
@@ -227,6 +228,13 @@ func WithTimeCorrelation(t TimeCorrelation) Option {
 		}
 		return &ConfigError{"WithTimeCorrelation", fmt.Sprintf("%q", t), "TimeIndependent, TimeSymmetric or TimeStationary"}
 	}
+}
+
+// WithSpatiallyUncorrelated takes the activations of convolutions to be uncorrelated from pixel to pixel (SUA; Grosse & Martens 2016, section 4.3), so that a factor of
+// C+1 rows takes the place of one of C kh kw + 1, for C input channels and kernels of kh x kw. It loses what neighbouring pixels have in common, and makes
+// very wide convolutions cheap: one of 512 channels and 3 x 3 pixels has a factor of 513 rows, not of 4608. Default off. WithMaxDim counts C+1 rows then.
+func WithSpatiallyUncorrelated() Option {
+	return func(c *config) error { c.uncorrelated = true; return nil }
 }
 
 // WithSeed seeds everything random: which cases the statistics use, and the sampled targets. Default 1.

@@ -65,6 +65,9 @@ func shapeString(shape []int) string {
 
 // blockName is the layer's name and the sizes of its factors.
 func blockName(l *layer) string {
+	if l.channels > 0 {
+		return fmt.Sprintf("%s: A %d channels, G %d", l.name(), l.channels, l.out)
+	}
 	diagonal := map[bool]string{true: "diagonal "}
 	return fmt.Sprintf("%s: %sA %d, %sG %d", l.name(), diagonal[l.diagonalA], l.abar(), diagonal[l.diagonalG], l.out)
 }
@@ -83,6 +86,9 @@ func layerReason(l *layer, cases int) string {
 	}
 	if l.reduce {
 		s += ", reduced"
+	}
+	if l.channels > 0 {
+		s += ", pixels uncorrelated"
 	}
 	if l.tied != nil {
 		s += "; tied with " + layerReason(l.tied, cases)

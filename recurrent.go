@@ -22,7 +22,7 @@ const (
 
 // isRecurrent reports whether a layer is used at several time steps, by as many rows at each, so that those of one step and the next can be paired.
 func isRecurrent(l *layer) bool {
-	if len(l.sites) < 2 || l.tied != nil || l.reduce || l.diagonalA || l.diagonalG {
+	if len(l.sites) < 2 || l.tied != nil || l.reduce || l.channels > 0 || l.diagonalA || l.diagonalG {
 		return false
 	}
 	for _, s := range l.sites {
