@@ -48,7 +48,10 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 		}
 	}
 	tellCases(c.model, c.outputs, leaves)
-	layers, rest := hookup(c.model, leaves)
+	if c.runs == 0 {
+		c.oneHot = map[string]bool{} // to be decided by the inputs of the first step
+	}
+	layers, rest := hookup(c.model, leaves, c.isOneHot)
 
 	old := c.params
 	params := make(map[*gorgonia.Node]*parameter[T], len(nodes))
@@ -84,6 +87,14 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 	c.adopt(planned[T]{plan: plan, params: params, order: order, blocks: pl.blocks,
 		path: c.model.Path(pl.observed...), reach: c.model.Path(reached...), vectors: c.model.VectorCases})
 	return nil
+}
+
+// isOneHot decides by the first step's inputs whether a weight's inputs are one-hot rows; that remains.
+func (c *conductor[T]) isOneHot(weight string, input *program.Node) bool {
+	if c.runs == 0 {
+		c.oneHot[weight] = program.IsOneHot(input)
+	}
+	return c.oneHot[weight]
 }
 
 // allocate makes the memory that a parameter does not share with its layer's block.
@@ -173,8 +184,8 @@ func (pl *planner[T]) single(l *layer) block[T] {
 	for _, b := range pl.c.blocks {
 		if b, ok := b.(interface {
 			block[T]
-			isOf(weight, bias *parameter[T]) bool
-		}); ok && b.isOf(weight, bias) {
+			isOf(l *layer, weight, bias *parameter[T]) bool
+		}); ok && b.isOf(l, weight, bias) {
 			return b
 		}
 	}
@@ -193,7 +204,10 @@ func (pl *planner[T]) single(l *layer) block[T] {
 // chain makes the block of a chain of layers, unless there has been one of just these so far: its moments must all have the same weights.
 func (pl *planner[T]) chain(chain []*layer) block[T] {
 	for _, b := range pl.c.blocks {
-		if b, ok := b.(*chainBlock[T]); ok && slices.EqualFunc(b.links, chain, func(b *layerBlock[T], l *layer) bool { return b.isOf(pl.parametersOf(l)) }) {
+		if b, ok := b.(*chainBlock[T]); ok && slices.EqualFunc(b.links, chain, func(b *layerBlock[T], l *layer) bool {
+			weight, bias := pl.parametersOf(l)
+			return b.isOf(l, weight, bias)
+		}) {
 			return b
 		}
 	}

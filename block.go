@@ -90,9 +90,9 @@ func (b *layerBlock[T]) bind() {
 	}
 }
 
-// isOf reports whether the block is that of these parameters.
-func (b *layerBlock[T]) isOf(weight, bias *parameter[T]) bool {
-	return b.weight == weight && b.bias == bias
+// isOf reports whether the block is that of these parameters, with factors of the same kind.
+func (b *layerBlock[T]) isOf(l *layer, weight, bias *parameter[T]) bool {
+	return b.weight == weight && b.bias == bias && b.layer.diagonalA == l.diagonalA && b.layer.diagonalG == l.diagonalG && b.layer.channels == l.channels
 }
 
 func (b *layerBlock[T]) needsInverse() bool { return b.factors.updates == 0 }

@@ -34,7 +34,8 @@ type site struct {
 	// The input (output) has one column, not one row, per position.
 	inputColumns, outputColumns bool
 	rows                        int  // positions in the whole batch: a multiple of the number of cases
-	lookup                      bool // the input lists rows of the weight: ByIndices, the product with one-hot rows
+	lookup                      bool // the input lists rows of the weight: ByIndices
+	oneHot                      bool // the input's rows are one-hot, which makes the product a lookup
 }
 
 // abar is the size of the layer's input with the homogeneous coordinate.
@@ -67,9 +68,14 @@ func (l *layer) positions(cases int) int {
 	return n / cases
 }
 
-// hookup finds what the parameters do in the program: layers, and those that belong to none, with the reason why.
-func hookup(p *program.Program, params []*program.Node) (layers []*layer, rest map[*program.Node]string) {
-	f := finder{p: p, isParam: map[*program.Node]bool{}, path: p.Path(params...)}
+// minVocabulary is the number of inputs from which on one-hot inputs are taken as lookups: A is diagonal then, and there is no homogeneous coordinate, so that it
+// stays so. Below that A is kept whole, which costs little and holds the bias.
+const minVocabulary = 256
+
+// hookup finds what the parameters do in the program: layers, and those that belong to none, with the reason why. oneHot tells whether an input's rows are
+// one-hot, for a weight's name.
+func hookup(p *program.Program, params []*program.Node, oneHot func(weight string, input *program.Node) bool) (layers []*layer, rest map[*program.Node]string) {
+	f := finder{p: p, isParam: map[*program.Node]bool{}, path: p.Path(params...), oneHot: oneHot}
 	for _, n := range params {
 		f.isParam[n] = true
 	}
@@ -102,6 +108,7 @@ type finder struct {
 	p       *program.Program
 	isParam map[*program.Node]bool
 	path    program.Path
+	oneHot  func(weight string, input *program.Node) bool
 }
 
 // layer finds the layer whose weight is n, or says why there is none.
@@ -124,8 +131,9 @@ func (f *finder) layer(n *program.Node) (*layer, string) {
 		case nil:
 			return nil, fmt.Sprintf("its %d uses read it as matrices of different shapes", len(uses))
 		default:
+			s.oneHot = !s.inputColumns && !s.lookup && to.in >= minVocabulary && f.oneHot(n.Name(), s.input)
+			to.diagonalA = to.diagonalA || s.lookup || s.oneHot
 			to.sites = append(to.sites, s)
-			to.diagonalA = to.diagonalA || s.lookup
 		}
 	}
 	for _, l := range []*layer{l, tied} { // in the order of time, where the uses are steps
@@ -298,7 +306,7 @@ func (f *finder) biasOfAll(l *layer) *program.Node {
 	var bias *program.Node
 	for i, s := range l.sites {
 		b := f.bias(s, l.out)
-		if b == nil || s.lookup || i > 0 && b != bias {
+		if b == nil || s.lookup || s.oneHot || i > 0 && b != bias {
 			return nil
 		}
 		bias = b

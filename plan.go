@@ -78,6 +78,9 @@ func layerReason(l *layer, cases int) string {
 	if l.bias != nil {
 		s += " + " + l.bias.Name()
 	}
+	if l.sites[0].oneHot {
+		s += ", one-hot x"
+	}
 	if n := len(l.sites); n > 1 {
 		s += fmt.Sprintf(", used %d times", n)
 	}

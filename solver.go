@@ -179,10 +179,11 @@ type conductor[T program.Float] struct {
 	// State.
 	planned[T]
 	control  control
-	steps    int     // done
-	runs     int     // RunAlls that were taken in
-	scale    float64 // c of the first output; settled by the first step
-	averaged bool    // the parameters hold the average, until it is restored
+	steps    int             // done
+	runs     int             // RunAlls that were taken in
+	scale    float64         // c of the first output; settled by the first step
+	oneHot   map[string]bool // by weight: its inputs are one-hot rows; settled by the first step
+	averaged bool            // the parameters hold the average, until it is restored
 
 	// Of the update in progress.
 	chunks []chunk[T] // that were accumulated
