@@ -62,4 +62,3 @@ func TestOneHotIsSeenInTheInputs(t *testing.T) {
 		}
 	}
 }
-
