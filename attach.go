@@ -18,7 +18,8 @@ type planned[T program.Float] struct {
 	absent  []*parameter[T]            // that the graph lacks; their state waits for a graph that has them
 	places  map[*parameter[T]]place[T] // of all these
 	blocks  []block[T]
-	layers  map[*layerBlock[T]]*layer
+	layers  map[*layerBlock[T]]*layer // that the blocks are of
+	uses    map[*elementwiseBlock[T]][][]program.Use
 	path    program.Path // from what the blocks observe to the outputs
 	reach   program.Path // from the parameters to the outputs, for forward mode
 	vectors bool         // an output that is a vector holds one number for each case
@@ -34,6 +35,9 @@ func (c *conductor[T]) adopt(p planned[T]) {
 	}
 	for b, l := range p.layers {
 		b.layer = l
+	}
+	for b, u := range p.uses {
+		b.uses = u
 	}
 	if c.model.VectorCases != p.vectors {
 		setVectorCases(c.model, c.outputs, p.vectors)
@@ -61,7 +65,10 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 		}
 	}
 	tellCases(c.model, c.outputs, leaves)
-	layers, rest := hookup(c.model, leaves)
+	if c.runs == 0 {
+		c.oneHot = map[string]bool{} // to be decided by the inputs of the first step
+	}
+	layers, rest := hookup(c.model, leaves, c.isOneHot)
 
 	old := c.params
 	params := make(map[*gorgonia.Node]*parameter[T], len(nodes))
@@ -75,7 +82,7 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 		params[n] = p
 		order = append(order, p)
 	}
-	pl := planner[T]{c: c, params: params, rows: map[*gorgonia.Node]ParamPlan{}, bound: map[*layerBlock[T]]*layer{}}
+	pl := planner[T]{c: c, params: params, rows: map[*gorgonia.Node]ParamPlan{}, bound: map[*layerBlock[T]]*layer{}, uses: map[*elementwiseBlock[T]][][]program.Use{}}
 	pl.layers(layers, rest)
 	pl.others(rest)
 	plan := pl.plan(nodes)
@@ -104,9 +111,17 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 	for _, p := range absent {
 		places[p] = place[T]{block: p.block}
 	}
-	c.adopt(planned[T]{plan: plan, params: params, order: order, absent: absent, places: places, blocks: pl.blocks, layers: pl.bound,
+	c.adopt(planned[T]{plan: plan, params: params, order: order, absent: absent, places: places, blocks: pl.blocks, layers: pl.bound, uses: pl.uses,
 		path: c.model.Path(pl.observed...), reach: c.model.Path(reached...), vectors: c.model.VectorCases})
 	return nil
+}
+
+// isOneHot decides by the first step's inputs whether a weight's inputs are one-hot rows; that remains.
+func (c *conductor[T]) isOneHot(weight string, input *program.Node) bool {
+	if c.runs == 0 {
+		c.oneHot[weight] = program.IsOneHot(input)
+	}
+	return c.oneHot[weight]
 }
 
 // allocate makes the memory that a parameter does not share with its layer's block.
@@ -125,6 +140,7 @@ type planner[T program.Float] struct {
 	params   map[*gorgonia.Node]*parameter[T]
 	blocks   []block[T]
 	bound    map[*layerBlock[T]]*layer
+	uses     map[*elementwiseBlock[T]][][]program.Use
 	chains   [][]*layer
 	observed []*program.Node // what the sampled backward sweep has to reach
 	rows     map[*gorgonia.Node]ParamPlan
@@ -138,10 +154,7 @@ func (pl *planner[T]) row(n *gorgonia.Node, t Treatment, block, reason string) {
 func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 	var reached []*layer
 	for _, l := range layers {
-		outputs := make([]*program.Node, len(l.sites))
-		for i, s := range l.sites {
-			outputs[i] = s.output
-		}
+		outputs := l.outputs()
 		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(outputs...)); err != nil {
 			rest[l.weight] = err.Error()
 			if l.bias != nil {
@@ -151,8 +164,12 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 		}
 		pl.observed = append(pl.observed, outputs...)
 		reached = append(reached, l)
-		name := fmt.Sprintf("%s: A %d, G %d", l.name(), l.abar(), l.out)
+		pl.settle(l)
+		name := blockName(l)
 		reason := layerReason(l, pl.c.model.Cases)
+		if timing := pl.c.cfg.timing; timing != TimeIndependent && isRecurrent(l) {
+			reason += ", its time steps " + string(timing)
+		}
 		pl.row(l.weight.Src, Kronecker, name, reason)
 		if l.bias != nil {
 			pl.row(l.bias.Src, Kronecker, name, "homogeneous coordinate of "+l.name())
@@ -175,24 +192,67 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 	}
 }
 
+// settle decides how the layer's factors are approximated.
+func (pl *planner[T]) settle(l *layer) {
+	cfg := &pl.c.cfg
+	l.reduce = reducible(l, pl.c.model) && (cfg.sharing == Reduce || cfg.sharing == AutoSharing && positionsSummed(l, pl.c.model))
+	if c := channelsOf(l); cfg.uncorrelated && c > 0 && c < cfg.maxDim && l.out <= cfg.maxDim {
+		l.channels = c
+		return
+	}
+	l.diagonalA = l.diagonalA || l.abar() > cfg.maxDim
+	l.diagonalG = l.diagonalG || l.out > cfg.maxDim
+	if l.tied != nil {
+		l.tied.diagonalA, l.tied.diagonalG = l.diagonalG, l.diagonalA
+	}
+}
+
 // single makes the block of a layer by itself, unless its parameters have had one so far.
 func (pl *planner[T]) single(l *layer) block[T] {
 	weight, bias := pl.parametersOf(l)
-	b, ok := weight.block.(*kroneckerBlock[T])
-	if !ok || !b.serves(l, weight, bias) {
-		b = newKroneckerBlock(l, weight, bias)
+	timing := pl.c.cfg.timing
+	recurrent := timing != TimeIndependent && isRecurrent(l)
+	switch b := weight.block.(type) {
+	case *recurrentBlock[T]: // also where the graph is of a single time step
+		if (recurrent || len(l.sites) == 1) && b.serves(l, weight, bias) {
+			return pl.assign(b, b.layerBlock, l)
+		}
+	case *uncorrelatedBlock[T]:
+		if b.serves(l, weight, bias) {
+			return pl.assign(b, b.layerBlock, l)
+		}
+	case *tiedBlock[T]:
+		if b.serves(l, weight, bias) {
+			return pl.assign(b, b.layerBlock, l)
+		}
+	case *kroneckerBlock[T]:
+		if !recurrent && b.serves(l, weight, bias) {
+			return pl.assign(b, b.layerBlock, l)
+		}
 	}
-	pl.assign(b, b.layerBlock, l)
-	return b
+	switch {
+	case recurrent:
+		b := newRecurrentBlock(l, weight, bias, timing)
+		return pl.assign(b, b.layerBlock, l)
+	case l.channels > 0:
+		b := newUncorrelatedBlock(l, weight, bias)
+		return pl.assign(b, b.layerBlock, l)
+	case l.tied != nil:
+		b := newTiedBlock(l, weight, bias)
+		return pl.assign(b, b.layerBlock, l)
+	}
+	b := newKroneckerBlock(l, weight, bias)
+	return pl.assign(b, b.layerBlock, l)
 }
 
-// assign gives a layer's parameters to a block.
-func (pl *planner[T]) assign(b block[T], of *layerBlock[T], l *layer) {
+// assign gives a layer and its parameters to a block.
+func (pl *planner[T]) assign(b block[T], of *layerBlock[T], l *layer) block[T] {
 	pl.bound[of] = l
 	of.weight.block = b
 	if of.bias != nil {
 		of.bias.block = b
 	}
+	return b
 }
 
 // chain makes the block of a chain of layers, unless there has been one of just these so far: its moments must all have the same weights.
@@ -235,16 +295,16 @@ func (pl *planner[T]) parametersOf(l *layer) (weight, bias *parameter[T]) {
 	return pl.params[l.weight.Src], bias
 }
 
-// others makes diagonal blocks, and identities where the sampled gradients do not reach.
+// others makes the blocks of the parameters outside layers: small ones where they act element by element, or else diagonal ones, and identities where the
+// sampled gradients do not reach.
 func (pl *planner[T]) others(rest map[*program.Node]string) {
+	var reached []*program.Node
 	for _, n := range pl.c.model.Nodes {
-		why, ok := rest[n]
-		if !ok {
+		if _, ok := rest[n]; !ok {
 			continue
 		}
-		p := pl.params[n.Src]
 		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(n)); err != nil {
-			pl.blocks = append(pl.blocks, pl.identity(p))
+			pl.blocks = append(pl.blocks, pl.identity(pl.params[n.Src]))
 			reason := err.Error()
 			if pl.c.cfg.learningRate == 0 {
 				reason += "; exact-Fisher products by finite differences"
@@ -252,10 +312,53 @@ func (pl *planner[T]) others(rest map[*program.Node]string) {
 			pl.row(n.Src, Identity, "", reason)
 			continue
 		}
+		reached = append(reached, n)
 		pl.observed = append(pl.observed, n)
-		pl.blocks = append(pl.blocks, pl.diagonal(p))
-		pl.row(n.Src, Diagonal, "", why)
 	}
+	done := map[*program.Node]bool{}
+	for _, e := range pl.elementwise(reached) {
+		b := pl.elementwiseBlock(e)
+		pl.blocks = append(pl.blocks, b)
+		for _, n := range e.params {
+			done[n] = true
+			if b.width > 1 || b.channels == 1 {
+				pl.row(n.Src, Full, b.name(), rest[n])
+			} else {
+				pl.row(n.Src, Diagonal, "", rest[n])
+			}
+		}
+	}
+	for _, n := range reached {
+		if !done[n] {
+			pl.blocks = append(pl.blocks, pl.diagonal(pl.params[n.Src]))
+			pl.row(n.Src, Diagonal, "", rest[n])
+		}
+	}
+}
+
+// elementwise are the parameters whose gradient is known case by case; a scale and its shift are together unless blocks are to be diagonal.
+func (pl *planner[T]) elementwise(params []*program.Node) []elementwise {
+	if pl.c.model.Whole != "" {
+		return nil
+	}
+	return elementwiseOf(params, pl.c.cfg.fullBlock > 1)
+}
+
+// elementwiseBlock makes a block, unless its parameters have had one so far.
+func (pl *planner[T]) elementwiseBlock(e elementwise) *elementwiseBlock[T] {
+	var params []*parameter[T]
+	for _, n := range e.params {
+		params = append(params, pl.params[n.Src])
+	}
+	b, ok := params[0].block.(*elementwiseBlock[T])
+	if !ok || !slices.Equal(b.params, params) {
+		b = newElementwiseBlock(params, pl.c.cfg.fullBlock)
+	}
+	pl.uses[b] = e.uses
+	for _, p := range params {
+		p.block = b
+	}
+	return b
 }
 
 func (pl *planner[T]) diagonal(p *parameter[T]) block[T] {

@@ -59,7 +59,8 @@ type block[T program.Float] interface {
 
 // layerBlock is what every kind of block for a layer has: its parameters, its factors, and the memory for V and U.
 type layerBlock[T program.Float] struct {
-	layer        *layer
+	layer        *layer // in the graph that the solver is attached to
+	layout       layout
 	weight, bias *parameter[T]
 	factors      *factors[T]
 
@@ -70,7 +71,7 @@ type layerBlock[T program.Float] struct {
 func newLayerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *layerBlock[T] {
 	n := l.abar() * l.out
 	b := &layerBlock[T]{
-		layer: l, weight: weight, bias: bias, factors: newFactors[T](l.abar(), l.out),
+		layer: l, layout: l.layout(), weight: weight, bias: bias, factors: newFactors[T](l),
 		grad: make([]T, n), dir: make([]T, n), interleaved: bias != nil && l.outByIn,
 	}
 	b.bind()
@@ -89,16 +90,12 @@ func (b *layerBlock[T]) bind() {
 	}
 }
 
-// serves reports whether the block is that of a layer with these parameters, in whatever graph and however often it is used.
+// serves reports whether the block is that of a layer with these parameters and factors of the same kind, in whatever graph and however often it is used.
 func (b *layerBlock[T]) serves(l *layer, weight, bias *parameter[T]) bool {
-	same := b.layer.in == l.in && b.layer.out == l.out && b.layer.outByIn == l.outByIn
-	return same && b.weight == weight && b.bias == bias
+	return b.weight == weight && b.bias == bias && b.layout == l.layout()
 }
 
-// rest keeps of the layer what serves has to know.
-func (b *layerBlock[T]) rest() {
-	b.layer = &layer{in: b.layer.in, out: b.layer.out, outByIn: b.layer.outByIn}
-}
+func (b *layerBlock[T]) rest() { b.layer = nil }
 
 func (b *layerBlock[T]) needsInverse() bool { return b.factors.updates == 0 }
 
@@ -169,7 +166,7 @@ type kroneckerBlock[T program.Float] struct {
 
 func newKroneckerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *kroneckerBlock[T] {
 	b := newLayerBlock(l, weight, bias)
-	return &kroneckerBlock[T]{b, newInverse[T](l.abar(), l.out), make([]T, len(b.grad))}
+	return &kroneckerBlock[T]{b, newInverse[T](l), make([]T, len(b.grad))}
 }
 
 func (b *kroneckerBlock[T]) inversions(gamma float64) (first, then []func()) {
@@ -215,6 +212,88 @@ func (b *kroneckerBlock[T]) keep(fresh bool) {
 		b.inverse.a.keep()
 		b.inverse.g.keep()
 	}
+}
+
+// tiedBlock is the block of a weight that is used both ways round, as W and as W^T. Each way has Kronecker factors of its own. Their sum
+//
+//	F = A_1 (x) G_1 + G_2 (x) A_2
+//
+// is approximated by one Kronecker product, L (x) R / s with L = tr(G_1) A_1 + tr(A_2) G_2, R = tr(A_1) G_1 + tr(G_2) A_2 and s = tr(F): its partial traces
+// are those of F.
+type tiedBlock[T program.Float] struct {
+	*kroneckerBlock[T] // its factors are L and R
+	ways               [2]*factors[T]
+}
+
+func newTiedBlock[T program.Float](l *layer, weight, bias *parameter[T]) *tiedBlock[T] {
+	return &tiedBlock[T]{newKroneckerBlock(l, weight, bias), [2]*factors[T]{newFactors[T](l), newFactors[T](l.tied)}}
+}
+
+func (b *tiedBlock[T]) observe(run *program.Run[T]) error {
+	for i, l := range []*layer{b.layer, b.layer.tied} {
+		if !b.ways[i].observe(l, run) {
+			return b.badMoments("second moments of its inputs and sampled gradients")
+		}
+	}
+	return nil
+}
+
+func (b *tiedBlock[T]) take() {
+	for _, f := range b.ways {
+		f.take()
+	}
+}
+
+func (b *tiedBlock[T]) drop() {
+	for _, f := range b.ways {
+		f.drop()
+	}
+}
+
+func (b *tiedBlock[T]) average(ema float64) error {
+	for _, f := range b.ways {
+		if !f.average(ema) {
+			return b.badMoments("averages of its second moments")
+		}
+	}
+	b.sum()
+	return nil
+}
+
+// sum computes the Kronecker product in place of the sum. How the scale is divided between its factors does not matter to the inverse, since factored Tikhonov
+// damping balances their traces; they are means with the weights tr(G_1) and tr(A_2) for the first.
+func (b *tiedBlock[T]) sum() {
+	a1, g1, a2, g2 := &b.ways[0].a, &b.ways[0].g, &b.ways[1].a, &b.ways[1].g
+	trA1, trG1, trA2, trG2 := a1.trace(), g1.trace(), a2.trace(), g2.trace()
+	l, r, trace := b.factors.a.next, b.factors.g.next, trA1*trG1+trA2*trG2
+	clear(l)
+	clear(r)
+	if trace == 0 {
+		return
+	}
+	w := trG1 + trA2
+	b.addTo(l, b.factors.a.n, trG1/w, a1)
+	b.addTo(l, b.factors.a.n, trA2/w, g2) // without the homogeneous coordinate, which the transposed use has not
+	b.addTo(r, b.factors.g.n, trA1*w/trace, g1)
+	b.addTo(r, b.factors.g.n, trG2*w/trace, a2)
+}
+
+// addTo adds a multiple of f to the leading rows and columns of sum, n x n, or n elements if f is diagonal.
+func (b *tiedBlock[T]) addTo(sum []float64, n int, alpha float64, f *moment[T]) {
+	if f.diagonal {
+		floats.AddScaled(sum[:f.n], alpha, f.next)
+		return
+	}
+	for i := range f.n {
+		floats.AddScaled(sum[i*n:i*n+f.n], alpha, f.next[i*f.n:(i+1)*f.n])
+	}
+}
+
+func (b *tiedBlock[T]) keep(fresh bool) {
+	for _, f := range b.ways {
+		f.keep()
+	}
+	b.kroneckerBlock.keep(fresh)
 }
 
 // diagonalBlock is the diagonal of the Fisher matrix for a parameter outside layers, E[(dL/dtheta_i)^2].

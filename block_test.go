@@ -16,7 +16,7 @@ func scaledNet(cases int, loss likelihood) *network {
 	s := newSketch(1)
 	n := &network{sketch: s, x: s.random("x", cases, 3)}
 	w, scale, offset := s.random("w", 3, 2), s.random("scale", 1, 2), s.random("offset", cases, 2)
-	h := must(gorgonia.BroadcastHadamardProd(must(gorgonia.Tanh(must(gorgonia.Mul(n.x, w)))), scale, nil, []byte{0}))
+	h := must(gorgonia.BroadcastHadamardProd(must(gorgonia.Tanh(must(gorgonia.Mul(n.x, w)))), tanh(scale), nil, []byte{0}))
 	n.out = must(gorgonia.Add(h, offset))
 	n.params = gorgonia.Nodes{w, scale, offset}
 	n.cost, n.dist = loss(s, n.out)

@@ -12,8 +12,8 @@ import (
 func chainsOf(p *program.Program, layers []*layer) (chains [][]*layer) {
 	at := map[*program.Node]*layer{} // by the product that is its output
 	for _, l := range layers {
-		for _, s := range l.sites {
-			at[s.output] = l
+		for _, n := range l.outputs() {
+			at[n] = l
 		}
 	}
 	// sources are the layers that a node depends on with no other in between; of a layer's product, that layer.
@@ -59,9 +59,9 @@ func chainsOf(p *program.Program, layers []*layer) (chains [][]*layer) {
 	return chains
 }
 
-// oncePerCase reports whether a layer is used once for each case, so that its rows are the cases.
+// oncePerCase reports whether a layer is used once for each case, so that its rows are the cases, and has whole factors.
 func oncePerCase(l *layer, p *program.Program) bool {
-	return len(l.sites) == 1 && l.sites[0].rows == p.Cases
+	return len(l.sites) == 1 && l.sites[0].rows == p.Cases && l.tied == nil && l.channels == 0 && !l.diagonalA && !l.diagonalG
 }
 
 // chainBlock is the block of the layers of a chain, with the block-tridiagonal inverse (Martens & Grosse 2015, section 4.3).

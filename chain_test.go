@@ -388,7 +388,7 @@ func TestChainsOfRandomNets(t *testing.T) {
 		for _, i := range rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "order"))).Perm(len(n.params)) {
 			leaves = append(leaves, p.Node(n.params[i]))
 		}
-		found, _ := hookup(p, leaves)
+		found, _ := hookup(p, leaves, func(string, *program.Node) bool { return false })
 		var got []string
 		for _, c := range chainsOf(p, found) {
 			var names []string

@@ -294,7 +294,7 @@ func wordNet(cases int, others bool) *network {
 	h := must(gorgonia.BroadcastAdd(must(gorgonia.ByIndices(table, words, 0)), shared, nil, []byte{0}))
 	h = tanh(n.layer(reshape(h, cases, 6), 0, 6, 4, true, false))
 	h = n.layer(tanh(mul(h, frozen)), 1, 4, 2, true, true)
-	n.out = must(gorgonia.BroadcastHadamardProd(h, scale, nil, []byte{0}))
+	n.out = must(gorgonia.BroadcastHadamardProd(h, tanh(scale), nil, []byte{0}))
 	n.cost, n.dist = squares(1)(s, n.out)
 	w0 := n.params[len(n.params)-4]
 	n.cost = add(n.cost, must(gorgonia.Mul(must(gorgonia.Sum(must(gorgonia.Square(w0)))), gorgonia.NewConstant(0.05))))

@@ -57,18 +57,21 @@
 // chunk.go takes in the RunAlls of a batch that is larger than the graph's, schedule.go holds the growing batch and the average of the iterates, chain.go
 // and tridiagonal.go the block-tridiagonal inverse.
 //
-// attach.go finds the layers (with hooks.go) and plans the treatment of every parameter (plan.go, block.go); loss.go holds the
-// predictive distributions; options.go, stats.go and errors.go are what their names say. The package internal/program runs the
+// attach.go finds the layers (with hooks.go) and plans the treatment of every parameter (plan.go, block.go). Kinds of layers that need more than A and G have
+// files of their own: sharing.go (positions summed before the loss), recurrent.go (time steps that depend on each other), uncorrelated.go (convolutions with
+// uncorrelated pixels), elementwise.go (scales, shifts, temperatures). loss.go holds the predictive distributions; options.go, stats.go and errors.go are what their names say. The package internal/program runs the
 // model's graph without adding to it, with neither Gorgonia's VMs nor Grad.
 //
 // # Supported
 //
-// Dense layers written as Mul(x, w), Mul(x, Transpose(w)), Mul(w, x) with x a vector or a matrix of columns, the weight reshaped
-// or not, used once or several times; a bias added by BroadcastAdd, as Add to a vector, or by a column of ones in the input. These get a
-// Kronecker block. Every other parameter gets a diagonal block; where its gradient can't be had, the identity.
-// [Solver.Plan] says which, and why. Losses: categorical, Bernoulli and Gaussian, jointly too.
+// A Kronecker block: dense layers written as Mul(x, w), Mul(x, Transpose(w)), Mul(w, x) with x a vector or a matrix of columns, Tensordot or BatchedMatMul with
+// a stack of one matrix, the weight reshaped or not, used once or several times, a vector too; convolutions, Im2Col written out included; embeddings, by
+// ByIndices or products with one-hot rows; weights tied with their transposes; with a bias added by BroadcastAdd, as Add to a vector, behind other summands, or
+// by a column of ones in the input. A small full block: parameters that act element by element, such as the scale and shift of a normalisation. Every other
+// parameter gets a diagonal block; where its gradient can't be had, the identity. [Solver.Plan] says which, and why. Losses: categorical, Bernoulli and
+// Gaussian, jointly too.
 //
 // # Limits
 //
-// Not yet: graphs rebuilt for every step. A model whose cost is not a negative log-likelihood of its output is refused.
+// A model whose cost is not a negative log-likelihood of its output is refused.
 package kfac

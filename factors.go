@@ -3,6 +3,8 @@ package kfac
 import (
 	"math"
 
+	"gonum.org/v1/gonum/floats"
+
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -10,8 +12,11 @@ import (
 // A moment is the running average of a second moment E[x y^T] of vectors x of n and y of m elements: a factor A = E[abar abar^T] or
 // G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It is n x m, and float64 in either dtype of the
 // model. next is what the update in progress makes of it.
+//
+// Of a diagonal moment only E[x_i^2] is kept, as n x 1: where that is exact (one-hot inputs), or where the whole would be too large.
 type moment[T program.Float] struct {
 	n, m      int
+	diagonal  bool
 	now, next []float64
 
 	// Of the update in progress: sums of x y^T over rows, and how many cases (or positions) they are to be divided by.
@@ -23,15 +28,40 @@ func newMoment[T program.Float](n, m int) moment[T] {
 	return moment[T]{n: n, m: m, now: make([]float64, n*m), next: make([]float64, n*m), run: make([]T, n*m)}
 }
 
+// newFactor is the moment of vectors of n elements with themselves.
+func newFactor[T program.Float](n int, diagonal bool) moment[T] {
+	m := n
+	if diagonal {
+		m = 1
+	}
+	f := newMoment[T](n, m)
+	f.diagonal = diagonal
+	return f
+}
+
 // observe computes the sum of x y^T over the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows). It reports false if it is not finite.
 func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
 	f.runCount = count
-	if f.n == f.m && &xt[0] == &yt[0] {
+	switch {
+	case f.diagonal:
+		for i := range f.run {
+			x := xt[i*rows : (i+1)*rows]
+			f.run[i] = linalg.Dot(x, x)
+		}
+	case f.n == f.m && &xt[0] == &yt[0]:
 		linalg.GramT(rows, f.n, 1, xt, 0, f.run)
-	} else {
+	default:
 		linalg.Gemm(false, true, f.n, f.m, rows, 1, xt, yt, 0, f.run)
 	}
 	return linalg.Finite(f.run)
+}
+
+// observeLookups is observe for one-hot rows, of which ids tells where the one is, and adds to the rows observed by observe.
+func (f *moment[T]) observeLookups(ids []int) {
+	for _, i := range ids {
+		f.run[i]++
+	}
+	f.runCount += len(ids)
 }
 
 // take adds the run observed last to those of the update.
@@ -72,6 +102,9 @@ func (f *moment[T]) keep() {
 
 // trace of the average in next.
 func (f *moment[T]) trace() float64 {
+	if f.diagonal {
+		return floats.Sum(f.next)
+	}
 	var t float64
 	for i := range f.n {
 		t += f.next[i*f.m+i]
@@ -103,8 +136,9 @@ func columnsOf[T program.Float](dst, x []T, rows, n int, homogeneous bool) []T {
 
 // factors are the two Kronecker factors of a layer's block of the Fisher matrix, F = A (x) G.
 //
-// For a layer that is used at S positions per case, a is averaged over cases and positions and g is summed over positions, as
-// in KFC (Grosse & Martens 2016) and KFAC-expand (Eschenhagen et al. 2023); with S = 1 these are the paper's.
+// For a layer that is used at S positions per case, a is averaged over cases and positions and g g^T is summed over positions, as
+// in KFC (Grosse & Martens 2016) and KFAC-expand (Eschenhagen et al. 2023); with S = 1 these are the paper's. By KFAC-reduce a is averaged and g summed
+// over the positions of each case before anything else.
 type factors[T program.Float] struct {
 	a, g    moment[T]
 	updates int // k: the number of averaged updates
@@ -114,18 +148,23 @@ type factors[T program.Float] struct {
 	buf    captured[T]
 }
 
-func newFactors[T program.Float](abar, out int) *factors[T] {
-	return &factors[T]{a: newMoment[T](abar, abar), g: newMoment[T](out, out)}
+func newFactors[T program.Float](l *layer) *factors[T] {
+	abar := l.abar()
+	if l.channels > 0 {
+		abar = l.channels + 1
+	}
+	return &factors[T]{a: newFactor[T](abar, l.diagonalA), g: newFactor[T](l.out, l.diagonalG)}
 }
 
 // observe takes the layer's inputs and gradients from a run. It reports false if a second moment is not finite.
 func (f *factors[T]) observe(l *layer, run *program.Run[T]) (ok bool) {
 	c := capture(l, run, &f.buf)
-	f.rows = c.rows
-	f.at = columnsOf(f.at, c.a, c.rows, f.a.n, l.bias != nil)
-	f.gt = columnsOf(f.gt, c.g, c.rows, f.g.n, false)
-	a := f.a.observe(f.at, f.at, c.rows, c.rows)
-	g := f.g.observe(f.gt, f.gt, c.rows, c.cases)
+	f.rows = len(c.g) / l.out
+	f.at = columnsOf(f.at, c.a, len(c.a)/l.in, f.a.n, l.bias != nil)
+	f.gt = columnsOf(f.gt, c.g, f.rows, f.g.n, false)
+	a := f.a.observe(f.at, f.at, len(c.a)/l.in, len(c.a)/l.in)
+	f.a.observeLookups(c.lookups)
+	g := f.g.observe(f.gt, f.gt, f.rows, c.cases)
 	return a && g
 }
 

@@ -66,13 +66,14 @@ func (c *conductor[T]) readGradients(model []gorgonia.ValueGrad) error {
 	return nil
 }
 
-// settle replans for the parameters that Step names: the first Step says which there are, and later ones may add some.
+// settle replans for the parameters that Step names: the first Step says which there are, and has the inputs that show which are one-hot; later ones may add
+// some.
 func (c *conductor[T]) settle(nodes []*gorgonia.Node) error {
 	known := true
 	for _, n := range nodes {
 		known = known && c.params[n] != nil
 	}
-	if known && (c.settled() || len(nodes) == len(c.order)) {
+	if known && c.settled() {
 		return nil
 	}
 	for _, n := range nodes {

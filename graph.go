@@ -105,7 +105,7 @@ func (c *conductor[T]) attach(cost *gorgonia.Node, heads []head) (err error) {
 }
 
 // settled reports whether the user has said which the parameters are.
-func (c *conductor[T]) settled() bool { return c.steps > 0 || len(c.chunks) > 0 }
+func (c *conductor[T]) settled() bool { return c.runs > 0 }
 
 // carryOver finds the parameters that there were before in the graph, by name and shape.
 func (c *conductor[T]) carryOver(before *graph[T]) (nodes []*gorgonia.Node, err error) {

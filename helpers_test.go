@@ -200,6 +200,8 @@ func layerBlocks(c *conductor[float64]) (blocks []*layerBlock[float64]) {
 		switch b := b.(type) {
 		case *kroneckerBlock[float64]:
 			blocks = append(blocks, b.layerBlock)
+		case *tiedBlock[float64]:
+			blocks = append(blocks, b.layerBlock)
 		case *chainBlock[float64]:
 			blocks = append(blocks, b.links...)
 		}

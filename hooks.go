@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -18,6 +19,23 @@ type layer struct {
 	// outByIn: the weight is stored out x in, as in Mul(x, Transpose(w)) and Mul(w, x), not in x out as in Mul(x, w).
 	outByIn bool
 	sites   []site
+	// tied holds the uses that read the weight the other way round, as Transpose(w) after w; nil if there are none.
+	tied *layer
+
+	diagonalA, diagonalG bool // of the factor only the diagonal is kept
+	reduce               bool // KFAC-reduce, not KFAC-expand
+	channels             int  // of a convolution whose pixels are taken to be uncorrelated; else 0
+}
+
+// A layout is what the factors of a layer depend on, besides its parameters.
+type layout struct {
+	in, out                             int
+	outByIn, tied, diagonalA, diagonalG bool
+	channels                            int
+}
+
+func (l *layer) layout() layout {
+	return layout{l.in, l.out, l.outByIn, l.tied != nil, l.diagonalA, l.diagonalG, l.channels}
 }
 
 // A site is one use of a layer's weight: a matrix product.
@@ -26,7 +44,9 @@ type site struct {
 	output *program.Node // the product: the gradient is captured here
 	// The input (output) has one column, not one row, per position.
 	inputColumns, outputColumns bool
-	rows                        int // positions in the whole batch: a multiple of the number of cases
+	rows                        int  // positions in the whole batch: a multiple of the number of cases
+	lookup                      bool // the input lists rows of the weight: ByIndices
+	oneHot                      bool // the input's rows are one-hot, which makes the product a lookup
 }
 
 // abar is the size of the layer's input with the homogeneous coordinate.
@@ -39,6 +59,17 @@ func (l *layer) abar() int {
 
 func (l *layer) name() string { return l.weight.Name() }
 
+// outputs are the products of all uses: the gradients are captured there.
+func (l *layer) outputs() (nodes []*program.Node) {
+	for _, s := range l.sites {
+		nodes = append(nodes, s.output)
+	}
+	if l.tied != nil {
+		nodes = append(nodes, l.tied.outputs()...)
+	}
+	return nodes
+}
+
 // positions is how often the layer is used per case.
 func (l *layer) positions(cases int) int {
 	n := 0
@@ -48,9 +79,14 @@ func (l *layer) positions(cases int) int {
 	return n / cases
 }
 
-// hookup finds what the parameters do in the program: layers, and those that belong to none, with the reason why.
-func hookup(p *program.Program, params []*program.Node) (layers []*layer, rest map[*program.Node]string) {
-	f := finder{p: p, isParam: map[*program.Node]bool{}, path: p.Path(params...)}
+// minVocabulary is the number of inputs from which on one-hot inputs are taken as lookups: A is diagonal then, and there is no homogeneous coordinate, so that it
+// stays so. Below that A is kept whole, which costs little and holds the bias.
+const minVocabulary = 256
+
+// hookup finds what the parameters do in the program: layers, and those that belong to none, with the reason why. oneHot tells whether an input's rows are
+// one-hot, for a weight's name.
+func hookup(p *program.Program, params []*program.Node, oneHot func(weight string, input *program.Node) bool) (layers []*layer, rest map[*program.Node]string) {
+	f := finder{p: p, isParam: map[*program.Node]bool{}, path: p.Path(params...), oneHot: oneHot}
 	for _, n := range params {
 		f.isParam[n] = true
 	}
@@ -83,28 +119,54 @@ type finder struct {
 	p       *program.Program
 	isParam map[*program.Node]bool
 	path    program.Path
+	oneHot  func(weight string, input *program.Node) bool
 }
 
 // layer finds the layer whose weight is n, or says why there is none.
 func (f *finder) layer(n *program.Node) (*layer, string) {
-	l := &layer{weight: n}
 	uses, why := f.uses(n)
 	if why != "" {
 		return nil, why
 	}
+	l, tied := &layer{weight: n}, &layer{weight: n}
 	for i, u := range uses {
 		s, shape, why := f.site(u)
 		if why != "" {
 			return nil, why
 		}
-		if i > 0 && (shape.in != l.in || shape.out != l.out || shape.outByIn != l.outByIn) {
-			return nil, fmt.Sprintf("its %d uses read it as matrices of different shapes", len(uses))
+		if i == 0 {
+			l.in, l.out, l.outByIn = shape.in, shape.out, shape.outByIn
+			tied.in, tied.out, tied.outByIn = l.out, l.in, !l.outByIn
 		}
-		l.in, l.out, l.outByIn = shape.in, shape.out, shape.outByIn
-		l.sites = append(l.sites, s)
+		switch to := f.fits(shape, l, tied); to {
+		case nil:
+			return nil, fmt.Sprintf("its %d uses read it as matrices of different shapes", len(uses))
+		default:
+			s.oneHot = !s.inputColumns && !s.lookup && to.in >= minVocabulary && f.oneHot(n.Name(), s.input)
+			to.diagonalA = to.diagonalA || s.lookup || s.oneHot
+			to.sites = append(to.sites, s)
+		}
+	}
+	for _, l := range []*layer{l, tied} { // in the order of time, where the uses are steps
+		slices.SortStableFunc(l.sites, func(a, b site) int { return cmp.Compare(a.output.Src.ID(), b.output.Src.ID()) })
 	}
 	l.bias = f.biasOfAll(l)
+	if len(tied.sites) > 0 {
+		l.tied = tied
+		l.diagonalA, tied.diagonalG = l.diagonalA || tied.diagonalG, l.diagonalA || tied.diagonalG
+		l.diagonalG, tied.diagonalA = l.diagonalG || tied.diagonalA, l.diagonalG || tied.diagonalA
+	}
 	return l, ""
+}
+
+// fits is that of the layers which reads the weight in the given shape.
+func (f *finder) fits(shape layer, layers ...*layer) *layer {
+	for _, l := range layers {
+		if shape.in == l.in && shape.out == l.out && shape.outByIn == l.outByIn {
+			return l
+		}
+	}
+	return nil
 }
 
 // use is a product that a parameter is an operand of, possibly reshaped to a matrix before.
@@ -115,7 +177,7 @@ type use struct {
 
 func (f *finder) uses(n *program.Node) (uses []use, why string) {
 	for _, u := range distinct(n.Users) {
-		switch u.Op.(type) {
+		switch op := u.Op.(type) {
 		case program.Reshape:
 			inner, why := f.uses(u)
 			if why != "" {
@@ -128,6 +190,11 @@ func (f *finder) uses(n *program.Node) (uses []use, why string) {
 					uses = append(uses, use{u, k})
 				}
 			}
+		case program.ByIndices:
+			if op.Axis != 0 {
+				return nil, fmt.Sprintf("picked from along axis %d, not the first", op.Axis)
+			}
+			uses = append(uses, use{u, 0})
 		case program.SizeOf:
 		default:
 			return nil, fmt.Sprintf("used by %v, which is no matrix product", u.Op)
@@ -171,6 +238,9 @@ func (f *finder) site(u use) (s site, shape layer, why string) {
 	case program.VecDot:
 		s.rows = 1
 		shape = layer{in: weight.Size(), out: 1}
+	case program.ByIndices:
+		s.rows, s.lookup = input.Size(), true
+		shape = layer{in: weight.Shape[0], out: size(weight.Shape[1:])}
 	case program.Tensordot:
 		if why := s.contraction(u, op, &shape); why != "" {
 			return s, shape, why
@@ -247,7 +317,7 @@ func (f *finder) biasOfAll(l *layer) *program.Node {
 	var bias *program.Node
 	for i, s := range l.sites {
 		b := f.bias(s, l.out)
-		if b == nil || i > 0 && b != bias {
+		if b == nil || s.lookup || s.oneHot || i > 0 && b != bias {
 			return nil
 		}
 		bias = b
@@ -338,31 +408,69 @@ func onAxis(summand *program.Node, axis int, sum *program.Node) bool {
 
 // captured holds what a layer's sites saw in one private run: rows of inputs a and of backpropagated sampled-target gradients g.
 type captured[T program.Float] struct {
-	a, g  []T // rows x in, rows x out
-	rows  int
-	cases int
+	a, g    []T   // rows x in, rows x out
+	lookups []int // for lookups, in place of rows of a: where the one of the one-hot row is
+	cases   int
+
+	meanA, sumG []T // of reduced
 }
 
 // capture collects a layer's inputs and gradients from a run after its sampled backward sweep. Where they do not lie in one piece
 // they are gathered into buf.
 func capture[T program.Float](l *layer, run *program.Run[T], buf *captured[T]) captured[T] {
-	c := captured[T]{cases: run.Cases()}
-	first := l.sites[0]
-	if len(l.sites) == 1 && !first.inputColumns && !first.outputColumns {
-		c.a, c.g = run.Value(first.input).Data, run.Gradient(first.output)
-		c.rows = len(c.g) / l.out
-		return c
+	buf.cases = run.Cases()
+	if l.reduce {
+		buf.reduce(l, run)
+		return captured[T]{a: buf.meanA, g: buf.sumG, cases: buf.cases}
 	}
-	buf.a, buf.g = buf.a[:0], buf.g[:0]
+	if s := l.sites[0]; len(l.sites) == 1 && !s.inputColumns && !s.outputColumns && !s.lookup {
+		return captured[T]{a: run.Value(s.input).Data, g: run.Gradient(s.output), cases: buf.cases}
+	}
+	buf.a, buf.g, buf.lookups = buf.a[:0], buf.g[:0], buf.lookups[:0]
 	for _, s := range l.sites {
-		g := run.Gradient(s.output)
-		rows := len(g) / l.out
-		buf.a = appendRows(buf.a, run.Value(s.input).Data, rows, l.in, s.inputColumns)
-		buf.g = appendRows(buf.g, g, rows, l.out, s.outputColumns)
-		c.rows += rows
+		buf.append(l, s, run)
 	}
-	c.a, c.g = buf.a, buf.g
-	return c
+	return *buf
+}
+
+// append adds the rows of one site.
+func (c *captured[T]) append(l *layer, s site, run *program.Run[T]) {
+	g := run.Gradient(s.output)
+	rows := len(g) / l.out
+	if s.lookup {
+		c.lookups = append(c.lookups, run.Value(s.input).Ints...)
+	} else {
+		c.a = appendRows(c.a, run.Value(s.input).Data, rows, l.in, s.inputColumns)
+	}
+	c.g = appendRows(c.g, g, rows, l.out, s.outputColumns)
+}
+
+// reduce computes the mean of a and the sum of g over the positions of each case.
+func (c *captured[T]) reduce(l *layer, run *program.Run[T]) {
+	c.meanA, c.sumG = zeros(c.meanA, c.cases*l.in), zeros(c.sumG, c.cases*l.out)
+	positions := 0
+	for _, s := range l.sites {
+		c.a, c.g = c.a[:0], c.g[:0]
+		c.append(l, s, run)
+		rows := len(c.g) / l.out
+		perCase := rows / c.cases
+		positions += perCase
+		for r := range rows {
+			n := r / perCase
+			linalg.Axpy(1, c.a[r*l.in:(r+1)*l.in], c.meanA[n*l.in:(n+1)*l.in])
+			linalg.Axpy(1, c.g[r*l.out:(r+1)*l.out], c.sumG[n*l.out:(n+1)*l.out])
+		}
+	}
+	linalg.Scale(1/T(positions), c.meanA)
+}
+
+// zeros is n zeros in the memory of buf, which is grown as needed.
+func zeros[T program.Float](buf []T, n int) []T {
+	if cap(buf) < n {
+		return make([]T, n)
+	}
+	clear(buf[:n])
+	return buf[:n]
 }
 
 // appendRows appends a matrix of rows x cols to dst; transposed says that src holds cols x rows.

@@ -22,11 +22,13 @@ const (
 // computed in float64 and applied in the model's dtype. next is that of the step in progress.
 type inverse[T program.Float] struct {
 	a, g inverseFactor[T]
+	rows []int // of applyToRows
 }
 
 // inverseFactor is the inverse of one damped factor.
 type inverseFactor[T program.Float] struct {
 	n         int
+	diagonal  bool // now, next and aside are n elements, not n x n
 	now, next []T
 	aside     []T // of stash; made when first needed
 	work      []float64
@@ -35,11 +37,14 @@ type inverseFactor[T program.Float] struct {
 	err       error
 }
 
-func newInverse[T program.Float](abar, out int) *inverse[T] {
-	return &inverse[T]{a: newInverseFactor[T](abar), g: newInverseFactor[T](out)}
+func newInverse[T program.Float](l *layer) *inverse[T] {
+	return &inverse[T]{a: newInverseFactor[T](l.abar(), l.diagonalA), g: newInverseFactor[T](l.out, l.diagonalG)}
 }
 
-func newInverseFactor[T program.Float](n int) inverseFactor[T] {
+func newInverseFactor[T program.Float](n int, diagonal bool) inverseFactor[T] {
+	if diagonal {
+		return inverseFactor[T]{n: n, diagonal: true, now: make([]T, n), next: make([]T, n)}
+	}
 	return inverseFactor[T]{n: n, now: make([]T, n*n), next: make([]T, n*n), work: make([]float64, n*n)}
 }
 
@@ -47,9 +52,20 @@ func newInverseFactor[T program.Float](n int) inverseFactor[T] {
 // with err set.
 func (v *inverseFactor[T]) factorise(f []float64, damping float64) {
 	v.damping, v.raised, v.err = raising(damping, func(damping float64) bool {
+		if v.diagonal {
+			return v.reciprocals(f, damping)
+		}
 		chol, ok := cholesky(v.work, f, v.n, damping)
 		return ok && v.invert(chol)
 	})
+}
+
+// reciprocals computes next for a diagonal factor.
+func (v *inverseFactor[T]) reciprocals(f []float64, damping float64) bool {
+	for i, d := range f {
+		v.next[i] = T(1 / (d + damping))
+	}
+	return linalg.Finite(v.next)
 }
 
 // raising calls try with damping, and for as long as that fails with more of it.
@@ -98,9 +114,6 @@ func (v *inverseFactor[T]) keep() { v.now, v.next = v.next, v.now }
 
 // apply computes U = A^-1 V G^-1 for V of size abar x out, or U = G^-1 V A^-1 for V of size out x abar if outByIn: the
 // preconditioned gradient. tmp has V's size; fresh says that next is to be applied, not now.
-//
-// With R the right and L the left inverse, both symmetric, it is U = L (R V^T)^T: two products with the second operand transposed, the
-// form that gonum's GEMM computes fastest.
 func (v *inverse[T]) apply(u, grad, tmp []T, outByIn, fresh bool) {
 	left, right := &v.a, &v.g
 	if outByIn {
@@ -111,8 +124,73 @@ func (v *inverse[T]) apply(u, grad, tmp []T, outByIn, fresh bool) {
 		l, r = left.next, right.next
 	}
 	rows, cols := left.n, right.n
-	linalg.Gemm(false, true, cols, rows, cols, 1, r, grad, 0, tmp)
-	linalg.Gemm(false, true, rows, cols, rows, 1, l, tmp, 0, u)
+	switch {
+	case left.diagonal && right.diagonal:
+		copy(u, grad)
+		scaleColumns(u, r)
+		scaleRows(u, l)
+	case left.diagonal:
+		v.applyToRows(u, grad, tmp, l, r)
+	case right.diagonal:
+		copy(tmp, grad)
+		scaleColumns(tmp, r)
+		linalg.Gemm(false, false, rows, cols, rows, 1, l, tmp, 0, u)
+	default:
+		// With both symmetric it is U = L (R V^T)^T: two products with the second operand transposed, the form that gonum's GEMM computes fastest.
+		linalg.Gemm(false, true, cols, rows, cols, 1, r, grad, 0, tmp)
+		linalg.Gemm(false, true, rows, cols, rows, 1, l, tmp, 0, u)
+	}
+}
+
+// applyToRows computes U = diag(l) V R. Rows of V that are zero, as those of words that do not occur, cost nothing.
+func (v *inverse[T]) applyToRows(u, grad, tmp, l, r []T) {
+	clear(u)
+	cols := len(grad) / len(l)
+	v.rows = v.rows[:0]
+	for i := range l {
+		if row := grad[i*cols : (i+1)*cols]; !allZero(row) {
+			copy(tmp[len(v.rows)*cols:], row)
+			v.rows = append(v.rows, i)
+		}
+	}
+	n := len(v.rows)
+	if n == 0 {
+		return
+	}
+	products := u[:n*cols]
+	linalg.Gemm(false, true, n, cols, cols, 1, tmp, r, 0, products)
+	copy(tmp, products)
+	clear(products)
+	for k, i := range v.rows {
+		row := u[i*cols : (i+1)*cols]
+		copy(row, tmp[k*cols:])
+		linalg.Scale(l[i], row)
+	}
+}
+
+func allZero[T program.Float](x []T) bool {
+	for _, v := range x {
+		if v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// scaleRows multiplies the rows of m by the elements of d, and scaleColumns its columns.
+func scaleRows[T program.Float](m, d []T) {
+	cols := len(m) / len(d)
+	for i, s := range d {
+		linalg.Scale(s, m[i*cols:(i+1)*cols])
+	}
+}
+
+func scaleColumns[T program.Float](m, d []T) {
+	for at := 0; at < len(m); at += len(d) {
+		for j, s := range d {
+			m[at+j] *= s
+		}
+	}
 }
 
 // concurrently runs the jobs, which must not depend on each other, in as many goroutines as there are processors.

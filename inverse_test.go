@@ -211,7 +211,7 @@ func orthogonal(s *sketch, n int) *mat.Dense {
 func TestNearlySingularFactor(t *testing.T) {
 	const n, damping = 40, 1e-6
 	v := newSketch(4).normals(n)
-	f, inv := make([]float64, n*n), newInverseFactor[float64](n)
+	f, inv := make([]float64, n*n), newInverseFactor[float64](n, false)
 	want := make([]float64, n*n)
 	for i := range n {
 		for j := range n {
@@ -289,7 +289,7 @@ func TestDirectionInFloat32(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.precondition(1e-4, true)
-		single := newInverse[float32](20, 7)
+		single := newInverse[float32](b.layer)
 		single.a.factorise(b.factors.a.next, b.inverse.a.damping)
 		single.g.factorise(b.factors.g.next, b.inverse.g.damping)
 		n := len(b.grad)

@@ -17,6 +17,11 @@ type config struct {
 	statsFraction float64 // tau1
 	minStatsCases int
 	tridiagonal   bool
+	maxDim        int
+	fullBlock     int
+	sharing       WeightSharing
+	timing        TimeCorrelation
+	uncorrelated  bool
 
 	// How far.
 	l2        float64
@@ -59,6 +64,10 @@ func defaults() config {
 		inversePeriod: 20,
 		statsFraction: 1.0 / 8,
 		minStatsCases: 128,
+		maxDim:        4096,
+		fullBlock:     32,
+		sharing:       AutoSharing,
+		timing:        TimeIndependent,
 		momentum:      0.9,
 		modelFraction: 1.0 / 4,
 		minModelCases: 256,
@@ -164,6 +173,69 @@ func WithStatisticsFraction(tau float64) Option {
 // is used whole. Default 128: small samples make the curvature too noisy to trust.
 func WithMinStatisticsRows(cases int) Option {
 	return number("WithMinStatisticsRows", float64(cases), cases >= 1, "a number of cases >= 1", func(c *config) { c.minStatsCases = cases })
+}
+
+// WithMaxDim sets the largest dimension, at least 1, of a factor A or G that is kept whole. Of a larger one only the diagonal is kept, while the other side of
+// the layer stays as it is: a layer of 10,000 inputs and 100 outputs has a diagonal A and a whole G. A whole factor of dimension n takes 36 n^2 bytes in
+// float32 and 48 n^2 in float64, and its inverse takes time in proportion to n^3. Default 4096: 0.6 GB, and on two cores some seconds every twenty steps.
+//
+// The A of an embedding is diagonal in any case, and loses nothing by it: its inputs are one-hot.
+func WithMaxDim(n int) Option {
+	return number("WithMaxDim", float64(n), n >= 1, "a dimension >= 1", func(c *config) { c.maxDim = n })
+}
+
+// WithFullBlocks sets the size, at least 1, up to which parameters that act element by element (a learned temperature, a scale and a shift) get a full block
+// of the Fisher matrix. The scale and the shift of a normalisation have a block of 2 x 2 for each channel, as in Osawa et al. 2019; another such parameter has
+// one for all its elements together, if there are no more than n. Default 32. 1 means that only diagonals are kept.
+func WithFullBlocks(n int) Option {
+	return number("WithFullBlocks", float64(n), n >= 1, "a size >= 1", func(c *config) { c.fullBlock = n })
+}
+
+// WeightSharing is how a layer that is used at several positions of each case is approximated (Eschenhagen et al. 2023).
+type WeightSharing string
+
+const (
+	// Expand treats positions as if they were cases: A is the mean over cases and positions of abar abar^T, and G the mean over cases of the sum over positions
+	// of g g^T. Exact for deep linear networks whose loss is a sum over positions; for convolutions this is KFC (Grosse & Martens 2016).
+	Expand WeightSharing = "expand"
+	// Reduce averages abar and sums g over the positions of each case before the second moments are taken. Exact for deep linear networks whose
+	// positions are averaged or summed before the loss.
+	Reduce WeightSharing = "reduce"
+	// AutoSharing is Reduce for the layers whose positions the graph sums or averages before the outputs, with nothing but dense layers and elementwise functions in between, and Expand for the others.
+	AutoSharing WeightSharing = "auto"
+)
+
+// WithWeightSharing sets the approximation for layers that are used at several positions of each case: AutoSharing (the default), Expand or Reduce.
+func WithWeightSharing(s WeightSharing) Option {
+	return func(c *config) error {
+		switch s {
+		case AutoSharing, Expand, Reduce:
+			c.sharing = s
+			return nil
+		}
+		return &ConfigError{"WithWeightSharing", fmt.Sprintf("%q", s), "AutoSharing, Expand or Reduce"}
+	}
+}
+
+// WithTimeCorrelation sets what is made of recurrent weights, those that the graph uses in several products with as many rows in each: TimeIndependent (the default),
+// TimeSymmetric or TimeStationary. The last two cost, for each such weight, an eigenproblem of each factor with the inverse, and two to four times the products
+// of the independent approximation in each step. Sequences have to be unrolled in the order of time.
+func WithTimeCorrelation(t TimeCorrelation) Option {
+	return func(c *config) error {
+		switch t {
+		case TimeIndependent, TimeSymmetric, TimeStationary:
+			c.timing = t
+			return nil
+		}
+		return &ConfigError{"WithTimeCorrelation", fmt.Sprintf("%q", t), "TimeIndependent, TimeSymmetric or TimeStationary"}
+	}
+}
+
+// WithSpatiallyUncorrelated takes the activations of convolutions to be uncorrelated from pixel to pixel (SUA; Grosse & Martens 2016, section 4.3), so that a factor of
+// C+1 rows takes the place of one of C kh kw + 1, for C input channels and kernels of kh x kw. It loses what neighbouring pixels have in common, and makes
+// very wide convolutions cheap: one of 512 channels and 3 x 3 pixels has a factor of 513 rows, not of 4608. Default off. WithMaxDim counts C+1 rows then.
+func WithSpatiallyUncorrelated() Option {
+	return func(c *config) error { c.uncorrelated = true; return nil }
 }
 
 // WithSeed seeds everything random: which cases the statistics use, and the sampled targets. Default 1.

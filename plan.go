@@ -12,6 +12,9 @@ type Treatment string
 const (
 	// Kronecker: the parameter belongs to a layer whose block of the Fisher matrix is A (x) G.
 	Kronecker Treatment = "kronecker"
+	// Full: the parameter acts element by element, and has a small block of the Fisher matrix for itself, or for each of its channels with the shift that
+	// belongs to it.
+	Full Treatment = "full"
 	// Diagonal: the mean of squared sampled gradients, damped.
 	Diagonal Treatment = "diagonal"
 	// Identity: the plain gradient, where no curvature is to be had.
@@ -62,21 +65,23 @@ func shapeString(shape []int) string {
 	return "(" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
 }
 
+// blockName is the layer's name and the sizes of its factors.
+func blockName(l *layer) string {
+	if l.channels > 0 {
+		return fmt.Sprintf("%s: A %d channels, G %d", l.name(), l.channels, l.out)
+	}
+	diagonal := map[bool]string{true: "diagonal "}
+	return fmt.Sprintf("%s: %sA %d, %sG %d", l.name(), diagonal[l.diagonalA], l.abar(), diagonal[l.diagonalG], l.out)
+}
+
 // layerReason describes a recognised layer.
 func layerReason(l *layer, cases int) string {
-	form := "x w"
-	if l.outByIn {
-		form = "x w^T"
-	}
-	if l.sites[0].outputColumns {
-		form = "w x"
-		if !l.outByIn {
-			form = "w^T x"
-		}
-	}
-	s := "dense layer " + form
+	s := layerForm(l)
 	if l.bias != nil {
 		s += " + " + l.bias.Name()
+	}
+	if l.sites[0].oneHot {
+		s += ", one-hot x"
 	}
 	if n := len(l.sites); n > 1 {
 		s += fmt.Sprintf(", used %d times", n)
@@ -84,7 +89,31 @@ func layerReason(l *layer, cases int) string {
 	if n := l.positions(cases); n > 1 {
 		s += fmt.Sprintf(", %d positions per case", n)
 	}
+	if l.reduce {
+		s += ", reduced"
+	}
+	if l.channels > 0 {
+		s += ", pixels uncorrelated"
+	}
+	if l.tied != nil {
+		s += "; tied with " + layerReason(l.tied, cases)
+	}
 	return s
+}
+
+// layerForm is how the weight is used.
+func layerForm(l *layer) string {
+	switch first := l.sites[0]; {
+	case first.lookup:
+		return "embedding"
+	case first.outputColumns && l.outByIn:
+		return "dense layer w x"
+	case first.outputColumns:
+		return "dense layer w^T x"
+	case l.outByIn:
+		return "dense layer x w^T"
+	}
+	return "dense layer x w"
 }
 
 // chainNotes tells which layers the block-tridiagonal inverse links.

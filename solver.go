@@ -212,10 +212,11 @@ type conductor[T program.Float] struct {
 
 	// State, with that of the parameters and their blocks.
 	control  control
-	steps    int  // done
-	runs     int  // RunAlls that were taken in
-	rebuilt  bool // there has been another graph
-	averaged bool // the parameters hold the average, until it is restored
+	steps    int             // done
+	runs     int             // RunAlls that were taken in
+	rebuilt  bool            // there has been another graph
+	oneHot   map[string]bool // by weight: its inputs are one-hot rows; settled by the first RunAll
+	averaged bool            // the parameters hold the average, until it is restored
 
 	// Of the update in progress.
 	chunks    []chunk[T] // that were accumulated

@@ -74,14 +74,22 @@ func (t *tridiagonal[T]) subtract(u, p, q, v []T, i, j int) {
 // solve replaces X by Y = Sigma_i^-1 X.
 func (t *tridiagonal[T]) solve(x []T, i int) {
 	a, g := &t.a[i], &t.g[i]
+	t.solveWith(x, i, func(x []T) {
+		for r, s := range a.s {
+			row := x[r*g.n : (r+1)*g.n]
+			for c := range row {
+				row[c] = T(float64(row[c]) / max(1-s*g.s[c], minGap))
+			}
+		}
+	})
+}
+
+// solveWith replaces X by K_A f(K_A^T X K_G) K_G^T of layer i, where f works in place.
+func (t *tridiagonal[T]) solveWith(x []T, i int, f func(x []T)) {
+	a, g := &t.a[i], &t.g[i]
 	linalg.Gemm(false, true, g.n, a.n, g.n, 1, g.kT, x, 0, t.tmp)
 	linalg.Gemm(false, true, a.n, g.n, a.n, 1, a.kT, t.tmp, 0, x)
-	for r, s := range a.s {
-		row := x[r*g.n : (r+1)*g.n]
-		for c := range row {
-			row[c] = T(float64(row[c]) / max(1-s*g.s[c], minGap))
-		}
-	}
+	f(x)
 	linalg.Gemm(false, true, g.n, a.n, g.n, 1, g.k, x, 0, t.tmp)
 	linalg.Gemm(false, true, a.n, g.n, a.n, 1, a.k, t.tmp, 0, x)
 }

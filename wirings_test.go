@@ -213,7 +213,7 @@ var biasWirings = []wiring{
 	{name: "one number for all", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 1)
 		return must(gorgonia.BroadcastAdd(mul(s.random("x", cases, 4), w), b, nil, []byte{0, 1})), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "used by +"}}},
 
 	{name: "outer sum in a batch of one", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 3, 1)
@@ -224,12 +224,12 @@ var biasWirings = []wiring{
 	{name: "bias subtracted", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
 		return must(gorgonia.BroadcastSub(mul(s.random("x", cases, 4), w), b, nil, []byte{0})), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by -"}}},
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "used by -"}}},
 
 	{name: "bias added twice", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
 		return addRow(tanh(addRow(mul(s.random("x", cases, 4), w), b)), b), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "used by +"}}},
 
 	{name: "bias used elsewhere", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
@@ -241,7 +241,7 @@ var biasWirings = []wiring{
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
 		h := mul(s.random("x", cases, 4), w)
 		return must(gorgonia.HadamardProd(addRow(h, b), must(gorgonia.Sigmoid(h)))), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "used by +"}}},
 
 	{name: "function of a bias", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
@@ -252,7 +252,7 @@ var biasWirings = []wiring{
 		w, v, b := s.random("w", 4, 3), s.random("v", 3, 3), s.random("b", 1, 3)
 		return addRow(mul(tanh(addRow(mul(s.random("x", cases, 4), w), b)), v), b), list(w, v, b)
 	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 3, Sites: 1, Rows: cases, Form: "dense layer x w"}},
-		others: []wantOther{{"b", Diagonal, "used by +"}}},
+		others: []wantOther{{"b", Full, "used by +"}}},
 
 	{name: "frozen bias", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
@@ -262,7 +262,7 @@ var biasWirings = []wiring{
 	{name: "frozen weight", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)
 		return addRow(mul(s.random("x", cases, 4), w), b), list(b)
-	}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+	}, others: []wantOther{{"b", Full, "used by +"}}},
 }
 
 var sharingWirings = []wiring{
@@ -282,21 +282,21 @@ var sharingWirings = []wiring{
 		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
 		return must(gorgonia.HadamardProd(addRow(h1, b), h2)), list(w, b)
 	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
-		others: []wantOther{{"b", Diagonal, "used by +"}}},
+		others: []wantOther{{"b", Full, "used by +"}}},
 
 	{name: "weight used twice with two biases", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b1, b2 := s.random("w", 4, 3), s.random("b1", 3), s.random("b2", 3)
 		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
 		return add(tanh(addRow(h1, b1)), addRow(h2, b2)), list(w, b1, b2)
 	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
-		others: []wantOther{{"b1", Diagonal, "used by +"}, {"b2", Diagonal, "used by +"}}},
+		others: []wantOther{{"b1", Full, "used by +"}, {"b2", Full, "used by +"}}},
 
 	{name: "weight used twice with two biases, one of them used twice", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b1, b2 := s.random("w", 4, 3), s.random("b1", 3), s.random("b2", 3)
 		h1, h2 := mul(s.random("x1", cases, 4), w), mul(s.random("x2", cases, 4), w)
 		return add(tanh(addRow(h1, b1)), addRow(tanh(addRow(h2, b2)), b2)), list(w, b1, b2)
 	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
-		others: []wantOther{{"b1", Diagonal, "used by +"}, {"b2", Diagonal, "used by +"}}},
+		others: []wantOther{{"b1", Full, "used by +"}, {"b2", Full, "used by +"}}},
 
 	{name: "recurrent weight", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, u, b := s.random("w", 4, 3), s.random("u", 3, 3), s.random("b", 1, 3)
@@ -320,12 +320,12 @@ var sharingWirings = []wiring{
 	{name: "tied weights", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.random("w", 4, 3)
 		return mul(tanh(mul(s.random("x", cases, 4), w)), transpose(w)), list(w)
-	}, others: []wantOther{{"w", Diagonal, "its 2 uses read it as matrices of different shapes"}}},
+	}, layers: []wantLayer{dense("", "x w; tied with dense layer x w^T")}},
 
 	{name: "tied square weights", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.random("w", 4, 4)
 		return mul(tanh(mul(s.random("x", cases, 4), w)), transpose(w)), list(w)
-	}, others: []wantOther{{"w", Diagonal, "its 2 uses read it as matrices of different shapes"}}},
+	}, layers: []wantLayer{{Weight: "w", In: 4, Out: 4, Sites: 1, Rows: cases, Form: "dense layer x w; tied with dense layer x w^T"}}},
 
 	{name: "weight in a product and elsewhere", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, x := s.random("w", 4, 3), s.random("x", cases, 4)
@@ -351,7 +351,7 @@ var otherWirings = []wiring{
 		words := gorgonia.NewVector(s.graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
 			gorgonia.WithValue(tensor.New(tensor.WithShape(cases), tensor.WithBacking([]int{3, 1, 6, 1, 0}))))
 		return mul(must(gorgonia.ByIndices(table, words, 0)), w), list(table, w)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"table", Diagonal, "used by ByIndices"}}},
+	}, layers: []wantLayer{{Weight: "table", In: 7, Out: 4, Sites: 1, Rows: cases, Form: "embedding"}, dense("", "x w")}},
 
 	{name: "batch normalisation", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, scale, shift, v := s.random("w", 4, 3), s.random("scale", 1, 3), s.random("shift", 1, 3), s.random("v", 3, 2)
@@ -361,7 +361,7 @@ var otherWirings = []wiring{
 		}
 		return mul(tanh(h), v), list(w, scale, shift, v)
 	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases, Form: "dense layer x w"}},
-		others: []wantOther{{"scale", Diagonal, "no matrix product"}, {"shift", Diagonal, "used by +"}}},
+		others: []wantOther{{"scale", Full, "no matrix product"}, {"shift", Full, "used by +"}}},
 
 	{name: "one number for each case", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		theta := s.random("theta", 4)

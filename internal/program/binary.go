@@ -136,24 +136,44 @@ func (r binaryRule[T]) apply(out, a, b []T) {
 
 func (r binaryRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	clear(dst)
+	eachStretch(c, func(s stretch) { r.reverseStretch(c, k, s, grad, dst) })
+	return nil
+}
+
+// reverseStretch adds the gradient of operand k over a stretch.
+func (r binaryRule[T]) reverseStretch(c *call[T], k int, s stretch, grad, dst []T) {
+	g, to := grad[s.at:s.at+s.n], s.in[k]
+	switch {
+	case r.kind == "+" || r.kind == "-":
+		addTo(dst[to:], s.step[k], r.sign(k), g, 1, s.n)
+	case r.kind == "⊙":
+		addProduct(dst[to:], s.step[k], g, 1, c.in[1-k].Data[s.in[1-k]:], s.step[1-k], s.n)
+	case r.d[k] != nil:
+		a, b, ia, ib := c.in[0].Data, c.in[1].Data, s.in[0], s.in[1]
+		for i, g := range g {
+			dst[to] += g * r.d[k](a[ia], b[ib], c.out.Data[s.at+i])
+			to += s.step[k]
+			ia += s.step[0]
+			ib += s.step[1]
+		}
+	}
+}
+
+// reverseByCase is reverse for each case by itself: dst holds operand k once for each.
+func (r binaryRule[T]) reverseByCase(c *call[T], k int, grad, dst []T) {
+	axis, cases, operand := c.node.CaseAxis, c.run.cases, len(c.in[k].Data)
+	length := size(c.out.Shape[axis:]) / cases // of one case, in one piece
 	eachStretch(c, func(s stretch) {
-		g, to := grad[s.at:s.at+s.n], s.in[k]
-		switch {
-		case r.kind == "+" || r.kind == "-":
-			addTo(dst[to:], s.step[k], r.sign(k), g, 1, s.n)
-		case r.kind == "⊙":
-			addProduct(dst[to:], s.step[k], g, 1, c.in[1-k].Data[s.in[1-k]:], s.step[1-k], s.n)
-		case r.d[k] != nil:
-			a, b, ia, ib := c.in[0].Data, c.in[1].Data, s.in[0], s.in[1]
-			for i, g := range g {
-				dst[to] += g * r.d[k](a[ia], b[ib], c.out.Data[s.at+i])
-				to += s.step[k]
-				ia += s.step[0]
-				ib += s.step[1]
-			}
+		for end := s.at + s.n; s.at < end; {
+			piece := s
+			piece.n = min(length-s.at%length, end-s.at)
+			n := s.at / length % cases
+			r.reverseStretch(c, k, piece, grad, dst[n*operand:(n+1)*operand])
+			s.at += piece.n
+			s.in[0] += piece.n * s.step[0]
+			s.in[1] += piece.n * s.step[1]
 		}
 	})
-	return nil
 }
 
 func (r binaryRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {

@@ -3,6 +3,7 @@ package program
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -217,6 +218,52 @@ func (r *Run[T]) addGrad(n *Node, data []T) {
 // Gradient is the gradient that the last Reverse found for n, in the shape of n's value. It is zero if nothing reached n.
 func (r *Run[T]) Gradient(n *Node) []T {
 	return settled(&r.grads[n.index], size(r.calls[n.index].out.Shape))
+}
+
+// ElementwiseUses lists the uses of a parameter, seen through reshapes: the nodes that it is an operand of, and as which. ok says that all of them are elementwise
+// functions of two operands that depend on the case, so that GradientByCase can tell what each case contributes to its gradient.
+func ElementwiseUses(n *Node) (uses []Use, ok bool) {
+	for i, u := range n.Users {
+		if slices.Contains(n.Users[:i], u) {
+			continue // met before
+		}
+		switch u.Op.(type) {
+		case Reshape:
+			inner, ok := ElementwiseUses(u)
+			if !ok {
+				return nil, false
+			}
+			uses = append(uses, inner...)
+		case Binary:
+			if u.CaseAxis < 0 {
+				return nil, false
+			}
+			for k, kid := range u.Kids {
+				if kid == n {
+					uses = append(uses, Use{u, k})
+				}
+			}
+		case SizeOf:
+		default:
+			return nil, false
+		}
+	}
+	return uses, len(uses) > 0
+}
+
+// A Use is an operand's place.
+type Use struct {
+	Node    *Node
+	Operand int
+}
+
+// GradientByCase adds what each case contributes, by uses of the kind that ElementwiseUses finds, to the gradient of an operand of n elements that does not
+// depend on the case, to dst (cases x n). The last Reverse must have found the gradients of the uses' nodes.
+func (r *Run[T]) GradientByCase(uses []Use, dst []T) {
+	for _, u := range uses {
+		c := &r.calls[u.Node.index]
+		c.rule.(binaryRule[T]).reverseByCase(c, u.Operand, r.Gradient(u.Node), dst)
+	}
 }
 
 // Tangent sweeps forwards along the directions given at some nodes, in the shape of their values of the last Forward.
