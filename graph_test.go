@@ -327,3 +327,70 @@ func TestOtherWeightsOfScalarsAndViews(t *testing.T) {
 	l.zeroGradients()
 	l.steps(t, 1)
 }
+
+// Blocks of all kinds go on in a graph that is built again: its steps are those of one graph, in every bit.
+func TestBlocksOfAllKindsGoOn(t *testing.T) {
+	type kind struct {
+		name  string
+		build func() *network
+		opts  []Option
+	}
+	var kinds []kind
+	for _, w := range wirings {
+		if w.name == "operation without a derivative" {
+			continue // Gorgonia's Grad panics
+		}
+		kinds = append(kinds, kind{w.name, w.network, nil})
+	}
+	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
+		kinds = append(kinds, kind{"recurrent, " + string(timing), func() *network { return recurrentNet(3, 3, true) }, []Option{WithTimeCorrelation(timing)}})
+	}
+	kinds = append(kinds,
+		kind{"convolution", func() *network { return imageNet(3, true, true) }, []Option{WithSpatiallyUncorrelated()}},
+		kind{"scale", func() *network { return scaledNet(6, squares(1)) }, nil},
+		kind{"one-hot inputs", func() *network { return lookupNet(300, true, []int{3, 299, 7, 3, 0}) }, nil})
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			opts := append(k.opts, WithGradientCheck(false), WithLearningRate(0.01))
+			one, again := newLoop(t, k.build(), opts...), newLoop(t, k.build(), opts...)
+			for step := range 6 {
+				if step > 0 {
+					again.goOn(t, k.build())
+				}
+				check(t, one.run())
+				check(t, again.run())
+				check(t, one.solver.Step(one.valueGrads()))
+				check(t, again.solver.Step(again.valueGrads()))
+				checkTwins(t, again, one)
+				if a, b := again.solver.Plan().String(), one.solver.Plan().String(); a != b {
+					t.Fatalf("plan\n%s, want\n%s", a, b)
+				}
+			}
+			for i, b := range again.conductor().blocks {
+				if b.needsInverse() {
+					t.Errorf("block %d has begun afresh", i)
+				}
+			}
+		})
+	}
+}
+
+// The correlation of time steps is that of the graph's length, a single step included.
+func TestRecurrentBlockAtAnyLength(t *testing.T) {
+	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
+		l := newLoop(t, recurrentNet(3, 3, false), WithTimeCorrelation(timing))
+		l.steps(t, 2)
+		u := parameterOf(t, l.conductor(), "u", "(3, 3)")
+		block := u.block.(*recurrentBlock[float64])
+		for _, length := range []int{5, 1, 2, 7, 1, 1, 4} {
+			l.goOn(t, recurrentNet(3, length, false))
+			l.steps(t, 1)
+			if u.block != block || len(block.layer.sites) != length {
+				t.Fatalf("%s: another block, or %d uses at length %d", timing, len(block.layer.sites), length)
+			}
+		}
+		if block.factors.updates != 9 {
+			t.Errorf("%s: %d updates of the factors, want 9", timing, block.factors.updates)
+		}
+	}
+}
