@@ -22,9 +22,10 @@ type layer struct {
 	// tied holds the uses that read the weight the other way round, as Transpose(w) after w; nil if there are none.
 	tied *layer
 
-	diagonalA, diagonalG bool // of the factor only the diagonal is kept
-	reduce               bool // KFAC-reduce, not KFAC-expand
-	channels             int  // of a convolution whose pixels are taken to be uncorrelated; else 0
+	diagonalA, diagonalG bool       // of the factor only the diagonal is kept
+	reduce               bool       // KFAC-reduce, not KFAC-expand
+	patches              *patchGrid // of a convolution whose patches repeat each other; else nil
+	channels             int        // of a convolution whose pixels are taken to be uncorrelated; else 0
 }
 
 // A site is one use of a layer's weight: a matrix product.
