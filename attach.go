@@ -202,6 +202,7 @@ func (pl *planner[T]) settle(l *layer) {
 	}
 	l.diagonalA = l.diagonalA || l.abar() > cfg.maxDim
 	l.diagonalG = l.diagonalG || l.out > cfg.maxDim
+	l.patches = patchGridOf(l)
 	if l.tied != nil {
 		l.tied.diagonalA, l.tied.diagonalG = l.diagonalG, l.diagonalA
 	}

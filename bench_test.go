@@ -172,7 +172,7 @@ func BenchmarkConvolution(b *testing.B) {
 		if err := vm.RunAll(); err != nil {
 			b.Fatal(err)
 		}
-		passes += time.Now().Sub(start).Seconds()
+		passes += time.Since(start).Seconds()
 		if err := solver.Step(params); err != nil {
 			b.Fatal(err)
 		}

@@ -146,6 +146,8 @@ type factors[T program.Float] struct {
 	at, gt []T // abar^T and g^T of the run observed last: abar x rows, out x rows
 	rows   int
 	buf    captured[T]
+
+	patches patchSums[T] // of a convolution, in place of at
 }
 
 func newFactors[T program.Float](l *layer) *factors[T] {
@@ -160,10 +162,16 @@ func newFactors[T program.Float](l *layer) *factors[T] {
 func (f *factors[T]) observe(l *layer, run *program.Run[T]) (ok bool) {
 	c := capture(l, run, &f.buf)
 	f.rows = len(c.g) / l.out
-	f.at = columnsOf(f.at, c.a, len(c.a)/l.in, f.a.n, l.bias != nil)
 	f.gt = columnsOf(f.gt, c.g, f.rows, f.g.n, false)
-	a := f.a.observe(f.at, f.at, len(c.a)/l.in, len(c.a)/l.in)
-	f.a.observeLookups(c.lookups)
+	var a bool
+	if l.patches != nil {
+		a = f.a.observePatches(l.patches, &f.patches, c.a)
+	} else {
+		rows := len(c.a) / l.in
+		f.at = columnsOf(f.at, c.a, rows, f.a.n, l.bias != nil)
+		a = f.a.observe(f.at, f.at, rows, rows)
+		f.a.observeLookups(c.lookups)
+	}
 	g := f.g.observe(f.gt, f.gt, f.rows, c.cases)
 	return a && g
 }

@@ -22,9 +22,10 @@ type layer struct {
 	// tied holds the uses that read the weight the other way round, as Transpose(w) after w; nil if there are none.
 	tied *layer
 
-	diagonalA, diagonalG bool // of the factor only the diagonal is kept
-	reduce               bool // KFAC-reduce, not KFAC-expand
-	channels             int  // of a convolution whose pixels are taken to be uncorrelated; else 0
+	diagonalA, diagonalG bool       // of the factor only the diagonal is kept
+	reduce               bool       // KFAC-reduce, not KFAC-expand
+	patches              *patchGrid // of a convolution whose patches repeat each other; else nil
+	channels             int        // of a convolution whose pixels are taken to be uncorrelated; else 0
 }
 
 // A layout is what the factors of a layer depend on, besides its parameters.
@@ -92,7 +93,8 @@ func hookup(p *program.Program, params []*program.Node, oneHot func(weight strin
 	}
 	rest = map[*program.Node]string{}
 	biasOf := map[*program.Node]*layer{}
-	for _, n := range params {
+	byAge := func(a, b *program.Node) int { return cmp.Compare(a.Src.ID(), b.Src.ID()) } // so that the order of the list does not matter
+	for _, n := range slices.SortedFunc(slices.Values(params), byAge) {
 		l, why := f.layer(n)
 		if l == nil {
 			rest[n] = why
@@ -138,14 +140,13 @@ func (f *finder) layer(n *program.Node) (*layer, string) {
 			l.in, l.out, l.outByIn = shape.in, shape.out, shape.outByIn
 			tied.in, tied.out, tied.outByIn = l.out, l.in, !l.outByIn
 		}
-		switch to := f.fits(shape, l, tied); to {
-		case nil:
+		to := fits(shape, l, tied)
+		if to == nil {
 			return nil, fmt.Sprintf("its %d uses read it as matrices of different shapes", len(uses))
-		default:
-			s.oneHot = !s.inputColumns && !s.lookup && to.in >= minVocabulary && f.oneHot(n.Name(), s.input)
-			to.diagonalA = to.diagonalA || s.lookup || s.oneHot
-			to.sites = append(to.sites, s)
 		}
+		s.oneHot = !s.inputColumns && !s.lookup && to.in >= minVocabulary && f.oneHot(n.Name(), s.input)
+		to.diagonalA = to.diagonalA || s.lookup || s.oneHot
+		to.sites = append(to.sites, s)
 	}
 	for _, l := range []*layer{l, tied} { // in the order of time, where the uses are steps
 		slices.SortStableFunc(l.sites, func(a, b site) int { return cmp.Compare(a.output.Src.ID(), b.output.Src.ID()) })
@@ -160,7 +161,7 @@ func (f *finder) layer(n *program.Node) (*layer, string) {
 }
 
 // fits is that of the layers which reads the weight in the given shape.
-func (f *finder) fits(shape layer, layers ...*layer) *layer {
+func fits(shape layer, layers ...*layer) *layer {
 	for _, l := range layers {
 		if shape.in == l.in && shape.out == l.out && shape.outByIn == l.outByIn {
 			return l

@@ -15,19 +15,10 @@ func channelsOf(l *layer) int {
 	if len(l.sites) != 1 || l.tied != nil || l.reduce || l.sites[0].inputColumns || l.sites[0].lookup {
 		return 0
 	}
-	n := l.sites[0].input
-	for {
-		switch n.Op.(type) {
-		case program.Reshape:
-			n = n.Kids[0]
-			continue
-		case program.Im2Col:
-			if c := n.Kids[0].Shape[1]; n.Shape[len(n.Shape)-1] == l.in && c < l.in {
-				return c
-			}
-		}
-		return 0
+	if n := imagePatches(l); n != nil && n.Kids[0].Shape[1] < l.in {
+		return n.Kids[0].Shape[1]
 	}
+	return 0
 }
 
 // uncorrelatedBlock is the block of a convolution whose activations are taken to be spatially uncorrelated (SUA; Grosse & Martens 2016, section 4.3). With

@@ -109,12 +109,25 @@ const block = 32
 
 // Transpose writes the transpose of src (rows x cols) to dst (cols x rows).
 func Transpose[T Float](dst, src []T, rows, cols int) {
+	transposeTo(dst, src, rows, cols, nil)
+}
+
+// TransposeTo is Transpose with the rows of dst in another order: column j of src goes to row place[j].
+func TransposeTo[T Float](dst, src []T, rows int, place []int) {
+	transposeTo(dst, src, rows, len(place), place)
+}
+
+func transposeTo[T Float](dst, src []T, rows, cols int, place []int) {
 	for i0 := 0; i0 < rows; i0 += block {
 		i1 := min(i0+block, rows)
 		for j0 := 0; j0 < cols; j0 += block {
 			j1 := min(j0+block, cols)
 			for j := j0; j < j1; j++ {
-				d := dst[j*rows+i0 : j*rows+i1]
+				to := j
+				if place != nil {
+					to = place[j]
+				}
+				d := dst[to*rows+i0 : to*rows+i1]
 				s := src[i0*cols+j:]
 				for i := range d {
 					d[i] = s[i*cols]

@@ -1,0 +1,146 @@
+package kfac
+
+import (
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// patchGrid is the geometry of a convolution's patches, where they repeat each other: what row ky+1 of the kernel sees at position y is what row ky sees at position
+// y + shift. So of the blocks of A, by rows of the kernel, only those of the first row need the whole sum over positions,
+//
+//	A(ky+1, ky'+1) = A(ky, ky') - (positions y < shift, rows ky and ky') + (positions y >= height-shift, rows ky+1 and ky'+1)
+//
+// which takes 1 of kh (kh+1)/2 blocks' work for each of kh: about half for 3 x 3.
+type patchGrid struct {
+	channels, kh, kw int
+	height, width    int // positions
+	shift            int
+	place            []int // of a patch's element: where it goes when the elements are sorted by rows of the kernel first
+}
+
+// patchGridOf is that of a layer, or nil if it is none or nothing is to be gained.
+func patchGridOf(l *layer) *patchGrid {
+	if len(l.sites) != 1 || l.tied != nil || l.reduce || l.diagonalA || l.sites[0].inputColumns || l.sites[0].lookup {
+		return nil
+	}
+	n := imagePatches(l)
+	if n == nil {
+		return nil
+	}
+	w := n.Op.(program.Im2Col).Window
+	g := &patchGrid{channels: n.Kids[0].Shape[1], kh: w.Kernel[0], kw: w.Kernel[1], height: n.Shape[1], width: n.Shape[2], shift: w.Dilation[0] / w.Stride[0]}
+	if g.kh < 2 || w.Dilation[0]%w.Stride[0] != 0 || g.height < 4*g.shift {
+		return nil
+	}
+	for c := range g.channels {
+		for ky := range g.kh {
+			for kx := range g.kw {
+				g.place = append(g.place, (ky*g.channels+c)*g.kw+kx)
+			}
+		}
+	}
+	return g
+}
+
+// imagePatches is the node that unfolds the patches which a convolution multiplies with its weight, or nil.
+func imagePatches(l *layer) *program.Node {
+	n := l.sites[0].input
+	for {
+		switch n.Op.(type) {
+		case program.Reshape:
+			n = n.Kids[0]
+			continue
+		case program.Im2Col:
+			if n.Shape[len(n.Shape)-1] == l.in {
+				return n
+			}
+		}
+		return nil
+	}
+}
+
+// patchSums is the scratch of observePatches.
+type patchSums[T program.Float] struct {
+	xt          []T // X^T, sorted by rows of the kernel
+	first, last []T // the columns of its positions y < shift, and y >= height-shift
+	sum         []T // X^T X
+	sums        []T // of the rows of X^T
+}
+
+// observePatches is moment.observe for the patches x, rows x n, with a homogeneous coordinate behind them if the moment has one.
+func (f *moment[T]) observePatches(g *patchGrid, s *patchSums[T], x []T) (ok bool) {
+	n := len(g.place)
+	rows, m := len(x)/n, n/g.kh // m: elements of a patch in one row of the kernel
+	border := rows / g.height * g.shift
+	s.xt, s.first, s.last = resized(s.xt, n*rows), resized(s.first, n*border), resized(s.last, n*border)
+	s.sum, s.sums = resized(s.sum, n*n), resized(s.sums, n)
+	linalg.TransposeTo(s.xt, x, rows, g.place)
+	borders(g, s.first, s.xt, rows, 0)
+	borders(g, s.last, s.xt, rows, g.height-g.shift)
+	linalg.Gemm(false, true, m, n, rows, 1, s.xt[:m*rows], s.xt, 0, s.sum[:m*n])
+	for i := 0; i+m < n; i += m { // the blocks (i+m, j+m) from (i, j), for j >= i
+		for r := i; r < i+m; r++ {
+			copy(s.sum[(r+m)*n+i+m:(r+m+1)*n], s.sum[r*n+i:(r+1)*n-m])
+		}
+		to := s.sum[(i+m)*n+i+m:]
+		linalg.GemmLD(false, true, m, n-m-i, border, -1, s.first[i*border:], border, s.first[i*border:], border, 1, to, n)
+		linalg.GemmLD(false, true, m, n-m-i, border, 1, s.last[(i+m)*border:], border, s.last[(i+m)*border:], border, 1, to, n)
+	}
+	for r := range n {
+		if r < m {
+			s.sums[r] = total(s.xt[r*rows : (r+1)*rows])
+		} else {
+			s.sums[r] = s.sums[r-m] - total(s.first[(r-m)*border:(r-m+1)*border]) + total(s.last[r*border:(r+1)*border])
+		}
+	}
+	f.scatter(g, s, rows)
+	f.runCount = rows
+	return linalg.Finite(f.run)
+}
+
+// borders gathers the columns of shift rows of positions from y on, of all cases.
+func borders[T program.Float](g *patchGrid, dst, xt []T, rows, y int) {
+	one, some := g.height*g.width, g.shift*g.width
+	for r := range g.place {
+		row := xt[r*rows : (r+1)*rows]
+		for at := y * g.width; at < rows; at += one {
+			dst = dst[copy(dst, row[at:at+some]):]
+		}
+	}
+}
+
+// scatter writes X^T X to f.run in the order of the patches' elements, and the sums of the elements behind it.
+func (f *moment[T]) scatter(g *patchGrid, s *patchSums[T], rows int) {
+	n, m := len(g.place), len(g.place)/g.kh
+	for r, pr := range g.place {
+		for c, pc := range g.place {
+			if pr/m <= pc/m {
+				f.run[r*f.n+c] = s.sum[pr*n+pc]
+			} else {
+				f.run[r*f.n+c] = s.sum[pc*n+pr]
+			}
+		}
+	}
+	if f.n == n {
+		return
+	}
+	for r, pr := range g.place {
+		f.run[r*f.n+n], f.run[n*f.n+r] = s.sums[pr], s.sums[pr]
+	}
+	f.run[n*f.n+n] = T(rows)
+}
+
+func total[T program.Float](x []T) (sum T) {
+	for _, v := range x {
+		sum += v
+	}
+	return sum
+}
+
+// resized is n elements in the memory of buf, which is grown as needed; what they hold is unspecified.
+func resized[T program.Float](buf []T, n int) []T {
+	if cap(buf) < n {
+		return make([]T, n)
+	}
+	return buf[:n]
+}
