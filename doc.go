@@ -42,7 +42,7 @@
 //
 //	solver.go     conducts: calls the others in order, and keeps what they made only when all have succeeded
 //	gradients.go  reads the user's gradients and brings them to the units above
-//	check.go      at the first step: is the cost what was declared? at the first two: are the gradients those of the cost?
+//	check.go      at the first step of a graph: is the cost what was declared? at the first two: are the gradients those of the cost?
 //	sample.go     runs the model privately on some cases and sweeps the gradients of sampled targets back
 //	hooks.go      captures, per layer, the inputs a and these gradients g
 //	factors.go    makes the factors A and G of them and keeps their running averages
@@ -57,7 +57,8 @@
 // chunk.go takes in the RunAlls of a batch that is larger than the graph's, schedule.go holds the growing batch and the average of the iterates, chain.go
 // and tridiagonal.go the block-tridiagonal inverse.
 //
-// attach.go finds the layers (with hooks.go) and plans the treatment of every parameter (plan.go, block.go). Kinds of layers that need more than A and G have
+// graph.go holds what belongs to one graph of the user's, and goes on with another ([Solver.Attach]); all else is state, known by the names and shapes of
+// parameters. attach.go finds the layers of a graph (with hooks.go) and plans the treatment of every parameter (plan.go, block.go). Kinds of layers that need more than A and G have
 // files of their own: sharing.go (positions summed before the loss), recurrent.go (time steps that depend on each other), uncorrelated.go (convolutions with
 // uncorrelated pixels), elementwise.go (scales, shifts, temperatures). loss.go holds the predictive distributions; options.go, stats.go and errors.go are what their names say. The package internal/program runs the
 // model's graph without adding to it, with neither Gorgonia's VMs nor Grad.

@@ -82,6 +82,79 @@ func Example() {
 	// Output: 64 of 64 points right
 }
 
+// A graph for each walk in the plane, since they differ in length, run by a LispMachine: a recurrent net learns where they end. An update is made from eight.
+func ExampleSolver_Attach() {
+	rng := rand.New(rand.NewPCG(1, 2))
+	const hidden = 4
+	normal := func(rows, cols int) *tensor.Dense {
+		data := make([]float64, rows*cols)
+		for i := range data {
+			data[i] = rng.NormFloat64() / 2
+		}
+		return tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(data))
+	}
+	// The weights stay; in each graph there is a node for each of them, of the same name.
+	values := map[string]*tensor.Dense{"in": normal(hidden, 2), "back": normal(hidden, hidden), "out": normal(2, hidden)}
+
+	must := gorgonia.Must
+	build := func(walk [][]float64, end []float64) (out, cost *gorgonia.Node, params gorgonia.Nodes) {
+		g := gorgonia.NewGraph()
+		param := func(name string) *gorgonia.Node {
+			v := values[name]
+			p := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(v.Shape()...), gorgonia.WithValue(v))
+			params = append(params, p)
+			return p
+		}
+		vector := func(name string, v []float64) *gorgonia.Node {
+			return gorgonia.NewVector(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(len(v)), gorgonia.WithValue(tensor.New(tensor.WithBacking(v))))
+		}
+		in, back, w, h := param("in"), param("back"), param("out"), vector("start", make([]float64, hidden))
+		for t, step := range walk {
+			h = must(gorgonia.Add(must(gorgonia.Mul(in, vector(fmt.Sprint("step", t), step))), must(gorgonia.Mul(back, h))))
+		}
+		out = must(gorgonia.Mul(w, h))
+		return out, must(gorgonia.Sum(must(gorgonia.Square(must(gorgonia.Sub(out, vector("end", end))))))), params
+	}
+
+	var solver *kfac.Solver
+	for k := range 8 * 150 {
+		walk, end := make([][]float64, 1+rng.IntN(6)), make([]float64, 2)
+		for t := range walk {
+			walk[t] = []float64{rng.NormFloat64(), rng.NormFloat64()}
+			end[0] += walk[t][0]
+			end[1] += walk[t][1]
+		}
+		out, cost, params := build(walk, end)
+		var err error
+		if solver == nil {
+			solver, err = kfac.NewSolver(cost, kfac.Gaussian(out, 1))
+		} else {
+			err = solver.Attach(cost, kfac.Gaussian(out, 1))
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := gorgonia.NewLispMachine(cost.Graph()).RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if k%8 < 7 {
+			err = solver.Accumulate(gorgonia.NodesToValueGrads(params))
+		} else {
+			err = solver.Step(gorgonia.NodesToValueGrads(params))
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	out, cost, _ := build([][]float64{{3, 1}, {-1, 0}, {4, -2}, {1, 1}, {-5, 0}, {0, 2}, {2, 2}}, []float64{0, 0})
+	if err := gorgonia.NewLispMachine(cost.Graph()).RunAll(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("a walk of seven steps ends at %.1f\n", out.Value().Data())
+	// Output: a walk of seven steps ends at [4.0 4.0]
+}
+
 func ExampleSolver_Plan() {
 	g := gorgonia.NewGraph()
 	x := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("x"), gorgonia.WithShape(32, 4), gorgonia.WithInit(gorgonia.GlorotN(1)))

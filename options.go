@@ -244,7 +244,7 @@ func WithSeed(seed uint64) Option {
 }
 
 // WithGradientCheck turns the comparison of the first two steps' gradients with the solver's own on or off. Default on. It costs one
-// more forward and two backward passes at each of them. Graphs with Dropout or random nodes are not compared, since their masks are drawn anew.
+// more forward and two backward passes at each of them. Where other graphs are attached, it is made again at some of them (see Solver.Attach). Graphs with Dropout or random nodes are not compared, since their masks are drawn anew.
 func WithGradientCheck(on bool) Option {
 	return func(c *config) error { c.gradientCheck = on; return nil }
 }

@@ -39,7 +39,7 @@ type Stats struct {
 
 // PhaseTimes is where the time of a step went.
 type PhaseTimes struct {
-	Checks       time.Duration // loss and gradient check; first two steps only
+	Checks       time.Duration // loss and gradient check; first two steps only, and the loss check at the first of each graph
 	Gradients    time.Duration // reading and checking the user's gradients
 	Capture      time.Duration // private forward pass and sampled backward pass
 	Factors      time.Duration // Kronecker factors from what was captured
