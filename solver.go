@@ -117,19 +117,22 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 //		err = solver.Step(params)
 //	}
 //
-// A parameter is the same if name and shape are, so names must tell the parameters of a graph apart. It goes on with its previous update, its
-// iterate average, and, where its layer has the same form, with the factors and inverses of the graph before, however often the layer is used and
-// whatever the number of cases; damping, counters and seeds go on too. A parameter that the graph lacks keeps its state for a graph that has it; one that is new
-// starts afresh. Weights are the user's: each graph's nodes need the same tensors, or copies of the same numbers, of which only those in the graph
-// attached last are written to. Others are ErrOtherWeights at the next Step or Accumulate.
+// A parameter is the same if name and shape are, so names must tell the parameters of a graph apart. It goes on with its previous update, its iterate average
+// and, where its layer has the same form, the factors and inverses, however often the layer is used and whatever the number of cases; damping, counters and
+// seeds go on too. A parameter that the graph lacks keeps its state for a graph that has it; one that is new starts afresh.
 //
-// The scale of the cost is found anew by the first RunAll of each graph, with the loss check. So the objective is the mean over cases of the negative
-// log-likelihood, whatever number of cases a graph's cost takes a sum or a mean over; a case without a batch dimension, as a sequence of its own, counts as
-// one, with the sum over its outputs. Gradients are checked at the first two RunAlls, as ever, and then at the fourth, the eighth and so on, where that is a
-// graph's first.
+// The weights are those of the user's nodes, which should have the same tensor in every graph: WithValue(old.Value()). A copy of the same numbers does as
+// well, but only those in the graph attached last are written to. Other numbers are ErrOtherWeights at the next Step or Accumulate.
 //
-// Between two Accumulate, Attach makes the chunks of one update come from different graphs, which are let go of when the update is done. If Attach returns an error nothing has changed, and the solver is attached to the graph that it had; the errors are
-// those of NewSolver, and a *ParamError for names.
+// The first RunAll of each graph finds the scale of its cost anew, with the loss check. So the objective is the mean over cases of the negative log-likelihood,
+// whether the cost is a sum or a mean over them. The output of a graph without a batch dimension is one case; so is a sequence with an output at each time, in a
+// Joint, and its negative log-likelihood is the sum over these, though the cost may be their mean. Gradients are checked at the first two RunAlls, and then at the
+// fourth, the eighth and so on where that is a graph's first.
+//
+// Between the calls of Accumulate and Step for one update, Attach lets the chunks come from different graphs, which are let go of when the update is done.
+//
+// If Attach returns an error nothing has changed, and the solver is attached to the graph that it had. The errors are those of NewSolver, *GraphError too where the
+// graph has none of the parameters, and *ParamError with ErrSameName.
 func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) error {
 	heads, err := headsOf(dist, cost)
 	if err != nil {
@@ -185,9 +188,9 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 //		vm.Reset()
 //	}
 //
-// The update is that of the mean over all chunks' cases. What changes from chunk to chunk must be the graph's inputs; a copy of them is kept until
-// Step. The list must be the same in all calls for one update. The errors are those of Step; a chunk that makes one does not count, and those before it
-// do.
+// The update is that of the mean over all chunks' cases. What changes from chunk to chunk must be the graph's inputs, of which a copy is kept until Step, or the
+// graph (see Attach). The list must be the same in all calls for one update. The errors are those of Step; a chunk that makes one does not count, and those before
+// it do.
 func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 	if err := s.engine.accumulate(model); err != nil {
 		return err
