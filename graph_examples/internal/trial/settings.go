@@ -29,6 +29,7 @@ type Settings struct {
 	Grid       bool               // run the learning-rate grid of the baselines instead
 	Data       string             // folder of the MNIST files; "": the GoMNIST module's
 	Out        string             // folder for the pictures
+	Dtype      string             // of the model: float32 or float64; "" in the defaults of a program that has one only
 
 	// Flags declares flags of the program's own; it may be nil.
 	Flags func(*flag.FlagSet)
@@ -57,9 +58,14 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.StringVar(&s.Data, "data", s.Data, "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)")
 	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
 	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
-	f.Func("lr", "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01", func(list string) error {
+	f.StringVar(optimizers, "solver", *optimizers, "the same as -optimizers, for one of them")
+	f.Func("lr", "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all", func(list string) error {
 		return parseRates(list, rates)
 	})
+	choice := s.Dtype != ""
+	if choice {
+		f.StringVar(&s.Dtype, "dtype", s.Dtype, "float32 or float64")
+	}
 	if s.Flags != nil {
 		s.Flags(f)
 	}
@@ -74,6 +80,9 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	s.Optimizers = strings.Split(*optimizers, ",")
+	if choice && s.Dtype != "float32" && s.Dtype != "float64" {
+		return s, fmt.Errorf("-dtype is %q, must be float32 or float64", s.Dtype)
+	}
 	return s, s.check(known)
 }
 
@@ -87,15 +96,21 @@ func optimizersHelp(others []string) string {
 
 func parseRates(list string, rates map[string]float64) error {
 	for entry := range strings.SplitSeq(list, ",") {
-		name, value, _ := strings.Cut(entry, "=")
-		if _, ok := rates[name]; !ok {
+		name, value, named := strings.Cut(entry, "=")
+		if !named {
+			value = entry
+		} else if _, ok := rates[name]; !ok {
 			return fmt.Errorf("no optimizer %q that takes a learning rate", name)
 		}
 		rate, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(rate > 0) || math.IsInf(rate, 0) {
 			return fmt.Errorf("%q is not a positive number", value)
 		}
-		rates[name] = rate
+		for each := range rates {
+			if !named || each == name {
+				rates[each] = rate
+			}
+		}
 	}
 	return nil
 }

@@ -1,0 +1,53 @@
+// Package learntest is what the tests of the example programs share.
+package learntest
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
+)
+
+// Falls runs p with every optimizer in both dtypes, for the few steps that args ask for, and wants the training loss to fall.
+func Falls(t *testing.T, p learn.Program, args ...string) {
+	t.Helper()
+	for _, dtype := range []string{"float32", "float64"} {
+		s, err := p.Defaults.Parse(p.Name, append(args, "-dtype", dtype), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		task, err := p.Task(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, curves, err := task.Curves(context.Background(), s, io.Discard)
+		if err != nil {
+			t.Fatalf("%s: %v", dtype, err)
+		}
+		for _, c := range curves {
+			first := c.Points[0].Error
+			last, _ := c.Last()
+			if c.Diverged || !(last.Error < first) {
+				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)", dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
+			}
+		}
+	}
+}
+
+// Runs runs the whole program as from the command line and wants the plots of the given names.
+func Runs(t *testing.T, p learn.Program, plots []string, args ...string) {
+	t.Helper()
+	out := t.TempDir()
+	if status := trial.Main(p.Name, append(args, "-out", out), p.Defaults, p.Run, os.Stderr); status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+	for _, name := range plots {
+		if info, err := os.Stat(filepath.Join(out, name+".png")); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
