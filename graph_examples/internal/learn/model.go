@@ -17,9 +17,16 @@ type Model struct {
 	Inputs gorgonia.Nodes // read at each run, such as x and y
 	Cost   *gorgonia.Node
 	Params gorgonia.Nodes
+	States []*State // of a recurrent net
 
 	// Predicts declares the distribution that Cost is the negative log-likelihood of. Only K-FAC wants to know.
 	Predicts kfac.Distribution
+}
+
+// A State goes from one run to the next: In, an input, takes on the value that Out then has.
+type State struct {
+	In  *gorgonia.Node
+	Out gorgonia.Value
 }
 
 // Options say which model is to be built.
@@ -84,15 +91,23 @@ func Put(input *gorgonia.Node, row int, values ...float64) {
 	}
 }
 
-// Number is a scalar value.
-func Number(v gorgonia.Value) float64 {
-	switch x := v.Data().(type) {
+// Numbers are the elements of a value.
+func Numbers(v gorgonia.Value) []float64 {
+	switch data := v.Data().(type) {
+	case []float64:
+		return data
+	case []float32:
+		numbers := make([]float64, len(data))
+		for i, x := range data {
+			numbers[i] = float64(x)
+		}
+		return numbers
 	case float64:
-		return x
+		return []float64{data}
 	case float32:
-		return float64(x)
+		return []float64{float64(data)}
 	}
-	panic(fmt.Sprintf("%T is no number", v.Data()))
+	panic(fmt.Sprintf("%T holds no numbers", v.Data()))
 }
 
 // Scalar is x in the dtype of the model.

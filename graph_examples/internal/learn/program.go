@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ type Program struct {
 	Name     string
 	Loss     string // what is measured, with its unit
 	Defaults trial.Settings
+	Grid     map[string][]float64 // the learning rates that -grid tries; nil: many
 	Task     func(s *trial.Settings) (Task, error)
 }
 
@@ -30,8 +32,8 @@ func Rates(adam, momentum, rmsprop float64) map[string]float64 {
 	return map[string]float64{"kfac": 0, "adam": adam, "momentum": momentum, "rmsprop": rmsprop}
 }
 
-// grid holds the learning rates that -grid tries.
-var grid = map[string][]float64{
+// manyRates suit a training that takes no time.
+var manyRates = map[string][]float64{
 	"adam":     {1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1},
 	"momentum": {1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.5, 1, 2, 5},
 	"rmsprop":  {1e-4, 3e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2},
@@ -48,36 +50,43 @@ func (p Program) Run(ctx context.Context, s trial.Settings) error {
 	if err != nil {
 		return err
 	}
-	_, err = Compare(ctx, s, task, p.Name, p.Loss)
+	_, err = p.Compare(ctx, s, task, p.Name)
 	return err
 }
 
-// Compare trains the model of task with every optimizer of s, prints a table and writes a plot, NAME.png. It returns the models that
-// were trained, under the optimizers' names.
-func Compare(ctx context.Context, s trial.Settings, task Task, name, loss string) (map[string]*Model, error) {
+// Compare trains the model of task with every optimizer of s, prints a table and writes a plot, NAME.png. It returns the
+// model with the lowest loss.
+func (p Program) Compare(ctx context.Context, s trial.Settings, task Task, name string) (*Model, error) {
 	if err := s.MakeOut(); err != nil {
 		return nil, err
 	}
-	models, curves, err := task.Curves(ctx, s, os.Stderr)
-	return models, errors.Join(err, show(os.Stdout, s, curves, name, loss))
+	grid := p.Grid
+	if grid == nil {
+		grid = manyRates
+	}
+	best, curves, err := task.Curves(ctx, s, s.Entrants(grid), os.Stderr)
+	return best, errors.Join(err, show(os.Stdout, s, curves, name, p.Loss))
 }
 
-// Curves trains the model of t with every optimizer of s. It returns the models that were trained, under the optimizers' names, and the curves
-// of their losses. Progress bars go to bar.
-func (t Task) Curves(ctx context.Context, s trial.Settings, bar io.Writer) (map[string]*Model, []*trial.Curve, error) {
-	models := map[string]*Model{}
-	curves, err := trial.Compare(ctx, s, s.Entrants(grid), bar, func(run *trial.Run) error {
-		m, err := t.Train(ctx, run, s)
-		models[run.Name] = m
+// Curves trains the model of t with each of the entrants. It returns the model with the lowest loss at the end, and the curves of the losses.
+// Progress bars go to bar.
+func (t Task) Curves(ctx context.Context, s trial.Settings, entrants []trial.Entrant, bar io.Writer) (*Model, []*trial.Curve, error) {
+	var best *Model
+	lowest := math.Inf(1)
+	curves, err := trial.Compare(ctx, s, entrants, bar, func(run *trial.Run) error {
+		m, loss, err := t.Train(ctx, run, s)
+		if loss < lowest {
+			best, lowest = m, loss
+		}
 		return err
 	})
-	return models, curves, err
+	return best, curves, err
 }
 
 func show(w io.Writer, s trial.Settings, curves []*trial.Curve, name, loss string) error {
 	fmt.Fprintf(w, "\n%s: training loss (%s) on the first %d of %d cases; batch %d, %s, seed %d\n\n", name, loss, s.Eval, s.Cases, s.Batch, s.Dtype, s.Seed)
 	if s.Grid {
-		return errors.Join(report.Grid(w, curves), best(w, curves))
+		return errors.Join(report.Grid(w, curves), bestRates(w, curves))
 	}
 	if err := report.Losses(w, curves); err != nil {
 		return err
@@ -87,8 +96,8 @@ func show(w io.Writer, s trial.Settings, curves []*trial.Curve, name, loss strin
 	return report.Plot(file, fmt.Sprintf("%s, batches of %d, %s", name, s.Batch, s.Dtype), loss, curves)
 }
 
-// best names, for each optimizer of a grid, the learning rate with the lowest loss at the end.
-func best(w io.Writer, curves []*trial.Curve) error {
+// bestRates names, for each optimizer of a grid, the learning rate with the lowest loss at the end.
+func bestRates(w io.Writer, curves []*trial.Curve) error {
 	winners := map[string]*trial.Curve{}
 	for _, c := range curves {
 		last, ok := c.Last()

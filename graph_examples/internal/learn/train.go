@@ -2,6 +2,7 @@ package learn
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 
 	"gorgonia.org/gorgonia"
@@ -42,49 +43,55 @@ func (t Task) build(s trial.Settings, batch int, training bool) (*Model, error) 
 	return m, m.allocate()
 }
 
-// Train is the training loop of one optimizer, as any Gorgonia program has it. It returns the trained model.
-func (t Task) Train(ctx context.Context, run *trial.Run, s trial.Settings) (*Model, error) {
+// Train is the training loop of one optimizer, as any Gorgonia program has it. It returns the trained model and its loss at the
+// end, which is infinite or not a number where there is none.
+func (t Task) Train(ctx context.Context, run *trial.Run, s trial.Settings) (trained *Model, loss float64, err error) {
 	m, err := t.build(s, s.Batch, true)
 	if err != nil {
-		return nil, err
+		return nil, math.Inf(1), err
 	}
 	if _, err := gorgonia.Grad(m.Cost, m.Params...); err != nil {
-		return nil, err
+		return nil, math.Inf(1), err
 	}
 	solver, err := NewSolver(run.Entrant, s.Seed, m)
 	if err != nil {
-		return nil, err
+		return nil, math.Inf(1), err
 	}
 	vm := gorgonia.NewTapeMachine(m.Cost.Graph(), gorgonia.BindDualValues(m.Params...))
 	defer vm.Close()
 
 	meter, err := t.newMeter(m, s)
 	if err != nil {
-		return nil, err
+		return nil, math.Inf(1), err
 	}
 	defer meter.Close()
-	if err := run.Record(meter.Loss()); err != nil {
-		return nil, err
+	measure := func() error {
+		var err error
+		loss, err = meter.Loss()
+		return run.Record(loss, err)
+	}
+	if err := measure(); err != nil {
+		return nil, math.Inf(1), err
 	}
 	next := t.Draw(m)
 	for run.More(ctx) {
 		next()
 		run.Start()
 		if err := vm.RunAll(); err != nil {
-			return nil, err
+			return nil, math.Inf(1), err
 		}
 		if err := solver.Step(gorgonia.NodesToValueGrads(m.Params)); err != nil {
-			return nil, err
+			return nil, math.Inf(1), err
 		}
 		vm.Reset()
 		run.Stop()
 		if run.Due(ctx) {
-			if err := run.Record(meter.Loss()); err != nil {
-				return nil, err
+			if err := measure(); err != nil {
+				return nil, math.Inf(1), err
 			}
 		}
 	}
-	return m, nil
+	return m, loss, nil
 }
 
 // A meter measures the loss of a model in training: a second graph with the same weights.
@@ -122,7 +129,7 @@ func (r *meter) Loss() (float64, error) {
 		if err := r.vm.RunAll(); err != nil {
 			return 0, err
 		}
-		sum += Number(r.cost)
+		sum += Numbers(r.cost)[0]
 		r.vm.Reset()
 	}
 	return sum / float64(r.task.WalkBatches), nil

@@ -27,13 +27,17 @@ type Settings struct {
 	Rates      map[string]float64 // learning rate of each optimizer that takes one; 0: its own default
 	Seed       uint64             // of the initial weights, the batches and K-FAC's samples
 	Grid       bool               // run the learning-rate grid of the baselines instead
-	Data       string             // folder of the MNIST files; "": the GoMNIST module's
+	Data       string             // of the program; "": those it finds by itself
+	DataUsage  string             // of the flag -data; "": there is none
 	Out        string             // folder for the pictures
 	Dtype      string             // of the model: float32 or float64; "" in the defaults of a program that has one only
 
 	// Flags declares flags of the program's own; it may be nil.
 	Flags func(*flag.FlagSet)
 }
+
+// MNISTUsage is the DataUsage of the programs that learn MNIST.
+const MNISTUsage = "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)"
 
 // Parse reads the flags in args over the defaults in s, whose optimizers are the ones to choose from.
 // Text for -help goes to help; the error is then flag.ErrHelp. Any other error is one line.
@@ -55,7 +59,9 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.IntVar(&s.Every, "every", s.Every, "updates from one measurement of the error to the next")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the initial weights, the batches and K-FAC's samples")
 	f.BoolVar(&s.Grid, "grid", s.Grid, "run the baselines over their grid of learning rates, print the errors, and stop")
-	f.StringVar(&s.Data, "data", s.Data, "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)")
+	if s.DataUsage != "" {
+		f.StringVar(&s.Data, "data", s.Data, s.DataUsage)
+	}
 	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
 	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
 	f.StringVar(optimizers, "solver", *optimizers, "the same as -optimizers, for one of them")

@@ -20,6 +20,7 @@ var defaults = Settings{
 	Seed:       1,
 	Out:        "out",
 	Dtype:      "float32",
+	DataUsage:  MNISTUsage,
 }
 
 func TestParse(t *testing.T) {

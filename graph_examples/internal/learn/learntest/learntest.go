@@ -4,35 +4,37 @@ package learntest
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
 // Falls runs p with every optimizer in both dtypes, for the few steps that args ask for, and wants the training loss to fall.
 func Falls(t *testing.T, p learn.Program, args ...string) {
 	t.Helper()
-	for _, dtype := range []string{"float32", "float64"} {
-		s, err := p.Defaults.Parse(p.Name, append(args, "-dtype", dtype), io.Discard)
+	s, err := p.Defaults.Parse(p.Name, args, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	task, err := p.Task(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s.Dtype = range []string{"float32", "float64"} {
+		_, curves, err := task.Curves(context.Background(), s, s.Entrants(nil), io.Discard)
 		if err != nil {
-			t.Fatal(err)
-		}
-		task, err := p.Task(&s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, curves, err := task.Curves(context.Background(), s, io.Discard)
-		if err != nil {
-			t.Fatalf("%s: %v", dtype, err)
+			t.Fatalf("%s: %v", s.Dtype, err)
 		}
 		for _, c := range curves {
 			first := c.Points[0].Error
 			last, _ := c.Last()
 			if c.Diverged || !(last.Error < first) {
-				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)", dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
+				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)", s.Dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
 			}
 		}
 	}
@@ -50,4 +52,19 @@ func Runs(t *testing.T, p learn.Program, plots []string, args ...string) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// Digits is n cases in the shape of MNIST's, of random pixels with random labels.
+func Digits(n int) learn.Rows {
+	rng := rand.New(rand.NewPCG(7, 7))
+	var r learn.Rows
+	for range n {
+		pixels := make([]float64, mnist.Pixels)
+		for i := range pixels {
+			pixels[i] = max(0, rng.Float64()-0.5)
+		}
+		r.X = append(r.X, pixels)
+		r.Y = append(r.Y, learn.OneHot(mnist.Classes, rng.IntN(mnist.Classes)))
+	}
+	return r
 }
