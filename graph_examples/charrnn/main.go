@@ -30,7 +30,7 @@ var program = learn.Program{
 		Eval:       320,
 		Every:      10,
 		Optimizers: learn.Optimizers,
-		Rates:      learn.Rates(0.01, 1, 0.005), // the best of the grid at these settings
+		Rates:      learn.Rates(0.02, 0.2, 0.002), // the best of the grid at these settings
 		Seed:       1,
 		Out:        "out/charrnn",
 		Dtype:      "float32",
@@ -43,8 +43,8 @@ var program = learn.Program{
 	},
 	Grid: map[string][]float64{
 		"adam":     {5e-3, 1e-2, 2e-2, 4e-2},
-		"momentum": {0.2, 0.5, 1, 2},
-		"rmsprop":  {2e-3, 5e-3, 1e-2},
+		"momentum": {0.05, 0.1, 0.2, 0.5},
+		"rmsprop":  {1e-3, 2e-3, 5e-3},
 	},
 	Task: task,
 }

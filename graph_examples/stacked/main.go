@@ -9,6 +9,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 
@@ -39,7 +40,7 @@ var program = learn.Program{
 		Eval:       1000,
 		Every:      10,
 		Optimizers: learn.Optimizers,
-		Rates:      learn.Rates(0.01, 1, 0.003), // the best of the grid at these settings
+		Rates:      learn.Rates(0.02, 5, 0.01), // the best of the grid at these settings, in pretraining
 		Seed:       1,
 		Out:        "out/stacked",
 		Dtype:      "float32",
@@ -49,11 +50,14 @@ var program = learn.Program{
 		},
 	},
 	Grid: map[string][]float64{
-		"adam":     {2e-3, 5e-3, 1e-2, 2e-2},
-		"momentum": {0.2, 1, 5},
-		"rmsprop":  {1e-3, 3e-3, 1e-2},
+		"adam":     {5e-3, 1e-2, 2e-2, 5e-2},
+		"momentum": {1, 5, 20},
+		"rmsprop":  {3e-3, 1e-2, 3e-2},
 	},
 }
+
+// classifierRates are the best of the grid for the classifier; -lr overrules these too.
+var classifierRates = learn.Rates(0.02, 1, 0.003)
 
 func main() {
 	os.Exit(trial.Main(program.Name, os.Args[1:], program.Defaults, run, os.Stderr))
@@ -78,8 +82,12 @@ func run(ctx context.Context, s trial.Settings) error {
 	}
 	task := digits.Task(&s, newClassifier(sizes))
 	task.Start = encoders
-	program.Loss = "cross-entropy, nats per digit"
-	_, err = program.Compare(ctx, s, task, program.Name)
+	classifier := program
+	classifier.Loss = "cross-entropy, nats per digit"
+	if maps.Equal(s.Rates, program.Defaults.Rates) {
+		s.Rates = classifierRates
+	}
+	_, err = classifier.Compare(ctx, s, task, program.Name)
 	return err
 }
 

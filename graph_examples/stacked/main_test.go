@@ -8,22 +8,26 @@ import (
 
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn/learntest"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
 func TestLossFalls(t *testing.T) {
 	defer func() { untied = false }()
 	args := []string{"-steps", "4", "-every", "4", "-batch", "8", "-cases", "8", "-eval", "8", "-lr", "momentum=0.1,rmsprop=0.001"}
+	const pixels = 30
 	for _, c := range []struct {
 		model func(learn.Options) *learn.Model
 		args  []string
 	}{
-		{newAutoencoder(sizes[0], 6, 0.1), args},
-		{newAutoencoder(sizes[0], 6, 0.1), append(args, "-untied")},
-		{newClassifier([]int{sizes[0], 6, 5}), args},
+		{newAutoencoder(pixels, 6, 0.1), args},
+		{newAutoencoder(pixels, 6, 0.1), append(args, "-untied")},
+		{newClassifier([]int{pixels, 6, 5}), args},
 	} {
 		small := program
-		small.Task = func(s *trial.Settings) (learn.Task, error) { return learntest.Digits(8).Task(s, c.model), nil }
+		small.Task = func(s *trial.Settings) (learn.Task, error) {
+			return learntest.Rows(8, pixels, mnist.Classes).Task(s, c.model), nil
+		}
 		untied = false
 		learntest.Falls(t, small, c.args...)
 	}

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
-	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
@@ -54,17 +53,17 @@ func Runs(t *testing.T, p learn.Program, plots []string, args ...string) {
 	}
 }
 
-// Digits is n cases in the shape of MNIST's, of random pixels with random labels.
-func Digits(n int) learn.Rows {
+// Rows is n cases of random pixels, with random labels out of classes.
+func Rows(n, pixels, classes int) learn.Rows {
 	rng := rand.New(rand.NewPCG(7, 7))
 	var r learn.Rows
 	for range n {
-		pixels := make([]float64, mnist.Pixels)
-		for i := range pixels {
-			pixels[i] = max(0, rng.Float64()-0.5)
+		x := make([]float64, pixels)
+		for i := range x {
+			x[i] = max(0, rng.Float64()-0.5)
 		}
-		r.X = append(r.X, pixels)
-		r.Y = append(r.Y, learn.OneHot(mnist.Classes, rng.IntN(mnist.Classes)))
+		r.X = append(r.X, x)
+		r.Y = append(r.Y, learn.OneHot(classes, rng.IntN(classes)))
 	}
 	return r
 }
