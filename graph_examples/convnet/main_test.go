@@ -17,7 +17,7 @@ func TestLossFalls(t *testing.T) {
 	}
 	args := []string{"-steps", "2", "-every", "2", "-batch", "4", "-cases", "4", "-eval", "4", "-lr", "momentum=0.01,rmsprop=0.0002"}
 	learntest.Falls(t, small, args...)
-	learntest.Falls(t, small, append(args, "-bias")...)
+	learntest.Falls(t, small, append(args, "-bias", "-optimizers", "kfac")...)
 }
 
 func TestProgram(t *testing.T) {

@@ -15,12 +15,12 @@ var program = learn.Program{
 	Loss: "cross-entropy, nats per flower",
 	Defaults: trial.Settings{
 		Steps:      300,
-		Batch:      50,
+		Batch:      150,
 		Cases:      150,
 		Eval:       150,
 		Every:      1,
 		Optimizers: learn.Optimizers,
-		Rates:      learn.Rates(0.2, 1, 0.1), // the best of the grid at these settings
+		Rates:      learn.Rates(1, 2, 0.05), // the best of the grid at these settings
 		Seed:       1,
 		Out:        "out/iris",
 		Dtype:      "float32",
