@@ -24,7 +24,7 @@ var program = learn.Program{
 		Eval:       500,
 		Every:      5,
 		Optimizers: learn.Optimizers,
-		Rates:      learn.Rates(0.005, 0.03, 0.001), // the best of the grid at these settings
+		Rates:      learn.Rates(0.01, 0.1, 0.001), // the best of the grid at these settings
 		Seed:       1,
 		Out:        "out/convnet",
 		DataUsage:  trial.MNISTUsage,
