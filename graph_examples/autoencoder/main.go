@@ -38,9 +38,10 @@ var defaults = trial.Settings{
 	Every:      10,
 	Optimizers: []string{"kfac", "adam", "momentum"},
 	// For the baselines the best of the grid at these settings; K-FAC keeps its default.
-	Rates: map[string]float64{"kfac": 0, "adam": 1e-3, "momentum": 5e-3},
-	Seed:  1,
-	Out:   "out/autoencoder",
+	Rates:     map[string]float64{"kfac": 0, "adam": 1e-3, "momentum": 5e-3},
+	Seed:      1,
+	Out:       "out/autoencoder",
+	DataUsage: trial.MNISTUsage,
 }
 
 // grid holds the learning rates that -grid tries.

@@ -34,9 +34,10 @@ var defaults = trial.Settings{
 	Every:      20,
 	Optimizers: []string{"kfac", "adam", "momentum"},
 	// For the baselines the best of the grid at these settings; K-FAC keeps its default.
-	Rates: map[string]float64{"kfac": 0, "adam": 3e-3, "momentum": 3e-1},
-	Seed:  1,
-	Out:   "out/classifier",
+	Rates:     map[string]float64{"kfac": 0, "adam": 3e-3, "momentum": 3e-1},
+	Seed:      1,
+	Out:       "out/classifier",
+	DataUsage: trial.MNISTUsage,
 }
 
 // grid holds the learning rates that -grid tries.

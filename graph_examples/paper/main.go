@@ -43,7 +43,7 @@ func main() {
 	defaults := trial.Settings{
 		Steps: 200, Batch: 1000, Cases: 10000, Eval: 10000, Every: 10,
 		Optimizers: methods, Others: others, Rates: rates,
-		Seed: 1, Out: "out/paper",
+		Seed: 1, Out: "out/paper", DataUsage: trial.MNISTUsage,
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&s.problem, "problem", "mnist", "mnist, curves or fashion")
 			f.BoolVar(&s.authors, "authors", false, "run K-FAC with the settings of the authors' code")

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
@@ -45,4 +46,28 @@ func Zeros(n int) *tensor.Dense {
 
 func matrix(data []float32, in, out int) *tensor.Dense {
 	return tensor.New(tensor.WithShape(in, out), tensor.WithBacking(data))
+}
+
+// GlorotN is gorgonia.GlorotN(1) with a source that can be seeded: weights are drawn from N(0, 2/(in+out)), where in and out are the first two
+// axes of the shape times the sizes of the others, which are those of a filter.
+func GlorotN(rng *rand.Rand) gorgonia.InitWFn {
+	return func(dt tensor.Dtype, shape ...int) any {
+		fans := 1 + shape[0] // a vector is one column
+		if len(shape) > 1 {
+			fans = (shape[0] + shape[1]) * tensor.Shape(shape[2:]).TotalSize()
+		}
+		std := math.Sqrt(2 / float64(fans))
+		data := make([]float64, tensor.Shape(shape).TotalSize())
+		for i := range data {
+			data[i] = std * rng.NormFloat64()
+		}
+		if dt == tensor.Float64 {
+			return data
+		}
+		single := make([]float32, len(data))
+		for i, v := range data {
+			single[i] = float32(v)
+		}
+		return single
+	}
 }

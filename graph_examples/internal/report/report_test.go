@@ -70,9 +70,35 @@ func TestTable(t *testing.T) {
 		"learning rate":  {"default", "0.5", "0.01", "1"},
 		"error <= 30":    {"10 in 4.5 s", "-", "-", "10 in 1.0 s"},
 		"error <= 5":     {"-", "-", "-", "10 in 1.0 s"},
-		"last error":     {"12.00", "diverged at 20", "-", "0.00"},
+		"last error":     {"12", "diverged at 20", "-", "0"},
 		"in all":         {"20 in 9.0 s", "20 in 6.0 s", "0 in 0.0 s", "10 in 1.0 s"},
 		"seconds/update": {"0.450", "0.300", "-", "0.100"},
+	} {
+		if !slices.Equal(rows[label], want) {
+			t.Errorf("row %q is %q, want %q", label, rows[label], want)
+		}
+	}
+}
+
+func TestLosses(t *testing.T) {
+	rising := &trial.Curve{
+		Entrant: trial.Entrant{Name: "rmsprop", Rate: 1},
+		Points:  points(0, 0, 60, 10, 1, 10, 20, 2, 20),
+		Updates: 20, Seconds: 2,
+	}
+	var out bytes.Buffer
+	if err := Losses(&out, append(slices.Clone(curves), rising)); err != nil {
+		t.Fatal(err)
+	}
+	rows := cells(out.String())
+	for label, want := range map[string][]string{
+		"optimizer":     {"kfac", "adam", "momentum", "oracle", "rmsprop"},
+		"first loss":    {"100", "100", "-", "100", "60"},
+		"lowest loss":   {"12", "100", "-", "0", "10"},
+		"last loss":     {"12", "diverged at 20", "-", "0", "20"},
+		"rise / fall":   {"0.0 %", "-", "-", "0.0 %", "20.0 %"},
+		"rise / lowest": {"0.0 %", "-", "-", "-", "100.0 %"},
+		"as rmsprop":    {"20 in 9.0 s", "-", "-", "10 in 1.0 s", "10 in 1.0 s"},
 	} {
 		if !slices.Equal(rows[label], want) {
 			t.Errorf("row %q is %q, want %q", label, rows[label], want)
@@ -87,8 +113,8 @@ func TestGrid(t *testing.T) {
 	}
 	rows := cells(out.String())
 	for name, want := range map[string][]string{
-		"kfac":     {"default", "20 in 9.0 s", "12.00", "12.00"},
-		"adam":     {"0.5", "20 in 6.0 s", "diverged at 20", "100.00"},
+		"kfac":     {"default", "20 in 9.0 s", "12", "12"},
+		"adam":     {"0.5", "20 in 6.0 s", "diverged at 20", "100"},
 		"momentum": {"0.01", "0 in 0.0 s", "-", "-"},
 	} {
 		if !slices.Equal(rows[name], want) {

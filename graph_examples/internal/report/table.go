@@ -13,13 +13,7 @@ import (
 // seconds of an update.
 func Table(w io.Writer, goals []float64, curves []*trial.Curve) error {
 	table := tabwriter.NewWriter(w, 16, 0, 2, ' ', 0)
-	row := func(label string, cell func(*trial.Curve) string) {
-		fmt.Fprint(table, label)
-		for _, c := range curves {
-			fmt.Fprint(table, "\t", cell(c))
-		}
-		fmt.Fprintln(table)
-	}
+	row := rower(table, curves)
 	row("optimizer", func(c *trial.Curve) string { return c.Name })
 	row("learning rate", (*trial.Curve).RateText)
 	for _, goal := range goals {
@@ -29,6 +23,59 @@ func Table(w io.Writer, goals []float64, curves []*trial.Curve) error {
 	row("in all", func(c *trial.Curve) string { return when(c.Updates, c.Seconds) })
 	row("seconds/update", secondsPerUpdate)
 	return table.Flush()
+}
+
+// Losses writes one column per curve to w: the first, the lowest and the last loss; how far the last is above the lowest; and the updates
+// and training seconds to the last loss of each of the other optimizers.
+func Losses(w io.Writer, curves []*trial.Curve) error {
+	table := tabwriter.NewWriter(w, 16, 0, 2, ' ', 0)
+	row := rower(table, curves)
+	row("optimizer", func(c *trial.Curve) string { return c.Name })
+	row("learning rate", (*trial.Curve).RateText)
+	row("first loss", func(c *trial.Curve) string {
+		if len(c.Points) == 0 {
+			return "-"
+		}
+		return number(c.Points[0].Error)
+	})
+	row("lowest loss", lowestError)
+	row("last loss", lastError)
+	row("rise / fall", func(c *trial.Curve) string {
+		return rise(c, func(lowest float64) float64 { return c.Points[0].Error - lowest })
+	})
+	row("rise / lowest", func(c *trial.Curve) string { return rise(c, func(lowest float64) float64 { return lowest }) })
+	for _, rival := range curves {
+		if last, ok := rival.Last(); ok && !rival.Diverged && rival.Name != "kfac" {
+			row("as "+rival.Name, func(c *trial.Curve) string { return reached(c, last.Error) })
+		}
+	}
+	row("in all", func(c *trial.Curve) string { return when(c.Updates, c.Seconds) })
+	row("seconds/update", secondsPerUpdate)
+	return table.Flush()
+}
+
+// rise is what the last error has above the lowest one, in percent of a quantity.
+func rise(c *trial.Curve, of func(lowest float64) float64) string {
+	last, ok := c.Last()
+	if !ok || c.Diverged {
+		return "-"
+	}
+	lowest := lowest(c)
+	if !(of(lowest) > 0) {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f %%", 100*(last.Error-lowest)/of(lowest))
+}
+
+// rower returns a function that writes a row of a table: a label and a cell for each curve.
+func rower(table io.Writer, curves []*trial.Curve) func(label string, cell func(*trial.Curve) string) {
+	return func(label string, cell func(*trial.Curve) string) {
+		fmt.Fprint(table, label)
+		for _, c := range curves {
+			fmt.Fprint(table, "\t", cell(c))
+		}
+		fmt.Fprintln(table)
+	}
 }
 
 // Grid writes one row per curve to w: the error at the end and the lowest one.
@@ -61,19 +108,26 @@ func lastError(c *trial.Curve) string {
 	case !ok:
 		return "-"
 	}
-	return fmt.Sprintf("%.2f", last.Error)
+	return number(last.Error)
 }
 
 func lowestError(c *trial.Curve) string {
 	if len(c.Points) == 0 {
 		return "-"
 	}
-	lowest := c.Points[0].Error
-	for _, p := range c.Points {
-		lowest = min(lowest, p.Error)
-	}
-	return fmt.Sprintf("%.2f", lowest)
+	return number(lowest(c))
 }
+
+// lowest is the lowest of the errors; there is at least one.
+func lowest(c *trial.Curve) float64 {
+	low := c.Points[0].Error
+	for _, p := range c.Points {
+		low = min(low, p.Error)
+	}
+	return low
+}
+
+func number(v float64) string { return fmt.Sprintf("%.4g", v) }
 
 func secondsPerUpdate(c *trial.Curve) string {
 	if c.Updates == 0 {

@@ -27,12 +27,17 @@ type Settings struct {
 	Rates      map[string]float64 // learning rate of each optimizer that takes one; 0: its own default
 	Seed       uint64             // of the initial weights, the batches and K-FAC's samples
 	Grid       bool               // run the learning-rate grid of the baselines instead
-	Data       string             // folder of the MNIST files; "": the GoMNIST module's
+	Data       string             // of the program; "": those it finds by itself
+	DataUsage  string             // of the flag -data; "": there is none
 	Out        string             // folder for the pictures
+	Dtype      string             // of the model: float32 or float64; "" in the defaults of a program that has one only
 
 	// Flags declares flags of the program's own; it may be nil.
 	Flags func(*flag.FlagSet)
 }
+
+// MNISTUsage is the DataUsage of the programs that learn MNIST.
+const MNISTUsage = "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)"
 
 // Parse reads the flags in args over the defaults in s, whose optimizers are the ones to choose from.
 // Text for -help goes to help; the error is then flag.ErrHelp. Any other error is one line.
@@ -54,12 +59,19 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.IntVar(&s.Every, "every", s.Every, "updates from one measurement of the error to the next")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the initial weights, the batches and K-FAC's samples")
 	f.BoolVar(&s.Grid, "grid", s.Grid, "run the baselines over their grid of learning rates, print the errors, and stop")
-	f.StringVar(&s.Data, "data", s.Data, "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)")
+	if s.DataUsage != "" {
+		f.StringVar(&s.Data, "data", s.Data, s.DataUsage)
+	}
 	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
 	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
-	f.Func("lr", "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01", func(list string) error {
+	f.StringVar(optimizers, "solver", *optimizers, "the same as -optimizers, for one of them")
+	f.Func("lr", "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all", func(list string) error {
 		return parseRates(list, rates)
 	})
+	choice := s.Dtype != ""
+	if choice {
+		f.StringVar(&s.Dtype, "dtype", s.Dtype, "float32 or float64")
+	}
 	if s.Flags != nil {
 		s.Flags(f)
 	}
@@ -74,6 +86,9 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	s.Optimizers = strings.Split(*optimizers, ",")
+	if choice && s.Dtype != "float32" && s.Dtype != "float64" {
+		return s, fmt.Errorf("-dtype is %q, must be float32 or float64", s.Dtype)
+	}
 	return s, s.check(known)
 }
 
@@ -87,15 +102,21 @@ func optimizersHelp(others []string) string {
 
 func parseRates(list string, rates map[string]float64) error {
 	for entry := range strings.SplitSeq(list, ",") {
-		name, value, _ := strings.Cut(entry, "=")
-		if _, ok := rates[name]; !ok {
+		name, value, named := strings.Cut(entry, "=")
+		if !named {
+			value = entry
+		} else if _, ok := rates[name]; !ok {
 			return fmt.Errorf("no optimizer %q that takes a learning rate", name)
 		}
 		rate, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(rate > 0) || math.IsInf(rate, 0) {
 			return fmt.Errorf("%q is not a positive number", value)
 		}
-		rates[name] = rate
+		for each := range rates {
+			if !named || each == name {
+				rates[each] = rate
+			}
+		}
 	}
 	return nil
 }

@@ -19,6 +19,8 @@ var defaults = Settings{
 	Rates:      map[string]float64{"kfac": 0, "adam": 0.001},
 	Seed:       1,
 	Out:        "out",
+	Dtype:      "float32",
+	DataUsage:  MNISTUsage,
 }
 
 func TestParse(t *testing.T) {
@@ -31,6 +33,10 @@ func TestParse(t *testing.T) {
 	}
 	if len(s.Optimizers) != 1 || s.Optimizers[0] != "adam" || s.Rates["adam"] != 0.5 || s.Rates["kfac"] != 2 {
 		t.Errorf("optimizers %v at %v", s.Optimizers, s.Rates)
+	}
+	s, err = defaults.Parse("demo", strings.Fields("-dtype float64 -solver kfac -lr 0.25"), io.Discard)
+	if err != nil || s.Dtype != "float64" || len(s.Optimizers) != 1 || s.Optimizers[0] != "kfac" || s.Rates["kfac"] != 0.25 || s.Rates["adam"] != 0.25 {
+		t.Errorf("parsed %+v (%v)", s, err)
 	}
 	if defaults.Rates["adam"] != 0.001 || len(defaults.Optimizers) != 2 {
 		t.Errorf("the defaults changed: %+v", defaults)
@@ -56,6 +62,8 @@ func TestBadFlags(t *testing.T) {
 		"-lr adam=Inf":          "positive",
 		"-lr adam":              "positive",
 		"-lr sgd=1":             `"sgd"`,
+		"-dtype float16":        "float64",
+		"-solver sgd":           `"sgd"`,
 		"-colour red":           "-colour",
 		"steps 3":               `"steps"`,
 	} {

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn/learntest"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
+)
+
+func TestLossFalls(t *testing.T) {
+	defer func() { withBias = false }()
+	small := program
+	small.Task = func(s *trial.Settings) (learn.Task, error) {
+		return learntest.Rows(4, mnist.Pixels, mnist.Classes).Task(s, newModel), nil
+	}
+	args := []string{"-steps", "2", "-every", "2", "-batch", "4", "-cases", "4", "-eval", "4", "-lr", "momentum=0.01,rmsprop=0.0002"}
+	learntest.Falls(t, small, args...)
+	learntest.Falls(t, small, append(args, "-bias", "-optimizers", "kfac")...)
+}
+
+func TestProgram(t *testing.T) {
+	learntest.Runs(t, program, []string{"convnet"}, "-steps", "1", "-batch", "4", "-cases", "8", "-eval", "4")
+}

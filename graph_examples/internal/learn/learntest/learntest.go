@@ -1,0 +1,69 @@
+// Package learntest is what the tests of the example programs share.
+package learntest
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
+)
+
+// Falls runs p with every optimizer in both dtypes, for the few steps that args ask for, and wants the training loss to fall.
+func Falls(t *testing.T, p learn.Program, args ...string) {
+	t.Helper()
+	s, err := p.Defaults.Parse(p.Name, args, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	task, err := p.Task(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s.Dtype = range []string{"float32", "float64"} {
+		_, curves, err := task.Curves(context.Background(), s, s.Entrants(nil), io.Discard)
+		if err != nil {
+			t.Fatalf("%s: %v", s.Dtype, err)
+		}
+		for _, c := range curves {
+			first := c.Points[0].Error
+			last, _ := c.Last()
+			if c.Diverged || !(last.Error < first) {
+				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)", s.Dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
+			}
+		}
+	}
+}
+
+// Runs runs the whole program as from the command line and wants the plots of the given names.
+func Runs(t *testing.T, p learn.Program, plots []string, args ...string) {
+	t.Helper()
+	out := t.TempDir()
+	if status := trial.Main(p.Name, append(args, "-out", out), p.Defaults, p.Run, os.Stderr); status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+	for _, name := range plots {
+		if info, err := os.Stat(filepath.Join(out, name+".png")); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Rows is n cases of random pixels, with random labels out of classes.
+func Rows(n, pixels, classes int) learn.Rows {
+	rng := rand.New(rand.NewPCG(7, 7))
+	var r learn.Rows
+	for range n {
+		x := make([]float64, pixels)
+		for i := range x {
+			x[i] = max(0, rng.Float64()-0.5)
+		}
+		r.X = append(r.X, x)
+		r.Y = append(r.Y, learn.OneHot(classes, rng.IntN(classes)))
+	}
+	return r
+}

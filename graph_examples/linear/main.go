@@ -1,0 +1,43 @@
+// Linear is the linear regression of Gorgonia's iris example: of the petal width of Fisher's irises on their other measurements, in plain cm.
+// It trains with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same initial weights on the same batches. The model is in model.go.
+//
+//	go run ./graph_examples/linear
+package main
+
+import (
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
+	"github.com/gorgonia-kfac/kfac/internal/iris"
+)
+
+// columns are sepal length, sepal width, petal length, and ones.
+const columns = 4
+
+var program = learn.Program{
+	Name: "linear",
+	Loss: "mean squared error, cm^2",
+	Defaults: trial.Settings{
+		Steps:      500,
+		Batch:      150,
+		Cases:      150,
+		Eval:       150,
+		Every:      1,
+		Optimizers: learn.Optimizers,
+		Rates:      learn.Rates(0.2, 0.03, 0.005), // the best of the grid at these settings
+		Seed:       1,
+		Out:        "out/linear",
+		Dtype:      "float32",
+	},
+	Task: task,
+}
+
+func main() { program.Main() }
+
+func task(s *trial.Settings) (learn.Task, error) {
+	var flowers learn.Rows
+	for _, f := range iris.Flowers() {
+		flowers.X = append(flowers.X, []float64{f.SepalLength, f.SepalWidth, f.PetalLength, 1})
+		flowers.Y = append(flowers.Y, []float64{f.PetalWidth})
+	}
+	return flowers.Task(s, newModel), nil
+}
