@@ -317,7 +317,7 @@ func (pl *planner[T]) others(rest map[*program.Node]string) {
 		pl.observed = append(pl.observed, n)
 	}
 	done := map[*program.Node]bool{}
-	for _, e := range pl.elementwise(reached) {
+	for _, e := range elementwiseOf(pl.c.model, reached, pl.c.cfg.fullBlock > 1) {
 		b := pl.elementwiseBlock(e)
 		pl.blocks = append(pl.blocks, b)
 		for _, n := range e.params {
@@ -335,14 +335,6 @@ func (pl *planner[T]) others(rest map[*program.Node]string) {
 			pl.row(n.Src, Diagonal, "", rest[n])
 		}
 	}
-}
-
-// elementwise are the parameters whose gradient is known case by case; a scale and its shift are together unless blocks are to be diagonal.
-func (pl *planner[T]) elementwise(params []*program.Node) []elementwise {
-	if pl.c.model.Whole != "" {
-		return nil
-	}
-	return elementwiseOf(params, pl.c.cfg.fullBlock > 1)
 }
 
 // elementwiseBlock makes a block, unless its parameters have had one so far.

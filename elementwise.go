@@ -19,9 +19,9 @@ type elementwise struct {
 }
 
 // elementwiseOf finds them among the given parameters, and takes a scale and its shift together if pairs.
-func elementwiseOf(params []*program.Node, pairs bool) (found []elementwise) {
+func elementwiseOf(p *program.Program, params []*program.Node, pairs bool) (found []elementwise) {
 	for _, n := range params {
-		if uses, ok := program.ElementwiseUses(n); ok && n.CaseAxis < 0 {
+		if uses, ok := p.ElementwiseUses(n); ok && n.CaseAxis < 0 {
 			found = append(found, elementwise{[]*program.Node{n}, [][]program.Use{uses}})
 		}
 	}
@@ -55,7 +55,8 @@ func isScaleAndShift(scale, shift elementwise) bool {
 
 // elementwiseBlock holds the blocks of the Fisher matrix, of width x width each, for parameters that act element by element: the mean over cases of v v^T, where v
 // is what a case contributes to the gradients, summed over its positions first. A single parameter has one block for all its elements if they are few, or else
-// one of width 1 for each. The scale and the shift of a channel have one of width 2 (Osawa et al. 2019).
+// one of width 1 for each. The scale and the shift of a channel have one of width 2 (Osawa et al. 2019). Where the cases can't be told apart, v v^T of their sum stands for
+// the sum of theirs, whose expectation it has.
 type elementwiseBlock[T program.Float] struct {
 	params          []*parameter[T]
 	uses            [][]program.Use // in the graph that the solver is attached to
@@ -103,7 +104,7 @@ func (b *elementwiseBlock[T]) rest()              { b.uses = nil }
 func (b *elementwiseBlock[T]) needsInverse() bool { return false }
 
 func (b *elementwiseBlock[T]) observe(run *program.Run[T]) error {
-	cases := run.Cases()
+	cases := run.CasesApart()
 	for k, p := range b.params {
 		b.byCase[k] = zeros(b.byCase[k], cases*p.leaf.Size())
 		run.GradientByCase(b.uses[k], b.byCase[k])
@@ -116,7 +117,7 @@ func (b *elementwiseBlock[T]) observe(run *program.Run[T]) error {
 			b.addOuter(block, c, n)
 		}
 	}
-	b.mean.runCount = cases
+	b.mean.runCount = run.Cases()
 	if !linalg.Finite(b.mean.run) {
 		return b.notFinite("sampled gradients")
 	}

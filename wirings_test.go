@@ -219,7 +219,7 @@ var biasWirings = []wiring{
 		w, b := s.random("w", 4, 3), s.random("b", 3, 1)
 		h := must(gorgonia.BroadcastAdd(mul(s.random("x", 1, 4), w), b, []byte{0}, []byte{1}))
 		return reshape(tanh(h), 1, 9), list(w, b)
-	}, layers: []wantLayer{dense("", "x w").used(1, 1)}, others: []wantOther{{"b", Diagonal, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w").used(1, 1)}, others: []wantOther{{"b", Full, "used by +"}}},
 
 	{name: "bias subtracted", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.random("w", 4, 3), s.random("b", 1, 3)

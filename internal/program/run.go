@@ -222,20 +222,20 @@ func (r *Run[T]) Gradient(n *Node) []T {
 
 // ElementwiseUses lists the uses of a parameter, seen through reshapes: the nodes that it is an operand of, and as which. ok says that all of them are elementwise
 // functions of two operands that depend on the case, so that GradientByCase can tell what each case contributes to its gradient.
-func ElementwiseUses(n *Node) (uses []Use, ok bool) {
+func (p *Program) ElementwiseUses(n *Node) (uses []Use, ok bool) {
 	for i, u := range n.Users {
 		if slices.Contains(n.Users[:i], u) {
 			continue // met before
 		}
 		switch u.Op.(type) {
 		case Reshape:
-			inner, ok := ElementwiseUses(u)
+			inner, ok := p.ElementwiseUses(u)
 			if !ok {
 				return nil, false
 			}
 			uses = append(uses, inner...)
 		case Binary:
-			if u.CaseAxis < 0 {
+			if p.Whole == "" && u.CaseAxis < 0 {
 				return nil, false
 			}
 			for k, kid := range u.Kids {
@@ -257,12 +257,25 @@ type Use struct {
 	Operand int
 }
 
+// CasesApart is the number of cases that GradientByCase tells apart: one if the program can't be run on a part of the batch.
+func (r *Run[T]) CasesApart() int {
+	if r.p.Whole != "" {
+		return 1
+	}
+	return r.cases
+}
+
 // GradientByCase adds what each case contributes, by uses of the kind that ElementwiseUses finds, to the gradient of an operand of n elements that does not
-// depend on the case, to dst (cases x n). The last Reverse must have found the gradients of the uses' nodes.
+// depend on the case, to dst (CasesApart x n). The last Reverse must have found the gradients of the uses' nodes.
 func (r *Run[T]) GradientByCase(uses []Use, dst []T) {
 	for _, u := range uses {
 		c := &r.calls[u.Node.index]
-		c.rule.(binaryRule[T]).reverseByCase(c, u.Operand, r.Gradient(u.Node), dst)
+		rule, grad := c.rule.(binaryRule[T]), r.Gradient(u.Node)
+		if r.p.Whole != "" {
+			eachStretch(c, func(s stretch) { rule.reverseStretch(c, u.Operand, s, grad, dst) })
+		} else {
+			rule.reverseByCase(c, u.Operand, grad, dst)
+		}
 	}
 }
 
