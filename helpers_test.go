@@ -210,7 +210,7 @@ func layerBlocks(c *conductor[float64]) (blocks []*layerBlock[float64]) {
 }
 
 // gradients gives every parameter the gradient of the cost, from a private run, in the solver's units.
-func gradients(t testing.TB, c *conductor[float64]) {
+func gradients(t rapid.TB, c *conductor[float64]) {
 	t.Helper()
 	run, err := program.NewRun[float64](c.whole, 1)
 	check(t, err)
@@ -228,14 +228,14 @@ func gradients(t testing.TB, c *conductor[float64]) {
 }
 
 // observed brings a block's averages up to date with a run.
-func observed(t testing.TB, b block[float64], run *program.Run[float64]) {
+func observed(t rapid.TB, b block[float64], run *program.Run[float64]) {
 	t.Helper()
 	check(t, b.observe(run))
 	check(t, b.average(0.95))
 }
 
 // directions preconditions the gradients with the factors in next, damped with gamma.
-func directions(t testing.TB, c *conductor[float64], gamma float64) {
+func directions(t rapid.TB, c *conductor[float64], gamma float64) {
 	t.Helper()
 	raised, err := c.invert(gamma)
 	check(t, err)
@@ -245,6 +245,57 @@ func directions(t testing.TB, c *conductor[float64], gamma float64) {
 	for _, b := range c.blocks {
 		b.precondition(gamma, true)
 	}
+}
+
+// trainer runs a network on a tape machine and steps.
+type trainer struct {
+	*network
+	vm     gorgonia.VM
+	solver *Solver
+}
+
+func newTrainer(t testing.TB, n *network, opts ...Option) *trainer {
+	t.Helper()
+	_, err := gorgonia.Grad(n.cost, n.params...)
+	check(t, err)
+	solver, err := NewSolver(n.cost, n.dist, opts...)
+	check(t, err)
+	vm := gorgonia.NewTapeMachine(n.sketch.graph, gorgonia.BindDualValues(n.params...))
+	t.Cleanup(func() { vm.Close() })
+	return &trainer{n, vm, solver}
+}
+
+// step returns the cost before the update.
+func (tr *trainer) step(t testing.TB) float64 {
+	t.Helper()
+	check(t, tr.vm.RunAll())
+	cost := number64(tr.cost.Value())
+	check(t, tr.solver.Step(gorgonia.NodesToValueGrads(tr.params)))
+	tr.vm.Reset()
+	return cost
+}
+
+// falls demands that training lowers the cost at least to the given part of what it was.
+func (tr *trainer) falls(t testing.TB, steps int, to float64) {
+	t.Helper()
+	first := tr.step(t)
+	for range steps - 1 {
+		tr.step(t)
+	}
+	if last := tr.step(t); !(last < to*first) {
+		t.Errorf("the cost went from %.4g to %.4g in %d steps, want at most %g of it\n%v", first, last, steps, to, tr.solver.Plan())
+	}
+}
+
+// number64 is the value of a scalar.
+func number64(v gorgonia.Value) float64 {
+	switch x := v.Data().(type) {
+	case float32:
+		return float64(x)
+	case float64:
+		return x
+	}
+	return math.NaN()
 }
 
 func check(t rapid.TB, err error) {

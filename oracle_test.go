@@ -3,7 +3,6 @@ package kfac
 import (
 	"math"
 	"slices"
-	"testing"
 
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
@@ -62,7 +61,7 @@ func targetSeeds(o *output, z []float64, sweep int) []float64 {
 
 // observeSeeded fills the moments of every layer and chain with those of the listed cases, nil for all, adding those of g up over
 // sweeps output by output, where each has the given number of sweeps.
-func observeSeeded(t testing.TB, c *conductor[float64], rows []int, sweeps func(o *output) int, seeds seeding) {
+func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o *output) int, seeds seeding) {
 	t.Helper()
 	run := c.sampler.run
 	check(t, run.Forward(rows))
@@ -85,34 +84,53 @@ func observeSeeded(t testing.TB, c *conductor[float64], rows []int, sweeps func(
 	for i, m := range moments {
 		copy(m.next, sums[i])
 	}
+	for _, b := range c.blocks {
+		if b, ok := b.(*tiedBlock[float64]); ok {
+			b.sum()
+		}
+	}
 }
 
-// gradientMoments are the moments of g: G of each layer, and the cross moments of chains.
+// gradientMoments are the moments of g: G of each layer, and of each way of one that is tied, the cross moments of chains, and the blocks of parameters that act
+// element by element.
 func gradientMoments(c *conductor[float64]) (moments []*moment[float64]) {
-	for _, b := range layerBlocks(c) {
-		moments = append(moments, &b.factors.g)
-	}
 	for _, b := range c.blocks {
-		if b, ok := b.(*chainBlock[float64]); ok {
+		switch b := b.(type) {
+		case *kroneckerBlock[float64]:
+			moments = append(moments, &b.factors.g)
+		case *tiedBlock[float64]:
+			moments = append(moments, &b.ways[0].g, &b.ways[1].g)
+		case *chainBlock[float64]:
+			for _, l := range b.links {
+				moments = append(moments, &l.factors.g)
+			}
 			for i := range b.crossG {
 				moments = append(moments, &b.crossG[i])
 			}
+		case *elementwiseBlock[float64]:
+			moments = append(moments, &b.mean)
 		}
 	}
 	return moments
 }
 
-// observeFirst puts the moments of the sampler's run into the layers' factors as if it were the first.
-func observeFirst(t testing.TB, c *conductor[float64]) {
+// observeFirst puts the moments of the sampler's run into the blocks as if it were the first. Diagonal blocks are left out: the moments of several sweeps do not
+// add up to theirs.
+func observeFirst(t rapid.TB, c *conductor[float64]) {
 	t.Helper()
 	for _, b := range layerBlocks(c) {
 		b.factors.updates = 0
 	}
 	for _, b := range c.blocks {
-		switch b.(type) {
-		case *kroneckerBlock[float64], *chainBlock[float64]:
-			observed(t, b, c.sampler.run)
+		switch b := b.(type) {
+		case *diagonalBlock[float64]:
+			continue
+		case *tiedBlock[float64]:
+			b.ways[0].updates, b.ways[1].updates = 0, 0
+		case *elementwiseBlock[float64]:
+			b.updates = 0
 		}
+		observed(t, b, c.sampler.run)
 	}
 }
 
@@ -127,13 +145,13 @@ func plus(sum, x []float64) []float64 {
 }
 
 // observeExactly fills the factors with their expectation over the model's targets.
-func observeExactly(t testing.TB, c *conductor[float64], rows []int) {
+func observeExactly(t rapid.TB, c *conductor[float64], rows []int) {
 	t.Helper()
 	observeSeeded(t, c, rows, func(o *output) int { return o.cols }, rootSeeds)
 }
 
 // jacobians are dz/dtheta of each case: z is its outputs side by side, theta all parameters in the order of the plan.
-func jacobians(t testing.TB, c *conductor[float64]) (perCase []*mat.Dense) {
+func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 	t.Helper()
 	run, err := program.NewRun[float64](c.model, 1)
 	check(t, err)
@@ -163,7 +181,7 @@ func jacobians(t testing.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 }
 
 // differences are the jacobians by central differences of what a tape machine computes, for a network of one output.
-func differences(t testing.TB, n *network) (perCase []*mat.Dense) {
+func differences(t rapid.TB, n *network) (perCase []*mat.Dense) {
 	t.Helper()
 	var out gorgonia.Value
 	gorgonia.Read(n.out, &out)
@@ -195,7 +213,7 @@ func differences(t testing.TB, n *network) (perCase []*mat.Dense) {
 }
 
 // denseFisher is mean_n J_n^T F_R(z_n) J_n, with F_R by its textbook formula.
-func denseFisher(t testing.TB, c *conductor[float64], perCase []*mat.Dense) *mat.Dense {
+func denseFisher(t rapid.TB, c *conductor[float64], perCase []*mat.Dense) *mat.Dense {
 	t.Helper()
 	run, err := program.NewRun[float64](c.model, 1)
 	check(t, err)
@@ -257,8 +275,16 @@ func pick(m mat.Matrix, at []int) *mat.Dense {
 // kronecker is A (x) G of the factors in next.
 func kronecker(f *factors[float64]) *mat.Dense {
 	var k mat.Dense
-	k.Kronecker(square(f.a.next), square(f.g.next))
+	k.Kronecker(wholeOf(&f.a), wholeOf(&f.g))
 	return &k
+}
+
+// wholeOf is a factor in next as a matrix, also where only its diagonal is kept.
+func wholeOf(f *moment[float64]) mat.Matrix {
+	if f.diagonal {
+		return mat.NewDiagDense(f.n, f.next)
+	}
+	return square(f.next)
 }
 
 // square is the n x n matrix of n^2 numbers.
@@ -279,6 +305,9 @@ func distance(got, want []float64) float64 {
 	for i, w := range want {
 		diff += (got[i] - w) * (got[i] - w)
 		norm += w * w
+	}
+	if diff == 0 {
+		return 0 // also from zero
 	}
 	return math.Sqrt(diff / norm)
 }

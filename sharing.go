@@ -9,11 +9,12 @@ import (
 // reducible reports whether the layer is used at several positions of each case, and its rows lie case after case, so that the positions of a case can be taken
 // together.
 func reducible(l *layer, p *program.Program) bool {
-	if p.Whole != "" || l.tied != nil || l.positions(p.Cases) < 2 {
+	oneCase := p.Cases == 1
+	if p.Whole != "" && !oneCase || l.tied != nil || l.positions(p.Cases) < 2 {
 		return false
 	}
 	return !slices.ContainsFunc(l.sites, func(s site) bool {
-		return s.lookup || size(s.output.Shape[:s.output.CaseAxis]) > 1 && !s.outputColumns
+		return s.lookup || s.oneHot || !oneCase && !s.outputColumns && size(s.output.Shape[:s.output.CaseAxis]) > 1
 	})
 }
 
@@ -55,11 +56,15 @@ func summedBy(n, user *program.Node, features int, p *program.Program) bool {
 		return summed(user, features, p)
 	case program.Binary:
 		return user.Size() == n.Size() && summed(user, features, p)
+	case program.SizeOf: // looks at the shape only, as Mean does
+		return true
 	case program.MatMul:
-		if user.Kids[0] != n || op.TransA || features != 1 {
-			return false
-		}
-		return summed(user, 1, p)
+		rows := user.Kids[0] == n && !op.TransA && features == 1
+		columns := user.Kids[1] == n && !op.TransB && features == 0
+		return rows != columns && summed(user, features, p)
+	case program.Tensordot:
+		rows := user.Kids[0] == n && slices.Equal(op.A, []int{features}) && len(user.Shape) == len(n.Shape)
+		return rows && user.Kids[1] != n && summed(user, len(user.Shape)-1, p)
 	case program.GlobalAvgPool:
 		return features == 1
 	case program.Sum:
