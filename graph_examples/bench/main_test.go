@@ -93,6 +93,24 @@ func TestPartsAddUp(t *testing.T) {
 	}
 }
 
+func TestGrowth(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a while")
+	}
+	out := t.TempDir()
+	s, err := parse([]string{"-growth", "-steps", "1", "-shrink", "64", "-out", out}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := grow(&text, s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(out, "growth.png")); err != nil || !strings.Contains(text.String(), "4096") || strings.Contains(text.String(), "NaN") {
+		t.Errorf("%v\n%s", err, &text)
+	}
+}
+
 func TestMedian(t *testing.T) {
 	if got := median([]float64{3, 1, 2}); got != 2 {
 		t.Errorf("median of 3, 1, 2 is %g", got)
