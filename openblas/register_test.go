@@ -3,6 +3,7 @@
 package openblas
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -14,7 +15,9 @@ import (
 	gonum "gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/blas/blas64"
+	purelapack "gonum.org/v1/gonum/lapack/gonum"
 	"gonum.org/v1/gonum/lapack/lapack64"
+	"gonum.org/v1/netlib/lapack/netlib"
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
@@ -56,6 +59,32 @@ func TestCholesky(t *testing.T) {
 	for _, a := range [][]float64{{1, 0, 2, 1}, {math.NaN(), 0, 0, 1}, {1, 0, math.NaN(), 1}, {1, 0, 0, math.NaN()}} {
 		if _, ok := lapack64.Potrf(blas64.Symmetric{N: 2, Stride: 2, Data: a, Uplo: gonum.Lower}); ok {
 			t.Errorf("%v passes as positive definite", a)
+		}
+	}
+}
+
+type inverter interface {
+	Dpotrf(ul gonum.Uplo, n int, a []float64, lda int) bool
+	Dpotri(ul gonum.Uplo, n int, a []float64, lda int) bool
+}
+
+// BenchmarkInverse compares Cholesky factorisation and inverse with those of netlib, which go through row-major LAPACKE, and of gonum.
+func BenchmarkInverse(b *testing.B) {
+	for _, n := range []int{256, 1000} {
+		a := positive(n, rand.New(rand.NewPCG(1, 1)))
+		for _, c := range []struct {
+			name string
+			inverter
+		}{{"columns", lapack{}}, {"netlib", netlib.Implementation{}}, {"gonum", purelapack.Implementation{}}} {
+			b.Run(fmt.Sprintf("n=%d/%s", n, c.name), func(b *testing.B) {
+				work := make([]float64, n*n)
+				for b.Loop() {
+					copy(work, a)
+					if !c.Dpotrf(gonum.Lower, n, work, n) || !c.Dpotri(gonum.Lower, n, work, n) {
+						b.Fatal("not positive definite")
+					}
+				}
+			})
 		}
 	}
 }
