@@ -137,6 +137,15 @@ func transposeTo[T Float](dst, src []T, rows, cols int, place []int) {
 	}
 }
 
+// TransposeSquare transposes the n x n matrix a in place.
+func TransposeSquare[T Float](a []T, n int) {
+	eachAbove(n, func(i, from, to int) {
+		for j := from; j < to; j++ {
+			a[i*n+j], a[j*n+i] = a[j*n+i], a[i*n+j]
+		}
+	})
+}
+
 // Convert copies src to dst, element by element, in dst's type.
 func Convert[D, S Float](dst []D, src []S) {
 	for i, v := range src {

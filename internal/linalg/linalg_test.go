@@ -209,6 +209,16 @@ func TestMirrors(t *testing.T) {
 	}
 }
 
+func TestTransposeSquare(t *testing.T) {
+	for _, n := range append([]int{0}, edges...) {
+		a := numbers[float64](rand.New(rand.NewPCG(2, uint64(n))), n*n)
+		want := make([]float64, n*n)
+		Transpose(want, a, n, n)
+		TransposeSquare(a, n)
+		checkEqual(t, fmt.Sprint("n = ", n), a, want, 0)
+	}
+}
+
 func TestTranspose(t *testing.T) {
 	for _, rows := range append([]int{0}, edges...) {
 		for _, cols := range []int{0, 1, 2, 31, 32, 33, 65} {

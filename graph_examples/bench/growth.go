@@ -1,0 +1,245 @@
+package main
+
+import (
+	"fmt"
+	"image/color"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"text/tabwriter"
+	"time"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+)
+
+// shape is that of a net of equal tanh layers: depth matrices of width x width, and a batch.
+type shape struct{ width, depth, batch int }
+
+// A sweep varies one number of a shape.
+type sweep struct {
+	name   string
+	values []int
+	shape  func(v int) shape
+}
+
+var sweeps = []sweep{
+	{"width", []int{128, 256, 512, 1024, 2048, 4096}, func(v int) shape { return shape{v, 4, 256} }},
+	{"depth", []int{2, 4, 8, 16, 32, 64}, func(v int) shape { return shape{256, v, 256} }},
+	{"batch", []int{1, 8, 64, 512, 2048, 8192}, func(v int) shape { return shape{512, 4, v} }},
+}
+
+// operations are multiplications and additions that an iteration needs, in products and factorisations, by the sizes alone.
+type operations struct{ run, step, inverses float64 }
+
+// count counts those of RunAll, of a step without inverses, and of all inverses, at the default fractions of the batch. The step has two passes for the
+// capture, of a product each; two factors, each of 5/8 of a product; two products with inverses; and for the exact Fisher matrix along two directions
+// one pass forward, and tangents of two products for each.
+func (s shape) count() operations {
+	n, l, m := float64(s.width), float64(s.depth), float64(s.batch)
+	statistics := min(m, max(m/8, 128))
+	model := min(m, max(m/4, 256))
+	pass := 2 * l * n * n // of a case through all layers
+	return operations{
+		run:      3 * m * pass,
+		step:     2*statistics*pass + 1.25*statistics*pass + 4*l*n*n*n + 5*model*pass,
+		inverses: 2 * l * n * n * n, // n^3 for a Cholesky factorisation and the inverse from it, two factors in a layer
+	}
+}
+
+// A growthPoint is one measurement.
+type growthPoint struct {
+	value         int
+	adam          float64 // seconds of RunAll and Step
+	run           float64 // seconds of RunAll
+	step          float64 // seconds of a Step of K-FAC without inverses
+	inverses      float64 // seconds of them, once
+	bytes         float64 // that are live with Adam
+	kfacBytes     float64 // that are live with K-FAC
+	count         operations
+	predictedStep float64 // seconds at the rate of the BLAS's square products
+	predictedInv  float64
+}
+
+// rates are those of the BLAS's square products, in operations per second: in the model's dtype, and in float64, in which inverses are computed.
+type rates struct{ products, inverses float64 }
+
+// growthSteps leave out the checks at the first two, have inverses at three, and the search for the damping at the fifth.
+const growthSteps = 8
+
+func grow(w io.Writer, s settings) error {
+	blas := countProducts()
+	fmt.Fprintf(w, "%s\nSeconds by the number of one quantity: nets of equal tanh layers, %s. A step of K-FAC is the median of those without new inverses.\n", machine(blas), s.dtypes[0])
+	canvas := vgimg.NewWith(vgimg.UseWH(36*vg.Centimeter, 20*vg.Centimeter), vgimg.UseDPI(90), vgimg.UseBackgroundColor(color.White))
+	tiles := draw.Tiles{Rows: 2, Cols: len(sweeps), PadX: vg.Centimeter, PadY: vg.Centimeter, PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12}
+	plots := make([][]*plot.Plot, 2)
+	rates := rates{blas.rateAlone(s.dtypes[0]) * 1e9, blas.rateAlone("float64") * 1e9}
+	for _, sw := range sweeps {
+		points, err := sw.measure(w, s, rates)
+		if err != nil {
+			return err
+		}
+		times, memory, err := sw.draw(points)
+		if err != nil {
+			return err
+		}
+		plots[0], plots[1] = append(plots[0], times), append(plots[1], memory)
+	}
+	for i, row := range plot.Align(plots, tiles, draw.New(canvas)) {
+		for j, c := range row {
+			plots[i][j].Draw(c)
+		}
+	}
+	file := filepath.Join(s.out, "growth.png")
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if _, err := (vgimg.PngCanvas{Canvas: canvas}).WriteTo(out); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nTime and memory, and what the operations would take at the rate of the BLAS's square products: %s\n", file)
+	return out.Close()
+}
+
+// measure prints a line per value.
+func (sw sweep) measure(w io.Writer, s settings, r rates) ([]growthPoint, error) {
+	at := sw.shape(sw.values[0])
+	fmt.Fprintf(w, "\n%s, from width %d, depth %d, batch %d on\n\n", sw.name, at.width, at.depth, at.batch)
+	table := tabwriter.NewWriter(w, 10, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(table, "%s\tAdam, ms\tRunAll\tStep of K-FAC\tby operations\tinverses\tby operations\tlive, Adam\tlive, K-FAC\t\n", sw.name)
+	var points []growthPoint
+	for _, v := range sw.values {
+		at := sw.shape(v)
+		if s.shrink > 1 { // a trial
+			at.width, at.batch = max(2, at.width/s.shrink/4), max(1, at.batch/s.shrink)
+		}
+		p, err := at.measure(s, r)
+		if err != nil {
+			return nil, fmt.Errorf("%s %d: %w", sw.name, v, err)
+		}
+		p.value = v
+		points = append(points, p)
+		fmt.Fprintf(table, "%d\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g MB\t%.3g MB\t\n", v, 1e3*p.adam, 1e3*p.run, 1e3*p.step, 1e3*p.predictedStep, 1e3*p.inverses, 1e3*p.predictedInv, p.bytes/1e6, p.kfacBytes/1e6)
+	}
+	return points, table.Flush()
+}
+
+func (at shape) measure(s settings, r rates) (growthPoint, error) {
+	sizes := make([]int, at.depth+1)
+	for i := range sizes {
+		sizes[i] = at.width
+	}
+	p := growthPoint{count: at.count()}
+	p.predictedStep, p.predictedInv = p.count.step/r.products, p.count.inverses/r.inverses
+	for _, name := range []string{"adam", "kfac"} {
+		before := live()
+		t, err := newTrainer(name, newModel(s.dtypes[0], at.batch, 1, s.seed, func(sk *sketch) { sk.classifier(sizes...) }), s.seed)
+		if err != nil {
+			return p, err
+		}
+		var runs, steps, inverses []float64
+		for range growthSteps {
+			start := time.Now()
+			if err := t.vm.RunAll(); err != nil {
+				return p, err
+			}
+			middle := time.Now()
+			if err := t.solver.Step(t.list); err != nil {
+				return p, err
+			}
+			runs, steps = append(runs, middle.Sub(start).Seconds()), append(steps, time.Since(middle).Seconds())
+			if st, ok := t.stats(); ok && st.InverseUpdated {
+				steps = steps[:len(steps)-1]
+				inverses = append(inverses, st.Time.Inverses.Seconds())
+			}
+			if len(runs) < growthSteps {
+				t.vm.Reset()
+			}
+		}
+		if name == "adam" {
+			p.run = median(runs)
+			p.adam, p.bytes = p.run+median(steps), live()-before
+		} else {
+			p.step, p.inverses, p.kfacBytes = median(steps), median(inverses), live()-before
+		}
+		t.close()
+		runtime.KeepAlive(t)
+	}
+	return p, nil
+}
+
+// live is the size of what the garbage collector has to keep, in bytes.
+func live() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+// draw draws time and memory on logarithmic axes.
+func (sw sweep) draw(points []growthPoint) (times, memory *plot.Plot, err error) {
+	times, err = logPlot("seconds against "+sw.name, sw.name, points, []curve{
+		{"Adam, RunAll and Step", func(p growthPoint) float64 { return p.adam }, false},
+		{"Step of K-FAC without inverses", func(p growthPoint) float64 { return p.step }, false},
+		{"inverses, at every 20th step", func(p growthPoint) float64 { return p.inverses }, false},
+		{"Step, by operations", func(p growthPoint) float64 { return p.predictedStep }, true},
+		{"inverses, by operations", func(p growthPoint) float64 { return p.predictedInv }, true},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	memory, err = logPlot("live megabytes against "+sw.name, sw.name, points, []curve{
+		{"Adam", func(p growthPoint) float64 { return p.bytes / 1e6 }, false},
+		{"K-FAC", func(p growthPoint) float64 { return p.kfacBytes / 1e6 }, false},
+	})
+	return times, memory, err
+}
+
+type curve struct {
+	name   string
+	of     func(growthPoint) float64
+	dashed bool
+}
+
+func logPlot(title, x string, points []growthPoint, curves []curve) (*plot.Plot, error) {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text = title, x
+	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
+	p.X.Tick.Marker, p.Y.Tick.Marker = plot.LogTicks{Prec: -1}, plot.LogTicks{Prec: -1}
+	p.Legend.Top, p.Legend.Left = true, true
+	p.Add(plotter.NewGrid())
+	low, high := math.Inf(1), math.Inf(-1)
+	for i, c := range curves {
+		var xys plotter.XYs
+		for _, pt := range points {
+			if y := c.of(pt); y > 0 {
+				xys = append(xys, plotter.XY{X: float64(pt.value), Y: y})
+				low, high = min(low, y), max(high, y)
+			}
+		}
+		if len(xys) == 0 {
+			continue
+		}
+		line, dots, err := plotter.NewLinePoints(xys)
+		if err != nil {
+			return nil, err
+		}
+		line.Color = colors[[]int{1, 5, 4, 5, 4}[i]]
+		dots.Color, dots.Shape = line.Color, draw.CircleGlyph{}
+		if c.dashed {
+			line.Dashes = []vg.Length{5, 3}
+			dots.Radius = 0
+		}
+		p.Add(line, dots)
+		p.Legend.Add(c.name, line)
+	}
+	p.Y.Min, p.Y.Max = low/2, high*20 // room for the legend
+	return p, nil
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac"
+)
+
+// period is T3, after which K-FAC has done everything that it does not do at every step.
+const period = 20
+
+// optimizerNames are Gorgonia's, and K-FAC with parts of it on and off.
+var optimizerNames = []string{"adam", "momentum", "kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum"}
+
+// newSolver makes an optimizer. The rates are so small that no model diverges; they do not change the time.
+func newSolver(name string, m *model, seed uint64) (gorgonia.Solver, error) {
+	options := []kfac.Option{kfac.WithSeed(seed), kfac.WithInverseUpdatePeriod(period)}
+	switch name {
+	case "adam":
+		return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(1e-5)), nil
+	case "momentum":
+		return gorgonia.NewMomentum(gorgonia.WithLearnRate(1e-5), gorgonia.WithMomentum(0.9)), nil
+	case "kfac":
+	case "kfac-rate":
+		options = append(options, kfac.WithLearningRate(1e-3))
+	case "kfac-tri":
+		options = append(options, kfac.WithBlockTridiagonal())
+	case "kfac-rate-tri":
+		options = append(options, kfac.WithLearningRate(1e-3), kfac.WithBlockTridiagonal())
+	case "kfac-nomomentum":
+		options = append(options, kfac.WithoutMomentum())
+	default:
+		return nil, fmt.Errorf("no optimizer %q", name)
+	}
+	return kfac.NewSolver(m.cost, m.dist, options...)
+}
+
+// A trainer is an optimizer at work on a model of its own.
+type trainer struct {
+	name   string
+	model  *model
+	vm     gorgonia.VM
+	list   []gorgonia.ValueGrad
+	solver gorgonia.Solver
+}
+
+func newTrainer(name string, m *model, seed uint64) (*trainer, error) {
+	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
+		return nil, err
+	}
+	solver, err := newSolver(name, m, seed)
+	if err != nil {
+		return nil, err
+	}
+	vm := gorgonia.NewTapeMachine(m.cost.Graph(), gorgonia.BindDualValues(m.params...))
+	return &trainer{name, m, vm, gorgonia.NodesToValueGrads(m.params), solver}, nil
+}
+
+func (t *trainer) close() { _ = t.vm.Close() }
+
+// stats are those of the last step, if the optimizer is K-FAC.
+func (t *trainer) stats() (kfac.Stats, bool) {
+	if k, ok := t.solver.(*kfac.Solver); ok {
+		return k.Stats(), true
+	}
+	return kfac.Stats{}, false
+}

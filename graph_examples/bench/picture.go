@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"image/color"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+)
+
+// colors of the parts; they can be told apart by the color-blind (Okabe & Ito, "Color universal design", 2008).
+var colors = []color.Color{
+	color.Gray{190},
+	color.RGBA{A: 255},
+	color.RGBA{R: 86, G: 180, B: 233, A: 255},
+	color.RGBA{G: 158, B: 115, A: 255},
+	color.RGBA{R: 213, G: 94, A: 255},
+	color.RGBA{G: 114, B: 178, A: 255},
+	color.RGBA{R: 230, G: 159, A: 255},
+	color.RGBA{R: 204, G: 121, B: 167, A: 255},
+}
+
+// drawPhases draws a bar per model and optimizer, in iterations of the model's first optimizer, stacked of the parts.
+func drawPhases(file string, results []result) error {
+	p := plot.New()
+	p.Title.Text = "Where the time of an iteration goes"
+	p.X.Label.Text = fmt.Sprintf("iterations of %s", results[0].lines[0].name)
+	p.X.Min = 0
+	var names []string
+	values := make([]plotter.Values, len(parts))
+	for i := len(results) - 1; i >= 0; i-- { // the first on top
+		r := results[i]
+		for j := len(r.lines) - 1; j >= 0; j-- {
+			l := r.lines[j]
+			names = append(names, fmt.Sprintf("%s %d %s, %s", r.model, r.batch, r.dtype, l.name))
+			for k := range parts {
+				values[k] = append(values[k], l.parts[k]/r.lines[0].seconds)
+			}
+		}
+		if i > 0 {
+			names = append(names, "")
+			for k := range parts {
+				values[k] = append(values[k], 0)
+			}
+		}
+	}
+	var below *plotter.BarChart
+	for k, part := range parts {
+		bars, err := plotter.NewBarChart(values[k], vg.Points(11))
+		if err != nil {
+			return err
+		}
+		bars.Horizontal, bars.Color, bars.LineStyle.Width = true, colors[k], 0
+		if below != nil {
+			bars.StackOn(below)
+		}
+		p.Add(bars)
+		p.Legend.Add(part.name, bars)
+		below = bars
+	}
+	p.NominalY(names...)
+	p.Legend.Top = true
+	p.X.Max *= 1.15 // room for the legend
+	p.Add(plotter.NewGrid())
+	return p.Save(24*vg.Centimeter, vg.Length(len(names)+6)*vg.Points(15), file)
+}

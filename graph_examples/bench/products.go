@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+	"gonum.org/v1/gonum/blas/blas64"
+	"gorgonia.org/gorgonia"
+)
+
+// counter is the registered BLAS, but counts the operations of matrix products and the time in them.
+type counter struct {
+	gorgonia.BLAS
+	operations, nanoseconds atomic.Int64 // of calls that run at the same time, the sum
+}
+
+// countProducts puts a counter in the place of the BLAS that Gorgonia and gonum have.
+func countProducts() *counter {
+	c := &counter{BLAS: gorgonia.WhichBLAS()}
+	gorgonia.Use(c)
+	blas32.Use(c)
+	blas64.Use(c)
+	return c
+}
+
+func (c *counter) count(start time.Time, m, n, k int) {
+	c.operations.Add(2 * int64(m) * int64(n) * int64(k))
+	c.nanoseconds.Add(int64(time.Since(start)))
+}
+
+func (c *counter) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, x []float32, ldx int) {
+	defer c.count(time.Now(), m, n, k)
+	c.BLAS.Sgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
+}
+
+func (c *counter) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, x []float64, ldx int) {
+	defer c.count(time.Now(), m, n, k)
+	c.BLAS.Dgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
+}
+
+// products are matrix products that were computed.
+type products struct {
+	operations float64 // multiplications and additions
+	seconds    float64
+}
+
+func (c *counter) read() products {
+	return products{float64(c.operations.Load()), float64(c.nanoseconds.Load()) / 1e9}
+}
+
+func (p products) minus(q products) products {
+	return products{p.operations - q.operations, p.seconds - q.seconds}
+}
+
+func (p products) plus(q products) products {
+	return products{p.operations + q.operations, p.seconds + q.seconds}
+}
+
+// rate is in GFLOP/s.
+func (p products) rate() float64 { return p.operations / p.seconds / 1e9 }
+
+// rateAlone is the rate in GFLOP/s of square products A B^T by themselves, the best of a few.
+func (c *counter) rateAlone(dtype string) float64 {
+	const n = 1000
+	var call func()
+	if dtype == "float64" {
+		a, b, x := make([]float64, n*n), make([]float64, n*n), make([]float64, n*n)
+		call = func() { c.Dgemm(blas.NoTrans, blas.Trans, n, n, n, 1, a, n, b, n, 0, x, n) }
+	} else {
+		a, b, x := make([]float32, n*n), make([]float32, n*n), make([]float32, n*n)
+		call = func() { c.Sgemm(blas.NoTrans, blas.Trans, n, n, n, 1, a, n, b, n, 0, x, n) }
+	}
+	var best float64
+	for range 3 {
+		before := c.read()
+		call()
+		best = max(best, c.read().minus(before).rate())
+	}
+	return best
+}
+
+// machine says what the figures were measured on.
+func machine(c *counter) string {
+	name := "gonum's BLAS in pure Go"
+	if kind := fmt.Sprintf("%T", c.BLAS); !strings.HasPrefix(kind, "gonum.") {
+		name = "BLAS " + kind
+	}
+	return fmt.Sprintf("%s, %s/%s, %d processors, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), name)
+}
