@@ -60,36 +60,36 @@ func (m *layered[T]) classify(out *gorgonia.Node) {
 	m.cost = crossEntropy(out, m.y)
 }
 
-const batchSize = 16 // of the nets below
+const manyCases = 16 // of the nets below
 
 func inShape(a *gorgonia.Node, shape ...int) *gorgonia.Node { return must(gorgonia.Reshape(a, shape)) }
 
 func convNet[T float]() *layered[T] {
 	m := newLayered[T](1)
-	h := must(gorgonia.Conv2d(m.leaf("x", 1, batchSize, 2, 6, 6), m.param("filter", 4, 2, 3, 3), tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2}, []int{1, 1}))
+	h := must(gorgonia.Conv2d(m.leaf("x", 1, manyCases, 2, 6, 6), m.param("filter", 4, 2, 3, 3), tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2}, []int{1, 1}))
 	h = must(gorgonia.Rectify(must(gorgonia.BroadcastAdd(h, m.param("b", 1, 4, 1, 1), nil, []byte{0, 2, 3}))))
-	m.classify(m.dense("2", inShape(h, batchSize, 36), 3))
+	m.classify(m.dense("2", inShape(h, manyCases, 36), 3))
 	return m
 }
 
 func tiedWords[T float]() *layered[T] {
 	m := newLayered[T](2)
 	table := m.param("table", 10, 6)
-	h := must(gorgonia.Tanh(m.dense("1", must(gorgonia.ByIndices(table, m.words(batchSize, 10), 0)), 6)))
+	h := must(gorgonia.Tanh(m.dense("1", must(gorgonia.ByIndices(table, m.words(manyCases, 10), 0)), 6)))
 	m.classify(must(gorgonia.BroadcastAdd(must(gorgonia.Mul(h, must(gorgonia.Transpose(table)))), m.param("bias", 1, 10), nil, []byte{0})))
 	return m
 }
 
 func wordsOfCases[T float]() *layered[T] {
 	m := newLayered[T](3)
-	found := must(gorgonia.ByIndices(m.param("table", 20, 4), m.words(batchSize*3, 20), 0))
-	m.classify(m.dense("1", inShape(found, batchSize, 12), 3))
+	found := must(gorgonia.ByIndices(m.param("table", 20, 4), m.words(manyCases*3, 20), 0))
+	m.classify(m.dense("1", inShape(found, manyCases, 12), 3))
 	return m
 }
 
 func normalisedNet[T float]() *layered[T] {
 	m := newLayered[T](4)
-	h := m.dense("1", m.leaf("x", 1, batchSize, 5), 8)
+	h := m.dense("1", m.leaf("x", 1, manyCases, 5), 8)
 	h, _, _, _, err := gorgonia.BatchNorm(h, m.param("scale", 1, 8), m.param("shift", 1, 8), 0.9, 1e-3)
 	h = must(gorgonia.Tanh(must(h, err)))
 	h = must(gorgonia.BroadcastHadamardProd(m.dense("2", h, 3), m.param("temperature", 1, 1), nil, []byte{0, 1}))
@@ -99,15 +99,15 @@ func normalisedNet[T float]() *layered[T] {
 
 func pooledNet[T float]() *layered[T] {
 	m := newLayered[T](5)
-	h := must(gorgonia.Tanh(m.dense("1", m.leaf("x", 1, batchSize*4, 5), 6)))
-	m.classify(m.dense("2", must(gorgonia.Mean(inShape(h, batchSize, 4, 6), 1)), 3))
+	h := must(gorgonia.Tanh(m.dense("1", m.leaf("x", 1, manyCases*4, 5), 6)))
+	m.classify(m.dense("2", must(gorgonia.Mean(inShape(h, manyCases, 4, 6), 1)), 3))
 	return m
 }
 
 func tiedAutoencoder[T float]() *layered[T] {
 	m := newLayered[T](6)
 	w := m.param("w", 8, 5)
-	h := must(gorgonia.Mul(m.leaf("x", 1, batchSize, 8), w))
+	h := must(gorgonia.Mul(m.leaf("x", 1, manyCases, 8), w))
 	h = must(gorgonia.Tanh(must(gorgonia.BroadcastAdd(h, m.param("b", 1, 5), nil, []byte{0}))))
 	m.classify(must(gorgonia.Mul(h, must(gorgonia.Transpose(w)))))
 	return m

@@ -123,7 +123,7 @@ var elementwiseNets = []elementwiseNet{
 	{name: "a scaled input used beside its shift", blocks: []string{"scale: 3 x 3", "shift: 3 x 3"}, build: func(s *sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
 		scale, shift := s.random("scale", 1, 3), s.random("shift", 1, 3)
 		h := timesRow(x, scale)
-		return hadamard(tanh(h), addRow(h, shift)), list(scale, shift)
+		return hadamard(addRow(h, shift), tanh(h)), list(scale, shift)
 	}},
 	{name: "two scales and shifts", blocks: []string{"scale1 and shift1: 3 of 2 x 2", "scale2 and shift2: 3 of 2 x 2"}, build: func(s *sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
 		scale1, shift1, scale2, shift2 := s.random("scale1", 1, 3), s.random("shift1", 1, 3), s.random("scale2", 1, 3), s.random("shift2", 1, 3)
@@ -386,6 +386,18 @@ func TestElementwiseDirection(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A parameter that acts on another one, not on what depends on the case, has no gradient by case.
+func TestParametersOfEachOther(t *testing.T) {
+	s := newSketch(1)
+	p, q, w := s.random("p", 1, 3), s.random("q", 1, 3), s.random("w", 3, 2)
+	n := &network{sketch: s, out: mul(addRow(s.random("x", cases, 3), hadamard(p, q)), w), params: list(p, q, w)}
+	n.cost, n.dist = squares(1)(s, n.out)
+	c := attach(t, n)
+	if blocks, _ := elementwiseBlocks(c); blocks != nil || c.plan.Params[0].Treatment != Diagonal || c.plan.Params[1].Treatment != Diagonal {
+		t.Errorf("want diagonal blocks of p and q:\n%v", c.plan)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -122,6 +123,21 @@ func TestLinearEmbeddingIsExact(t *testing.T) {
 		c := attach(t, n)
 		observeExactly(t, c, nil)
 		checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+	}
+}
+
+// What is added to the rows found is no homogeneous coordinate, which would take the diagonal form from A.
+func TestEmbeddingHasNoBias(t *testing.T) {
+	s := newSketch(1)
+	table, b := s.random("table", 5, 3), s.random("b", 1, 3)
+	n := &network{sketch: s, out: addRow(must(gorgonia.ByIndices(table, s.words("words", 1, 0, 4, 1), 0)), b), params: list(table, b)}
+	n.cost, n.dist = classes(s, n.out)
+	want := []ParamPlan{
+		{"table", []int{5, 3}, Kronecker, "table: diagonal A 5, G 3", "embedding"},
+		{"b", []int{1, 3}, Full, "b: 3 x 3", "used by +, which is no matrix product"},
+	}
+	if diff := gocmp.Diff(want, attach(t, n).plan.Params); diff != "" {
+		t.Errorf("plan (-want +got):\n%s", diff)
 	}
 }
 

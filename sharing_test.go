@@ -142,6 +142,14 @@ var poolings = []pooled{
 		h := normalised(mul(reshape(s.sequence(), cases*steps, 3), w))
 		return meanOver(reshape(h, cases, steps, 3), 1), list(w)
 	}},
+	{name: "positions mixed by a contraction", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, mix := s.random("w", 3, 2), s.random("mix", steps, 2)
+		return sumOver(must(gorgonia.Tensordot([]int{1}, []int{0}, folded(s.sequence(), w, nil), mix)), 1), list(w, mix)
+	}},
+	{name: "a gate for each position", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
+		w, x := s.random("w", 3, 1), s.sequence()
+		return sumOver(must(gorgonia.BroadcastHadamardProd(x, folded(x, w, nil), nil, []byte{2})), 1), list(w)
+	}},
 	{name: "pooled and not", build: func(s *sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.random("w", 3, 2)
 		h := folded(s.sequence(), w, nil)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -292,6 +293,33 @@ func TestTiedPlan(t *testing.T) {
 	}
 	if diff := gocmp.Diff(want, attach(t, n).plan.Params); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+}
+
+// A tied weight takes part in no chain, even where its uses do not feed each other; the layers behind it do.
+func TestTiedIsInNoChain(t *testing.T) {
+	notes := func(build func(s *sketch, w *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes)) []string {
+		s := newSketch(9)
+		n := &network{sketch: s}
+		n.out, n.params = build(s, s.random("w", 4, 3))
+		n.cost, n.dist = squares(1)(s, n.out)
+		return attach(t, n, WithBlockTridiagonal()).plan.Notes
+	}
+	got := notes(func(s *sketch, w *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+		v, u := s.random("v", 4, 3), s.random("u", 3, 2)
+		h := tanh(mul(tanh(mul(s.random("x", 5, 4), w)), transpose(w)))
+		return mul(tanh(mul(h, v)), u), list(w, v, u)
+	})
+	if diff := gocmp.Diff([]string{"block-tridiagonal inverse along v - u"}, got); diff != "" {
+		t.Errorf("notes (-want +got):\n%s", diff)
+	}
+	got = notes(func(s *sketch, w *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+		v := s.random("v", 2, 4)
+		h := mul(tanh(mul(s.random("x", 5, 2), v)), w)
+		return concat(1, h, mul(s.random("y2", 5, 3), transpose(w))), list(v, w)
+	})
+	if len(got) != 1 || !strings.Contains(got[0], "all blocks are inverted by themselves") {
+		t.Errorf("notes %q", got)
 	}
 }
 
