@@ -17,7 +17,7 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-var small = strings.Fields("-steps 5 -every 5 -batch 8 -cases 80 -eval 16 -length 4 -hidden 6 -lr momentum=0.1,rmsprop=0.003")
+var small = strings.Fields("-steps 12 -every 12 -batch 16 -cases 320 -eval 64 -length 4 -hidden 6 -lr momentum=0.1,rmsprop=0.003")
 
 func TestLossFalls(t *testing.T) {
 	learntest.Falls(t, program, small...)
