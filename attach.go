@@ -167,8 +167,8 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 		pl.settle(l)
 		name := blockName(l)
 		reason := layerReason(l, pl.c.model.Cases)
-		if timing := pl.c.cfg.timing; timing != TimeIndependent && isRecurrent(l) {
-			reason += ", its time steps " + string(timing)
+		if pl.recurrent(l) {
+			reason += ", its time steps " + string(pl.c.cfg.timing)
 		}
 		pl.row(l.weight.Src, Kronecker, name, reason)
 		if l.bias != nil {
@@ -208,42 +208,33 @@ func (pl *planner[T]) settle(l *layer) {
 	}
 }
 
+// recurrent reports whether the layer's time steps are to be taken as depending on each other.
+func (pl *planner[T]) recurrent(l *layer) bool {
+	return pl.c.cfg.timing != TimeIndependent && isRecurrent(l)
+}
+
 // single makes the block of a layer by itself, unless its parameters have had one so far.
 func (pl *planner[T]) single(l *layer) block[T] {
 	weight, bias := pl.parametersOf(l)
-	timing := pl.c.cfg.timing
-	recurrent := timing != TimeIndependent && isRecurrent(l)
-	switch b := weight.block.(type) {
-	case *recurrentBlock[T]: // also where the graph is of a single time step
-		if (recurrent || len(l.sites) == 1) && b.serves(l, weight, bias) {
-			return pl.assign(b, b.layerBlock, l)
-		}
-	case *uncorrelatedBlock[T]:
-		if b.serves(l, weight, bias) {
-			return pl.assign(b, b.layerBlock, l)
-		}
-	case *tiedBlock[T]:
-		if b.serves(l, weight, bias) {
-			return pl.assign(b, b.layerBlock, l)
-		}
-	case *kroneckerBlock[T]:
-		if !recurrent && b.serves(l, weight, bias) {
-			return pl.assign(b, b.layerBlock, l)
+	recurrent := pl.recurrent(l)
+	if b, ok := weight.block.(ofLayer[T]); ok && b.base().serves(l, weight, bias) {
+		_, was := b.(*recurrentBlock[T])
+		if was == recurrent || was && len(l.sites) == 1 { // also where the graph is of a single time step
+			return pl.assign(b, b.base(), l)
 		}
 	}
+	var b ofLayer[T]
 	switch {
 	case recurrent:
-		b := newRecurrentBlock(l, weight, bias, timing)
-		return pl.assign(b, b.layerBlock, l)
+		b = newRecurrentBlock(l, weight, bias, pl.c.cfg.timing)
 	case l.channels > 0:
-		b := newUncorrelatedBlock(l, weight, bias)
-		return pl.assign(b, b.layerBlock, l)
+		b = newUncorrelatedBlock(l, weight, bias)
 	case l.tied != nil:
-		b := newTiedBlock(l, weight, bias)
-		return pl.assign(b, b.layerBlock, l)
+		b = newTiedBlock(l, weight, bias)
+	default:
+		b = newKroneckerBlock(l, weight, bias)
 	}
-	b := newKroneckerBlock(l, weight, bias)
-	return pl.assign(b, b.layerBlock, l)
+	return pl.assign(b, b.base(), l)
 }
 
 // assign gives a layer and its parameters to a block.

@@ -57,6 +57,12 @@ type block[T program.Float] interface {
 	keep(fresh bool)
 }
 
+// ofLayer is a block of a layer by itself.
+type ofLayer[T program.Float] interface {
+	block[T]
+	base() *layerBlock[T]
+}
+
 // layerBlock is what every kind of block for a layer has: its parameters, its factors, and the memory for V and U.
 type layerBlock[T program.Float] struct {
 	layer        *layer // in the graph that the solver is attached to
@@ -94,6 +100,8 @@ func (b *layerBlock[T]) bind() {
 func (b *layerBlock[T]) serves(l *layer, weight, bias *parameter[T]) bool {
 	return b.weight == weight && b.bias == bias && b.layout == l.layout()
 }
+
+func (b *layerBlock[T]) base() *layerBlock[T] { return b }
 
 func (b *layerBlock[T]) rest() { b.layer = nil }
 

@@ -92,28 +92,11 @@ func irises() (inputs, labels [][]float64) {
 	for _, f := range iris.Flowers() {
 		label := make([]float64, iris.Species)
 		label[f.Species] = 1
-		inputs = append(inputs, []float64{f.SepalLength, f.SepalWidth, f.PetalLength, f.PetalWidth})
+		inputs = append(inputs, f.Measurements())
 		labels = append(labels, label)
 	}
-	standardise(inputs)
+	iris.Standardise(inputs)
 	return inputs, labels
-}
-
-// standardise gives every column mean 0 and variance 1.
-func standardise(rows [][]float64) {
-	n := float64(len(rows))
-	for k := range rows[0] {
-		var sum, squares float64
-		for _, r := range rows {
-			sum += r[k]
-			squares += r[k] * r[k]
-		}
-		mean := sum / n
-		std := math.Sqrt(squares/n - mean*mean)
-		for _, r := range rows {
-			r[k] = (r[k] - mean) / std
-		}
-	}
 }
 
 // digits is the first n MNIST test digits, each 4 x 4 pixels averaged to one.

@@ -119,10 +119,7 @@ func decay(k int, ema float64) float64 { return math.Min(1-1/float64(k), ema) }
 // columnsOf writes X^T (n x rows) into dst, which is grown as needed, for X of rows x n, or of rows x (n-1) with a column of ones behind it if
 // homogeneous. Second moments are computed from this form, which gonum's GEMM is fastest with.
 func columnsOf[T program.Float](dst, x []T, rows, n int, homogeneous bool) []T {
-	if cap(dst) < rows*n {
-		dst = make([]T, rows*n)
-	}
-	dst = dst[:rows*n]
+	dst = resized(dst, rows*n)
 	cols := n
 	if homogeneous {
 		cols--

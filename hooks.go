@@ -465,13 +465,19 @@ func (c *captured[T]) reduce(l *layer, run *program.Run[T]) {
 	linalg.Scale(1/T(positions), c.meanA)
 }
 
-// zeros is n zeros in the memory of buf, which is grown as needed.
-func zeros[T program.Float](buf []T, n int) []T {
+// resized is n elements in the memory of buf, which is grown as needed; what they hold is unspecified.
+func resized[T program.Float](buf []T, n int) []T {
 	if cap(buf) < n {
 		return make([]T, n)
 	}
-	clear(buf[:n])
 	return buf[:n]
+}
+
+// zeros is resized with all elements zero.
+func zeros[T program.Float](buf []T, n int) []T {
+	buf = resized(buf, n)
+	clear(buf)
+	return buf
 }
 
 // appendRows appends a matrix of rows x cols to dst; transposed says that src holds cols x rows.

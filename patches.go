@@ -12,38 +12,39 @@ import (
 //
 // which takes 1 of kh (kh+1)/2 blocks' work for each of kh: about half for 3 x 3.
 type patchGrid struct {
-	channels, kh, kw int
-	height, width    int // positions
-	shift            int
-	place            []int // of a patch's element: where it goes when the elements are sorted by rows of the kernel first
+	kh            int
+	height, width int // positions
+	shift         int
+	place         []int // of a patch's element: where it goes when the elements are sorted by rows of the kernel first
 }
 
 // patchGridOf is that of a layer, or nil if it is none or nothing is to be gained.
 func patchGridOf(l *layer) *patchGrid {
-	if len(l.sites) != 1 || l.tied != nil || l.reduce || l.diagonalA || l.sites[0].inputColumns || l.sites[0].lookup {
-		return nil
-	}
 	n := imagePatches(l)
-	if n == nil {
+	if n == nil || l.diagonalA {
 		return nil
 	}
 	w := n.Op.(program.Im2Col).Window
-	g := &patchGrid{channels: n.Kids[0].Shape[1], kh: w.Kernel[0], kw: w.Kernel[1], height: n.Shape[1], width: n.Shape[2], shift: w.Dilation[0] / w.Stride[0]}
+	g := &patchGrid{kh: w.Kernel[0], height: n.Shape[1], width: n.Shape[2], shift: w.Dilation[0] / w.Stride[0]}
 	if g.kh < 2 || w.Dilation[0]%w.Stride[0] != 0 || g.height < 4*g.shift {
 		return nil
 	}
-	for c := range g.channels {
+	channels, kw := n.Kids[0].Shape[1], w.Kernel[1]
+	for c := range channels {
 		for ky := range g.kh {
-			for kx := range g.kw {
-				g.place = append(g.place, (ky*g.channels+c)*g.kw+kx)
+			for kx := range kw {
+				g.place = append(g.place, (ky*channels+c)*kw+kx)
 			}
 		}
 	}
 	return g
 }
 
-// imagePatches is the node that unfolds the patches which a convolution multiplies with its weight, or nil.
+// imagePatches is the node that unfolds the patches whose rows a convolution multiplies with its weight, or nil.
 func imagePatches(l *layer) *program.Node {
+	if len(l.sites) != 1 || l.tied != nil || l.reduce || l.sites[0].inputColumns || l.sites[0].lookup {
+		return nil
+	}
 	n := l.sites[0].input
 	for {
 		switch n.Op.(type) {
@@ -135,12 +136,4 @@ func total[T program.Float](x []T) (sum T) {
 		sum += v
 	}
 	return sum
-}
-
-// resized is n elements in the memory of buf, which is grown as needed; what they hold is unspecified.
-func resized[T program.Float](buf []T, n int) []T {
-	if cap(buf) < n {
-		return make([]T, n)
-	}
-	return buf[:n]
 }

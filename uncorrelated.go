@@ -12,9 +12,6 @@ import (
 
 // channelsOf is the number of channels of the images that a convolution's patches come from, or 0 if the layer is none, or its kernel is a single pixel.
 func channelsOf(l *layer) int {
-	if len(l.sites) != 1 || l.tied != nil || l.reduce || l.sites[0].inputColumns || l.sites[0].lookup {
-		return 0
-	}
 	if n := imagePatches(l); n != nil && n.Kids[0].Shape[1] < l.in {
 		return n.Kids[0].Shape[1]
 	}

@@ -11,21 +11,10 @@ import (
 )
 
 var program = learn.Program{
-	Name: "iris",
-	Loss: "cross-entropy, nats per flower",
-	Defaults: trial.Settings{
-		Steps:      300,
-		Batch:      150,
-		Cases:      150,
-		Eval:       150,
-		Every:      1,
-		Optimizers: learn.Optimizers,
-		Rates:      learn.Rates(1, 2, 0.05), // the best of the grid at these settings
-		Seed:       1,
-		Out:        "out/iris",
-		Dtype:      "float32",
-	},
-	Task: task,
+	Name:     "iris",
+	Loss:     "cross-entropy, nats per flower",
+	Defaults: learn.WholeSet("iris", 150, 300, learn.Rates(1, 2, 0.05)), // the best rates of the grid at these settings
+	Task:     task,
 }
 
 func main() { program.Main() }
@@ -33,9 +22,9 @@ func main() { program.Main() }
 func task(s *trial.Settings) (learn.Task, error) {
 	var flowers learn.Rows
 	for _, f := range iris.Flowers() {
-		flowers.X = append(flowers.X, []float64{f.SepalLength, f.SepalWidth, f.PetalLength, f.PetalWidth})
+		flowers.X = append(flowers.X, f.Measurements())
 		flowers.Y = append(flowers.Y, learn.OneHot(iris.Species, f.Species))
 	}
-	learn.Standardise(flowers.X)
+	iris.Standardise(flowers.X)
 	return flowers.Task(s, newModel), nil
 }

@@ -14,21 +14,10 @@ import (
 const columns = 4
 
 var program = learn.Program{
-	Name: "linear",
-	Loss: "mean squared error, cm^2",
-	Defaults: trial.Settings{
-		Steps:      500,
-		Batch:      150,
-		Cases:      150,
-		Eval:       150,
-		Every:      1,
-		Optimizers: learn.Optimizers,
-		Rates:      learn.Rates(0.2, 0.03, 0.005), // the best of the grid at these settings
-		Seed:       1,
-		Out:        "out/linear",
-		Dtype:      "float32",
-	},
-	Task: task,
+	Name:     "linear",
+	Loss:     "mean squared error, cm^2",
+	Defaults: learn.WholeSet("linear", 150, 500, learn.Rates(0.2, 0.03, 0.005)), // the best rates of the grid at these settings
+	Task:     task,
 }
 
 func main() { program.Main() }

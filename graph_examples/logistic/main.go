@@ -13,21 +13,10 @@ import (
 const measurements = 4
 
 var program = learn.Program{
-	Name: "logistic",
-	Loss: "cross-entropy, nats per flower",
-	Defaults: trial.Settings{
-		Steps:      500,
-		Batch:      150,
-		Cases:      150,
-		Eval:       150,
-		Every:      1,
-		Optimizers: learn.Optimizers,
-		Rates:      learn.Rates(0.5, 0.2, 0.02), // the best of the grid at these settings
-		Seed:       1,
-		Out:        "out/logistic",
-		Dtype:      "float32",
-	},
-	Task: task,
+	Name:     "logistic",
+	Loss:     "cross-entropy, nats per flower",
+	Defaults: learn.WholeSet("logistic", 150, 500, learn.Rates(0.5, 0.2, 0.02)), // the best rates of the grid at these settings
+	Task:     task,
 }
 
 func main() { program.Main() }
@@ -35,7 +24,7 @@ func main() { program.Main() }
 func task(s *trial.Settings) (learn.Task, error) {
 	var flowers learn.Rows
 	for _, f := range iris.Flowers() {
-		flowers.X = append(flowers.X, []float64{f.SepalLength, f.SepalWidth, f.PetalLength, f.PetalWidth})
+		flowers.X = append(flowers.X, f.Measurements())
 		versicolor := 0.0
 		if f.Species == iris.Versicolor {
 			versicolor = 1

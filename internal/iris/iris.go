@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/csv"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -22,6 +23,28 @@ const (
 type Flower struct {
 	SepalLength, SepalWidth, PetalLength, PetalWidth float64
 	Species                                          int
+}
+
+// Measurements are the four, in the order of the fields.
+func (f Flower) Measurements() []float64 {
+	return []float64{f.SepalLength, f.SepalWidth, f.PetalLength, f.PetalWidth}
+}
+
+// Standardise gives every column of rows mean 0 and variance 1.
+func Standardise(rows [][]float64) {
+	n := float64(len(rows))
+	for k := range rows[0] {
+		var sum, squares float64
+		for _, r := range rows {
+			sum += r[k]
+			squares += r[k] * r[k]
+		}
+		mean := sum / n
+		deviation := math.Sqrt(squares/n - mean*mean)
+		for _, r := range rows {
+			r[k] = (r[k] - mean) / deviation
+		}
+	}
 }
 
 //go:embed iris.csv

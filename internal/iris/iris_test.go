@@ -11,7 +11,7 @@ func TestFlowers(t *testing.T) {
 	var sums [Species][4]float64
 	for _, f := range Flowers() {
 		count[f.Species]++
-		for k, v := range []float64{f.SepalLength, f.SepalWidth, f.PetalLength, f.PetalWidth} {
+		for k, v := range f.Measurements() {
 			sums[f.Species][k] += v
 		}
 	}

@@ -159,10 +159,13 @@ func (r binaryRule[T]) reverseStretch(c *call[T], k int, s stretch, grad, dst []
 	}
 }
 
-// reverseByCase is reverse for each case by itself: dst holds operand k once for each.
+// reverseByCase is reverse for each case by itself: dst holds operand k once for each, and is added to.
 func (r binaryRule[T]) reverseByCase(c *call[T], k int, grad, dst []T) {
-	axis, cases, operand := c.node.CaseAxis, c.run.cases, len(c.in[k].Data)
-	length := size(c.out.Shape[axis:]) / cases // of one case, in one piece
+	cases, operand := c.run.CasesApart(), len(c.in[k].Data)
+	length := len(c.out.Data) // of one case, in one piece
+	if cases > 1 {
+		length = size(c.out.Shape[c.node.CaseAxis:]) / cases
+	}
 	eachStretch(c, func(s stretch) {
 		for end := s.at + s.n; s.at < end; {
 			piece := s

@@ -270,12 +270,7 @@ func (r *Run[T]) CasesApart() int {
 func (r *Run[T]) GradientByCase(uses []Use, dst []T) {
 	for _, u := range uses {
 		c := &r.calls[u.Node.index]
-		rule, grad := c.rule.(binaryRule[T]), r.Gradient(u.Node)
-		if r.p.Whole != "" {
-			eachStretch(c, func(s stretch) { rule.reverseStretch(c, u.Operand, s, grad, dst) })
-		} else {
-			rule.reverseByCase(c, u.Operand, grad, dst)
-		}
+		c.rule.(binaryRule[T]).reverseByCase(c, u.Operand, r.Gradient(u.Node), dst)
 	}
 }
 

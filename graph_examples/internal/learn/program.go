@@ -32,6 +32,22 @@ func Rates(adam, momentum, rmsprop float64) map[string]float64 {
 	return map[string]float64{"kfac": 0, "adam": adam, "momentum": momentum, "rmsprop": rmsprop}
 }
 
+// WholeSet are settings for training on a small set of cases, all of them in every batch.
+func WholeSet(name string, cases, steps int, rates map[string]float64) trial.Settings {
+	return trial.Settings{
+		Steps:      steps,
+		Batch:      cases,
+		Cases:      cases,
+		Eval:       cases,
+		Every:      1,
+		Optimizers: Optimizers,
+		Rates:      rates,
+		Seed:       1,
+		Out:        "out/" + name,
+		Dtype:      "float32",
+	}
+}
+
 // manyRates suit a training that takes no time.
 var manyRates = map[string][]float64{
 	"adam":     {1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1},

@@ -1,8 +1,6 @@
 package learn
 
 import (
-	"math"
-
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/batch"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
@@ -49,23 +47,6 @@ func (r Rows) load(m *Model, cases []int) {
 		Put(m.Inputs[0], row, r.X[i]...)
 		if len(m.Inputs) > 1 {
 			Put(m.Inputs[1], row, r.Y[i]...)
-		}
-	}
-}
-
-// Standardise gives every column of rows mean 0 and variance 1.
-func Standardise(rows [][]float64) {
-	n := float64(len(rows))
-	for k := range rows[0] {
-		var sum, squares float64
-		for _, r := range rows {
-			sum += r[k]
-			squares += r[k] * r[k]
-		}
-		mean := sum / n
-		deviation := math.Sqrt(squares/n - mean*mean)
-		for _, r := range rows {
-			r[k] = (r[k] - mean) / deviation
 		}
 	}
 }
