@@ -13,9 +13,9 @@ func TestLossFalls(t *testing.T) {
 	defer func() { withBias = false }()
 	small := program
 	small.Task = func(s *trial.Settings) (learn.Task, error) {
-		return learntest.Rows(4, mnist.Pixels, mnist.Classes).Task(s, newModel), nil
+		return learntest.Rows(16, mnist.Pixels, mnist.Classes).Task(s, newModel), nil
 	}
-	args := []string{"-steps", "2", "-every", "2", "-batch", "4", "-cases", "4", "-eval", "4", "-lr", "momentum=0.01,rmsprop=0.0002"}
+	args := []string{"-steps", "4", "-every", "4", "-batch", "16", "-cases", "16", "-eval", "16", "-lr", "momentum=0.01,rmsprop=0.0002"}
 	learntest.Falls(t, small, args...)
 	learntest.Falls(t, small, append(args, "-bias", "-optimizers", "kfac")...)
 }
