@@ -387,6 +387,7 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) Plan {
 func (c *conductor[T]) invert(gamma float64) (raised int, err error) {
 	var first, then []func()
 	for _, b := range c.blocks {
+		c.background.drop(b)
 		f, t := b.inversions(gamma)
 		first, then = append(first, f...), append(then, t...)
 	}

@@ -47,6 +47,8 @@ type block[T program.Float] interface {
 	trace() float64
 	// inversions returns what there is to compute before precondition, given gamma: functions that may run concurrently, and then others.
 	inversions(gamma float64) (first, then []func())
+	// freeze makes inversions start from a copy of the current averages, if on, and not from those of the step in progress.
+	freeze(on bool)
 	// inverted reports what came of them, and how many factors had to be damped more.
 	inverted() (raised int, err error)
 	// precondition turns the gradients of its parameters into directions, U = (F + damping)^-1 V. fresh says that the inverse is this step's.
@@ -159,6 +161,16 @@ func (b *layerBlock[T]) weave(m, weight, bias []T, to bool) {
 	}
 }
 
+func (b *layerBlock[T]) freeze(on bool) {
+	for _, m := range []*moment[T]{&b.factors.a, &b.factors.g} {
+		if on {
+			m.freeze()
+		} else {
+			m.thaw()
+		}
+	}
+}
+
 // dampings are what factored Tikhonov damping adds to the diagonals of A and G.
 func (b *layerBlock[T]) dampings(gamma float64) (dampA, dampG float64) {
 	f := b.factors
@@ -181,8 +193,8 @@ func (b *kroneckerBlock[T]) inversions(gamma float64) (first, then []func()) {
 	f, v := b.factors, b.inverse
 	dampA, dampG := b.dampings(gamma)
 	return []func(){
-		func() { v.a.factorise(f.a.next, dampA) },
-		func() { v.g.factorise(f.g.next, dampG) },
+		func() { v.a.factorise(f.a.source(), dampA) },
+		func() { v.g.factorise(f.g.source(), dampG) },
 	}, nil
 }
 
@@ -375,6 +387,7 @@ func (b *diagonalBlock[T]) trace() float64 {
 
 func (b *diagonalBlock[T]) inversions(float64) (first, then []func()) { return nil, nil }
 func (b *diagonalBlock[T]) inverted() (int, error)                    { return 0, nil }
+func (b *diagonalBlock[T]) freeze(bool)                               {}
 
 func (b *diagonalBlock[T]) precondition(gamma float64, _ bool) {
 	n := b.mean.n
@@ -403,6 +416,7 @@ func (b *identityBlock[T]) average(float64) error                     { return n
 func (b *identityBlock[T]) trace() float64                            { return 0 }
 func (b *identityBlock[T]) inversions(float64) (first, then []func()) { return nil, nil }
 func (b *identityBlock[T]) inverted() (int, error)                    { return 0, nil }
+func (b *identityBlock[T]) freeze(bool)                               {}
 func (b *identityBlock[T]) precondition(float64, bool)                { copy(b.param.dir, b.param.grad) }
 func (b *identityBlock[T]) stash()                                    {}
 func (b *identityBlock[T]) keep(bool)                                 {}

@@ -183,15 +183,26 @@ func (b *chainBlock[T]) inversions(gamma float64) (first, then []func()) {
 	var dampA, dampG []float64
 	for i, l := range b.links {
 		da, dg := l.dampings(gamma)
-		a, g = append(a, l.factors.a.next), append(g, l.factors.g.next)
+		a, g = append(a, l.factors.a.source()), append(g, l.factors.g.source())
 		dampA, dampG = append(dampA, da), append(dampG, dg)
 		if i < len(b.crossA) {
-			crossA, crossG = append(crossA, b.crossA[i].next), append(crossG, b.crossG[i].next)
+			crossA, crossG = append(crossA, b.crossA[i].source()), append(crossG, b.crossG[i].source())
 		}
 	}
 	firstA, thenA := joinAll(b.next.a, b.a, a, crossA, dampA)
 	firstG, thenG := joinAll(b.next.g, b.g, g, crossG, dampG)
 	return append(firstA, firstG...), append(thenA, thenG...)
+}
+
+func (b *chainBlock[T]) freeze(on bool) {
+	for _, l := range b.links {
+		l.freeze(on)
+	}
+	if on {
+		b.moments((*moment[T]).freeze)
+	} else {
+		b.moments((*moment[T]).thaw)
+	}
 }
 
 func (b *chainBlock[T]) inverted() (raised int, err error) {

@@ -165,6 +165,7 @@ func (b *elementwiseBlock[T]) trace() (t float64) {
 
 func (b *elementwiseBlock[T]) inversions(float64) (first, then []func()) { return nil, nil }
 func (b *elementwiseBlock[T]) inverted() (int, error)                    { return 0, nil }
+func (b *elementwiseBlock[T]) freeze(bool)                               {}
 
 // precondition solves (F + gamma^2 I) u = v, channel by channel. Where that has no solution, which the step reports, it leaves a NaN.
 func (b *elementwiseBlock[T]) precondition(gamma float64, _ bool) {

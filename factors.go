@@ -18,6 +18,8 @@ type moment[T program.Float] struct {
 	n, m      int
 	diagonal  bool
 	now, next []float64
+	frozen    []float64 // copy of now that inverses are computed from beside the steps; nil: they are computed from next
+	spare     []float64 // memory of a frozen copy that is not there
 
 	// Of the update in progress: sums of x y^T over rows, and how many cases (or positions) they are to be divided by.
 	run, taken           []T // of the run observed last, and of those taken in before; taken is made when first needed
@@ -100,14 +102,38 @@ func (f *moment[T]) keep() {
 	f.drop()
 }
 
-// trace of the average in next.
+// freeze makes source a copy of now until thaw.
+func (f *moment[T]) freeze() {
+	if f.spare == nil {
+		f.spare = make([]float64, len(f.now))
+	}
+	f.frozen, f.spare = f.spare, nil
+	copy(f.frozen, f.now)
+}
+
+func (f *moment[T]) thaw() {
+	if f.frozen != nil {
+		f.frozen, f.spare = nil, f.frozen
+	}
+}
+
+// source is what inverses are computed from.
+func (f *moment[T]) source() []float64 {
+	if f.frozen != nil {
+		return f.frozen
+	}
+	return f.next
+}
+
+// trace of the average that inverses are computed from.
 func (f *moment[T]) trace() float64 {
 	if f.diagonal {
-		return floats.Sum(f.next)
+		return floats.Sum(f.source())
 	}
 	var t float64
+	source := f.source()
 	for i := range f.n {
-		t += f.next[i*f.m+i]
+		t += source[i*f.m+i]
 	}
 	return t
 }

@@ -47,6 +47,9 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 		}
 		w.lap(&st.Time.Rho)
 	}
+	if c.cfg.backgroundLag > 0 && k >= c.cfg.gammaPeriod { // when it is searched for no more
+		next.gamma *= gamma(next.lambda, c.cfg.l2) / gamma(st.Damping, c.cfg.l2)
+	}
 	return nil
 }
 
@@ -79,6 +82,9 @@ func (c *conductor[T]) search(st *Stats, next *control, refresh, past bool, w *s
 // searchesGamma reports whether gamma is searched for at step k: at every T2-th, and, as its start is a guess, at T2/4 and T2/2 too.
 func (c *conductor[T]) searchesGamma(k int) bool {
 	period := c.cfg.gammaPeriod
+	if c.cfg.backgroundLag > 0 && k > period {
+		return false
+	}
 	return k%period == 0 || !c.cfg.paperRules && (k == period/4 || k == period/2)
 }
 

@@ -14,6 +14,7 @@ type config struct {
 	// Which way.
 	ema           float64
 	inversePeriod int     // T3
+	backgroundLag int     // steps until an inverse from the background is taken up; 0: none are
 	statsFraction float64 // tau1
 	minStatsCases int
 	tridiagonal   bool
@@ -92,6 +93,9 @@ func (c *config) settle() error {
 	case byRate && c.damping == 0:
 		c.damping = 0.03
 	}
+	if c.backgroundLag > c.inversePeriod {
+		return &ConfigError{"WithBackgroundInverses", fmt.Sprint(c.backgroundLag), fmt.Sprintf("no more than WithInverseUpdatePeriod, %d steps", c.inversePeriod)}
+	}
 	return nil
 }
 
@@ -161,6 +165,15 @@ func WithCurvatureEMA(ema float64) Option {
 // (Martens & Grosse 2015, section 8).
 func WithInverseUpdatePeriod(steps int) Option {
 	return number("WithInverseUpdatePeriod", float64(steps), steps >= 1, "a number of steps >= 1", func(c *config) { c.inversePeriod = steps })
+}
+
+// WithBackgroundInverses has the inverses computed beside the training steps, by goroutines of their own, after the first three steps: the blocks have
+// their turns one after the other within the period of WithInverseUpdatePeriod, and each takes up its new inverse lag steps later, from 1 to that period,
+// however early it is ready. Steps then take nearly equal time, less where cores are idle, and the same run gives the same numbers. A search for gamma needs
+// inverses of all blocks at once, so there is none after the first T2 steps (WithGammaAdaptation); from then on gamma keeps its ratio to
+// sqrt(lambda + eta). Each factor takes the memory of one more. By default the steps that need new inverses compute them.
+func WithBackgroundInverses(lag int) Option {
+	return number("WithBackgroundInverses", float64(lag), lag >= 1, "a number of steps >= 1", func(c *config) { c.backgroundLag = lag })
 }
 
 // WithStatisticsFraction sets tau1 in (0, 1]: the part of the batch that the factors are estimated from. Default 1/8 (Martens &

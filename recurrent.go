@@ -133,8 +133,8 @@ func (b *recurrentBlock[T]) inversions(gamma float64) (first, then []func()) {
 	inverse := b.next
 	inverse.steps = len(b.layer.sites) // not in every graph the same
 	first = []func(){
-		side(&b.a, &inverse.a[0], b.factors.a.next, b.lagA.next, dampA),
-		side(&b.g, &inverse.g[0], b.factors.g.next, b.lagG.next, dampG),
+		side(&b.a, &inverse.a[0], b.factors.a.source(), b.lagA.source(), dampA),
+		side(&b.g, &inverse.g[0], b.factors.g.source(), b.lagG.source(), dampG),
 	}
 	return first, []func(){inverse.computeGains}
 }
@@ -160,6 +160,15 @@ func (j *junction[T]) joinSymmetric(l *link[T], lag []float64) {
 	}
 	if j.err = linalg.EigenSym(j.n, j.eigen, l.s); j.err == nil {
 		j.finish(l)
+	}
+}
+
+func (b *recurrentBlock[T]) freeze(on bool) {
+	b.layerBlock.freeze(on)
+	if on {
+		b.lags((*moment[T]).freeze)
+	} else {
+		b.lags((*moment[T]).thaw)
 	}
 }
 

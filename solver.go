@@ -214,12 +214,13 @@ type conductor[T program.Float] struct {
 	objective *objective[T]
 
 	// State, with that of the parameters and their blocks.
-	control  control
-	steps    int             // done
-	runs     int             // RunAlls that were taken in
-	rebuilt  bool            // there has been another graph
-	oneHot   map[string]bool // by weight: its inputs are one-hot rows; settled by the first RunAll
-	averaged bool            // the parameters hold the average, until it is restored
+	control    control
+	background background[T]
+	steps      int             // done
+	runs       int             // RunAlls that were taken in
+	rebuilt    bool            // there has been another graph
+	oneHot     map[string]bool // by weight: its inputs are one-hot rows; settled by the first RunAll
+	averaged   bool            // the parameters hold the average, until it is restored
 
 	// Of the update in progress.
 	chunks    []chunk[T] // that were accumulated
@@ -279,7 +280,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	}
 	w.lap(&st.Time.Factors)
 
-	refresh := st.Step <= 3 || st.Step%c.cfg.inversePeriod == 0 || c.needsInverses()
+	refresh := c.refreshes(st.Step)
 	next := c.control
 	if c.cfg.learningRate == 0 {
 		err = c.modelStep(&st, &next, chunks, refresh, &w)
@@ -321,7 +322,7 @@ func (c *conductor[T]) fixedStep(st *Stats, next *control, refresh bool, w *stop
 	return c.proposeFixed(st)
 }
 
-// direction computes the preconditioned gradient, with new inverses if refresh.
+// direction computes the preconditioned gradient, with new inverses of all blocks if refresh, or else of those that have one from the background.
 func (c *conductor[T]) direction(st *Stats, gamma float64, refresh bool, w *stopwatch) error {
 	if refresh {
 		raised, err := c.invert(gamma)
@@ -329,10 +330,17 @@ func (c *conductor[T]) direction(st *Stats, gamma float64, refresh bool, w *stop
 			return err
 		}
 		st.InverseUpdated, st.DampingRaised = true, raised
+	} else {
+		raised, found, err := c.takeUp(st.Step)
+		if err != nil {
+			return err
+		}
+		st.InverseUpdated, st.DampingRaised = found, raised
 	}
+	c.background.anew = refresh
 	w.lap(&st.Time.Inverses)
 	for _, b := range c.blocks {
-		b.precondition(gamma, refresh)
+		b.precondition(gamma, refresh || c.background.due(b, st.Step))
 	}
 	for _, p := range c.order {
 		if p.given && !linalg.Finite(p.dir) {
@@ -353,7 +361,11 @@ func (c *conductor[T]) replanOnFailure(before planned[T], err *error) {
 // commit makes the step's statistics, inverses and updates current, and writes the weights, unless the step was rejected.
 func (c *conductor[T]) commit(st *Stats, next control) {
 	for _, b := range c.blocks {
-		b.keep(st.InverseUpdated)
+		fresh := c.background.anew || c.background.due(b, st.Step)
+		b.keep(fresh)
+		if fresh {
+			c.background.drop(b)
+		}
 	}
 	st.UpdateNorm = math.Sqrt(c.squaredUpdate())
 	for _, p := range c.order {
@@ -375,6 +387,10 @@ func (c *conductor[T]) commit(st *Stats, next control) {
 		p.block.drop()
 	}
 	c.control = next
+	if c.cfg.backgroundLag > 0 {
+		c.background.redo = c.background.redo && !c.background.anew
+		c.background.launch(c.blocks, st.Step, c.cfg.inversePeriod, c.cfg.backgroundLag, next.gamma)
+	}
 	c.steps++
 	c.runs++
 	c.used = true

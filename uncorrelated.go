@@ -95,14 +95,14 @@ func (b *uncorrelatedBlock[T]) inversions(gamma float64) (first, then []func()) 
 	dampA, dampG := factoredTikhonov(b.traceA(), b.layer.abar(), f.g.trace(), b.layer.out, gamma)
 	return []func(){
 		func() { b.invertA(dampA) },
-		func() { b.g.factorise(f.g.next, dampG) },
+		func() { b.g.factorise(f.g.source(), dampG) },
 	}, nil
 }
 
 // invertA computes next, and raises the damping where S can't be factorised.
 func (b *uncorrelatedBlock[T]) invertA(damping float64) {
 	n := b.channels
-	factor := b.factors.a.next // (C+1) x (C+1)
+	factor := b.factors.a.source() // (C+1) x (C+1)
 	mean := factor[n*(n+1) : n*(n+1)+n]
 	covariance := b.covariance
 	for i := range n {

@@ -27,6 +27,7 @@ type line struct {
 	name      string
 	seconds   float64 // RunAll and Step
 	ratio     float64 // of the seconds to those of the first optimizer in the same round
+	slowest   float64 // iteration of a round, over its median one
 	parts     []float64
 	products  products // of an iteration
 	allocated float64  // by Step, bytes
@@ -51,7 +52,7 @@ var parts = []struct {
 
 // A tally sums up iterations.
 type tally struct {
-	iterations         int
+	each               []float64 // seconds of the iterations
 	run, step          time.Duration
 	parts              []time.Duration
 	products           products
@@ -78,7 +79,7 @@ func (t *trainer) iterate(sum *tally, blas *counter) error {
 	t.vm.Reset()
 	run += time.Since(start)
 	sum.products = sum.products.plus(blas.read().minus(counted))
-	sum.iterations++
+	sum.each = append(sum.each, (run + step).Seconds())
 	sum.run += run
 	sum.step += step
 	sum.allocated += after.TotalAlloc - before.TotalAlloc
@@ -153,10 +154,11 @@ func summarise(name string, rounds, first []tally) line {
 		}
 		return median(all)
 	}
-	mean := func(t tally, sum float64) float64 { return sum / float64(t.iterations) }
+	mean := func(t tally, sum float64) float64 { return sum / float64(len(t.each)) }
 	seconds := func(t tally) float64 { return mean(t, (t.run + t.step).Seconds()) }
 	l.seconds = over(func(_ int, t tally) float64 { return seconds(t) })
 	l.ratio = over(func(i int, t tally) float64 { return seconds(t) / seconds(first[i]) })
+	l.slowest = over(func(_ int, t tally) float64 { return slices.Max(t.each) / median(t.each) })
 	for p := range parts {
 		l.parts[p] = over(func(_ int, t tally) float64 { return mean(t, t.parts[p].Seconds()) })
 	}
@@ -167,7 +169,7 @@ func summarise(name string, rounds, first []tally) line {
 	return l
 }
 
-// median is NaN of nothing.
+// median sorts x. It is NaN of nothing.
 func median(x []float64) float64 {
 	slices.Sort(x)
 	n := len(x)

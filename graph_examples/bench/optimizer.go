@@ -12,7 +12,7 @@ import (
 const period = 20
 
 // optimizerNames are Gorgonia's, and K-FAC with parts of it on and off.
-var optimizerNames = []string{"adam", "momentum", "kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum"}
+var optimizerNames = []string{"adam", "momentum", "kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum", "kfac-background"}
 
 // newSolver makes an optimizer. The rates are so small that no model diverges; they do not change the time.
 func newSolver(name string, m *model, seed uint64) (gorgonia.Solver, error) {
@@ -29,6 +29,8 @@ func newSolver(name string, m *model, seed uint64) (gorgonia.Solver, error) {
 		options = append(options, kfac.WithBlockTridiagonal())
 	case "kfac-rate-tri":
 		options = append(options, kfac.WithLearningRate(1e-3), kfac.WithBlockTridiagonal())
+	case "kfac-background":
+		options = append(options, kfac.WithBackgroundInverses(period/4))
 	case "kfac-nomomentum":
 		options = append(options, kfac.WithoutMomentum())
 	default:
