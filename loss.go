@@ -34,6 +34,8 @@ type head interface {
 
 	// variables is the number of independent target variables of a case with cols natural parameters.
 	variables(cols int) int
+	// discrete reports whether y is, so that a likelihood is at most 1.
+	discrete() bool
 	// mean writes E[T(y)] under R(y|z): softmax(z), sigmoid(z), z/variance. dst may alias z.
 	mean(dst, z []float64, cols int)
 	// sample draws y from R(y|z); one-hot rows for the categorical.
@@ -122,6 +124,8 @@ func checkClasses(logits *gorgonia.Node) error {
 type categorical struct{ declared }
 
 func (categorical) variables(int) int { return 1 }
+
+func (categorical) discrete() bool { return true }
 
 func (c categorical) heads() []head { return []head{c} }
 
@@ -271,6 +275,8 @@ func (b bernoulli) heads() []head { return []head{b} }
 
 func (bernoulli) variables(cols int) int { return cols }
 
+func (bernoulli) discrete() bool { return true }
+
 func (bernoulli) mean(dst, z []float64, _ int) {
 	for i, zi := range z {
 		dst[i] = logistic(zi)
@@ -366,6 +372,8 @@ type gaussian struct {
 func (g gaussian) heads() []head { return []head{g} }
 
 func (gaussian) variables(cols int) int { return cols }
+
+func (gaussian) discrete() bool { return false }
 
 func (g gaussian) mean(dst, z []float64, _ int) {
 	for i, zi := range z {

@@ -17,7 +17,9 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 		}
 	}
 	w.lap(&st.Time.Model)
-	next.noise.trend.see(c.freshObjective(chunks))
+	before := c.freshObjective(chunks)
+	next.noise.trend.see(before)
+	c.promise = c.mostPromise(before)
 	if next.lambda == 0 {
 		if err := c.startDamping(st, next, chunks, w); err != nil {
 			return err
@@ -27,8 +29,8 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 	if err != nil {
 		return err
 	}
-	if !c.cfg.paperRules && next.noise.bold(best.step) {
-		if err := c.shorten(&best, next, chunks); err != nil {
+	if least, untried := next.noise.leastRho(best.step, st.Cases); untried && !c.cfg.paperRules {
+		if err := c.shorten(&best, least, next, chunks); err != nil {
 			return err
 		}
 		w.lap(&st.Time.Rho)
@@ -46,9 +48,6 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 			return err
 		}
 		w.lap(&st.Time.Rho)
-	}
-	if c.cfg.backgroundLag > 0 && k >= c.cfg.gammaPeriod { // when it is searched for no more
-		next.gamma *= gamma(next.lambda, c.cfg.l2) / gamma(st.Damping, c.cfg.l2)
 	}
 	return nil
 }
@@ -79,13 +78,20 @@ func (c *conductor[T]) search(st *Stats, next *control, refresh, past bool, w *s
 	return best, nil
 }
 
-// searchesGamma reports whether gamma is searched for at step k: at every T2-th, and, as its start is a guess, at T2/4 and T2/2 too.
+// searchesGamma reports whether gamma is searched for at step k: by the paper's rules at every T2-th. Otherwise, as its start is a guess, it is at T2/4, T2/2
+// and T2, and then at every doubling of the number of steps, unless every T2-th was asked for.
 func (c *conductor[T]) searchesGamma(k int) bool {
 	period := c.cfg.gammaPeriod
-	if c.cfg.backgroundLag > 0 && k > period {
-		return false
+	switch {
+	case c.cfg.paperRules:
+		return k%period == 0
+	case k <= period:
+		return k == period/4 || k == period/2 || k == period
+	case c.cfg.gammaAgain:
+		return k%period == 0
 	}
-	return k%period == 0 || !c.cfg.paperRules && (k == period/4 || k == period/2)
+	double := k / period
+	return k%period == 0 && double&(double-1) == 0 && c.cfg.backgroundLag == 0
 }
 
 // freshObjective is the objective on the present batch as the user's VM has computed it, or NaN if the VM did not keep it.
@@ -131,6 +137,20 @@ type proposed struct {
 	span   span
 	factor float64 // that the step was shortened by
 	raised int     // factors whose damping had to be raised
+}
+
+// mostPromise is what M may promise to lower the objective by, given what it is before the step. The negative log-likelihood of discrete targets can't fall below
+// zero.
+func (c *conductor[T]) mostPromise(before float64) float64 {
+	for _, o := range c.outputs {
+		if c.cfg.paperRules || !o.head.discrete() {
+			return math.Inf(1)
+		}
+	}
+	if !(before > 0) { // also NaN, where the VM did not keep it
+		return math.Inf(1)
+	}
+	return boastful * before
 }
 
 // candidate finds the best step for one gamma, and writes its updates to next of the parameters. past says that there is a previous update.
@@ -189,8 +209,11 @@ func (c *conductor[T]) minimum(m span, damp float64, cases int) proposed {
 		factor = n.trust(cases, &m)
 	}
 	s := m.minimise(damp, m.past && !c.cfg.noMomentum)
-	if limit := c.normLimit(); s.curvature*factor*factor > limit {
+	if limit := c.normLimit(cases); s.curvature*factor*factor > limit {
 		factor = math.Sqrt(limit / s.curvature)
+	}
+	if -s.change*factor*(2-factor) > c.promise { // M is s.change f (2 - f) after the part f of the step
+		factor = 1 - math.Sqrt(1+c.promise/s.change)
 	}
 	if factor < 1 {
 		s = s.shrunk(factor, &m, damp)
@@ -238,8 +261,8 @@ func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s st
 	return nil
 }
 
-// shorten halves a step that is longer than those before, until it keeps at least a quarter of what the model promises on its own batch.
-func (c *conductor[T]) shorten(s *proposed, next *control, chunks []chunk[T]) error {
+// shorten halves a step until it keeps at least the part least of what the model promises on its own batch.
+func (c *conductor[T]) shorten(s *proposed, least float64, next *control, chunks []chunk[T]) error {
 	const halvings = 12
 	before, err := c.evaluate(chunks, (*parameter[T]).present)
 	if err != nil {
@@ -250,7 +273,7 @@ func (c *conductor[T]) shorten(s *proposed, next *control, chunks []chunk[T]) er
 		if err != nil {
 			return err
 		}
-		if reductionRatio(before, after, s.step, next.lambda, false) >= lowRho {
+		if reductionRatio(before, after, s.step, next.lambda, false) >= least {
 			break
 		}
 		s.step, s.factor = s.shrunk(0.5, &s.span, next.lambda+c.cfg.l2), s.factor/2

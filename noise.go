@@ -28,8 +28,9 @@ const (
 	leastPast  = 1.0 / 2  // of the previous update's curvature
 	leastMean  = 1.0 / 8  // of the usual stretch
 	reachFade  = 0.95     // what the longest step's length keeps from step to step
-	boldly     = 3.0      // times that length is tried on its own batch first
-	mostNats   = 1.0      // that a step may change the predictive distribution by, per target variable
+	boldly     = 3.0      // times that length is too long for a step to be taken untried
+	mostNats   = 1.0      // that a step from a large batch may change the predictive distribution by, per target variable
+	boastful   = 2.0      // times the objective is the most that a step may promise to lower it by, where it can't fall below zero
 	effective  = 1.0 / 20 // of the step's curvature: what lambda makes of it at least
 	excessive  = 10.0     // and at most, when the trend is to blame
 	belowGamma = 1.0 / 10 // of lambda + eta: what gamma^2 is at least
@@ -41,7 +42,7 @@ const (
 // The noise of the batch before is another one: grad' = grad(theta - delta0) + F delta0, the gradient that it has at theta by the quadratic model,
 // gives the same slope without. The ratio of the two is the part of the step that is no noise.
 func (n *noise) trust(cases int, m *span) float64 {
-	least := float64(cases) / (float64(cases) + trusted)
+	least := trustedPart(cases)
 	own, confirmed := n.slopes(m)
 	part := confirmed / own
 	if !(part > least) { // also NaN
@@ -49,6 +50,9 @@ func (n *noise) trust(cases int, m *span) float64 {
 	}
 	return math.Min(part, 1)
 }
+
+// trustedPart of a batch of so many cases is trusted, whatever the batch before says.
+func trustedPart(cases int) float64 { return float64(cases) / (float64(cases) + trusted) }
 
 // slopes are the fading sums with the present step's.
 func (n *noise) slopes(m *span) (own, confirmed float64) {
@@ -64,8 +68,14 @@ func (n *noise) steady(m *span) {
 	m.f[0][0] = math.Max(m.f[0][0], -leastMean*n.stretch*m.slope[0])
 }
 
-// bold reports whether a step is much longer than those before.
-func (n *noise) bold(s step) bool { return n.reach > 0 && math.Sqrt(s.squares) > boldly*n.reach }
+// leastRho says whether a step is tried on its own batch first, and the reduction ratio that it has to have there. One that is much longer than those before has
+// to keep a good part of what it promises; one from a handful of cases just must not raise the objective.
+func (n *noise) leastRho(s step, cases int) (least float64, tried bool) {
+	if n.reach > 0 && math.Sqrt(s.squares) > boldly*n.reach {
+		return lowRho, true
+	}
+	return 0, cases <= trusted
+}
 
 // remember takes in the step that is made.
 func (n *noise) remember(m *span, s step) {

@@ -200,8 +200,15 @@ func TestBold(t *testing.T) {
 		{1, 2.9, false}, {1, 3.1, true}, {1, 0.1, false}, {1e-3, 4e-3, true}, {1, 0, false}, {1, math.NaN(), false},
 	} {
 		n := noise{reach: c.reach}
-		if got := n.bold(step{squares: c.length * c.length}); got != c.want {
-			t.Errorf("a step of length %g after ones of %g: bold %v, want %v", c.length, c.reach, got, c.want)
+		want := 0.0
+		if c.want {
+			want = 0.25
+		}
+		if least, tried := n.leastRho(step{squares: c.length * c.length}, 17); tried != c.want || least != want {
+			t.Errorf("a step of length %g after ones of %g: tried %v, least rho %g", c.length, c.reach, tried, least)
+		}
+		if least, tried := n.leastRho(step{squares: c.length * c.length}, 16); !tried || least != want {
+			t.Errorf("a step of length %g after ones of %g, from 16 cases: tried %v, least rho %g", c.length, c.reach, tried, least)
 		}
 	}
 }
@@ -418,8 +425,8 @@ func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
 	}
 }
 
-// gamma^2 is at least a tenth of lambda + eta, and a step changes the predictive distribution by a nat per variable at most. By the paper's rules
-// neither holds.
+// gamma^2 is at least a tenth of lambda + eta, and a step from 8 cases changes the predictive distribution by 8/(8+16) of a nat per variable at most. By the
+// paper's rules neither holds.
 func TestBoundsOfGammaAndOfSteps(t *testing.T) {
 	course := func(opts ...Option) (gamma, nats float64) {
 		n := mlp{widths: []int{4, 6, 3}, cases: 8, unit: gorgonia.Tanh, loss: squares(0.001)}.build(7)
@@ -432,11 +439,71 @@ func TestBoundsOfGammaAndOfSteps(t *testing.T) {
 		}
 		return gamma, nats
 	}
-	if gamma, nats := course(); gamma < 0.1-1e-9 || math.Abs(nats-1) > 1e-9 {
-		t.Errorf("gamma^2 is %g of lambda at least, and steps are of %g nats at most; want 0.1 and 1", gamma, nats)
+	if gamma, nats := course(); gamma < 0.1-1e-9 || math.Abs(nats-1.0/3) > 1e-9 {
+		t.Errorf("gamma^2 is %g of lambda at least, and steps are of %g nats at most; want 0.1 and 1/3", gamma, nats)
 	}
 	if gamma, nats := course(WithPaperRules()); gamma >= 0.09 || nats < 1.5 {
 		t.Errorf("by the paper's rules gamma^2 is %g of lambda, and steps are of %g nats at most: the test tests nothing", gamma, nats)
+	}
+}
+
+// A step promises to lower the negative log-likelihood of classes by no more than twice what there is of it, and that is where steps stop which would promise
+// more. The objective of real targets knows no such bound.
+func TestBoundOfPromises(t *testing.T) {
+	most := func(loss likelihood, opts ...Option) (ratio float64) {
+		l := newLoop(t, mlp{widths: []int{4, 3}, cases: 20, loss: loss}.build(7), append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)))...)
+		for i := range data(l.params[0]) {
+			data(l.params[0])[i] *= 30 // sure of wrong classes, where the Fisher matrix is small
+		}
+		for range 20 {
+			check(t, l.run())
+			check(t, l.solver.Step(l.valueGrads()))
+			ratio = max(ratio, -l.stats().QuadModelChange/l.stats().Cost)
+		}
+		return ratio
+	}
+	if r := most(classes); math.Abs(r-2) > 1e-6 {
+		t.Errorf("a step promises %g of the objective, want 2", r)
+	}
+	if r := most(classes, WithPaperRules()); r < 3 {
+		t.Errorf("by the paper's rules a step promises %g of the objective: the test tests nothing", r)
+	}
+	shifted := func(by float64) []float64 {
+		n := mlp{widths: []int{4, 3}, cases: 8, loss: func(s *sketch, out *gorgonia.Node) (*gorgonia.Node, Distribution) {
+			cost, dist := squares(1)(s, out)
+			return must(gorgonia.Sub(cost, gorgonia.NewConstant(by))), dist
+		}}.build(7)
+		l := newLoop(t, n)
+		l.steps(t, 6)
+		return l.weights()
+	}
+	checkNear(t, "weights with a cost below zero", shifted(1e3), shifted(0), 1e-8)
+}
+
+func TestWhenGammaIsSearchedFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		opts []Option
+		want []int
+	}{
+		"default":    {nil, []int{5, 10, 20, 40, 80}},
+		"background": {[]Option{WithBackgroundInverses(5)}, []int{5, 10, 20}},
+		"asked for":  {[]Option{WithGammaAdaptation(40, 0.95)}, []int{10, 20, 40, 80, 120}},
+		"at every step": {[]Option{WithGammaAdaptation(1, 0.95)}, slices.Collect(func(yield func(int) bool) {
+			for k := 1; k < 130 && yield(k); k++ {
+			}
+		})},
+		"paper's rules": {[]Option{WithPaperRules()}, []int{20, 40, 60, 80, 100, 120}},
+	} {
+		c := attach(t, fourLayers(), test.opts...)
+		var got []int
+		for k := 1; k < 130; k++ {
+			if c.searchesGamma(k) {
+				got = append(got, k)
+			}
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: at steps %v, want %v", name, got, test.want)
+		}
 	}
 }
 

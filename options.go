@@ -43,6 +43,7 @@ type config struct {
 	lambdaPeriod     int     // T1
 	lambdaDecay      float64 // omega1
 	gammaPeriod      int     // T2
+	gammaAgain       bool    // searched for at every T2-th step, whatever the default is
 	gammaDecay       float64 // omega2
 	gammaMax         float64
 
@@ -92,6 +93,10 @@ func (c *config) settle() error {
 		return &ConfigError{c.modelOptions[0], "WithLearningRate too", "one of them: with a learning rate there is no quadratic model"}
 	case byRate && c.damping == 0:
 		c.damping = 0.03
+	}
+	c.gammaAgain = c.gammaAgain || c.paperRules
+	if c.backgroundLag > 0 && c.gammaAgain && !byRate {
+		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too", "one of them: a search for gamma needs inverses of all blocks at once"}
 	}
 	if c.backgroundLag > c.inversePeriod {
 		return &ConfigError{"WithBackgroundInverses", fmt.Sprint(c.backgroundLag), fmt.Sprintf("no more than WithInverseUpdatePeriod, %d steps", c.inversePeriod)}
@@ -143,7 +148,7 @@ func WithDamping(lambda float64) Option {
 // V is the gradient, U the preconditioned gradient and V.U = U^T F U (Ba, Grosse & Martens 2017, section 5). +Inf turns it off.
 // Default with WithLearningRate 0.001 sqrt(d), where d is the number of target variables of a case: 1 for Categorical, the number of outputs for Bernoulli
 // and Gaussian. On MNIST that is about the best of a grid for both the autoencoder (d = 784) and the classifier (d = 1). With the quadratic model it
-// limits delta^T F delta, and the default is 2 d: a step may change the predictive distribution by one nat per variable.
+// limits delta^T F delta, and the default is 2 d B/(B+16) for B cases: a step from a large batch may change the predictive distribution by one nat per variable.
 func WithNormConstraint(kappa float64) Option {
 	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)", func(c *config) { c.normLimit = kappa })
 }
@@ -170,8 +175,7 @@ func WithInverseUpdatePeriod(steps int) Option {
 // WithBackgroundInverses has the inverses computed beside the training steps, by goroutines of their own, after the first three steps: the blocks have
 // their turns one after the other within the period of WithInverseUpdatePeriod, and each takes up its new inverse lag steps later, from 1 to that period,
 // however early it is ready. Steps then take nearly equal time, less where cores are idle, and the same run gives the same numbers. A search for gamma needs
-// inverses of all blocks at once, so there is none after the first T2 steps (WithGammaAdaptation); from then on gamma keeps its ratio to
-// sqrt(lambda + eta). Each factor takes the memory of one more. By default the steps that need new inverses compute them.
+// inverses of all blocks at once, so that the one at step 20 is the last, and WithGammaAdaptation and WithPaperRules do not go with it. Each factor takes the memory of one more. By default the steps that need new inverses compute them.
 func WithBackgroundInverses(lag int) Option {
 	return number("WithBackgroundInverses", float64(lag), lag >= 1, "a number of steps >= 1", func(c *config) { c.backgroundLag = lag })
 }
@@ -308,12 +312,15 @@ func WithDampingAdaptation(interval int, decay float64) Option {
 }
 
 // WithGammaAdaptation sets T2 >= 1, the number of steps from one search for gamma to the next, and the decay in (0, 1) per step: the candidates are gamma
-// and gamma times and over omega2 = sqrt(decay)^T2, each with inverses and a step of its own. Default 20 and 19/20 (Martens & Grosse 2015, section 6.6). As its
-// start is a guess, gamma is also searched for at steps T2/4 and T2/2.
+// and gamma times and over omega2 = sqrt(decay)^T2, each with inverses and a step of its own. The paper has 20 and 19/20 (Martens & Grosse 2015, section 6.6). As
+// its start is a guess, gamma is also searched for at steps T2/4 and T2/2. By default it is searched for at steps 5, 10, 20, 40, 80 and so on, with the same omega2 as
+// in the paper, which costs less and trains small batches better.
 func WithGammaAdaptation(interval int, decay float64) Option {
 	return modelOption("WithGammaAdaptation", number("WithGammaAdaptation", decay, interval >= 1 && decay > 0 && decay < 1,
 		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d)", interval),
-		func(c *config) { c.gammaPeriod, c.gammaDecay = interval, math.Pow(decay, float64(interval)/2) }))
+		func(c *config) {
+			c.gammaPeriod, c.gammaDecay, c.gammaAgain = interval, math.Pow(decay, float64(interval)/2), true
+		}))
 }
 
 // WithoutMomentum leaves the previous update out of the quadratic model: a step is alpha Delta alone (Martens & Grosse 2015, section 6.4).

@@ -19,7 +19,7 @@ func (c *conductor[T]) proposeFixed(st *Stats) error {
 			return gradientOverflow(p.name())
 		}
 	}
-	st.Shrink = normConstraint(c.normLimit(), c.cfg.learningRate, vu)
+	st.Shrink = normConstraint(c.normLimit(st.Cases), c.cfg.learningRate, vu)
 	rate := st.Shrink * c.cfg.learningRate
 	st.KL = rate * rate * vu / 2
 	for _, p := range c.order {
@@ -38,8 +38,8 @@ func gradientOverflow(param string) error {
 		Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
 }
 
-// normLimit is kappa; see WithNormConstraint.
-func (c *conductor[T]) normLimit() float64 {
+// normLimit is kappa for a batch of so many cases; see WithNormConstraint.
+func (c *conductor[T]) normLimit(cases int) float64 {
 	switch {
 	case c.cfg.normLimit > 0:
 		return c.cfg.normLimit
@@ -48,7 +48,7 @@ func (c *conductor[T]) normLimit() float64 {
 	case c.cfg.paperRules:
 		return math.Inf(1)
 	}
-	return 2 * mostNats * c.variables
+	return 2 * mostNats * c.variables * trustedPart(cases)
 }
 
 // normConstraint is the factor nu = min(1, sqrt(kappa / (lr^2 V.U))) on the learning rate.

@@ -22,6 +22,11 @@ var small = strings.Fields("-steps 12 -every 12 -batch 16 -cases 320 -eval 64 -l
 func TestLossFalls(t *testing.T) {
 	learntest.Falls(t, program, small...)
 	learntest.Falls(t, program, append(slices.Clone(small), "-lstm")...)
+
+	// A handful of sequences: K-FAC must not be carried away by the first of them.
+	few := append(slices.Clone(small), strings.Fields("-steps 5 -every 5 -batch 8 -optimizers kfac")...)
+	learntest.Falls(t, program, few...)
+	learntest.Falls(t, program, append(few, "-lstm")...)
 }
 
 func TestProgram(t *testing.T) { learntest.Runs(t, program, []string{"charrnn"}, small...) }
