@@ -42,3 +42,31 @@ func TestStepAllocations(t *testing.T) {
 		t.Errorf("a step allocates %d and, later, %d bytes; want at most %d", early, late, most)
 	}
 }
+
+// TestHeapDoesNotGrow: what is in use after 10,000 more steps is what was in use before them, with inverses in the background too.
+func TestHeapDoesNotGrow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains a while")
+	}
+	for name, opts := range map[string][]kfac.Option{
+		"default":     nil,
+		"tridiagonal": {kfac.WithBlockTridiagonal()},
+		"background":  {kfac.WithBackgroundInverses(5)},
+		"rate":        {kfac.WithLearningRate(1e-3), kfac.WithIterateAveraging(0.99, 1)},
+	} {
+		m := newMLP[float32](1, shape{batch: 8, widths: []int{6, 5, 4, 3}}, crossEntropy)
+		tr := newTrainer(t, m, kfac.Categorical(m.out), opts...)
+		inUse := func(steps int) int64 {
+			tr.steps(t, steps)
+			runtime.GC()
+			runtime.GC() // what the first has found in pools
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		before := inUse(200)
+		if grown := inUse(10000) - before; grown > 1<<14 {
+			t.Errorf("%s: %d bytes more in use after 10,000 steps", name, grown)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"math"
+	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
@@ -17,9 +18,9 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 		}
 	}
 	w.lap(&st.Time.Model)
-	before := c.freshObjective(chunks)
-	next.noise.trend.see(before)
-	c.promise = c.mostPromise(before)
+	c.fresh = c.freshObjective(chunks)
+	next.noise.trend.see(c.fresh)
+	c.promise = c.mostPromise(c.fresh)
 	if next.lambda == 0 {
 		if err := c.startDamping(st, next, chunks, w); err != nil {
 			return err
@@ -237,7 +238,7 @@ func (c *conductor[T]) setAside() {
 // compare evaluates the objective before and after the proposed step on the whole batch, adapts lambda if due, and rejects the step if it is
 // worse and that was asked for.
 func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s step, adapt bool) error {
-	before, err := c.evaluate(chunks, (*parameter[T]).present)
+	before, err := c.before(chunks, s)
 	if err != nil {
 		return err
 	}
@@ -264,7 +265,7 @@ func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s st
 // shorten halves a step until it keeps at least the part least of what the model promises on its own batch.
 func (c *conductor[T]) shorten(s *proposed, least float64, next *control, chunks []chunk[T]) error {
 	const halvings = 12
-	before, err := c.evaluate(chunks, (*parameter[T]).present)
+	before, err := c.before(chunks, s.step)
 	if err != nil {
 		return err
 	}
@@ -285,6 +286,20 @@ func (c *conductor[T]) shorten(s *proposed, least float64, next *control, chunks
 	}
 	return nil
 }
+
+// before is the objective before a step: as the user's VM has it, if what the step promises is far above the rounding by which that may differ from our own
+// value, and if nothing random is in it.
+func (c *conductor[T]) before(chunks []chunk[T], s step) (float64, error) {
+	random := slices.ContainsFunc(chunks, func(k chunk[T]) bool { return draws(k.graph.whole) != nil })
+	if !random && -s.change > readable*rounding[T]()*math.Abs(c.fresh) {
+		return c.fresh, nil
+	}
+	return c.evaluate(chunks, (*parameter[T]).present)
+}
+
+// readable is how many times the rounding of gradients, relative to the objective, its change has to be. The objective itself is known some hundred times better, so
+// that rho is right to a thousandth.
+const readable = 10
 
 // evaluate is the objective on all cases of the update, with the parameters as pick gives them.
 func (c *conductor[T]) evaluate(chunks []chunk[T], pick func(*parameter[T]) []T) (float64, error) {

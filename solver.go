@@ -225,6 +225,7 @@ type conductor[T program.Float] struct {
 	// Of the update in progress.
 	chunks    []chunk[T] // that were accumulated
 	variables float64    // of a case, in the mean
+	fresh     float64    // the objective as the user's VM has it, or NaN
 	promise   float64    // the most that M may promise; see mostPromise
 }
 
