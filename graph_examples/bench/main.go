@@ -75,7 +75,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 		"unless other flags say otherwise one round of small models, without -warmup and -memory")
 	f.IntVar(&s.rounds, "rounds", 3, "rounds, of which the medians are shown")
 	f.IntVar(&s.shrink, "shrink", 1, "make hidden layers this many times smaller")
-	f.IntVar(&s.warmup, "warmup", 10, "iterations before the first round; K-FAC checks the model and starts its damping in the first ten")
+	f.IntVar(&s.warmup, "warmup", period, "iterations before the first round; in the first twenty K-FAC checks the model, starts its damping and searches for gamma")
 	f.Uint64Var(&s.seed, "seed", 1, "seed of data, weights and K-FAC's samples")
 	f.BoolVar(&s.memory, "memory", true, "measure the peak memory of each optimizer in a process of its own (Linux)")
 	f.BoolVar(&s.growth, "growth", false, "measure time and memory of a step against width, depth and batch, in place of the models")
