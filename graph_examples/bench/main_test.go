@@ -14,7 +14,7 @@ import (
 func TestParse(t *testing.T) {
 	s, err := parse(strings.Fields("-models rnn,wide -dtypes float64 -optimizers kfac -batch 8,16 -rounds 2 -out x -cases 9 -eval 7"), io.Discard)
 	want := settings{models: []string{"rnn", "wide"}, dtypes: []string{"float64"}, optimizers: []string{"kfac"}, batches: []int{8, 16},
-		rounds: 2, steps: 20, shrink: 1, warmup: 10, seed: 1, memory: true, out: "x"}
+		rounds: 2, steps: 20, shrink: 1, warmup: 20, seed: 1, memory: true, out: "x"}
 	if err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("parsed %+v (%v), want %+v", s, err, want)
 	}
