@@ -27,11 +27,9 @@ func TestBackgroundInverses(t *testing.T) {
 			"rate":  {[]Option{WithLearningRate(0.05)}, firstInverses},
 		} {
 			opts := append(how.opts, WithInverseUpdatePeriod(test.period), WithBackgroundInverses(test.lag))
-			tr := newTrainer(t, fourLayers(), opts...)
-			c := tr.solver.engine.(*conductor[float64])
-			for range how.all - 1 {
-				tr.step(t)
-			}
+			l := newLoop(t, fourLayers(), opts...)
+			c := l.conductor()
+			l.steps(t, how.all-1)
 			type state struct{ a, g []float64 }
 			states := map[int][]state{} // after each step
 			gammas := map[int]float64{}
@@ -45,7 +43,7 @@ func TestBackgroundInverses(t *testing.T) {
 			var taken int
 			for k := how.all; k < how.all+3*test.period+test.lag; k++ {
 				before := current()
-				tr.step(t)
+				l.steps(t, 1)
 				for i, b := range layerBlocks(c) {
 					states[k] = append(states[k], state{slices.Clone(b.factors.a.now), slices.Clone(b.factors.g.now)})
 					from := k - test.lag
@@ -98,83 +96,68 @@ func TestBackgroundInversesAreDeterministic(t *testing.T) {
 		},
 		"convolutional": func() (*network, []Option) { return imageNet(3, true, true), nil },
 	} {
-		var first []float64
-		for _, procs := range []int{1, 4} {
+		train := func(procs int) *loop {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 			n, opts := make()
-			tr := newTrainer(t, n, append(opts, WithInverseUpdatePeriod(5), WithBackgroundInverses(2))...)
-			was := runtime.GOMAXPROCS(procs)
-			for range 20 {
-				tr.step(t)
-			}
-			runtime.GOMAXPROCS(was)
-			var weights []float64
-			for _, p := range tr.params {
-				weights = append(weights, data(p)...)
-			}
-			if first == nil {
-				first = weights
-			} else if !slices.Equal(weights, first) {
-				t.Errorf("%s: other weights with %d processors", name, procs)
-			}
+			l := newLoop(t, n, append(opts, WithInverseUpdatePeriod(5), WithBackgroundInverses(2))...)
+			l.steps(t, 20)
+			return l
 		}
+		t.Run(name, func(t *testing.T) { checkTwins(t, train(4), train(1)) })
 	}
 }
 
 // A factor that can't be inverted in the background fails the step that should take its inverse up, which changes nothing; the next step inverts all anew.
 func TestFailureInBackground(t *testing.T) {
-	tr := newTrainer(t, fourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
-	c := tr.solver.engine.(*conductor[float64])
+	l := newLoop(t, fourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
+	c := l.conductor()
 	var failing *kroneckerBlock[float64]
 	for failing == nil {
-		tr.step(t)
+		l.steps(t, 1)
 		for b, job := range c.background.jobs {
 			<-job.done
 			failing = b.(*kroneckerBlock[float64])
 		}
 	}
 	failing.inverse.a.err = ErrNotPosDef
-	before := slices.Clone(data(tr.params[0]))
-	check(t, tr.vm.RunAll())
-	err := tr.solver.Step(gorgonia.NodesToValueGrads(tr.params))
-	tr.vm.Reset()
+	before := l.weights()
+	check(t, l.run())
+	err := l.solver.Step(l.valueGrads())
 	var layer *LayerError
 	if !errors.As(err, &layer) || !errors.Is(err, ErrNotPosDef) || layer.Layer != failing.layer.name() {
 		t.Fatalf("error %v", err)
 	}
-	if !slices.Equal(before, data(tr.params[0])) {
+	if !slices.Equal(before, l.weights()) {
 		t.Error("the weights have changed")
 	}
-	clearGradients(t, tr.params)
-	tr.step(t)
+	l.zeroGradients()
+	l.steps(t, 1)
 	if c.background.redo {
 		t.Error("the inverses were not computed anew")
 	}
-	for range 12 {
-		tr.step(t)
-	}
+	l.steps(t, 12)
 }
 
 // A step that fails for another reason leaves an inverse that was due to the next.
 func TestBackgroundInverseOutlivesFailedStep(t *testing.T) {
-	train := func(fail bool) []float64 {
-		tr := newTrainer(t, fourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
+	train := func(fail bool) *loop {
+		l := newLoop(t, fourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
 		for k := range 14 {
 			if fail && k >= 4 {
-				check(t, tr.vm.RunAll())
-				gradientOf64(t, tr.params[2])[0] = math.NaN()
-				if err := tr.solver.Step(gorgonia.NodesToValueGrads(tr.params)); !errors.Is(err, ErrNotFinite) {
+				check(t, l.run())
+				grad, err := l.params[2].Grad()
+				check(t, err)
+				grad.Data().([]float64)[0] = math.NaN()
+				if err := l.solver.Step(l.valueGrads()); !errors.Is(err, ErrNotFinite) {
 					t.Fatalf("error %v", err)
 				}
-				tr.vm.Reset()
-				clearGradients(t, tr.params)
+				l.zeroGradients()
 			}
-			tr.step(t)
+			l.steps(t, 1)
 		}
-		return slices.Clone(data(tr.params[0]))
+		return l
 	}
-	if !slices.Equal(train(true), train(false)) {
-		t.Error("failed steps have changed the weights")
-	}
+	checkTwins(t, train(true), train(false))
 }
 
 func TestBadOptionsOfTheBackground(t *testing.T) {
@@ -190,19 +173,5 @@ func TestBadOptionsOfTheBackground(t *testing.T) {
 		if !errors.As(err, &config) || config.Setting != "WithBackgroundInverses" {
 			t.Errorf("error %v", err)
 		}
-	}
-}
-
-func gradientOf64(t *testing.T, n *gorgonia.Node) []float64 {
-	t.Helper()
-	v, err := n.Grad()
-	check(t, err)
-	return v.Data().([]float64)
-}
-
-func clearGradients(t *testing.T, params gorgonia.Nodes) {
-	t.Helper()
-	for _, n := range params {
-		clear(gradientOf64(t, n))
 	}
 }

@@ -162,13 +162,8 @@ func (b *layerBlock[T]) weave(m, weight, bias []T, to bool) {
 }
 
 func (b *layerBlock[T]) freeze(on bool) {
-	for _, m := range []*moment[T]{&b.factors.a, &b.factors.g} {
-		if on {
-			m.freeze()
-		} else {
-			m.thaw()
-		}
-	}
+	b.factors.a.freeze(on)
+	b.factors.g.freeze(on)
 }
 
 // dampings are what factored Tikhonov damping adds to the diagonals of A and G.

@@ -198,11 +198,7 @@ func (b *chainBlock[T]) freeze(on bool) {
 	for _, l := range b.links {
 		l.freeze(on)
 	}
-	if on {
-		b.moments((*moment[T]).freeze)
-	} else {
-		b.moments((*moment[T]).thaw)
-	}
+	b.moments(func(m *moment[T]) { m.freeze(on) })
 }
 
 func (b *chainBlock[T]) inverted() (raised int, err error) {

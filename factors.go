@@ -18,8 +18,8 @@ type moment[T program.Float] struct {
 	n, m      int
 	diagonal  bool
 	now, next []float64
-	frozen    []float64 // copy of now that inverses are computed from beside the steps; nil: they are computed from next
-	spare     []float64 // memory of a frozen copy that is not there
+	frozen    bool      // inverses are computed from copy, beside the steps, and not from next
+	copy      []float64 // of an earlier now; made when first needed
 
 	// Of the update in progress: sums of x y^T over rows, and how many cases (or positions) they are to be divided by.
 	run, taken           []T // of the run observed last, and of those taken in before; taken is made when first needed
@@ -106,25 +106,18 @@ func (f *moment[T]) keep() {
 	f.drop()
 }
 
-// freeze makes source a copy of now until thaw.
-func (f *moment[T]) freeze() {
-	if f.spare == nil {
-		f.spare = make([]float64, len(f.now))
-	}
-	f.frozen, f.spare = f.spare, nil
-	copy(f.frozen, f.now)
-}
-
-func (f *moment[T]) thaw() {
-	if f.frozen != nil {
-		f.frozen, f.spare = nil, f.frozen
+// freeze makes source a copy of now, if on, or next again.
+func (f *moment[T]) freeze(on bool) {
+	f.frozen = on
+	if on {
+		f.copy = append(f.copy[:0], f.now...)
 	}
 }
 
 // source is what inverses are computed from.
 func (f *moment[T]) source() []float64 {
-	if f.frozen != nil {
-		return f.frozen
+	if f.frozen {
+		return f.copy
 	}
 	return f.next
 }

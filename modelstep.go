@@ -20,7 +20,6 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 	w.lap(&st.Time.Model)
 	c.fresh = c.freshObjective(chunks)
 	next.noise.trend.see(c.fresh)
-	c.promise = c.mostPromise(c.fresh)
 	if next.lambda == 0 {
 		if err := c.startDamping(st, next, chunks, w); err != nil {
 			return err
@@ -30,7 +29,7 @@ func (c *conductor[T]) modelStep(st *Stats, next *control, chunks []chunk[T], re
 	if err != nil {
 		return err
 	}
-	if least, untried := next.noise.leastRho(best.step, st.Cases); untried && !c.cfg.paperRules {
+	if least, tried := next.noise.leastRho(best.step, st.Cases); tried && !c.cfg.paperRules {
 		if err := c.shorten(&best, least, next, chunks); err != nil {
 			return err
 		}
@@ -140,18 +139,13 @@ type proposed struct {
 	raised int     // factors whose damping had to be raised
 }
 
-// mostPromise is what M may promise to lower the objective by, given what it is before the step. The negative log-likelihood of discrete targets can't fall below
-// zero.
-func (c *conductor[T]) mostPromise(before float64) float64 {
-	for _, o := range c.outputs {
-		if c.cfg.paperRules || !o.head.discrete() {
-			return math.Inf(1)
-		}
-	}
-	if !(before > 0) { // also NaN, where the VM did not keep it
+// mostPromise is what M may promise to lower the objective by. The negative log-likelihood of discrete targets can't fall below zero.
+func (c *conductor[T]) mostPromise() float64 {
+	continuous := slices.ContainsFunc(c.outputs, func(o *output) bool { return !o.head.discrete() })
+	if c.cfg.paperRules || continuous || !(c.fresh > 0) { // also NaN, where the VM did not keep it
 		return math.Inf(1)
 	}
-	return boastful * before
+	return boastful * c.fresh
 }
 
 // candidate finds the best step for one gamma, and writes its updates to next of the parameters. past says that there is a previous update.
@@ -213,8 +207,8 @@ func (c *conductor[T]) minimum(m span, damp float64, cases int) proposed {
 	if limit := c.normLimit(cases); s.curvature*factor*factor > limit {
 		factor = math.Sqrt(limit / s.curvature)
 	}
-	if -s.change*factor*(2-factor) > c.promise { // M is s.change f (2 - f) after the part f of the step
-		factor = 1 - math.Sqrt(1+c.promise/s.change)
+	if most := c.mostPromise(); -s.change*factor*(2-factor) > most { // M is s.change f (2 - f) after the part f of the step
+		factor = 1 - math.Sqrt(1+most/s.change)
 	}
 	if factor < 1 {
 		s = s.shrunk(factor, &m, damp)

@@ -94,8 +94,7 @@ func (c *config) settle() error {
 	case byRate && c.damping == 0:
 		c.damping = 0.03
 	}
-	c.gammaAgain = c.gammaAgain || c.paperRules
-	if c.backgroundLag > 0 && c.gammaAgain && !byRate {
+	if c.backgroundLag > 0 && (c.gammaAgain || c.paperRules) {
 		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too", "one of them: a search for gamma needs inverses of all blocks at once"}
 	}
 	if c.backgroundLag > c.inversePeriod {
@@ -175,7 +174,8 @@ func WithInverseUpdatePeriod(steps int) Option {
 // WithBackgroundInverses has the inverses computed beside the training steps, by goroutines of their own, after the first three steps: the blocks have
 // their turns one after the other within the period of WithInverseUpdatePeriod, and each takes up its new inverse lag steps later, from 1 to that period,
 // however early it is ready. Steps then take nearly equal time, less where cores are idle, and the same run gives the same numbers. A search for gamma needs
-// inverses of all blocks at once, so that the one at step 20 is the last, and WithGammaAdaptation and WithPaperRules do not go with it. Each factor takes the memory of one more. By default the steps that need new inverses compute them.
+// inverses of all blocks at once, so that the one at step 20 is the last, and WithGammaAdaptation and WithPaperRules do not go with it. Each factor takes the
+// memory of one more. By default the steps that need new inverses compute them.
 func WithBackgroundInverses(lag int) Option {
 	return number("WithBackgroundInverses", float64(lag), lag >= 1, "a number of steps >= 1", func(c *config) { c.backgroundLag = lag })
 }

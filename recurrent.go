@@ -165,11 +165,7 @@ func (j *junction[T]) joinSymmetric(l *link[T], lag []float64) {
 
 func (b *recurrentBlock[T]) freeze(on bool) {
 	b.layerBlock.freeze(on)
-	if on {
-		b.lags((*moment[T]).freeze)
-	} else {
-		b.lags((*moment[T]).thaw)
-	}
+	b.lags(func(m *moment[T]) { m.freeze(on) })
 }
 
 func (b *recurrentBlock[T]) inverted() (raised int, err error) {

@@ -226,7 +226,6 @@ type conductor[T program.Float] struct {
 	chunks    []chunk[T] // that were accumulated
 	variables float64    // of a case, in the mean
 	fresh     float64    // the objective as the user's VM has it, or NaN
-	promise   float64    // the most that M may promise; see mostPromise
 }
 
 func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {

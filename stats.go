@@ -31,7 +31,7 @@ type Stats struct {
 	KL         float64 // estimate 1/2 d^T F d in nats of what this step's direction, without momentum, does to the predictive distribution
 
 	StatisticsCases int  // cases that the factors were estimated from; 0 if they were not updated
-	InverseUpdated  bool // the inverses were recomputed
+	InverseUpdated  bool // inverses were recomputed, or taken up from the background
 	DampingRaised   int  // factors whose damping had to be raised before they could be factorised
 
 	Time PhaseTimes
