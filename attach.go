@@ -7,6 +7,7 @@ import (
 
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -391,8 +392,8 @@ func (c *conductor[T]) invert(gamma float64) (raised int, err error) {
 		f, t := b.inversions(gamma)
 		first, then = append(first, f...), append(then, t...)
 	}
-	concurrently(first)
-	concurrently(then)
+	parallel.Jobs(first)
+	parallel.Jobs(then)
 	for _, b := range c.blocks {
 		n, err := b.inverted()
 		if err != nil {

@@ -18,6 +18,7 @@ type chunk[T program.Float] struct {
 	cases  int
 	rows   []int  // of the cases, those for the exact-Fisher products; nil: all
 	seed   uint64 // of what Dropout and random nodes draw in these
+	held   bool   // the graph's run holds the forward pass of these, from the statistics
 
 	cost            float64 // the user's, as the VM left it
 	statisticsCases int
@@ -59,6 +60,9 @@ func (c *conductor[T]) takeIn(st *Stats, model []gorgonia.ValueGrad, w *stopwatc
 	w.lap(&st.Time.Factors)
 	k.rows = c.sampler.choose(c.model, c.cfg.modelFraction, c.cfg.minModelCases, rng)
 	k.seed = rng.Uint64()
+	if k.held = c.sampler.all && k.rows == nil; k.held {
+		k.seed = c.sampler.seed
+	}
 	return k, nil
 }
 
@@ -74,7 +78,7 @@ func (c *conductor[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	if k.inputs, err = c.saveInputs(); err != nil {
 		return err
 	}
-	k.rows = slices.Clone(k.rows)
+	k.rows, k.held = slices.Clone(k.rows), false // the run goes on to other chunks
 	for _, b := range c.blocks {
 		b.take()
 	}

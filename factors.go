@@ -90,14 +90,16 @@ func (f *moment[T]) average(eps float64) (ok bool) {
 		linalg.Axpy(1, f.taken, f.run)
 	}
 	weight := (1 - eps) / float64(f.takenCount+f.runCount)
-	now, next := f.now[:len(f.run)], f.next[:len(f.run)]
-	var odd float64 // v - v is 0 for every finite v and NaN for every other
-	for i, s := range f.run {
-		v := eps*now[i] + weight*float64(s)
-		next[i] = v
-		odd += v - v
-	}
-	return odd == 0
+	return linalg.Sum(len(f.run), func(from, to int) float64 {
+		now, next := f.now[from:to], f.next[from:to]
+		var odd float64 // v - v is 0 for every finite v and NaN for every other
+		for i, s := range f.run[from:to] {
+			v := eps*now[i] + weight*float64(s)
+			next[i] = v
+			odd += v - v
+		}
+		return odd
+	}) == 0
 }
 
 // keep makes next the current average.

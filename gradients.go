@@ -9,6 +9,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // readGradients copies the gradients of the parameters in model and finds their weights. All are read before anything is
@@ -200,26 +201,31 @@ func (c *conductor[T]) objectiveGradient(cases int) (norm float64) {
 		if !p.given {
 			continue
 		}
-		linalg.Scale(own, p.grad)
-		if len(c.chunks) > 0 {
-			linalg.Axpy(taken, p.taken, p.grad)
-		}
-		if c.cfg.l2 > 0 {
-			linalg.Axpy(T(c.cfg.l2), p.store.data, p.grad)
-		}
-		norm += linalg.Dot64(p.grad, p.grad)
+		norm += linalg.Sum(len(p.grad), func(from, to int) float64 {
+			grad := p.grad[from:to]
+			linalg.Scale(own, grad)
+			if len(c.chunks) > 0 {
+				linalg.Axpy(taken, p.taken[from:to], grad)
+			}
+			if c.cfg.l2 > 0 {
+				linalg.Axpy(T(c.cfg.l2), p.store.data[from:to], grad)
+			}
+			return linalg.Dot64(grad, grad)
+		})
 	}
 	return math.Sqrt(norm)
 }
 
 // write adds the update to the weights, in place, and zeroes the user's gradient as Gorgonia's solvers do.
 func (p *parameter[T]) write() {
-	linalg.Axpy(1, p.next, p.store.data)
+	parallel.For(len(p.next), parallel.Grain, func(from, to int) {
+		linalg.Axpy(1, p.next[from:to], p.store.data[from:to])
+		copy(p.gradBefore[from:to], p.grad[from:to])
+	})
 	if p.store.store != nil {
 		p.store.store()
 	}
 	p.velocity, p.next = p.next, p.velocity
-	copy(p.gradBefore, p.grad)
 	zeroGradient(p.src)
 }
 

@@ -1,9 +1,6 @@
 package kfac
 
 import (
-	"runtime"
-	"sync"
-
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/lapack/lapack64"
@@ -191,22 +188,4 @@ func scaleColumns[T program.Float](m, d []T) {
 			m[at+j] *= s
 		}
 	}
-}
-
-// concurrently runs the jobs, which must not depend on each other, in as many goroutines as there are processors.
-func concurrently(jobs []func()) {
-	queue := make(chan func())
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
-		workers.Go(func() {
-			for job := range queue {
-				job()
-			}
-		})
-	}
-	for _, job := range jobs {
-		queue <- job
-	}
-	close(queue)
-	workers.Wait()
 }

@@ -12,6 +12,7 @@ import (
 	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
 
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -52,7 +53,7 @@ func positive(s *sketch, n int) []float64 {
 // invertBlock computes the inverses of the factors in next.
 func invertBlock(b *kroneckerBlock[float64], gamma float64) (raised int, err error) {
 	first, _ := b.inversions(gamma)
-	concurrently(first)
+	parallel.Jobs(first)
 	return b.inverted()
 }
 

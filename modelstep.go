@@ -180,20 +180,33 @@ func (c *conductor[T]) spanOf(past bool) (m span, err error) {
 		if !p.given {
 			continue
 		}
-		linalg.Scale(-1, p.dir) // Delta = -F0^-1 grad
-		m.dots[0][0] += linalg.Dot64(p.dir, p.dir)
-		m.slope[0] += linalg.Dot64(p.grad, p.dir)
+		s := p.innerProducts(past)
+		m.dots[0][0] += s[0]
+		m.slope[0] += s[1]
 		if math.IsInf(m.slope[0], 0) || math.IsNaN(m.slope[0]) {
 			return m, gradientOverflow(p.name())
 		}
-		if past {
-			m.dots[0][1] += linalg.Dot64(p.dir, p.velocity)
-			m.dots[1][1] += linalg.Dot64(p.velocity, p.velocity)
-			m.slope[1] += linalg.Dot64(p.grad, p.velocity)
-			m.confirmed += linalg.Dot64(p.gradBefore, p.dir)
-		}
+		m.dots[0][1] += s[2]
+		m.dots[1][1] += s[3]
+		m.slope[1] += s[4]
+		m.confirmed += s[5]
 	}
 	return m, c.quadratic.along(proposal, c.order, func(p *parameter[T]) []T { return p.dir })
+}
+
+// innerProducts makes dir the proposal Delta = -F0^-1 grad, and returns Delta.Delta, grad.Delta and, if past, Delta.delta0, delta0.delta0, grad.delta0
+// and the inner product of Delta with the gradient before, all in one pass over memory.
+func (p *parameter[T]) innerProducts(past bool) (s [6]float64) {
+	linalg.Sums(len(p.dir), s[:], func(from, to int, s []float64) {
+		dir, grad := p.dir[from:to], p.grad[from:to]
+		linalg.Scale(-1, dir)
+		s[0], s[1] = linalg.Dot64(dir, dir), linalg.Dot64(grad, dir)
+		if past {
+			v := p.velocity[from:to]
+			s[2], s[3], s[4], s[5] = linalg.Dot64(dir, v), linalg.Dot64(v, v), linalg.Dot64(grad, v), linalg.Dot64(p.gradBefore[from:to], dir)
+		}
+	})
+	return s
 }
 
 // minimum is the best step of the span, as far as it is to be trusted.

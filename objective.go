@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -79,8 +80,10 @@ func (p *parameter[T]) present() []T {
 // trial is its value after the proposed update. It overwrites dir.
 func (p *parameter[T]) trial() []T {
 	if p.given {
-		copy(p.dir, p.store.data)
-		linalg.Axpy(1, p.next, p.dir)
+		parallel.For(len(p.dir), parallel.Grain, func(from, to int) {
+			copy(p.dir[from:to], p.store.data[from:to])
+			linalg.Axpy(1, p.next[from:to], p.dir[from:to])
+		})
 		return p.dir
 	}
 	return nil

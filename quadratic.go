@@ -38,6 +38,9 @@ const (
 // prepare begins an update of these chunks.
 func (q *quadratic[T]) prepare(chunks []chunk[T]) {
 	q.chunks, q.loaded, q.cases = chunks, -1, 0
+	if last := len(chunks) - 1; chunks[last].held {
+		q.loaded = last
+	}
 	for which := range q.jv {
 		q.jv[which], q.fjv[which] = grown(q.jv[which], len(chunks)), grown(q.fjv[which], len(chunks))
 		for i, k := range chunks {
@@ -236,7 +239,7 @@ func (s *span) minimise(c float64, momentum bool) step {
 		return step{} // the gradient is zero
 	}
 	r := step{alpha: -s.slope[0] / a}
-	if det := a*d - b*b; momentum && det > parallel*a*d {
+	if det := a*d - b*b; momentum && det > collinear*a*d {
 		r.alpha = -(d*s.slope[0] - b*s.slope[1]) / det
 		r.mu = -(a*s.slope[1] - b*s.slope[0]) / det
 	}
@@ -251,8 +254,8 @@ func (r step) form(m *[2][2]float64) float64 {
 	return r.alpha*r.alpha*m[0][0] + 2*r.alpha*r.mu*m[0][1] + r.mu*r.mu*m[1][1]
 }
 
-// parallel: below this 1 - cos^2 (in the metric of the model) the two directions count as one.
-const parallel = 1e-10
+// collinear: below this 1 - cos^2 (in the metric of the model) the two directions count as one.
+const collinear = 1e-10
 
 // shrunk is the step times a factor below 1.
 func (r step) shrunk(by float64, m *span, c float64) step {

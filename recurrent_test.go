@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // recurrentNet is a network of the given number of time steps, with its recurrent weight stored either way, written as users write one.
@@ -133,8 +135,8 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 				for _, b := range recurrentBlocks(t, c) {
 					gradients(t, c)
 					first, then := b.inversions(gamma)
-					concurrently(first)
-					concurrently(then)
+					parallel.Jobs(first)
+					parallel.Jobs(then)
 					raised, err := b.inverted()
 					if check(t, err); raised != 0 {
 						t.Fatalf("%s: damping raised", b.layer.name())
@@ -177,8 +179,8 @@ func TestUncorrelatedSteps(t *testing.T) {
 			gradients(t, c)
 			clear(b.lagA.next)
 			first, then := b.inversions(gamma)
-			concurrently(first)
-			concurrently(then)
+			parallel.Jobs(first)
+			parallel.Jobs(then)
 			_, err := b.inverted()
 			check(t, err)
 			b.precondition(gamma, true)

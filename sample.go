@@ -84,6 +84,10 @@ type sampler[T program.Float] struct {
 	seeds []program.Seed[T]
 	perm  []int
 
+	// Of the last call of sample: what Dropout and random nodes drew from, and whether the run holds the forward pass of the whole batch.
+	seed uint64
+	all  bool
+
 	// What is random, so that a test can put something else in its place: the choice of cases, and the drawing of targets into o.y.
 	choose func(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int
 	draw   func(o *output, rng *rand.Rand)
@@ -109,9 +113,11 @@ func (s *sampler[T]) use(g *graph[T]) {
 // sample draws the cases and the targets with rng, and runs both passes. The gradients are those of the cases' own negative
 // log-likelihoods, summed where cases meet, not averaged.
 func (s *sampler[T]) sample(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) error {
+	s.seed, s.all = rng.Uint64(), false
+	rows := s.choose(p, fraction, atLeast, rng)
 	s.run.Use(nil)
-	s.run.Reseed(rng.Uint64())
-	if err := s.run.Forward(s.choose(p, fraction, atLeast, rng)); err != nil {
+	s.run.Reseed(s.seed)
+	if err := s.run.Forward(rows); err != nil {
 		return graphError(err)
 	}
 	for i, o := range s.outputs {
@@ -130,7 +136,11 @@ func (s *sampler[T]) sample(p *program.Program, fraction float64, atLeast int, r
 			seed.Data[j] = T(root * r)
 		}
 	}
-	return graphError(s.run.Reverse(s.seeds, s.path))
+	if err := s.run.Reverse(s.seeds, s.path); err != nil {
+		return graphError(err)
+	}
+	s.all = rows == nil
+	return nil
 }
 
 // randomCases draws a random subset of the cases: the fraction of the batch, but no fewer than atLeast. nil is the whole batch.

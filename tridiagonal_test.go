@@ -12,6 +12,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 	"pgregory.net/rapid"
 
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -90,8 +91,8 @@ func factorise[T program.Float](into *tridiagonal[T], a, g, crossA, crossG [][]f
 	none := make([]float64, len(a))
 	first, then := joinAll(into.a, sides[0], a, crossA, none)
 	firstG, thenG := joinAll(into.g, sides[1], g, crossG, none)
-	concurrently(append(first, firstG...))
-	concurrently(append(then, thenG...))
+	parallel.Jobs(append(first, firstG...))
+	parallel.Jobs(append(then, thenG...))
 	for i := range a {
 		for side, js := range sides {
 			if j := js[i]; j.err != nil {

@@ -8,6 +8,8 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // imageNet is a convolution of 2 channels with 3 filters, by Conv2d or with its weight stored the other way round, and a dense layer.
@@ -114,7 +116,7 @@ func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 
 		gradients(t, c)
 		first, _ := b.inversions(gamma)
-		concurrently(first)
+		parallel.Jobs(first)
 		raised, err := b.inverted()
 		if check(t, err); raised != 0 {
 			t.Fatalf("%s: damping raised", name)

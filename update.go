@@ -65,14 +65,17 @@ func overflow(param string) error {
 
 // advance computes the update, next = alpha dir + mu velocity. It reports false if the weights would not stay finite.
 func (p *parameter[T]) advance(alpha, mu T) bool {
-	var s T
-	for i, w := range p.store.data {
-		d := mu*p.velocity[i] + alpha*p.dir[i]
-		p.next[i] = d
-		w += d
-		s += w - w
-	}
-	return s == 0
+	return linalg.Sum(len(p.next), func(from, to int) float64 {
+		next, velocity, dir := p.next[from:to], p.velocity[from:to], p.dir[from:to]
+		var odd T // w - w is 0 for every finite w
+		for i, w := range p.store.data[from:to] {
+			d := mu*velocity[i] + alpha*dir[i]
+			next[i] = d
+			w += d
+			odd += w - w
+		}
+		return float64(odd)
+	}) == 0
 }
 
 // squaredUpdate is the squared Euclidean norm of the proposed update.

@@ -3,12 +3,12 @@ package linalg
 import (
 	"cmp"
 	"math"
-	"runtime"
 	"slices"
-	"sync"
 
 	"gonum.org/v1/gonum/lapack"
 	"gonum.org/v1/gonum/lapack/gonum"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // conquest is the divide-and-conquer method for the eigenproblem of a symmetric tridiagonal matrix T (Cuppen 1981; Gu & Eisenstat 1995,
@@ -35,6 +35,14 @@ const (
 	forkSize = 96
 )
 
+// grain is the least piece of the work on a block of n: all of it if the block is too small to be divided.
+func grain(n int) int {
+	if n < forkSize {
+		return n
+	}
+	return 1
+}
+
 // solve finds the eigenvalues and eigenvectors of the diagonal block lo <= i < hi of T. It reports false if an iteration does not converge.
 func (c *conquest) solve(lo, hi int) bool {
 	if hi-lo <= leafSize {
@@ -46,7 +54,7 @@ func (c *conquest) solve(lo, hi int) bool {
 	c.d[mid] -= math.Abs(e)
 	ends := [3]int{lo, mid, hi}
 	var ok [2]bool
-	inParallel(2, hi-lo >= forkSize, func(from, to int) {
+	parallel.For(2, grain(hi-lo), func(from, to int) {
 		for i := from; i < to; i++ {
 			ok[i] = c.solve(ends[i], ends[i+1])
 		}
@@ -96,19 +104,4 @@ func ascending(x []float64) []int {
 	}
 	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(x[i], x[j]) })
 	return order
-}
-
-// inParallel calls f for consecutive pieces of 0 <= i < n, at the same time if parallel is true. What is written to a place must not depend
-// on the piece it is in; then the result does not depend on the number of processors.
-func inParallel(n int, parallel bool, f func(from, to int)) {
-	workers := min(runtime.GOMAXPROCS(0), n)
-	if !parallel || workers <= 1 {
-		f(0, n)
-		return
-	}
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() { f(w*n/workers, (w+1)*n/workers) })
-	}
-	wg.Wait()
 }

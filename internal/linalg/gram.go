@@ -1,5 +1,7 @@
 package linalg
 
+import "github.com/gorgonia-kfac/kfac/internal/parallel"
+
 // gramPanel is the number of columns of a panel of GramT. Panels below the diagonal are skipped, so that about
 // (1 + gramPanel/n)/2 of the full product is computed, each piece at the rate of GEMM.
 const gramPanel = 256
@@ -35,13 +37,22 @@ func MirrorLower[T Float](c []T, n int) {
 	})
 }
 
-// eachAbove calls f for stretches of row i, columns from to to-1, that together lie above the diagonal, tile by tile.
+// eachAbove calls f for stretches of row i, columns from to to-1, that together lie above the diagonal, tile by tile. Several may be worked on at the same time.
 func eachAbove(n int, f func(i, from, to int)) {
-	for i0 := 0; i0 < n; i0 += block {
+	tiles := (n + block - 1) / block // along an edge
+	row := func(i0 int) {
 		for j0 := i0; j0 < n; j0 += block {
 			for i := i0; i < min(i0+block, n); i++ {
 				f(i, max(j0, i+1), min(j0+block, n))
 			}
 		}
 	}
+	parallel.Rows((tiles+1)/2, block*n, func(from, to int) { // a long row of tiles and a short one
+		for t := from; t < to; t++ {
+			row(t * block)
+			if other := tiles - 1 - t; other != t {
+				row(other * block)
+			}
+		}
+	})
 }

@@ -6,6 +6,8 @@ import (
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/blas/blas64"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // Float is the set of element types that Gorgonia models are trained in.
@@ -69,6 +71,37 @@ func Dot[T Float](x, y []T) T {
 
 // Dot64 returns the inner product of x and y summed in float64.
 func Dot64[T Float](x, y []T) float64 {
+	if len(x) <= piece {
+		return dot64(x, y) // without the closure
+	}
+	return Sum(len(x), func(from, to int) float64 { return dot64(x[from:to], y[from:to]) })
+}
+
+// piece is the number of elements that Sum and Sums give f at once.
+const piece = parallel.Grain
+
+// Sum adds up what f returns for consecutive pieces of 0 <= i < n. The pieces are the same however many processors work on them.
+func Sum(n int, f func(from, to int) float64) float64 {
+	var sum [1]float64
+	Sums(n, sum[:], func(from, to int, sum []float64) { sum[0] = f(from, to) })
+	return sum[0]
+}
+
+// Sums adds what f writes to sums, for consecutive pieces of 0 <= i < n, to total. It is Sum for several sums.
+func Sums(n int, total []float64, f func(from, to int, sums []float64)) {
+	k := len(total)
+	sums := make([]float64, k*((n+piece-1)/piece))
+	parallel.For(len(sums)/k, 1, func(from, to int) {
+		for i := from; i < to; i++ {
+			f(i*piece, min((i+1)*piece, n), sums[i*k:(i+1)*k])
+		}
+	})
+	for i, s := range sums {
+		total[i%k] += s
+	}
+}
+
+func dot64[T Float](x, y []T) float64 {
 	var s0, s1, s2, s3 float64
 	n := len(x) &^ 3
 	for i := 0; i < n; i += 4 {
@@ -108,7 +141,7 @@ func Scale[T Float](alpha T, x []T) {
 const block = 32
 
 // Transpose writes the transpose of src (rows x cols) to dst (cols x rows).
-func Transpose[T Float](dst, src []T, rows, cols int) {
+func Transpose[T any](dst, src []T, rows, cols int) {
 	transposeTo(dst, src, rows, cols, nil)
 }
 
@@ -117,21 +150,26 @@ func TransposeTo[T Float](dst, src []T, rows int, place []int) {
 	transposeTo(dst, src, rows, len(place), place)
 }
 
-func transposeTo[T Float](dst, src []T, rows, cols int, place []int) {
-	for i0 := 0; i0 < rows; i0 += block {
-		i1 := min(i0+block, rows)
-		for j0 := 0; j0 < cols; j0 += block {
-			j1 := min(j0+block, cols)
-			for j := j0; j < j1; j++ {
-				to := j
-				if place != nil {
-					to = place[j]
-				}
-				d := dst[to*rows+i0 : to*rows+i1]
-				s := src[i0*cols+j:]
-				for i := range d {
-					d[i] = s[i*cols]
-				}
+func transposeTo[T any](dst, src []T, rows, cols int, place []int) {
+	parallel.Rows((rows+block-1)/block, block*cols, func(from, to int) {
+		for i0 := from * block; i0 < min(to*block, rows); i0 += block {
+			transposeRows(dst, src, rows, cols, place, i0, min(i0+block, rows))
+		}
+	})
+}
+
+// transposeRows is transposeTo for the rows i0 to i1 of src.
+func transposeRows[T any](dst, src []T, rows, cols int, place []int, i0, i1 int) {
+	for j0 := 0; j0 < cols; j0 += block {
+		for j := j0; j < min(j0+block, cols); j++ {
+			to := j
+			if place != nil {
+				to = place[j]
+			}
+			d := dst[to*rows+i0 : to*rows+i1]
+			s := src[i0*cols+j:]
+			for i := range d {
+				d[i] = s[i*cols]
 			}
 		}
 	}
@@ -148,17 +186,27 @@ func TransposeSquare[T Float](a []T, n int) {
 
 // Convert copies src to dst, element by element, in dst's type.
 func Convert[D, S Float](dst []D, src []S) {
-	for i, v := range src {
-		dst[i] = D(v)
-	}
+	parallel.For(len(src), parallel.Grain, func(from, to int) {
+		d := dst[from:to]
+		for i, v := range src[from:to] {
+			d[i] = D(v)
+		}
+	})
 }
 
 // Finite reports whether no element of x is NaN or infinite.
 func Finite[T Float](x []T) bool {
-	// v - v is 0 for every finite v and NaN for every other, so the sum of these stays 0 exactly while all are finite.
+	if len(x) <= piece {
+		return oddness(x) == 0
+	}
+	return Sum(len(x), func(from, to int) float64 { return oddness(x[from:to]) }) == 0
+}
+
+// oddness is 0 if all of x is finite and else NaN: v - v is 0 for every finite v and NaN for every other.
+func oddness[T Float](x []T) float64 {
 	var s T
 	for _, v := range x {
 		s += v - v
 	}
-	return s == 0
+	return float64(s)
 }

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"gonum.org/v1/gonum/blas/blas64"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // joint is a block of a tridiagonal matrix whose two halves are solved: V^T (diag(d) + rho z z^T) V, where the rows of V, which are
@@ -138,7 +140,7 @@ func (b *joint) gather(kept []int, kind []support) (place []int, ends [3]int) {
 func (b *joint) roots(s *secular) bool {
 	k := len(s.d)
 	var failed atomic.Bool
-	inParallel(k, k >= forkSize, func(from, to int) {
+	parallel.For(k, grain(k), func(from, to int) {
 		for j := from; j < to; j++ {
 			r, ok := s.root(j)
 			if !ok {
@@ -162,7 +164,7 @@ func (b *joint) roots(s *secular) bool {
 // The eigenvectors that follow from it are orthogonal to working precision, however close the roots are (Gu & Eisenstat 1995, section 3.2).
 func (b *joint) nearbyZ(d, z []float64) {
 	k := len(d)
-	inParallel(k, k >= forkSize, func(from, to int) {
+	parallel.For(k, grain(k), func(from, to int) {
 		square := make([]float64, to-from)
 		for i := range square {
 			square[i] = -b.u[(from+i)*k+from+i]
@@ -184,7 +186,7 @@ func (b *joint) nearbyZ(d, z []float64) {
 // vectors replaces the distances in u by the eigenvectors of diag(d) + rho z z^T, whose elements z_i / (d_i - x) go to their places in p.
 func (b *joint) vectors(z []float64, place []int) {
 	k := len(z)
-	inParallel(k, k >= forkSize, func(from, to int) {
+	parallel.For(k, grain(k), func(from, to int) {
 		x := make([]float64, k)
 		for j := from; j < to; j++ {
 			row := b.u[j*k:][:k]

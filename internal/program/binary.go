@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // binary is a function z of two variables with its partial derivatives, nil standing for zero. Sums, differences and products do
@@ -97,16 +98,17 @@ type binaryRule[T Float] struct {
 
 func (r binaryRule[T]) forward(c *call[T]) error {
 	out, a, b := c.out.Data, c.in[0].Data, c.in[1].Data
-	eachStretch(c, func(s stretch) {
-		if s.step == [2]int{1, 1} {
-			r.apply(out[s.at:s.at+s.n], a[s.in[0]:s.in[0]+s.n], b[s.in[1]:s.in[1]+s.n])
-			return
-		}
-		ia, ib := s.in[0], s.in[1]
-		for i := s.at; i < s.at+s.n; i++ {
-			out[i] = r.f(a[ia], b[ib])
-			ia += s.step[0]
-			ib += s.step[1]
+	eachStretch(c, true, func(s stretch) {
+		x, y := a[s.in[0]:], b[s.in[1]:]
+		switch to := out[s.at : s.at+s.n]; s.step {
+		case [2]int{1, 1}:
+			r.apply(to, x, y)
+		case [2]int{1, 0}:
+			r.applyScalar(to, x, y[0])
+		default:
+			for i := range to {
+				to[i] = r.f(x[i*s.step[0]], y[i*s.step[1]])
+			}
 		}
 	})
 	return nil
@@ -114,6 +116,7 @@ func (r binaryRule[T]) forward(c *call[T]) error {
 
 // apply is the function on vectors.
 func (r binaryRule[T]) apply(out, a, b []T) {
+	a, b = a[:len(out)], b[:len(out)]
 	switch r.kind {
 	case "+":
 		for i := range out {
@@ -134,9 +137,35 @@ func (r binaryRule[T]) apply(out, a, b []T) {
 	}
 }
 
+// applyScalar is the function of a vector and a number.
+func (r binaryRule[T]) applyScalar(out, a []T, b T) {
+	a = a[:len(out)]
+	switch r.kind {
+	case "+":
+		for i := range out {
+			out[i] = a[i] + b
+		}
+	case "⊙":
+		for i := range out {
+			out[i] = a[i] * b
+		}
+	default:
+		for i := range out {
+			out[i] = r.f(a[i], b)
+		}
+	}
+}
+
 func (r binaryRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
+	if apart := len(dst) == len(grad); apart { // each element has a place of its own
+		eachStretch(c, true, func(s stretch) {
+			clear(dst[s.in[k] : s.in[k]+s.n])
+			r.reverseStretch(c, k, s, grad, dst)
+		})
+		return nil
+	}
 	clear(dst)
-	eachStretch(c, func(s stretch) { r.reverseStretch(c, k, s, grad, dst) })
+	eachStretch(c, false, func(s stretch) { r.reverseStretch(c, k, s, grad, dst) })
 	return nil
 }
 
@@ -166,7 +195,7 @@ func (r binaryRule[T]) reverseByCase(c *call[T], k int, grad, dst []T) {
 	if cases > 1 {
 		length = size(c.out.Shape[c.node.CaseAxis:]) / cases
 	}
-	eachStretch(c, func(s stretch) {
+	eachStretch(c, false, func(s stretch) {
 		for end := s.at + s.n; s.at < end; {
 			piece := s
 			piece.n = min(length-s.at%length, end-s.at)
@@ -180,8 +209,8 @@ func (r binaryRule[T]) reverseByCase(c *call[T], k int, grad, dst []T) {
 }
 
 func (r binaryRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
-	clear(dst)
-	eachStretch(c, func(s stretch) {
+	eachStretch(c, true, func(s stretch) {
+		clear(dst[s.at : s.at+s.n])
 		for k, t := range tan {
 			from, to := s.in[k], dst[s.at:s.at+s.n]
 			switch {
@@ -225,6 +254,13 @@ func addTo[T Float](dst []T, step int, alpha T, x []T, stepX, n int) {
 
 // addProduct adds the elementwise product of x and y to dst, n elements at the given steps.
 func addProduct[T Float](dst []T, step int, x []T, stepX int, y []T, stepY, n int) {
+	if step == 1 && stepX == 1 && stepY == 1 {
+		dst, x, y := dst[:n], x[:n], y[:n]
+		for i := range dst {
+			dst[i] += x[i] * y[i]
+		}
+		return
+	}
 	for i := range n {
 		dst[i*step] += x[i*stepX] * y[i*stepY]
 	}
@@ -236,37 +272,70 @@ type stretch struct {
 	in, step [2]int // first position in each operand, and how far it is from there to the next: 0 if broadcast
 }
 
-// eachStretch walks over the result of a binary op. It is one stretch if each operand is a scalar or has the result's size.
-func eachStretch[T Float](c *call[T], f func(s stretch)) {
+// stretchLength is the most elements of a stretch, few enough for them to stay in the cache while they are worked on.
+const stretchLength = 1 << 12
+
+// eachStretch walks over the result of a binary op, with several stretches at the same time if atOnce.
+func eachStretch[T Float](c *call[T], atOnce bool, f func(s stretch)) {
 	n, shape := len(c.out.Data), c.out.Shape
-	s := stretch{n: n}
+	whole := stretch{n: n}
 	spread := false // one operand has to be broadcast along some axes
 	for k, in := range c.in {
 		switch len(in.Data) {
 		case n:
-			s.step[k] = 1
+			whole.step[k] = 1
 		case 1:
 		default:
 			spread = true
 		}
 	}
+	grain := n
+	if atOnce {
+		grain = parallel.Grain
+	}
 	if !spread {
-		f(s)
+		parallel.For(n, grain, func(from, to int) {
+			for s := whole; from < to; from += s.n {
+				s.at, s.n = from, min(to-from, stretchLength)
+				s.in = [2]int{from * s.step[0], from * s.step[1]}
+				f(s)
+			}
+		})
 		return
 	}
-	last := len(shape) - 1
 	strides := [2][]int{broadcastStrides(c, 0), broadcastStrides(c, 1)}
-	s.n, s.step = shape[last], [2]int{strides[0][last], strides[1][last]}
-	for row := 0; row*s.n < n; row++ {
-		s.at, s.in = row*s.n, [2]int{}
-		for axis, rest := last-1, row; axis >= 0; axis-- {
-			i := rest % shape[axis]
-			rest /= shape[axis]
-			s.in[0] += i * strides[0][axis]
-			s.in[1] += i * strides[1][axis]
+	axes, length, step := longest(shape, strides)
+	parallel.For(n/max(length, 1), grain/max(length, 1), func(from, to int) {
+		s := stretch{n: length, step: step}
+		for row := from; row < to; row++ {
+			s.at, s.in = row*length, [2]int{}
+			for axis, rest := axes-1, row; axis >= 0; axis-- {
+				i := rest % shape[axis]
+				rest /= shape[axis]
+				s.in[0] += i * strides[0][axis]
+				s.in[1] += i * strides[1][axis]
+			}
+			f(s)
 		}
-		f(s)
+	})
+}
+
+// longest joins the last axes of a shape for as long as one step in each operand leads from element to element. It returns how many axes are left, and the length
+// and the steps of what was joined.
+func longest(shape []int, strides [2][]int) (axes, length int, step [2]int) {
+	length = 1
+	for axes = len(shape); axes > 0; axes-- {
+		n, here := shape[axes-1], [2]int{strides[0][axes-1], strides[1][axes-1]}
+		switch {
+		case n == 1:
+		case length == 1:
+			step = here
+		case here != [2]int{step[0] * length, step[1] * length}:
+			return axes, length, step
+		}
+		length *= n
 	}
+	return axes, length, step
 }
 
 // broadcastStrides are the steps from element to element of operand k along the axes of the result, 0 where it is broadcast.

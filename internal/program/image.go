@@ -1,6 +1,10 @@
 package program
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
+)
 
 // im2ColRule unfolds patches: row (y,x) of a case's result lists the pixels under the kernel at (y,x), channel by channel, and zeros
 // where the kernel lies over the padding.
@@ -10,8 +14,10 @@ type im2ColRule[T Float] struct{ Im2Col }
 func (r im2ColRule[T]) each(c *call[T], im, col []T, fold bool) {
 	cases := c.in[0].Shape[0]
 	oneIm, oneCol := size(c.in[0].Shape[1:]), size(c.out.Shape[1:])
-	inParallel(cases, func(i int) {
-		r.one(c.in[0].Shape[1:], c.out.Shape[1:], im[i*oneIm:(i+1)*oneIm], col[i*oneCol:(i+1)*oneCol], fold)
+	parallel.Rows(cases, oneCol, func(from, to int) {
+		for i := from; i < to; i++ {
+			r.one(c.in[0].Shape[1:], c.out.Shape[1:], im[i*oneIm:(i+1)*oneIm], col[i*oneCol:(i+1)*oneCol], fold)
+		}
 	})
 }
 
@@ -79,17 +85,36 @@ func (r im2ColRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 }
 
 // eachWindow calls f for each position of the result of a pooling with the pixels of its window that lie in the image: rows y0 to y1
-// (excluded) and columns x0 to x1 of the plane of width pixels per row that starts at plane.
+// (excluded) and columns x0 to x1 of the plane of width pixels per row that starts at plane. Several planes are worked on at the same time.
 func eachWindow[T Float](w Window, c *call[T], f func(out, plane, y0, y1, x0, x1, width int)) {
 	in, out := c.in[0].Shape, c.out.Shape
 	planeIn, planeOut := in[2]*in[3], out[2]*out[3]
-	for p := range in[0] * in[1] {
-		for i := range planeOut {
-			y0, y1 := w.within(0, i/out[3], in[2])
-			x0, x1 := w.within(1, i%out[3], in[3])
-			f(p*planeOut+i, p*planeIn, y0, y1, x0, x1, in[3])
+	parallel.Rows(in[0]*in[1], planeIn, func(from, to int) {
+		for p := from; p < to; p++ {
+			at := p * planeOut
+			for y := range out[2] {
+				y0, y1 := w.within(0, y, in[2])
+				for x := range out[3] {
+					x0, x1 := w.within(1, x, in[3])
+					f(at, p*planeIn, y0, y1, x0, x1, in[3])
+					at++
+				}
+			}
+		}
+	})
+}
+
+// checkWindows makes sure that no window lies wholly in the padding.
+func checkWindows[T Float](w Window, c *call[T]) error {
+	in, out := c.in[0].Shape, c.out.Shape
+	for axis := range 2 {
+		for i := range out[2+axis] {
+			if from, to := w.within(axis, i, in[2+axis]); from >= to {
+				return fmt.Errorf("a window of %v lies wholly in the padding: kernel %v, padding %v and %v", out, w.Kernel, w.PadBefore, w.PadAfter)
+			}
 		}
 	}
+	return nil
 }
 
 // within is the part of window i along an axis of n pixels that is not padding.
@@ -101,40 +126,46 @@ func (w Window) within(axis, i, n int) (from, to int) {
 // maxPoolRule takes the largest pixel of each window, the first if there are several; padding never wins. NaN does.
 type maxPoolRule[T Float] struct{ MaxPool }
 
-func (r maxPoolRule[T]) forward(c *call[T]) (err error) {
+func (r maxPoolRule[T]) forward(c *call[T]) error {
+	if err := checkWindows(r.Window, c); err != nil {
+		return err
+	}
 	x, best := c.in[0].Data, c.intBuf(0, len(c.out.Data))
 	eachWindow(r.Window, c, func(out, plane, y0, y1, x0, x1, width int) {
-		if y0 >= y1 || x0 >= x1 {
-			err = fmt.Errorf("a window of %v lies wholly in the padding: kernel %v, padding %v and %v", c.out.Shape, r.Kernel, r.PadBefore, r.PadAfter)
-			return
-		}
 		at := plane + y0*width + x0
+		top := x[at]
 		for y := y0; y < y1; y++ {
 			row := plane + y*width
-			for i := row + x0; i < row+x1; i++ {
-				if x[i] > x[at] || x[i] != x[i] {
-					at = i
+			for i, v := range x[row+x0 : row+x1] {
+				if v > top || v != v {
+					at, top = row+x0+i, v
 				}
 			}
 		}
-		best[out] = at
-		c.out.Data[out] = x[at]
+		best[out], c.out.Data[out] = at, top
 	})
-	return err
+	return nil
 }
 
 func (r maxPoolRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
-	clear(dst)
-	for out, at := range c.intBuf(0, len(grad)) {
-		dst[at] += grad[out]
-	}
+	best, in, out := c.intBuf(0, len(grad)), c.in[0].Shape, c.out.Shape
+	planeIn, planeOut := in[2]*in[3], out[2]*out[3]
+	parallel.Rows(in[0]*in[1], planeIn, func(from, to int) {
+		clear(dst[from*planeIn : to*planeIn])
+		for i := from * planeOut; i < to*planeOut; i++ {
+			dst[best[i]] += grad[i]
+		}
+	})
 	return nil
 }
 
 func (r maxPoolRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
-	for out, at := range c.intBuf(0, len(dst)) {
-		dst[out] = tan[0][at]
-	}
+	best := c.intBuf(0, len(dst))
+	parallel.For(len(dst), parallel.Grain, func(from, to int) {
+		for i := from; i < to; i++ {
+			dst[i] = tan[0][best[i]]
+		}
+	})
 	return nil
 }
 
@@ -154,16 +185,12 @@ func (r avgPoolRule[T]) average(c *call[T], src, dst []T) {
 	})
 }
 
-func (r avgPoolRule[T]) forward(c *call[T]) (err error) {
-	eachWindow(r.Window, c, func(out, plane, y0, y1, x0, x1, width int) {
-		if y0 >= y1 || x0 >= x1 {
-			err = fmt.Errorf("a window of %v lies wholly in the padding: kernel %v, padding %v and %v", c.out.Shape, r.Kernel, r.PadBefore, r.PadAfter)
-		}
-	})
-	if err == nil {
-		r.average(c, c.in[0].Data, c.out.Data)
+func (r avgPoolRule[T]) forward(c *call[T]) error {
+	if err := checkWindows(r.Window, c); err != nil {
+		return err
 	}
-	return err
+	r.average(c, c.in[0].Data, c.out.Data)
+	return nil
 }
 
 func (r avgPoolRule[T]) reverse(c *call[T], k int, grad, dst []T) error {

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // A normaliser standardises sets of elements, y = (x - mean)/sqrt(variance + epsilon), with the biased variance. Each set consists
@@ -27,13 +29,16 @@ func normaliserOf[T Float](c *call[T], sets, runs, n int) *normaliser {
 	return m
 }
 
+// each calls f for every run, for several sets at the same time.
 func (m *normaliser) each(f func(set, from, to int)) {
-	for r := range m.runs {
-		for i := range m.sets {
-			from := (r*m.sets + i) * m.n
-			f(i, from, from+m.n)
+	parallel.Rows(m.sets, m.runs*m.n, func(lo, hi int) {
+		for r := range m.runs {
+			for i := lo; i < hi; i++ {
+				from := (r*m.sets + i) * m.n
+				f(i, from, from+m.n)
+			}
 		}
-	}
+	})
 }
 
 func (m *normaliser) count() float64 { return float64(m.runs * m.n) }
@@ -43,18 +48,22 @@ func measure[T Float](m *normaliser, x []T, epsilon float64) {
 	clear(m.mean)
 	clear(m.s2)
 	m.each(func(i, from, to int) {
+		var sum float64
 		for _, v := range x[from:to] {
-			m.mean[i] += float64(v)
+			sum += float64(v)
 		}
+		m.mean[i] += sum
 	})
 	for i := range m.mean {
 		m.mean[i] /= m.count()
 	}
 	m.each(func(i, from, to int) {
+		mean, sum := m.mean[i], 0.0
 		for _, v := range x[from:to] {
-			d := float64(v) - m.mean[i]
-			m.s2[i] += d * d
+			d := float64(v) - mean
+			sum += d * d
 		}
+		m.s2[i] += sum
 	})
 	for i, s := range m.s2 {
 		m.inv[i] = 1 / math.Sqrt(s/m.count()+epsilon)
@@ -63,8 +72,9 @@ func measure[T Float](m *normaliser, x []T, epsilon float64) {
 
 func normalise[T Float](m *normaliser, x, y []T) {
 	m.each(func(i, from, to int) {
+		mean, inv := m.mean[i], m.inv[i]
 		for j := from; j < to; j++ {
-			y[j] = T((float64(x[j]) - m.mean[i]) * m.inv[i])
+			y[j] = T((float64(x[j]) - mean) * inv)
 		}
 	})
 }
@@ -76,16 +86,19 @@ func jacobian[T Float](m *normaliser, y, src, dst []T) {
 	clear(m.s2)
 	if !m.fixed {
 		m.each(func(i, from, to int) {
+			var s1, s2 float64
 			for j := from; j < to; j++ {
-				m.s1[i] += float64(src[j])
-				m.s2[i] += float64(src[j]) * float64(y[j])
+				s1 += float64(src[j])
+				s2 += float64(src[j]) * float64(y[j])
 			}
+			m.s1[i] += s1
+			m.s2[i] += s2
 		})
 	}
 	m.each(func(i, from, to int) {
-		a, b := m.s1[i]/m.count(), m.s2[i]/m.count()
+		a, b, inv := m.s1[i]/m.count(), m.s2[i]/m.count(), m.inv[i]
 		for j := from; j < to; j++ {
-			dst[j] = T((float64(src[j]) - a - b*float64(y[j])) * m.inv[i])
+			dst[j] = T((float64(src[j]) - a - b*float64(y[j])) * inv)
 		}
 	})
 }

@@ -162,13 +162,16 @@ func nodeDtype(n *gorgonia.Node) (dt tensor.Dtype, err error) {
 }
 
 // simplify drops nodes that only prepare operands: a Repeat along an axis of length 1 before an elementwise op, which
-// broadcasts by itself, and a matrix transpose before a matrix product, which has a flag for it.
+// broadcasts by itself, a matrix transpose before a matrix product, which has a flag for it, and the comparison in a rectifier.
 func (p *Program) simplify() {
 	for _, n := range p.bySrc {
 		switch op := n.Op.(type) {
 		case Binary:
 			for i, k := range n.Kids {
 				n.Kids[i] = beforeRepeats(k, len(n.Shape))
+			}
+			if x := rectified(n); x != nil {
+				n.Op, n.Kids = Unary{"rectify"}, []*Node{x}
 			}
 		case MatMul:
 			a, flipA := beforeTranspose(n.Kids[0])
@@ -177,6 +180,24 @@ func (p *Program) simplify() {
 			n.Op = MatMul{op.TransA != flipA, op.TransB != flipB}
 		}
 	}
+}
+
+// rectified is x where n is x (x >= 0), as gorgonia.Rectify has it, and else nil.
+func rectified(n *Node) *Node {
+	if n.Op != (Binary{"⊙"}) || n.Kids[1].Op != (Binary{">="}) {
+		return nil
+	}
+	x, least := n.Kids[0], n.Kids[1].Kids
+	if least[0] != x || least[1].Src.Op() == nil || least[1].Size() != 1 || len(least[1].Kids) > 0 {
+		return nil
+	}
+	switch zero, err := least[1].Src.Op().Do(); {
+	case err != nil || zero == nil:
+		return nil
+	case zero.Data() == any(float32(0)) || zero.Data() == any(float64(0)):
+		return x
+	}
+	return nil
 }
 
 func beforeRepeats(n *Node, dims int) *Node {

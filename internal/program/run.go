@@ -55,6 +55,16 @@ type Run[T Float] struct {
 type buffer[T Float] struct {
 	data []T
 	set  bool
+	lent bool // data is the caller's
+}
+
+// lend makes data the buffer's until release.
+func (b *buffer[T]) lend(data []T) { b.data, b.set, b.lent = data, true, true }
+
+func (b *buffer[T]) release() {
+	if b.set = false; b.lent {
+		b.data, b.lent = nil, false
+	}
 }
 
 func (b *buffer[T]) sized(n int) []T {
@@ -275,18 +285,16 @@ func (r *Run[T]) GradientByCase(uses []Use, dst []T) {
 }
 
 // Tangent sweeps forwards along the directions given at some nodes, in the shape of their values of the last Forward.
-// path is the path of these nodes.
+// path is the path of these nodes. The directions are not copied.
 func (r *Run[T]) Tangent(directions []Seed[T], path Path) error {
 	for i := range r.tans {
-		r.tans[i].set = false
+		r.tans[i].release()
 	}
 	for _, d := range directions {
 		if want := size(r.calls[d.Node.index].out.Shape); len(d.Data) != want {
 			return fmt.Errorf("program: direction of %d elements for node %q of %d", len(d.Data), d.Node.Name(), want)
 		}
-		t := &r.tans[d.Node.index]
-		copy(t.sized(len(d.Data)), d.Data)
-		t.set = true
+		r.tans[d.Node.index].lend(d.Data)
 	}
 	for i := range r.calls {
 		c := &r.calls[i]

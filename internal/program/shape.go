@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 type reshapeRule[T Float] struct{}
@@ -27,33 +28,72 @@ func (reshapeRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 
 // permute writes src of the given shape to dst with axis i of dst being axis perm[i] of src.
 func permute[E any](dst, src []E, shape, perm []int) {
-	eachPermuted(shape, perm, func(i, j int) { dst[i] = src[j] })
+	shape, perm = joined(shape, perm)
+	switch {
+	case len(perm) < 2:
+		copy(dst, src)
+	case len(perm) == 2:
+		linalg.Transpose(dst, src, shape[0], shape[1])
+	case len(perm) == 3 && perm[0] == 0: // a stack of matrices, as from (B,H,W,C) to (B,C,H,W)
+		n := shape[1] * shape[2]
+		parallel.Rows(shape[0], n, func(from, to int) {
+			for at := from * n; at < to*n; at += n {
+				linalg.Transpose(dst[at:at+n], src[at:at+n], shape[1], shape[2])
+			}
+		})
+	default:
+		permuteRows(dst, src, shape, perm)
+	}
 }
 
 // permuteBack undoes permute: dst has the given shape, src is permuted.
 func permuteBack[T Float](dst, src []T, shape, perm []int) {
-	eachPermuted(shape, perm, func(i, j int) { dst[j] = src[i] })
+	permuted, inverse := make([]int, len(perm)), make([]int, len(perm))
+	for i, axis := range perm {
+		permuted[i], inverse[axis] = shape[axis], i
+	}
+	permute(dst, src, permuted, inverse)
 }
 
-// eachPermuted calls f with each position i of the permuted array and the position j in the array of the given shape.
-func eachPermuted(shape, perm []int, f func(i, j int)) {
+// joined makes one axis of those that stay together in a permutation.
+func joined(shape, perm []int) (fewer, order []int) {
+	var first, sizes []int // of each new axis, in the order of the result
+	for i, axis := range perm {
+		if i > 0 && axis == perm[i-1]+1 {
+			sizes[len(sizes)-1] *= shape[axis]
+			continue
+		}
+		first, sizes = append(first, axis), append(sizes, shape[axis])
+	}
+	fewer, order = make([]int, len(first)), make([]int, len(first))
+	for i, f := range first {
+		for _, other := range first {
+			if other < f {
+				order[i]++
+			}
+		}
+		fewer[order[i]] = sizes[i]
+	}
+	return fewer, order
+}
+
+// permuteRows is permute, row by row of the result.
+func permuteRows[E any](dst, src []E, shape, perm []int) {
 	st := strides(shape)
 	last := len(perm) - 1
-	if last < 0 {
-		f(0, 0)
-		return
-	}
 	at := make([]int, len(perm))
 	n, cols, step := size(shape), shape[perm[last]], st[perm[last]]
-	for i := 0; i < n; {
+	for i := 0; i < n; i += cols {
 		j := 0
 		for a := range last {
 			j += at[a] * st[perm[a]]
 		}
-		for range cols {
-			f(i, j)
-			i++
-			j += step
+		if step == 1 {
+			copy(dst[i:i+cols], src[j:])
+		} else {
+			for k := range cols {
+				dst[i+k] = src[j+k*step]
+			}
 		}
 		for a := last - 1; a >= 0; a-- {
 			if at[a]++; at[a] < shape[perm[a]] {
@@ -66,34 +106,22 @@ func eachPermuted(shape, perm []int, f func(i, j int)) {
 
 type transposeRule[T Float] struct{ Transpose }
 
-func (r transposeRule[T]) to(dst, src []T, shape []int) {
-	if len(shape) == 2 && r.Perm[0] == 1 {
-		linalg.Transpose(dst, src, shape[0], shape[1])
-		return
-	}
-	permute(dst, src, shape, r.Perm)
-}
-
 func (r transposeRule[T]) forward(c *call[T]) error {
 	if c.in[0].Ints != nil {
 		permute(c.out.Ints, c.in[0].Ints, c.in[0].Shape, r.Perm)
 		return nil
 	}
-	r.to(c.out.Data, c.in[0].Data, c.in[0].Shape)
+	permute(c.out.Data, c.in[0].Data, c.in[0].Shape, r.Perm)
 	return nil
 }
 
 func (r transposeRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
-	if len(r.Perm) == 2 && r.Perm[0] == 1 {
-		linalg.Transpose(dst, grad, c.out.Shape[0], c.out.Shape[1])
-		return nil
-	}
 	permuteBack(dst, grad, c.in[0].Shape, r.Perm)
 	return nil
 }
 
 func (r transposeRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
-	r.to(dst, tan[0], c.in[0].Shape)
+	permute(dst, tan[0], c.in[0].Shape, r.Perm)
 	return nil
 }
 

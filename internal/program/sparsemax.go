@@ -8,8 +8,10 @@ type sparsemaxRule[T Float] struct{ Sparsemax }
 
 func (r sparsemaxRule[T]) forward(c *call[T]) error {
 	x, y := c.in[0].Data, c.out.Data
+	scratch := c.buf(0, len(x))
 	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
-		sorted := c.buf(0, n)
+		number := start/(n*step)*step + start%(n*step) // of the vector
+		sorted := scratch[number*n : (number+1)*n]
 		for i := range n {
 			sorted[i] = x[start+i*step]
 		}

@@ -3,6 +3,8 @@ package program
 import (
 	"math"
 	"sync"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // unary is a function of one variable with its derivative, given operand x and result y.
@@ -54,6 +56,17 @@ func makeUnaries[T Float]() map[string]unary[T] {
 		"inv":     {func(x T) T { return 1 / x }, func(x, y T) T { return -y * y }},
 		"invSqrt": {lift[T](func(x float64) float64 { return 1 / math.Sqrt(x) }), func(x, y T) T { return -y * y * y / 2 }},
 		"cube":    {func(x T) T { return x * x * x }, func(x, y T) T { return 3 * x * x }},
+		"rectify": {func(x T) T {
+			if x >= 0 {
+				return x
+			}
+			return x * 0 // keeps NaN, as Gorgonia's product of x with 0 or 1 does
+		}, func(x, y T) T {
+			if x >= 0 {
+				return 1
+			}
+			return 0
+		}},
 		"tanh":    {lift[T](math.Tanh), func(x, y T) T { return 1 - y*y }},
 		"sigmoid": {lift[T](sigmoid), func(x, y T) T { return y * (1 - y) }},
 		"log1p":   {lift[T](math.Log1p), func(x, y T) T { return 1 / (1 + x) }},
@@ -73,19 +86,14 @@ func sign[T Float](x T) T {
 	return 0
 }
 
-func sigmoid(x float64) float64 {
-	if x >= 0 {
-		return 1 / (1 + math.Exp(-x))
-	}
-	e := math.Exp(x)
-	return e / (1 + e)
-}
+// sigmoid has no branch, which would be mispredicted half of the time. Where exp(-x) overflows it is 0, for less than 1e-308.
+func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
 type unaryRule[T Float] struct{ unary[T] }
 
 func (r unaryRule[T]) forward(c *call[T]) error {
 	x, y := c.in[0].Data, c.out.Data
-	inChunks(len(y), func(from, to int) {
+	parallel.For(len(y), parallel.Grain/4, func(from, to int) {
 		for i, x := range x[from:to] {
 			y[from+i] = r.f(x)
 		}
@@ -95,7 +103,7 @@ func (r unaryRule[T]) forward(c *call[T]) error {
 
 func (r unaryRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	x, y := c.in[0].Data, c.out.Data
-	inChunks(len(y), func(from, to int) {
+	parallel.For(len(y), parallel.Grain, func(from, to int) {
 		for i := from; i < to; i++ {
 			dst[i] = grad[i] * r.d(x[i], y[i])
 		}
