@@ -502,3 +502,41 @@ func (opaqueCube) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 	}
 	return y, nil
 }
+
+// The products that go on from the statistics' forward pass are those of a forward pass of their own, random numbers included; a part of the batch has one of its
+// own.
+func TestProductsFromHeldPass(t *testing.T) {
+	for _, part := range []bool{false, true} {
+		s := newSketch(5)
+		n := &network{sketch: s, x: s.random("x", 12, 4)}
+		h := must(gorgonia.Dropout(tanh(n.layer(n.x, 0, 4, 5, true, false)), 0.5))
+		n.out = n.layer(h, 1, 5, 3, true, false)
+		n.cost, n.dist = binary(s, n.out)
+		var opts []Option
+		if part {
+			opts = []Option{WithModelFraction(0.5), WithMinModelRows(1)}
+		}
+		l := newLoop(t, n, opts...)
+		check(t, l.run())
+		c := l.conductor()
+		var st Stats
+		k, err := c.takeIn(&st, l.valueGrads(), &stopwatch{})
+		check(t, err)
+		if k.held == part {
+			t.Fatalf("part of the batch: %v; pass held: %v", part, k.held)
+		}
+		twoDirections(s, c)
+		products := func(k chunk[float64]) []float64 {
+			q := c.quadratic
+			q.prepare([]chunk[float64]{k})
+			check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
+			check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
+			return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}
+		}
+		held := products(k)
+		k.held = false
+		if own := products(k); !slices.Equal(held, own) {
+			t.Errorf("part of the batch: %v; from the held pass %v, from one of its own %v", part, held, own)
+		}
+	}
+}
