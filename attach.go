@@ -419,10 +419,15 @@ func (c *conductor[T]) checksGradients() bool {
 // cost.
 func (c *conductor[T]) check() error {
 	if !c.used {
-		scales, err := checkLoss[T](c.cost, c.outputs, c.cfg.seed)
+		tail, err := newLossTail[T](c.cost, c.outputs, c.cfg.seed)
 		if err != nil {
 			return err
 		}
+		scales, err := checkLoss(tail, c.outputs, c.cfg.seed)
+		if err != nil {
+			return err
+		}
+		c.tail = tail
 		// The same scale up to rounding as in the graph before is the same to the last bit, and so are the steps.
 		for i, s := range scales {
 			if i < len(c.scales) && math.Abs(s-c.scales[i]) <= rounding[T]()*s {

@@ -177,11 +177,12 @@ type kroneckerBlock[T program.Float] struct {
 	*layerBlock[T]
 	inverse *inverse[T]
 	tmp     []T // scratch of V's size
+	low     lowRank[T]
 }
 
 func newKroneckerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *kroneckerBlock[T] {
 	b := newLayerBlock(l, weight, bias)
-	return &kroneckerBlock[T]{b, newInverse[T](l), make([]T, len(b.grad))}
+	return &kroneckerBlock[T]{layerBlock: b, inverse: newInverse[T](l), tmp: make([]T, len(b.grad))}
 }
 
 func (b *kroneckerBlock[T]) inversions(gamma float64) (first, then []func()) {
@@ -212,7 +213,11 @@ func notFactorised(l *layer, op string, dim int, damping float64, err error) err
 
 func (b *kroneckerBlock[T]) precondition(_ float64, fresh bool) {
 	b.gather()
-	b.inverse.apply(b.dir, b.grad, b.tmp, b.layer.outByIn, fresh)
+	if b.low.holds {
+		b.inverse.applyLowRank(b.dir, b.factors.at, &b.low, b.layer.outByIn, fresh)
+	} else {
+		b.inverse.apply(b.dir, b.grad, b.tmp, b.layer.outByIn, fresh)
+	}
 	b.scatter()
 }
 

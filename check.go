@@ -6,8 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"gorgonia.org/gorgonia"
-
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -28,53 +26,28 @@ const lossTolerance = 1e-2
 // to z at two points must differ by c (mean(z1) - mean(z0)), and what is left, mean(z0) - gradient/c, must be a possible
 // target. The cost is run privately with the outputs cut off and given random z0 and z1, so the check does not depend on what the
 // model predicts.
-func checkLoss[T program.Float](cost *gorgonia.Node, outputs []*output, seed uint64) (scales []float64, err error) {
-	cuts := make([]*gorgonia.Node, len(outputs))
-	for i, o := range outputs {
-		cuts[i] = o.head.output()
-	}
-	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
-	if err != nil {
-		return nil, graphError(err)
-	}
-	run, err := program.NewRun[T](p, seed)
-	if err != nil {
-		return nil, graphError(err)
-	}
+func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64) (scales []float64, err error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	probes := make([]probe[T], len(outputs))
-	leaves := make([]*program.Node, len(outputs))
-	for i, o := range outputs {
-		leaf := p.Node(cuts[i])
-		if leaf == nil {
-			return nil, notInCost(o)
-		}
-		leaves[i] = leaf
-		probes[i] = newProbe[T](o, leaf)
-	}
-	path := p.Path(leaves...)
-	if err := p.CheckDifferentiable(path); err != nil {
-		return nil, graphError(err)
+	for i, leaf := range tail.leaves {
+		probes[i] = newProbe[T](leaf)
 	}
 	for point := range 2 {
-		for i := range probes {
+		for i, leaf := range tail.leaves {
 			probes[i].draw(point, rng)
-			if err := run.Bind(leaves[i], probes[i].z[point]); err != nil {
+			if err := tail.run.Bind(leaf, probes[i].z[point]); err != nil {
 				return nil, graphError(err)
 			}
 		}
-		if err := run.Forward(nil); err != nil {
+		if err := tail.sweep(1); err != nil {
 			return nil, graphError(err)
 		}
-		if v := run.Value(p.Outputs[0]).Data; !linalg.Finite(v) {
+		if v := tail.run.Value(tail.cost).Data; !linalg.Finite(v) {
 			return nil, &LossError{Output: outputs[0].head.name(), Expected: "a finite cost", Found: fmt.Sprint(v[0]),
 				Hint: "is a target or an input NaN, or the logarithm of 0 taken, as in Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
 		}
-		if err := run.Reverse([]program.Seed[T]{{Node: p.Outputs[0], Data: []T{1}}}, path); err != nil {
-			return nil, graphError(err)
-		}
-		for i := range probes {
-			linalg.Convert(probes[i].grad[point], run.Gradient(leaves[i]))
+		for i, leaf := range tail.leaves {
+			linalg.Convert(probes[i].grad[point], tail.run.Gradient(leaf))
 		}
 	}
 	for i, o := range outputs {
@@ -99,7 +72,7 @@ type probe[T program.Float] struct {
 	mean [2][]float64
 }
 
-func newProbe[T program.Float](o *output, leaf *program.Node) (p probe[T]) {
+func newProbe[T program.Float](leaf *program.Node) (p probe[T]) {
 	n := leaf.Size()
 	for i := range 2 {
 		p.z[i], p.grad[i], p.mean[i] = make([]T, n), make([]float64, n), make([]float64, n)

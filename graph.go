@@ -19,9 +19,10 @@ type graph[T program.Float] struct {
 	run     *program.Run[T] // of the model
 	costRun *program.Run[T] // of the cost; made when first needed
 
-	used   bool      // a RunAll of it was taken in
-	scales []float64 // c of each output, by the first RunAll; before, those of the graph before
-	scale  float64   // c of the first output
+	used   bool         // a RunAll of it was taken in
+	tail   *lossTail[T] // of the cost; made by the first RunAll
+	scales []float64    // c of each output, by the first RunAll; before, those of the graph before
+	scale  float64      // c of the first output
 
 	planned[T]
 	unreached []*gorgonia.Node     // in the list given last, but not on the way to the cost

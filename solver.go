@@ -223,9 +223,10 @@ type conductor[T program.Float] struct {
 	averaged   bool            // the parameters hold the average, until it is restored
 
 	// Of the update in progress.
-	chunks    []chunk[T] // that were accumulated
-	variables float64    // of a case, in the mean
-	fresh     float64    // the objective as the user's VM has it, or NaN
+	chunks    []chunk[T]           // that were accumulated
+	variables float64              // of a case, in the mean
+	fresh     float64              // the objective as the user's VM has it, or NaN
+	lowRank   []*kroneckerBlock[T] // that have taken the gradients of their outputs
 }
 
 func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {
@@ -269,6 +270,11 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	if err != nil {
 		return st, err
 	}
+	c.chooseLowRank()
+	if err := c.takeErrors(); err != nil {
+		return st, err
+	}
+	w.lap(&st.Time.Capture)
 	chunks := append(c.chunks, last)
 	st.Step, st.Scale = c.steps+1, c.scale
 	c.variables = summarise(&st, chunks)
@@ -280,6 +286,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		}
 	}
 	w.lap(&st.Time.Factors)
+	c.confirmErrors()
 
 	refresh := c.refreshes(st.Step)
 	next := c.control
