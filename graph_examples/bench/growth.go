@@ -146,6 +146,7 @@ func (at shape) measure(s settings, r rates) (growthPoint, error) {
 		}
 		var runs, steps, inverses []float64
 		for range growthSteps {
+			t.model.nextBatch()
 			start := time.Now()
 			if err := t.vm.RunAll(); err != nil {
 				return p, err

@@ -80,7 +80,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.BoolVar(&s.memory, "memory", true, "measure the peak memory of each optimizer in a process of its own (Linux)")
 	f.BoolVar(&s.growth, "growth", false, "measure time and memory of a step against width, depth and batch, in place of the models")
 	f.StringVar(&s.out, "out", "out/bench", "folder for the pictures")
-	f.Int("cases", 0, "as in the other examples; there is one random batch here")
+	f.Int("cases", 0, "as in the other examples; batches are random here")
 	f.Int("eval", 0, "as in the other examples; nothing is evaluated here")
 	if err := f.Parse(args); err != nil {
 		return s, err

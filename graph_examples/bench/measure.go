@@ -61,6 +61,7 @@ type tally struct {
 
 // iterate does an iteration and adds it to the tally.
 func (t *trainer) iterate(sum *tally, blas *counter) error {
+	t.model.nextBatch()
 	var before, after runtime.MemStats
 	counted := blas.read()
 	start := time.Now()

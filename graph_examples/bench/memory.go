@@ -46,6 +46,7 @@ func runAlone(args []string) error {
 	}
 	defer t.close()
 	for range aloneSteps {
+		t.model.nextBatch()
 		if err := t.vm.RunAll(); err != nil {
 			return err
 		}

@@ -13,11 +13,19 @@ import (
 	"github.com/gorgonia-kfac/kfac"
 )
 
-// A model is a graph with random weights and a random batch, made by a sketch.
+// A model is a graph with random weights and random batches, made by a sketch.
 type model struct {
 	cost   *gorgonia.Node
 	dist   kfac.Distribution
 	params gorgonia.Nodes
+	inputs []func() // that fill the data anew
+}
+
+// nextBatch draws other data. On the same ones, again and again, a model is soon so sure of its predictions that its gradients are rounding.
+func (m *model) nextBatch() {
+	for _, fill := range m.inputs {
+		fill()
+	}
 }
 
 // models are those that can be measured, with the batches they are measured at unless others are asked for.
@@ -59,7 +67,19 @@ func newModel(dtype string, batch, shrink int, seed uint64, build func(*sketch))
 // node is a leaf with a value that f gives element by element.
 func (s *sketch) node(name string, f func(i int) float64, shape ...int) *gorgonia.Node {
 	t := tensor.New(tensor.WithShape(shape...), tensor.Of(s.dtype))
-	switch data := t.Data().(type) {
+	fill(t, f)
+	return gorgonia.NewTensor(s.graph, s.dtype, len(shape), gorgonia.WithName(name), gorgonia.WithShape(shape...), gorgonia.WithValue(t))
+}
+
+// input is a node whose value is another in each batch.
+func (s *sketch) input(name string, f func(i int) float64, shape ...int) *gorgonia.Node {
+	n := s.node(name, f, shape...)
+	s.inputs = append(s.inputs, func() { fill(n.Value(), f) })
+	return n
+}
+
+func fill(v gorgonia.Value, f func(i int) float64) {
+	switch data := v.Data().(type) {
 	case []float32:
 		for i := range data {
 			data[i] = float32(f(i))
@@ -69,7 +89,6 @@ func (s *sketch) node(name string, f func(i int) float64, shape ...int) *gorgoni
 			data[i] = f(i)
 		}
 	}
-	return gorgonia.NewTensor(s.graph, s.dtype, len(shape), gorgonia.WithName(name), gorgonia.WithShape(shape...), gorgonia.WithValue(t))
 }
 
 // weight is a parameter with elements of N(0, 1/in).
@@ -80,13 +99,13 @@ func (s *sketch) weight(in int, shape ...int) *gorgonia.Node {
 }
 
 func (s *sketch) images(shape ...int) *gorgonia.Node {
-	return s.node("x", func(int) float64 { return s.rng.Float64() }, shape...)
+	return s.input("x", func(int) float64 { return s.rng.Float64() }, shape...)
 }
 
 // oneHot is a batch of classes.
 func (s *sketch) oneHot(name string, classes int) *gorgonia.Node {
 	var class int
-	return s.node(name, func(i int) float64 {
+	return s.input(name, func(i int) float64 {
 		if i%classes == 0 {
 			class = s.rng.IntN(classes)
 		}
