@@ -47,7 +47,7 @@ func (c *conductor[T]) takeIn(st *Stats, model []gorgonia.ValueGrad, w *stopwatc
 
 	// A generator of its own for each chunk, so that a failed one leaves no trace.
 	rng := rand.New(rand.NewPCG(c.cfg.seed+uint64(len(c.chunks))<<32, uint64(c.steps+1)))
-	if err := c.sampler.sample(c.model, c.cfg.statsFraction, c.cfg.minStatsCases, rng); err != nil {
+	if err := c.sampler.sample(c.model, c.cfg.statsFraction, c.cfg.leastStatistics(c.model.Cases), rng); err != nil {
 		return k, err
 	}
 	k.statisticsCases = c.sampler.run.Cases()

@@ -16,7 +16,7 @@ type config struct {
 	inversePeriod int     // T3
 	backgroundLag int     // steps until an inverse from the background is taken up; 0: none are
 	statsFraction float64 // tau1
-	minStatsCases int
+	minStatsCases int // 0: see leastStatistics
 	tridiagonal   bool
 	maxDim        int
 	fullBlock     int
@@ -65,7 +65,6 @@ func defaults() config {
 		ema:           0.95,
 		inversePeriod: 20,
 		statsFraction: 1.0 / 8,
-		minStatsCases: 128,
 		maxDim:        4096,
 		fullBlock:     32,
 		sharing:       AutoSharing,
@@ -187,9 +186,22 @@ func WithStatisticsFraction(tau float64) Option {
 }
 
 // WithMinStatisticsRows sets the number of cases, at least 1, below which WithStatisticsFraction does not go; a batch that has no more
-// is used whole. Default 128: small samples make the curvature too noisy to trust.
+// is used whole. Default 128: small samples make the curvature too noisy to trust. By default a batch of up to 256 that the quadratic model is computed from
+// whole (WithMinModelRows) is used whole here too, as one forward pass serves both then.
 func WithMinStatisticsRows(cases int) Option {
 	return number("WithMinStatisticsRows", float64(cases), cases >= 1, "a number of cases >= 1", func(c *config) { c.minStatsCases = cases })
+}
+
+// leastStatistics is the least number of cases for the factors, of a batch of so many.
+func (c *config) leastStatistics(cases int) int {
+	const least = 128
+	switch model := max(int(math.Ceil(c.modelFraction*float64(cases))), c.minModelCases); {
+	case c.minStatsCases > 0:
+		return c.minStatsCases
+	case c.learningRate == 0 && model >= cases && 2*least >= cases:
+		return cases
+	}
+	return least
 }
 
 // WithMaxDim sets the largest dimension, at least 1, of a factor A or G that is kept whole. Of a larger one only the diagonal is kept, while the other side of

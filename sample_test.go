@@ -232,3 +232,28 @@ func TestSampleOfOutputNotFinite(t *testing.T) {
 		t.Errorf("error %v, want a GraphError of %q that wraps ErrNotFinite", err, n.out.Name())
 	}
 }
+
+// The statistics take whole what the quadratic model takes whole, up to twice as many cases as they take otherwise.
+func TestLeastStatistics(t *testing.T) {
+	for _, test := range []struct {
+		opts        []Option
+		cases, want int
+	}{
+		{nil, 20, 20}, {nil, 128, 128}, {nil, 256, 256}, {nil, 257, 128}, {nil, 4000, 128},
+		{[]Option{WithLearningRate(0.1)}, 256, 128},
+		{[]Option{WithMinModelRows(200)}, 256, 128},
+		{[]Option{WithMinModelRows(200)}, 200, 200},
+		{[]Option{WithModelFraction(1)}, 256, 256},
+		{[]Option{WithModelFraction(1)}, 300, 128},
+		{[]Option{WithMinStatisticsRows(30)}, 200, 30},
+		{[]Option{WithMinStatisticsRows(300)}, 200, 300},
+	} {
+		cfg := defaults()
+		for _, o := range test.opts {
+			check(t, o(&cfg))
+		}
+		if got := cfg.leastStatistics(test.cases); got != test.want {
+			t.Errorf("%d options, %d cases: at least %d, want %d", len(test.opts), test.cases, got, test.want)
+		}
+	}
+}
