@@ -47,6 +47,7 @@
 //	hooks.go      captures, per layer, the inputs a and these gradients g
 //	factors.go    makes the factors A and G of them and keeps their running averages
 //	inverse.go    which way: inverts the damped factors and applies the inverses to the gradients
+//	lowrank.go    the same where the batch is small beside a layer: applies them to the inputs and errors of the batch
 //	modelstep.go  how far, and how much damping: conducts the part that algorithm 2 of the paper adds, by
 //	quadratic.go  step length and momentum from products with the exact Fisher matrix,
 //	objective.go  the cost at trial points,

@@ -37,17 +37,22 @@ var sweeps = []sweep{
 // operations are multiplications and additions that an iteration needs, in products and factorisations, by the sizes alone.
 type operations struct{ run, step, inverses float64 }
 
-// count counts those of RunAll, of a step without inverses, and of all inverses, at the default fractions of the batch. The step has two passes for the
-// capture, of a product each; two factors, each of 5/8 of a product; two products with inverses; and for the exact Fisher matrix along two directions
-// one pass forward, and tangents of two products for each.
+// count counts those of RunAll, of a step without inverses, and of all inverses, at the default fractions of the batch. The step has a pass forward and one back for
+// the statistics; two factors, each of 5/8 of a product; two products with inverses, or where the batch is small a pass back and three products of its size; and for
+// the exact Fisher matrix along two directions tangents of two products for each, and a pass forward where that of the statistics does not serve.
 func (s shape) count() operations {
 	n, l, m := float64(s.width), float64(s.depth), float64(s.batch)
-	statistics := min(m, max(m/8, 128))
-	model := min(m, max(m/4, 256))
 	pass := 2 * l * n * n // of a case through all layers
+	statistics, model, precondition := max(m/8, 128), 5*max(m/4, 256)*pass, 4*l*n*n*n
+	if m <= 256 {
+		statistics, model = m, 4*m*pass
+		if n > 2.5*m { // saves twice the operations of the pass that it takes
+			precondition = 4 * m * pass
+		}
+	}
 	return operations{
 		run:      3 * m * pass,
-		step:     2*statistics*pass + 1.25*statistics*pass + 4*l*n*n*n + 5*model*pass,
+		step:     2*statistics*pass + 1.25*statistics*pass + precondition + model,
 		inverses: 2 * l * n * n * n, // n^3 for a Cholesky factorisation and the inverse from it, two factors in a layer
 	}
 }
