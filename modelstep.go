@@ -245,7 +245,7 @@ func (c *conductor[T]) setAside() {
 // compare evaluates the objective before and after the proposed step on the whole batch, adapts lambda if due, and rejects the step if it is
 // worse and that was asked for.
 func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s step, adapt bool) error {
-	before, err := c.before(chunks, s)
+	before, err := c.before(chunks, s, next)
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func (c *conductor[T]) compare(st *Stats, next *control, chunks []chunk[T], s st
 // shorten halves a step until it keeps at least the part least of what the model promises on its own batch.
 func (c *conductor[T]) shorten(s *proposed, least float64, next *control, chunks []chunk[T]) error {
 	const halvings = 12
-	before, err := c.before(chunks, s.step)
+	before, err := c.before(chunks, s.step, next)
 	if err != nil {
 		return err
 	}
@@ -294,19 +294,22 @@ func (c *conductor[T]) shorten(s *proposed, least float64, next *control, chunks
 	return nil
 }
 
-// before is the objective before a step: as the user's VM has it, if what the step promises is far above the rounding by which that may differ from our own
-// value, and if nothing random is in it.
-func (c *conductor[T]) before(chunks []chunk[T], s step) (float64, error) {
+// before is the objective before a step: as the user's VM has it, if what the step promises is far above what that has differed by from our own value so far, and if
+// nothing random is in it.
+func (c *conductor[T]) before(chunks []chunk[T], s step, next *control) (float64, error) {
 	random := slices.ContainsFunc(chunks, func(k chunk[T]) bool { return draws(k.graph.whole) != nil })
-	if !random && -s.change > readable*rounding[T]()*math.Abs(c.fresh) {
+	if !random && next.off > 0 && -s.change > readable*next.off*math.Abs(c.fresh) {
 		return c.fresh, nil
 	}
-	return c.evaluate(chunks, (*parameter[T]).present)
+	own, err := c.evaluate(chunks, (*parameter[T]).present)
+	if off := math.Abs(c.fresh/own - 1); err == nil && !random && !math.IsNaN(off) {
+		next.off = max(next.off, off, rounding[T]()/1000)
+	}
+	return own, err
 }
 
-// readable is how many times the rounding of gradients, relative to the objective, its change has to be. The objective itself is known some hundred times better, so
-// that rho is right to a thousandth.
-const readable = 10
+// readable is how many times the change of the objective that a step promises has to be what the VM's objective may be off by: rho is right to a hundredth then.
+const readable = 100
 
 // evaluate is the objective on all cases of the update, with the parameters as pick gives them.
 func (c *conductor[T]) evaluate(chunks []chunk[T], pick func(*parameter[T]) []T) (float64, error) {
@@ -321,7 +324,7 @@ const afterStart = 1.0 / 5
 // 6.5). It tries the step that a lambda would make on the first batch, from the mean eigenvalue of the curvature on down by factors of ten for as
 // long as the objective gets lower, or up if the first makes it worse. So the choice does not depend on the scale of loss or inputs.
 func (c *conductor[T]) startDamping(st *Stats, next *control, chunks []chunk[T], w *stopwatch) error {
-	before, err := c.evaluate(chunks, (*parameter[T]).present)
+	before, err := c.before(chunks, step{}, next)
 	if err != nil {
 		return err
 	}

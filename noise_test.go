@@ -600,3 +600,32 @@ func TestSmallBatchesTrain(t *testing.T) {
 		}
 	}
 }
+
+// The objective before a step is the VM's where the step promises far more than that has been found to be off by; else it is computed, and what it is off by remembered.
+func TestObjectiveBefore(t *testing.T) {
+	l := newLoop(t, mlp{widths: []int{6, 3}, cases: 8, loss: binary}.build(1))
+	l.steps(t, 1)
+	c := l.conductor()
+	if off := c.control.off; !(off > 0) || off > 1e-12 {
+		t.Fatalf("the VM's objective is off by %v after the first step, want rounding", off)
+	}
+	check(t, l.run())
+	chunks := []chunk[float64]{{graph: c.graph, cases: 8, cost: costValue(c.cost)}}
+	own := c.freshObjective(chunks)
+	c.fresh = own * (1 + 1e-4) // as if the VM had lost digits
+	for _, test := range []struct {
+		off, change, want, wantOff float64
+	}{
+		{0, -1e9, own, 1e-4},               // never compared
+		{1e-7, -1e-4 * own, c.fresh, 1e-7}, // ten times the threshold
+		{1e-7, -1e-6 * own, own, 1e-4},     // a tenth of it
+		{1e-2, -1e-6 * own, own, 1e-2},     // it has been worse
+	} {
+		next := control{off: test.off}
+		got, err := c.before(chunks, step{change: test.change}, &next)
+		check(t, err)
+		if math.Abs(got/test.want-1) > 1e-12 || math.Abs(next.off/test.wantOff-1) > 1e-6 {
+			t.Errorf("off by %g, a promise of %g: objective %v, off by %g; want %v and %g", test.off, test.change, got, next.off, test.want, test.wantOff)
+		}
+	}
+}

@@ -16,7 +16,7 @@ type config struct {
 	inversePeriod int     // T3
 	backgroundLag int     // steps until an inverse from the background is taken up; 0: none are
 	statsFraction float64 // tau1
-	minStatsCases int // 0: see leastStatistics
+	minStatsCases int     // 0: see leastStatistics
 	tridiagonal   bool
 	maxDim        int
 	fullBlock     int

@@ -309,6 +309,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 type control struct {
 	lambda, gamma float64
 	noise         noise
+	off           float64 // the most that the VM's objective has differed from our own by, relative to it; 0 if they have not been compared
 }
 
 // stopwatch adds the time since its last reading to a phase.
