@@ -19,7 +19,7 @@ type noise struct {
 	own, confirmed float64
 	curvature      float64 // delta^T F delta of the previous step
 	reach          float64 // fading maximum of |delta|
-	stretch        float64 // fading mean of Delta^T F Delta / -grad^T Delta: the curvature along Delta over its approximation
+	stretch        float64 // fading geometric mean of Delta^T F Delta / -grad^T Delta: the curvature along Delta over its approximation
 	trend          trend
 }
 
@@ -84,11 +84,11 @@ func (n *noise) remember(m *span, s step) {
 	n.curvature = s.curvature
 	n.reach = math.Max(reachFade*n.reach, math.Sqrt(s.squares))
 	switch stretch := -m.f[0][0] / m.slope[0]; {
-	case math.IsNaN(stretch) || math.IsInf(stretch, 0):
+	case !(stretch > 0) || math.IsInf(stretch, 0):
 	case n.stretch == 0:
 		n.stretch = stretch
 	default:
-		n.stretch = fade*n.stretch + (1-fade)*stretch
+		n.stretch = math.Pow(n.stretch, fade) * math.Pow(stretch, 1-fade)
 	}
 }
 

@@ -185,9 +185,13 @@ func TestRemember(t *testing.T) {
 			if i > 0 {
 				weight *= 0.2
 			}
-			stretch += weight * s
+			stretch += weight * math.Log(s)
 		}
-		checkNear(t, "curvature, reach, stretch", []float64{n.curvature, n.reach, n.stretch}, []float64{last.curvature, reach, stretch}, 1e-12)
+		geometric := 0.0
+		if len(stretches) > 0 {
+			geometric = math.Exp(stretch)
+		}
+		checkNear(t, "curvature, reach, stretch", []float64{n.curvature, n.reach, n.stretch}, []float64{last.curvature, reach, geometric}, 1e-12)
 	})
 }
 
@@ -627,5 +631,27 @@ func TestObjectiveBefore(t *testing.T) {
 		if math.Abs(got/test.want-1) > 1e-12 || math.Abs(next.off/test.wantOff-1) > 1e-6 {
 			t.Errorf("off by %g, a promise of %g: objective %v, off by %g; want %v and %g", test.off, test.change, got, next.off, test.want, test.wantOff)
 		}
+	}
+}
+
+// A single step along a direction of enormous curvature does not hold the steps after it down for long: the usual stretch is a geometric mean.
+func TestStretchForgetsOutliers(t *testing.T) {
+	along := func(curvature float64) *span { return &span{f: [2][2]float64{{curvature}}, slope: [2]float64{-1}} }
+	var n noise
+	for range 30 {
+		n.remember(along(100), step{})
+	}
+	n.remember(along(1e8), step{})
+	n.remember(along(0), step{}) // tells nothing
+	for k := range 10 {
+		m := along(100)
+		n.steady(m)
+		if raised := m.f[0][0]; raised < 100 || k == 0 && raised > 250 || k > 2 && raised > 100 {
+			t.Errorf("%d steps after a curvature of 1e8, one of 100 is raised to %g", k+1, raised)
+		}
+		n.remember(along(100), step{})
+	}
+	if low := along(1); func() float64 { n.steady(low); return low.f[0][0] }() < leastMean*99 {
+		t.Errorf("a curvature of 1, after many of 100, is only raised to %g", low.f[0][0])
 	}
 }
