@@ -60,15 +60,7 @@ func TestLowRankForm(t *testing.T) {
 		if w.noGrad {
 			continue
 		}
-		s := newSketch(1)
-		n := &network{sketch: s}
-		n.out, n.params = w.build(s)
-		loss := w.loss
-		if loss == nil {
-			loss = squares(1)
-		}
-		n.cost, n.dist = loss(s, n.out)
-		blocks, right := lowRankStep(t, newLoop(t, n, WithGradientCheck(false), WithWeightSharing(Expand)))
+		blocks, right := lowRankStep(t, newLoop(t, w.network(), WithGradientCheck(false), WithWeightSharing(Expand)))
 		for _, b := range blocks {
 			if !right {
 				wrong++
