@@ -365,8 +365,8 @@ func TestSeveralSeeds(t *testing.T) {
 	}
 }
 
-// TestSteadyState: once their buffers exist, the sweeps of a net of built-in ops allocate nothing but the closures that are handed to the processors, whatever the
-// size of the batch.
+// TestSteadyState: once their buffers exist, the sweeps of a net of built-in ops allocate nothing but the closures that are handed to the processors and, in images,
+// the axes of permutations, whatever the size of the batch. The race detector adds some.
 func TestSteadyState(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -374,7 +374,7 @@ func TestSteadyState(t *testing.T) {
 		most  float64
 	}{
 		{"MLP", mlp, 30},
-		{"convnet", convnet, 80},
+		{"convnet", convnet, 120},
 		{"LSTM", lstm, 180},
 	} {
 		b := newBuilder(tensor.Float32, 1)
