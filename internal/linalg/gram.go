@@ -39,20 +39,22 @@ func MirrorLower[T Float](c []T, n int) {
 
 // eachAbove calls f for stretches of row i, columns from to to-1, that together lie above the diagonal, tile by tile. Several may be worked on at the same time.
 func eachAbove(n int, f func(i, from, to int)) {
-	tiles := (n + block - 1) / block // along an edge
-	row := func(i0 int) {
-		for j0 := i0; j0 < n; j0 += block {
-			for i := i0; i < min(i0+block, n); i++ {
-				f(i, max(j0, i+1), min(j0+block, n))
-			}
-		}
-	}
+	tiles := (n + block - 1) / block                         // along an edge
 	parallel.Rows((tiles+1)/2, block*n, func(from, to int) { // a long row of tiles and a short one
 		for t := from; t < to; t++ {
-			row(t * block)
+			tilesAbove(n, t, f)
 			if other := tiles - 1 - t; other != t {
-				row(other * block)
+				tilesAbove(n, other, f)
 			}
 		}
 	})
+}
+
+// tilesAbove is eachAbove for one row of tiles.
+func tilesAbove(n, row int, f func(i, from, to int)) {
+	for j0 := row * block; j0 < n; j0 += block {
+		for i := row * block; i < min((row+1)*block, n); i++ {
+			f(i, max(j0, i+1), min(j0+block, n))
+		}
+	}
 }

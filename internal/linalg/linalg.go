@@ -71,8 +71,8 @@ func Dot[T Float](x, y []T) T {
 
 // Dot64 returns the inner product of x and y summed in float64.
 func Dot64[T Float](x, y []T) float64 {
-	if len(x) <= piece {
-		return dot64(x, y) // without the closure
+	if len(x) <= piece { // without a closure
+		return dot64(x, y)
 	}
 	return Sum(len(x), func(from, to int) float64 { return dot64(x[from:to], y[from:to]) })
 }
@@ -82,13 +82,20 @@ const piece = parallel.Grain
 
 // Sum adds up what f returns for consecutive pieces of 0 <= i < n. The pieces are the same however many processors work on them.
 func Sum(n int, f func(from, to int) float64) float64 {
+	if n <= piece {
+		return f(0, n)
+	}
 	var sum [1]float64
 	Sums(n, sum[:], func(from, to int, sum []float64) { sum[0] = f(from, to) })
 	return sum[0]
 }
 
-// Sums adds what f writes to sums, for consecutive pieces of 0 <= i < n, to total. It is Sum for several sums.
+// Sums is Sum for several sums: it adds up in total, which is zero, what f writes to its sums, which are zero too.
 func Sums(n int, total []float64, f func(from, to int, sums []float64)) {
+	if n <= piece {
+		f(0, n, total)
+		return
+	}
 	k := len(total)
 	sums := make([]float64, k*((n+piece-1)/piece))
 	parallel.For(len(sums)/k, 1, func(from, to int) {
@@ -151,25 +158,29 @@ func TransposeTo[T Float](dst, src []T, rows int, place []int) {
 }
 
 func transposeTo[T any](dst, src []T, rows, cols int, place []int) {
-	parallel.Rows((rows+block-1)/block, block*cols, func(from, to int) {
-		for i0 := from * block; i0 < min(to*block, rows); i0 += block {
-			transposeRows(dst, src, rows, cols, place, i0, min(i0+block, rows))
-		}
-	})
+	tiles := (rows + block - 1) / block // along an edge
+	if rows*cols < parallel.Grain {
+		transposeTiles(dst, src, rows, cols, place, 0, tiles)
+		return
+	}
+	parallel.Rows(tiles, block*cols, func(from, to int) { transposeTiles(dst, src, rows, cols, place, from, to) })
 }
 
-// transposeRows is transposeTo for the rows i0 to i1 of src.
-func transposeRows[T any](dst, src []T, rows, cols int, place []int, i0, i1 int) {
-	for j0 := 0; j0 < cols; j0 += block {
-		for j := j0; j < min(j0+block, cols); j++ {
-			to := j
-			if place != nil {
-				to = place[j]
-			}
-			d := dst[to*rows+i0 : to*rows+i1]
-			s := src[i0*cols+j:]
-			for i := range d {
-				d[i] = s[i*cols]
+// transposeTiles is transposeTo for the rows from to to of tiles of src.
+func transposeTiles[T any](dst, src []T, rows, cols int, place []int, from, to int) {
+	for i0 := from * block; i0 < min(to*block, rows); i0 += block {
+		i1 := min(i0+block, rows)
+		for j0 := 0; j0 < cols; j0 += block {
+			for j := j0; j < min(j0+block, cols); j++ {
+				to := j
+				if place != nil {
+					to = place[j]
+				}
+				d := dst[to*rows+i0 : to*rows+i1]
+				s := src[i0*cols+j:]
+				for i := range d {
+					d[i] = s[i*cols]
+				}
 			}
 		}
 	}

@@ -97,21 +97,26 @@ type binaryRule[T Float] struct {
 }
 
 func (r binaryRule[T]) forward(c *call[T]) error {
-	out, a, b := c.out.Data, c.in[0].Data, c.in[1].Data
-	eachStretch(c, true, func(s stretch) {
-		x, y := a[s.in[0]:], b[s.in[1]:]
-		switch to := out[s.at : s.at+s.n]; s.step {
-		case [2]int{1, 1}:
-			r.apply(to, x, y)
-		case [2]int{1, 0}:
-			r.applyScalar(to, x, y[0])
-		default:
-			for i := range to {
-				to[i] = r.f(x[i*s.step[0]], y[i*s.step[1]])
-			}
-		}
-	})
+	if w := walkOf(c); w.short() {
+		w.each(0, w.rows, func(s stretch) { r.forwardStretch(c, s) })
+	} else {
+		w.atOnce(func(s stretch) { r.forwardStretch(c, s) })
+	}
 	return nil
+}
+
+func (r binaryRule[T]) forwardStretch(c *call[T], s stretch) {
+	out, a, b := c.out.Data[s.at:s.at+s.n], c.in[0].Data[s.in[0]:], c.in[1].Data[s.in[1]:]
+	switch s.step {
+	case [2]int{1, 1}:
+		r.apply(out, a, b)
+	case [2]int{1, 0}:
+		r.applyScalar(out, a, b[0])
+	default:
+		for i := range out {
+			out[i] = r.f(a[i*s.step[0]], b[i*s.step[1]])
+		}
+	}
 }
 
 // apply is the function on vectors.
@@ -157,15 +162,13 @@ func (r binaryRule[T]) applyScalar(out, a []T, b T) {
 }
 
 func (r binaryRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
-	if apart := len(dst) == len(grad); apart { // each element has a place of its own
-		eachStretch(c, true, func(s stretch) {
-			clear(dst[s.in[k] : s.in[k]+s.n])
-			r.reverseStretch(c, k, s, grad, dst)
-		})
-		return nil
-	}
 	clear(dst)
-	eachStretch(c, false, func(s stretch) { r.reverseStretch(c, k, s, grad, dst) })
+	apart := len(dst) == len(grad) // each element has a place of its own
+	if w := walkOf(c); w.short() || !apart {
+		w.each(0, w.rows, func(s stretch) { r.reverseStretch(c, k, s, grad, dst) })
+	} else {
+		w.atOnce(func(s stretch) { r.reverseStretch(c, k, s, grad, dst) })
+	}
 	return nil
 }
 
@@ -195,7 +198,8 @@ func (r binaryRule[T]) reverseByCase(c *call[T], k int, grad, dst []T) {
 	if cases > 1 {
 		length = size(c.out.Shape[c.node.CaseAxis:]) / cases
 	}
-	eachStretch(c, false, func(s stretch) {
+	w := walkOf(c)
+	w.each(0, w.rows, func(s stretch) {
 		for end := s.at + s.n; s.at < end; {
 			piece := s
 			piece.n = min(length-s.at%length, end-s.at)
@@ -209,28 +213,35 @@ func (r binaryRule[T]) reverseByCase(c *call[T], k int, grad, dst []T) {
 }
 
 func (r binaryRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
-	eachStretch(c, true, func(s stretch) {
-		clear(dst[s.at : s.at+s.n])
-		for k, t := range tan {
-			from, to := s.in[k], dst[s.at:s.at+s.n]
-			switch {
-			case t == nil:
-			case r.kind == "+" || r.kind == "-":
-				addTo(to, 1, r.sign(k), t[from:], s.step[k], s.n)
-			case r.kind == "⊙":
-				addProduct(to, 1, t[from:], s.step[k], c.in[1-k].Data[s.in[1-k]:], s.step[1-k], s.n)
-			case r.d[k] != nil:
-				a, b, ia, ib := c.in[0].Data, c.in[1].Data, s.in[0], s.in[1]
-				for i := range to {
-					to[i] += t[from] * r.d[k](a[ia], b[ib], c.out.Data[s.at+i])
-					from += s.step[k]
-					ia += s.step[0]
-					ib += s.step[1]
-				}
+	if w := walkOf(c); w.short() {
+		w.each(0, w.rows, func(s stretch) { r.tangentStretch(c, s, tan, dst) })
+	} else {
+		w.atOnce(func(s stretch) { r.tangentStretch(c, s, tan, dst) })
+	}
+	return nil
+}
+
+func (r binaryRule[T]) tangentStretch(c *call[T], s stretch, tan [][]T, dst []T) {
+	to := dst[s.at : s.at+s.n]
+	clear(to)
+	for k, t := range tan {
+		from := s.in[k]
+		switch {
+		case t == nil:
+		case r.kind == "+" || r.kind == "-":
+			addTo(to, 1, r.sign(k), t[from:], s.step[k], s.n)
+		case r.kind == "⊙":
+			addProduct(to, 1, t[from:], s.step[k], c.in[1-k].Data[s.in[1-k]:], s.step[1-k], s.n)
+		case r.d[k] != nil:
+			a, b, ia, ib := c.in[0].Data, c.in[1].Data, s.in[0], s.in[1]
+			for i := range to {
+				to[i] += t[from] * r.d[k](a[ia], b[ib], c.out.Data[s.at+i])
+				from += s.step[k]
+				ia += s.step[0]
+				ib += s.step[1]
 			}
 		}
-	})
-	return nil
+	}
 }
 
 // sign is the derivative of a sum or difference with respect to operand k.
@@ -275,49 +286,59 @@ type stretch struct {
 // stretchLength is the most elements of a stretch, few enough for them to stay in the cache while they are worked on.
 const stretchLength = 1 << 12
 
-// eachStretch walks over the result of a binary op, with several stretches at the same time if atOnce.
-func eachStretch[T Float](c *call[T], atOnce bool, f func(s stretch)) {
-	n, shape := len(c.out.Data), c.out.Shape
-	whole := stretch{n: n}
+// A walk over the result of a binary op goes from stretch to stretch: rows of equal length (the last may be shorter), joined from its last axes.
+type walk struct {
+	elements, rows, length int
+	step                   [2]int   // in the operands, within a row
+	shape                  []int    // of the axes that lead from row to row; nil where the operands need not be broadcast along any
+	strides                [2][]int // of the operands, along these
+}
+
+// walkOf finds the walk of a call. Its strides last until the next walk of the call.
+func walkOf[T Float](c *call[T]) walk {
+	n := len(c.out.Data)
+	w := walk{elements: n, rows: (n + stretchLength - 1) / stretchLength, length: stretchLength}
 	spread := false // one operand has to be broadcast along some axes
 	for k, in := range c.in {
 		switch len(in.Data) {
 		case n:
-			whole.step[k] = 1
+			w.step[k] = 1
 		case 1:
 		default:
 			spread = true
 		}
 	}
-	grain := n
-	if atOnce {
-		grain = parallel.Grain
+	if spread {
+		w.strides = [2][]int{broadcastStrides(c, 0), broadcastStrides(c, 1)}
+		axes, length, step := longest(c.out.Shape, w.strides)
+		w.shape, w.rows, w.length, w.step = c.out.Shape[:axes], n/max(length, 1), length, step
 	}
-	if !spread {
-		parallel.For(n, grain, func(from, to int) {
-			for s := whole; from < to; from += s.n {
-				s.at, s.n = from, min(to-from, stretchLength)
-				s.in = [2]int{from * s.step[0], from * s.step[1]}
-				f(s)
-			}
-		})
-		return
-	}
-	strides := [2][]int{broadcastStrides(c, 0), broadcastStrides(c, 1)}
-	axes, length, step := longest(shape, strides)
-	parallel.For(n/max(length, 1), grain/max(length, 1), func(from, to int) {
-		s := stretch{n: length, step: step}
-		for row := from; row < to; row++ {
-			s.at, s.in = row*length, [2]int{}
-			for axis, rest := axes-1, row; axis >= 0; axis-- {
-				i := rest % shape[axis]
-				rest /= shape[axis]
-				s.in[0] += i * strides[0][axis]
-				s.in[1] += i * strides[1][axis]
-			}
-			f(s)
+	return w
+}
+
+// short reports whether there is too little to do for several processors.
+func (w walk) short() bool { return w.elements < 2*parallel.Grain }
+
+// atOnce calls f for all stretches, several at the same time.
+func (w walk) atOnce(f func(s stretch)) {
+	parallel.Rows(w.rows, w.length, func(from, to int) { w.each(from, to, f) })
+}
+
+// each calls f for the stretches of some rows.
+func (w walk) each(from, to int, f func(s stretch)) {
+	for row := from; row < to; row++ {
+		s := stretch{at: row * w.length, n: min(w.length, w.elements-row*w.length), step: w.step}
+		if w.shape == nil {
+			s.in = [2]int{s.at * s.step[0], s.at * s.step[1]}
 		}
-	})
+		for axis, rest := len(w.shape)-1, row; axis >= 0; axis-- {
+			i := rest % w.shape[axis]
+			rest /= w.shape[axis]
+			s.in[0] += i * w.strides[0][axis]
+			s.in[1] += i * w.strides[1][axis]
+		}
+		f(s)
+	}
 }
 
 // longest joins the last axes of a shape for as long as one step in each operand leads from element to element. It returns how many axes are left, and the length

@@ -28,19 +28,14 @@ func (reshapeRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 
 // permute writes src of the given shape to dst with axis i of dst being axis perm[i] of src.
 func permute[E any](dst, src []E, shape, perm []int) {
-	shape, perm = joined(shape, perm)
-	switch {
+	var axes jointAxes
+	switch shape, perm := axes.join(shape, perm); {
 	case len(perm) < 2:
 		copy(dst, src)
 	case len(perm) == 2:
 		linalg.Transpose(dst, src, shape[0], shape[1])
-	case len(perm) == 3 && perm[0] == 0: // a stack of matrices, as from (B,H,W,C) to (B,C,H,W)
-		n := shape[1] * shape[2]
-		parallel.Rows(shape[0], n, func(from, to int) {
-			for at := from * n; at < to*n; at += n {
-				linalg.Transpose(dst[at:at+n], src[at:at+n], shape[1], shape[2])
-			}
-		})
+	case len(perm) == 3 && perm[0] == 0: // as from (B,H,W,C) to (B,C,H,W)
+		transposeStack(dst, src, shape[0], shape[1], shape[2])
 	default:
 		permuteRows(dst, src, shape, perm)
 	}
@@ -55,9 +50,21 @@ func permuteBack[T Float](dst, src []T, shape, perm []int) {
 	permute(dst, src, permuted, inverse)
 }
 
-// joined makes one axis of those that stay together in a permutation.
-func joined(shape, perm []int) (fewer, order []int) {
-	var first, sizes []int // of each new axis, in the order of the result
+// transposeStack transposes n matrices of rows x cols.
+func transposeStack[E any](dst, src []E, n, rows, cols int) {
+	one := rows * cols
+	parallel.Rows(n, one, func(from, to int) {
+		for at := from * one; at < to*one; at += one {
+			linalg.Transpose(dst[at:at+one], src[at:at+one], rows, cols)
+		}
+	})
+}
+
+// jointAxes makes one axis of those that stay together in a permutation. It has room for the results, up to eight axes.
+type jointAxes struct{ first, sizes, shape, order [8]int }
+
+func (a *jointAxes) join(shape, perm []int) (fewer, order []int) {
+	first, sizes := a.first[:0], a.sizes[:0] // of each new axis, in the order of the result
 	for i, axis := range perm {
 		if i > 0 && axis == perm[i-1]+1 {
 			sizes[len(sizes)-1] *= shape[axis]
@@ -65,14 +72,16 @@ func joined(shape, perm []int) (fewer, order []int) {
 		}
 		first, sizes = append(first, axis), append(sizes, shape[axis])
 	}
-	fewer, order = make([]int, len(first)), make([]int, len(first))
+	fewer, order = append(a.shape[:0], sizes...), a.order[:0]
 	for i, f := range first {
+		place := 0
 		for _, other := range first {
 			if other < f {
-				order[i]++
+				place++
 			}
 		}
-		fewer[order[i]] = sizes[i]
+		order = append(order, place)
+		fewer[place] = sizes[i]
 	}
 	return fewer, order
 }

@@ -37,7 +37,7 @@ func lift[T Float](f func(float64) float64) func(T) T {
 	return func(x T) T { return T(f(float64(x))) }
 }
 
-// makeUnaries lists the elementwise functions by the names that Gorgonia's ops have.
+// makeUnaries lists the elementwise functions by the names that Gorgonia's ops have; rectify is made by Program.simplify.
 func makeUnaries[T Float]() map[string]unary[T] {
 	zero := func(x, y T) T { return 0 }
 	return map[string]unary[T]{
@@ -93,22 +93,38 @@ type unaryRule[T Float] struct{ unary[T] }
 
 func (r unaryRule[T]) forward(c *call[T]) error {
 	x, y := c.in[0].Data, c.out.Data
-	parallel.For(len(y), parallel.Grain/4, func(from, to int) {
-		for i, x := range x[from:to] {
-			y[from+i] = r.f(x)
-		}
-	})
+	if n := len(y); n < 2*unaryGrain {
+		r.apply(x, y)
+	} else {
+		parallel.For(n, unaryGrain, func(from, to int) { r.apply(x[from:to], y[from:to]) })
+	}
 	return nil
+}
+
+// unaryGrain is for functions that take some nanoseconds an element.
+const unaryGrain = parallel.Grain / 4
+
+func (r unaryRule[T]) apply(x, y []T) {
+	for i, x := range x {
+		y[i] = r.f(x)
+	}
 }
 
 func (r unaryRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	x, y := c.in[0].Data, c.out.Data
-	parallel.For(len(y), parallel.Grain, func(from, to int) {
-		for i := from; i < to; i++ {
-			dst[i] = grad[i] * r.d(x[i], y[i])
-		}
-	})
+	if n := len(y); n < 2*parallel.Grain {
+		r.chain(x, y, grad, dst)
+	} else {
+		parallel.For(n, parallel.Grain, func(from, to int) { r.chain(x[from:to], y[from:to], grad[from:to], dst[from:to]) })
+	}
 	return nil
+}
+
+// chain multiplies by the derivative.
+func (r unaryRule[T]) chain(x, y, grad, dst []T) {
+	for i, g := range grad {
+		dst[i] = g * r.d(x[i], y[i])
+	}
 }
 
 func (r unaryRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
