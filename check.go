@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"gorgonia.org/gorgonia"
+
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -14,6 +16,65 @@ func asOpError(err error) (*program.OpError, bool) {
 	var op *program.OpError
 	ok := errors.As(err, &op)
 	return op, ok
+}
+
+// A lossTail is the private program of a cost with the outputs cut off: what lies between them and the cost.
+type lossTail[T program.Float] struct {
+	run    *program.Run[T]
+	cost   *program.Node
+	leaves []*program.Node // in place of the outputs
+	path   program.Path
+	seeds  []program.Seed[T]
+}
+
+func newLossTail[T program.Float](cost *gorgonia.Node, outputs []*output, seed uint64) (*lossTail[T], error) {
+	cuts := make([]*gorgonia.Node, len(outputs))
+	for i, o := range outputs {
+		cuts[i] = o.head.output()
+	}
+	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
+	if err != nil {
+		return nil, graphError(err)
+	}
+	t := &lossTail[T]{cost: p.Outputs[0]}
+	for i, o := range outputs {
+		leaf := p.Node(cuts[i])
+		if leaf == nil {
+			return nil, notInCost(o)
+		}
+		t.leaves = append(t.leaves, leaf)
+	}
+	t.path = p.Path(t.leaves...)
+	if err := p.CheckDifferentiable(t.path); err != nil {
+		return nil, graphError(err)
+	}
+	t.run, err = program.NewRun[T](p, seed)
+	return t, graphError(err)
+}
+
+// sweep runs the tail from the values bound to the leaves, and back.
+func (t *lossTail[T]) sweep(seed T) error {
+	if err := t.run.Forward(nil); err != nil {
+		return err
+	}
+	return t.run.Reverse([]program.Seed[T]{{Node: t.cost, Data: []T{seed}}}, t.path)
+}
+
+// gradients are those of the cost times scale with respect to the outputs, at the values that they have in a run.
+func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T) ([]program.Seed[T], error) {
+	for i, leaf := range t.leaves {
+		if err := t.run.Bind(leaf, run.Value(outputs[i].node).Data); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.sweep(scale); err != nil {
+		return nil, err
+	}
+	t.seeds = t.seeds[:0]
+	for i, leaf := range t.leaves {
+		t.seeds = append(t.seeds, program.Seed[T]{Node: outputs[i].node, Data: t.run.Gradient(leaf)})
+	}
+	return t.seeds, nil
 }
 
 // lossTolerance is how far the cost's gradient with respect to an output may be from that of the declared distribution, relative

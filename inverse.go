@@ -106,6 +106,14 @@ func (v *inverseFactor[T]) stash() {
 	v.next, v.aside = v.aside, v.next
 }
 
+// at is the step's own inverse if fresh, or else the current one.
+func (v *inverseFactor[T]) at(fresh bool) []T {
+	if fresh {
+		return v.next
+	}
+	return v.now
+}
+
 // keep makes next the current inverse.
 func (v *inverseFactor[T]) keep() { v.now, v.next = v.next, v.now }
 
@@ -116,10 +124,7 @@ func (v *inverse[T]) apply(u, grad, tmp []T, outByIn, fresh bool) {
 	if outByIn {
 		left, right = right, left
 	}
-	l, r := left.now, right.now
-	if fresh {
-		l, r = left.next, right.next
-	}
+	l, r := left.at(fresh), right.at(fresh)
 	rows, cols := left.n, right.n
 	switch {
 	case left.diagonal && right.diagonal:

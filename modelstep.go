@@ -303,7 +303,7 @@ func (c *conductor[T]) before(chunks []chunk[T], s step, next *control) (float64
 	}
 	own, err := c.evaluate(chunks, (*parameter[T]).present)
 	if off := math.Abs(c.fresh/own - 1); err == nil && !random && !math.IsNaN(off) {
-		next.off = max(next.off, off, rounding[T]()/1000)
+		next.off = max(next.off, off, rounding[T]()/1000) // they may agree by chance
 	}
 	return own, err
 }

@@ -195,10 +195,11 @@ func WithMinStatisticsRows(cases int) Option {
 // leastStatistics is the least number of cases for the factors, of a batch of so many.
 func (c *config) leastStatistics(cases int) int {
 	const least = 128
-	switch model := max(int(math.Ceil(c.modelFraction*float64(cases))), c.minModelCases); {
+	modelWhole := c.learningRate == 0 && partOf(cases, c.modelFraction, c.minModelCases) >= cases
+	switch {
 	case c.minStatsCases > 0:
 		return c.minStatsCases
-	case c.learningRate == 0 && model >= cases && 2*least >= cases:
+	case modelWhole && cases <= 2*least:
 		return cases
 	}
 	return least

@@ -143,9 +143,14 @@ func (s *sampler[T]) sample(p *program.Program, fraction float64, atLeast int, r
 	return nil
 }
 
+// partOf is the number of cases that a fraction of the batch stands for, if it is not to be less than atLeast. It may be more than there are.
+func partOf(cases int, fraction float64, atLeast int) int {
+	return max(int(math.Ceil(fraction*float64(cases))), atLeast)
+}
+
 // randomCases draws a random subset of the cases: the fraction of the batch, but no fewer than atLeast. nil is the whole batch.
 func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {
-	n := max(int(math.Ceil(fraction*float64(p.Cases))), atLeast)
+	n := partOf(p.Cases, fraction, atLeast)
 	if n >= p.Cases || p.Whole != "" {
 		return nil
 	}

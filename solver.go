@@ -287,6 +287,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	}
 	w.lap(&st.Time.Factors)
 	c.confirmErrors()
+	w.lap(&st.Time.Precondition)
 
 	refresh := c.refreshes(st.Step)
 	next := c.control

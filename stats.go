@@ -41,10 +41,10 @@ type Stats struct {
 type PhaseTimes struct {
 	Checks       time.Duration // loss and gradient check; first two steps only, and the loss check at the first of each graph
 	Gradients    time.Duration // reading and checking the user's gradients
-	Capture      time.Duration // private forward pass and sampled backward pass
+	Capture      time.Duration // private forward pass and sampled backward pass, and that of the gradient for the low-rank form
 	Factors      time.Duration // Kronecker factors from what was captured
 	Inverses     time.Duration
-	Precondition time.Duration // inverse times gradient
+	Precondition time.Duration // inverse times gradient, in either form
 	Model        time.Duration // exact-Fisher products for step length and momentum
 	Rho          time.Duration // objective before and after the step
 	Update       time.Duration // new weights

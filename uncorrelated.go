@@ -153,9 +153,9 @@ func (b *uncorrelatedBlock[T]) inverted() (raised int, err error) {
 // precondition computes U = G^-1 V A^-1 for V of out x abar.
 func (b *uncorrelatedBlock[T]) precondition(_ float64, fresh bool) {
 	b.gather()
-	inverse, g := b.now, b.g.now
+	inverse := b.now
 	if fresh {
-		inverse, g = b.next, b.g.next
+		inverse = b.next
 	}
 	out, abar := b.layer.out, b.layer.abar()
 	v, u := b.grad, b.dir
@@ -163,7 +163,7 @@ func (b *uncorrelatedBlock[T]) precondition(_ float64, fresh bool) {
 		v, u = b.v, b.u
 		linalg.Transpose(v, b.grad, abar, out)
 	}
-	linalg.Gemm(false, false, out, abar, out, 1, g, v, 0, u)
+	linalg.Gemm(false, false, out, abar, out, 1, b.g.at(fresh), v, 0, u)
 	for o := range out {
 		b.applyA(inverse, u[o*abar:(o+1)*abar])
 	}
