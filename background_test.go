@@ -45,7 +45,7 @@ func TestBackgroundInverses(t *testing.T) {
 				before := current()
 				l.steps(t, 1)
 				for i, b := range layerBlocks(c) {
-					states[k] = append(states[k], state{slices.Clone(b.factors.a.now), slices.Clone(b.factors.g.now)})
+					states[k] = append(states[k], state{averageOf(&b.factors.a), averageOf(&b.factors.g)})
 					from := k - test.lag
 					if k <= how.all || from < how.all || from%test.period != i*test.period/len(c.blocks) {
 						if after := current()[i]; k > how.all && (!slices.Equal(after.a, before[i].a) || !slices.Equal(after.g, before[i].g)) {

@@ -41,8 +41,9 @@ type block[T program.Float] interface {
 	// take counts the run observed last as one of several of the step in progress; drop forgets those.
 	take()
 	drop()
-	// average brings the running averages up to date with the runs taken and the one observed last.
-	average(ema float64) error
+	// average brings the running averages up to date with the runs taken and the one observed last. settle says that trace or, without freeze, inversions will be called,
+	// for which they have to be whole.
+	average(ema float64, settle bool) error
 	// trace is the sum of the eigenvalues of the step's curvature.
 	trace() float64
 	// inversions returns what there is to compute before precondition, given gamma: functions that may run concurrently, and then others.
@@ -124,8 +125,8 @@ func (b *layerBlock[T]) badMoments(op string) error {
 func (b *layerBlock[T]) take() { b.factors.take() }
 func (b *layerBlock[T]) drop() { b.factors.drop() }
 
-func (b *layerBlock[T]) average(ema float64) error {
-	if b.factors.average(ema) {
+func (b *layerBlock[T]) average(ema float64, settle bool) error {
+	if b.factors.average(ema, settle) {
 		return nil
 	}
 	return b.badMoments("averages of its second moments")
@@ -270,9 +271,9 @@ func (b *tiedBlock[T]) drop() {
 	}
 }
 
-func (b *tiedBlock[T]) average(ema float64) error {
+func (b *tiedBlock[T]) average(ema float64, _ bool) error {
 	for _, f := range b.ways {
-		if !f.average(ema) {
+		if !f.average(ema, true) {
 			return b.badMoments("averages of its second moments")
 		}
 	}
@@ -286,6 +287,7 @@ func (b *tiedBlock[T]) sum() {
 	a1, g1, a2, g2 := &b.ways[0].a, &b.ways[0].g, &b.ways[1].a, &b.ways[1].g
 	trA1, trG1, trA2, trG2 := a1.trace(), g1.trace(), a2.trace(), g2.trace()
 	l, r, trace := b.factors.a.next, b.factors.g.next, trA1*trG1+trA2*trG2
+	b.factors.a.settled, b.factors.g.settled = true, true
 	clear(l)
 	clear(r)
 	if trace == 0 {
@@ -356,17 +358,18 @@ func (b *diagonalBlock[T]) observe(run *program.Run[T]) error {
 		return &LayerError{Layer: b.param.name(), Op: "sampled gradient", Err: ErrNotFinite, Hint: "look at the data and at the weights"}
 	}
 	n := b.mean.n
-	b.mean.runCount = run.Cases()
+	count := run.Cases()
 	if len(grad) != n || b.param.leaf.CaseAxis == 0 {
 		// A parameter with entries of its own for each case: row i sees case i only. The rows that were run stand for all.
-		b.mean.runCount = len(grad) / n * (b.param.leaf.Size() / n)
+		count = len(grad) / n * (b.param.leaf.Size() / n)
 	}
-	for i := range b.mean.run {
+	sums := b.mean.sums(count)
+	for i := range sums {
 		var s float64
 		for j := i; j < len(grad); j += n {
 			s += float64(grad[j]) * float64(grad[j])
 		}
-		b.mean.run[i] = s
+		sums[i] = s
 	}
 	return nil
 }
@@ -374,8 +377,8 @@ func (b *diagonalBlock[T]) observe(run *program.Run[T]) error {
 func (b *diagonalBlock[T]) take() { b.mean.take() }
 func (b *diagonalBlock[T]) drop() { b.mean.drop() }
 
-func (b *diagonalBlock[T]) average(ema float64) error {
-	if !b.mean.average(decay(b.updates+1, ema)) {
+func (b *diagonalBlock[T]) average(ema float64, _ bool) error {
+	if !b.mean.average(decay(b.updates+1, ema), true) {
 		return &LayerError{Layer: b.param.name(), Op: "averages of its squared sampled gradients", Err: ErrNotFinite, Hint: "look at the data and at the weights"}
 	}
 	return nil
@@ -412,7 +415,7 @@ func (b *identityBlock[T]) needsInverse() bool                        { return f
 func (b *identityBlock[T]) observe(*program.Run[T]) error             { return nil }
 func (b *identityBlock[T]) take()                                     {}
 func (b *identityBlock[T]) drop()                                     {}
-func (b *identityBlock[T]) average(float64) error                     { return nil }
+func (b *identityBlock[T]) average(float64, bool) error               { return nil }
 func (b *identityBlock[T]) trace() float64                            { return 0 }
 func (b *identityBlock[T]) inversions(float64) (first, then []func()) { return nil, nil }
 func (b *identityBlock[T]) inverted() (int, error)                    { return 0, nil }

@@ -158,7 +158,7 @@ func TestDiagonalAverage(t *testing.T) {
 			want[i] = eps*want[i] + (1-eps)*g[i]*g[i]/4
 		}
 		check(t, b.observe(c.sampler.run))
-		check(t, b.average(0.9))
+		check(t, b.average(0.9, true))
 		checkNear(t, fmt.Sprint("update ", k), b.mean.next, want, identity)
 		b.keep(false)
 	}

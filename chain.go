@@ -156,15 +156,15 @@ func (b *chainBlock[T]) drop() {
 	b.moments((*moment[T]).drop)
 }
 
-func (b *chainBlock[T]) average(ema float64) error {
+func (b *chainBlock[T]) average(ema float64, settle bool) error {
 	eps := decay(b.links[0].factors.updates+1, ema)
 	for _, l := range b.links {
-		if err := l.average(ema); err != nil {
+		if err := l.average(ema, settle); err != nil {
 			return err
 		}
 	}
 	for i := range b.crossA {
-		if !b.crossA[i].average(eps) || !b.crossG[i].average(eps) {
+		if !b.crossA[i].average(eps, settle) || !b.crossG[i].average(eps, settle) {
 			return b.links[i].badMoments("averages of its cross moments with " + b.links[i+1].layer.name())
 		}
 	}

@@ -677,8 +677,8 @@ func TestCrossMomentsAverage(t *testing.T) {
 		wantA = averaged(wantA, flats(crossMoments(cases, abar), 1), weight)
 		wantG = averaged(wantG, flats(crossMoments(cases, g), 1), weight)
 		for i := range wantA {
-			checkNear(t, fmt.Sprintf("A %d after update %d", i, update), b.crossA[i].now, wantA[i], identity)
-			checkNear(t, fmt.Sprintf("G %d after update %d", i, update), b.crossG[i].now, wantG[i], identity)
+			checkNear(t, fmt.Sprintf("A %d after update %d", i, update), averageOf(&b.crossA[i]), wantA[i], identity)
+			checkNear(t, fmt.Sprintf("G %d after update %d", i, update), averageOf(&b.crossG[i]), wantG[i], identity)
 		}
 	}
 }
@@ -709,11 +709,11 @@ func TestJointMomentsArePositive(t *testing.T) {
 	}
 	b := l.conductor().blocks[0].(*chainBlock[float64])
 	for i := range b.crossA {
-		for _, m := range [][3]moment[float64]{
-			{b.links[i].factors.a, b.crossA[i], b.links[i+1].factors.a},
-			{b.links[i].factors.g, b.crossG[i], b.links[i+1].factors.g},
+		for _, m := range [][3]*moment[float64]{
+			{&b.links[i].factors.a, &b.crossA[i], &b.links[i+1].factors.a},
+			{&b.links[i].factors.g, &b.crossG[i], &b.links[i+1].factors.g},
 		} {
-			first, cross, second := square(m[0].now), mat.NewDense(m[1].n, m[1].m, m[1].now), square(m[2].now)
+			first, cross, second := square(averageOf(m[0])), mat.NewDense(m[1].n, m[1].m, averageOf(m[1])), square(averageOf(m[2]))
 			joint := mat.NewDense(m[0].n+m[2].n, m[0].n+m[2].n, nil)
 			joint.Slice(0, m[0].n, 0, m[0].n).(*mat.Dense).Copy(first)
 			joint.Slice(0, m[0].n, m[0].n, m[0].n+m[2].n).(*mat.Dense).Copy(cross)

@@ -109,16 +109,16 @@ func (b *elementwiseBlock[T]) observe(run *program.Run[T]) error {
 		b.byCase[k] = zeros(b.byCase[k], cases*p.leaf.Size())
 		run.GradientByCase(b.uses[k], b.byCase[k])
 	}
-	clear(b.mean.run)
+	sums := b.mean.sums(run.Cases())
+	clear(sums)
 	w := b.width
 	for c := range b.channels {
-		block := b.mean.run[c*w*w : (c+1)*w*w]
+		block := sums[c*w*w : (c+1)*w*w]
 		for n := range cases {
 			b.addOuter(block, c, n)
 		}
 	}
-	b.mean.runCount = run.Cases()
-	if !linalg.Finite(b.mean.run) {
+	if !linalg.Finite(sums) {
 		return b.notFinite("sampled gradients")
 	}
 	return nil
@@ -147,8 +147,8 @@ func (b *elementwiseBlock[T]) notFinite(op string) error {
 func (b *elementwiseBlock[T]) take() { b.mean.take() }
 func (b *elementwiseBlock[T]) drop() { b.mean.drop() }
 
-func (b *elementwiseBlock[T]) average(ema float64) error {
-	if !b.mean.average(decay(b.updates+1, ema)) {
+func (b *elementwiseBlock[T]) average(ema float64, _ bool) error {
+	if !b.mean.average(decay(b.updates+1, ema), true) {
 		return b.notFinite("averages of its squared sampled gradients")
 	}
 	return nil

@@ -452,7 +452,7 @@ func TestElementwiseAverage(t *testing.T) {
 				b.take()
 			}
 		}
-		check(t, b.average(0.9))
+		check(t, b.average(0.9, true))
 		eps := min(1-1/float64(k), 0.9)
 		want = plus(scaled(sum, 1-eps), scaled(append(want, make([]float64, len(sum)-len(want))...), eps))
 		checkNear(t, fmt.Sprint("update ", k), b.mean.next, want, identity)

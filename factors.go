@@ -2,10 +2,12 @@ package kfac
 
 import (
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/floats"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -13,21 +15,34 @@ import (
 // G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It is n x m, and float64 in either dtype of the
 // model. next is what the update in progress makes of it.
 //
+// Only the inverses need it whole, and they are computed now and then. In between, what the updates since add to it is kept apart, in the model's dtype:
+// the average is faded now + recent.
+//
 // Of a diagonal moment only E[x_i^2] is kept, as n x 1: where that is exact (one-hot inputs), or where the whole would be too large.
 type moment[T program.Float] struct {
 	n, m      int
 	diagonal  bool
 	now, next []float64
+	recent    []T       // made when first needed
+	updated   bool      // recent counts
+	upper     bool      // only its upper triangle does
+	faded     float64   // what the updates in recent have left of now
 	frozen    bool      // inverses are computed from copy, beside the steps, and not from next
-	copy      []float64 // of an earlier now; made when first needed
+	copy      []float64 // of an earlier average; made when first needed
 
-	// Of the update in progress: sums of x y^T over rows, and how many cases (or positions) they are to be divided by.
-	run, taken           []T // of the run observed last, and of those taken in before; taken is made when first needed
+	// Of the update in progress: rows X and Y of the run observed last, transposed, or the sum of x y^T over them; the sum over the runs taken in before; and how
+	// many cases (or positions) they are to be divided by.
+	xt, yt               []T // nil if run is the sum
+	rows                 int
+	run, taken           []T // made when first needed
 	runCount, takenCount int
+
+	eps, weight float64 // what the update makes of it: eps times the average and weight times the sums
+	settled     bool    // as next, which is not computed otherwise
 }
 
 func newMoment[T program.Float](n, m int) moment[T] {
-	return moment[T]{n: n, m: m, now: make([]float64, n*m), next: make([]float64, n*m), run: make([]T, n*m)}
+	return moment[T]{n: n, m: m, now: make([]float64, n*m), next: make([]float64, n*m)}
 }
 
 // newFactor is the moment of vectors of n elements with themselves.
@@ -41,21 +56,41 @@ func newFactor[T program.Float](n int, diagonal bool) moment[T] {
 	return f
 }
 
-// observe computes the sum of x y^T over the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows). It reports false if it is not finite.
+// observe takes in the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows), which have to stay as they are until the update is done. It reports false if the
+// sum of x y^T over them is not finite.
 func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
-	f.runCount = count
-	switch {
-	case f.diagonal:
-		for i := range f.run {
+	if f.diagonal {
+		run := f.sums(count)
+		for i := range run {
 			x := xt[i*rows : (i+1)*rows]
-			f.run[i] = linalg.Dot(x, x)
+			run[i] = linalg.Dot(x, x)
 		}
-	case f.n == f.m && &xt[0] == &yt[0]:
-		linalg.GramT(rows, f.n, 1, xt, 0, f.run)
-	default:
-		linalg.Gemm(false, true, f.n, f.m, rows, 1, xt, yt, 0, f.run)
+		return linalg.Finite(run)
 	}
-	return linalg.Finite(f.run)
+	f.xt, f.yt, f.rows, f.runCount = xt, yt, rows, count
+	return finiteSquares(xt, rows) && (f.symmetric() || finiteSquares(yt, rows))
+}
+
+// finiteSquares reports whether the sum of squares of every row of X^T is finite. Then so are all inner products of rows, which are no larger.
+func finiteSquares[T program.Float](xt []T, rows int) bool {
+	var odd T // v - v is 0 for every finite v and NaN for every other
+	for ; rows > 0 && len(xt) > 0; xt = xt[rows:] {
+		v := linalg.Dot(xt[:rows], xt[:rows])
+		odd += v - v
+	}
+	return odd == 0
+}
+
+// symmetric reports whether X and Y of the run observed last are the same.
+func (f *moment[T]) symmetric() bool {
+	return f.n == f.m && len(f.xt) > 0 && len(f.yt) > 0 && &f.xt[0] == &f.yt[0]
+}
+
+// sums is where to put the sum of x y^T over a run that is to be divided by count.
+func (f *moment[T]) sums(count int) []T {
+	f.xt, f.yt, f.runCount = nil, nil, count
+	f.run = resized(f.run, f.n*f.m)
+	return f.run
 }
 
 // observeLookups is observe for one-hot rows, of which ids tells where the one is, and adds to the rows observed by observe.
@@ -66,13 +101,33 @@ func (f *moment[T]) observeLookups(ids []int) {
 	f.runCount += len(ids)
 }
 
+// add computes sum = beta sum + alpha X^T Y for the run observed last; of a symmetric moment the upper triangle only.
+func (f *moment[T]) add(alpha, beta T, sum []T) {
+	if f.symmetric() {
+		linalg.UpperGramT(f.rows, f.n, alpha, f.xt, beta, sum)
+	} else {
+		linalg.Gemm(false, true, f.n, f.m, f.rows, alpha, f.xt, f.yt, beta, sum)
+	}
+}
+
+// multiply makes run the sum, where it is not yet.
+func (f *moment[T]) multiply() {
+	if f.xt == nil {
+		return
+	}
+	f.run = resized(f.run, f.n*f.m)
+	f.add(1, 0, f.run)
+	if f.symmetric() {
+		linalg.MirrorUpper(f.run, f.n)
+	}
+	f.xt, f.yt = nil, nil
+}
+
 // take adds the run observed last to those of the update.
 func (f *moment[T]) take() {
+	f.multiply()
 	if f.takenCount == 0 {
-		if f.taken == nil {
-			f.taken = make([]T, len(f.run))
-		}
-		f.taken, f.run = f.run, f.taken
+		f.taken, f.run = f.run, resized(f.taken, f.n*f.m)
 	} else {
 		linalg.Axpy(1, f.run, f.taken)
 	}
@@ -81,42 +136,111 @@ func (f *moment[T]) take() {
 }
 
 // drop forgets the runs of the update.
-func (f *moment[T]) drop() { f.takenCount, f.runCount = 0, 0 }
+func (f *moment[T]) drop() { f.takenCount, f.runCount, f.xt, f.yt = 0, 0, nil, nil }
 
-// average sets next = eps now + (1-eps) mean, where the mean is over the runs taken in and the one observed last. It reports false if next is
-// not finite.
-func (f *moment[T]) average(eps float64) (ok bool) {
+// average makes the average eps times itself + (1-eps) mean, where the mean is over the runs taken in and the one observed last: at once, as next, if settle, or else
+// perhaps when the update is kept. It reports false if next is not finite.
+func (f *moment[T]) average(eps float64, settle bool) (ok bool) {
+	f.eps, f.weight = eps, (1-eps)/float64(f.takenCount+f.runCount)
+	f.settled = settle || f.takenCount > 0 || f.xt == nil
+	if !f.settled {
+		return true
+	}
+	past := f.now
+	if f.updated {
+		f.whole(f.next)
+		past = f.next
+	}
 	if f.takenCount > 0 {
+		f.multiply()
 		linalg.Axpy(1, f.taken, f.run)
 	}
-	weight := (1 - eps) / float64(f.takenCount+f.runCount)
-	return linalg.Sum(len(f.run), func(from, to int) float64 {
-		now, next := f.now[from:to], f.next[from:to]
-		var odd float64 // v - v is 0 for every finite v and NaN for every other
-		for i, s := range f.run[from:to] {
-			v := eps*now[i] + weight*float64(s)
-			next[i] = v
-			odd += v - v
-		}
-		return odd
-	}) == 0
+	if f.xt != nil {
+		f.averageRows(past)
+	} else {
+		f.mix(past, f.run, 0, f.n, 0)
+	}
+	return linalg.Finite(f.next)
 }
 
-// keep makes next the current average.
+// averageRows is average for rows X and Y, a panel of the moment's own rows after another.
+func (f *moment[T]) averageRows(past []float64) {
+	symmetric := f.symmetric()
+	for i := 0; i < f.n; i += panel {
+		p, from := min(panel, f.n-i), 0
+		if symmetric {
+			from = i
+		}
+		f.run = resized(f.run, p*(f.m-from))
+		linalg.Gemm(false, true, p, f.m-from, f.rows, 1, f.xt[i*f.rows:], f.yt[from*f.rows:], 0, f.run)
+		f.mix(past, f.run, i, i+p, from)
+	}
+	if symmetric {
+		linalg.MirrorUpper(f.next, f.n)
+	}
+}
+
+// panel is the number of rows of a moment that averageRows takes at a time.
+const panel = 256
+
+// mix computes next = eps past + weight sums for rows from to to, from column col on, where sums has these elements only.
+func (f *moment[T]) mix(past []float64, sums []T, from, to, col int) {
+	cols := f.m - col
+	parallel.Rows(to-from, cols, func(first, last int) {
+		for r := first; r < last; r++ {
+			at := (from+r)*f.m + col
+			past, next := past[at:at+cols], f.next[at:at+cols]
+			for i, s := range sums[r*cols : (r+1)*cols] {
+				next[i] = f.eps*past[i] + f.weight*float64(s)
+			}
+		}
+	})
+}
+
+// whole writes the current average to dst: faded now + recent.
+func (f *moment[T]) whole(dst []float64) {
+	if !f.updated {
+		copy(dst, f.now)
+		return
+	}
+	if f.upper {
+		linalg.MirrorUpper(f.recent, f.n)
+	}
+	parallel.For(len(dst), parallel.Grain, func(from, to int) {
+		now, dst := f.now[from:to], dst[from:to]
+		for i, s := range f.recent[from:to] {
+			dst[i] = f.faded*now[i] + float64(s)
+		}
+	})
+}
+
+// keep makes the average with the update the current one.
 func (f *moment[T]) keep() {
-	f.now, f.next = f.next, f.now
+	switch {
+	case f.settled:
+		f.now, f.next = f.next, f.now
+		f.updated = false
+	case f.updated:
+		f.add(T(f.weight), T(f.eps), f.recent)
+		f.faded *= f.eps
+	default:
+		f.recent, f.upper = resized(f.recent, f.n*f.m), f.symmetric()
+		f.add(T(f.weight), 0, f.recent)
+		f.faded, f.updated = f.eps, true
+	}
 	f.drop()
 }
 
-// freeze makes source a copy of now, if on, or next again.
+// freeze makes source a copy of the current average, if on, or next again.
 func (f *moment[T]) freeze(on bool) {
 	f.frozen = on
 	if on {
-		f.copy = append(f.copy[:0], f.now...)
+		f.copy = slices.Grow(f.copy[:0], f.n*f.m)[:f.n*f.m]
+		f.whole(f.copy)
 	}
 }
 
-// source is what inverses are computed from.
+// source is what inverses are computed from. Unless it is frozen the update in progress has to be settled.
 func (f *moment[T]) source() []float64 {
 	if f.frozen {
 		return f.copy
@@ -209,13 +333,13 @@ func (f *factors[T]) drop() {
 }
 
 // average reports false if a moment has overflowed.
-func (f *factors[T]) average(ema float64) (ok bool) {
+func (f *factors[T]) average(ema float64, settle bool) (ok bool) {
 	eps := decay(f.updates+1, ema)
-	a, g := f.a.average(eps), f.g.average(eps)
+	a, g := f.a.average(eps, settle), f.g.average(eps, settle)
 	return a && g
 }
 
-// keep makes next the current averages.
+// keep makes the averages with the update the current ones.
 func (f *factors[T]) keep() {
 	f.a.keep()
 	f.g.keep()

@@ -89,7 +89,7 @@ func secondMoment[T program.Float](t rapid.TB, x []T, rows, n int, homogeneous b
 	t.Helper()
 	m := newMoment[T](n, n)
 	xt := columnsOf(make([]T, 3), x, rows, n, homogeneous)
-	if !m.observe(xt, xt, rows, rows) || !m.average(0) {
+	if !m.observe(xt, xt, rows, rows) || !m.average(0, true) {
 		t.Fatal("not finite")
 	}
 	return &m
@@ -117,7 +117,7 @@ func TestSecondMomentGolden(t *testing.T) {
 func TestAverageGolden(t *testing.T) {
 	m := secondMoment(t, []float64{1, 2, 3, 4}, 2, 3, true)
 	copy(m.now, []float64{1, 0, 0, 0, 1, 0, 0, 0, 1})
-	m.average(0.5)
+	m.average(0.5, true)
 	checkNear(t, "average", m.next, []float64{3, 3.5, 1, 3.5, 5.5, 1.5, 1, 1.5, 1}, identity)
 }
 
@@ -145,7 +145,7 @@ func TestMomentOfSeveralRuns(t *testing.T) {
 		for i := range runs {
 			if rapid.Bool().Draw(t, "after a failure") {
 				observe()
-				f.average(0.5)
+				f.average(0.5, true)
 			}
 			xi, yi, k := observe()
 			x, y, rows = append(x, xi...), append(y, yi...), rows+k
@@ -153,12 +153,69 @@ func TestMomentOfSeveralRuns(t *testing.T) {
 				f.take()
 			}
 		}
-		f.average(0)
+		f.average(0, true)
 		var want mat.Dense
 		want.Mul(mat.NewDense(rows, n, x).T(), mat.NewDense(rows, m, y))
 		want.Scale(1/float64(rows), &want)
 		if d := distance(f.next, flatOf(&want)); !(d < 1e-11) {
 			t.Errorf("off by %g", d)
+		}
+	})
+}
+
+// The average does not depend on which updates are settled at once and which are put off, nor on updates that fail in between.
+func TestAverageOfUpdatesPutOff(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, m := rapid.IntRange(1, 2*panel).Draw(t, "n"), rapid.IntRange(1, 5).Draw(t, "m")
+		same := rapid.Bool().Draw(t, "with themselves")
+		if same {
+			m = n
+		}
+		s := newSketch(rapid.Uint64().Draw(t, "seed"))
+		f, want := newMoment[float64](n, m), newMoment[float64](n, m)
+		observe := func(moments ...*moment[float64]) {
+			k := rapid.IntRange(1, 6).Draw(t, "rows")
+			x := s.normals(k * n)
+			y := x
+			if !same {
+				y = s.normals(k * m)
+			}
+			for _, f := range moments {
+				if !f.observe(x, y, k, 2*k) {
+					t.Fatal("not finite")
+				}
+			}
+		}
+		for k := range rapid.IntRange(1, 12).Draw(t, "updates") {
+			if rapid.Bool().Draw(t, "after a failure") {
+				observe(&f)
+				f.average(0.3, rapid.Bool().Draw(t, "settled before the failure"))
+			}
+			for rapid.IntRange(0, 4).Draw(t, "runs") == 4 {
+				observe(&f, &want)
+				f.take()
+				want.take()
+			}
+			observe(&f, &want)
+			eps := decay(k+1, rapid.Float64Range(0, 1).Draw(t, "decay"))
+			now := rapid.Bool().Draw(t, "settled")
+			if !want.average(eps, true) || !f.average(eps, now) {
+				t.Fatal("not finite")
+			}
+			if now {
+				if d := distance(f.next, want.next); !(d < 1e-13) {
+					t.Fatalf("next is off by %g", d)
+				}
+			}
+			f.keep()
+			want.keep()
+			if d := distance(averageOf(&f), want.now); !(d < 1e-13) {
+				t.Fatalf("the average is off by %g", d)
+			}
+			f.freeze(rapid.Bool().Draw(t, "frozen"))
+			if f.frozen && !slices.Equal(f.source(), averageOf(&f)) {
+				t.Fatal("the copy is not the average")
+			}
 		}
 	})
 }

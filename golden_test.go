@@ -44,6 +44,6 @@ func TestCrossMomentGolden(t *testing.T) {
 	x, y := []float64{1, 2, 3, 4, 5, 6, 7, 8, 9}, []float64{9, 8, 7, 6, 5, 4, 3, 2, 1}
 	f := newMoment[float64](3, 3)
 	f.observe(columnsOf(nil, x, 3, 3, false), columnsOf(nil, y, 3, 3, false), 3, 2)
-	f.average(0)
+	f.average(0, true)
 	checkNear(t, "moment", f.next, []float64{27, 21, 15, 36, 28.5, 21, 45, 36, 27}, identity)
 }

@@ -231,7 +231,7 @@ func gradients(t rapid.TB, c *conductor[float64]) {
 func observed(t rapid.TB, b block[float64], run *program.Run[float64]) {
 	t.Helper()
 	check(t, b.observe(run))
-	check(t, b.average(0.95))
+	check(t, b.average(0.95, true))
 }
 
 // directions preconditions the gradients with the factors in next, damped with gamma.
@@ -303,4 +303,11 @@ func check(t rapid.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// averageOf is the current average of a moment, whole.
+func averageOf[T program.Float](f *moment[T]) []float64 {
+	whole := make([]float64, f.n*f.m)
+	f.whole(whole)
+	return whole
 }

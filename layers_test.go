@@ -104,7 +104,7 @@ func TestBlocksOfChunks(t *testing.T) {
 				}
 			}
 			for i, b := range c.blocks {
-				check(t, b.average(0)) // only these
+				check(t, b.average(0, true)) // only these
 				checkMoments(t, fmt.Sprintf("%T", b), momentsOfBlock(b), want[i])
 			}
 		})

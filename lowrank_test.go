@@ -28,7 +28,7 @@ func lowRankStep(t *testing.T, l *loop) (blocks []*kroneckerBlock[float64], righ
 	summarise(&st, []chunk[float64]{last})
 	c.objectiveGradient(st.Cases)
 	for _, b := range c.blocks {
-		check(t, b.average(c.cfg.ema))
+		check(t, b.average(c.cfg.ema, true))
 	}
 	c.confirmErrors()
 	_, err = c.invert(0.3)

@@ -94,9 +94,9 @@ func (f *moment[T]) observePatches(g *patchGrid, s *patchSums[T], x []T) (ok boo
 			s.sums[r] = s.sums[r-m] - total(s.first[(r-m)*border:(r-m+1)*border]) + total(s.last[r*border:(r+1)*border])
 		}
 	}
-	f.scatter(g, s, rows)
-	f.runCount = rows
-	return linalg.Finite(f.run)
+	run := f.sums(rows)
+	s.scatter(g, run, f.n)
+	return linalg.Finite(run)
 }
 
 // borders gathers the columns of shift rows of positions from y on, of all cases.
@@ -110,25 +110,26 @@ func borders[T program.Float](g *patchGrid, dst, xt []T, rows, y int) {
 	}
 }
 
-// scatter writes X^T X to f.run in the order of the patches' elements, and the sums of the elements behind it.
-func (f *moment[T]) scatter(g *patchGrid, s *patchSums[T], rows int) {
+// scatter writes X^T X to run (size x size) in the order of the patches' elements and, if there is room, the sums of the elements behind it.
+func (s *patchSums[T]) scatter(g *patchGrid, run []T, size int) {
 	n, m := len(g.place), len(g.place)/g.kh
 	for r, pr := range g.place {
 		for c, pc := range g.place {
 			if pr/m <= pc/m {
-				f.run[r*f.n+c] = s.sum[pr*n+pc]
+				run[r*size+c] = s.sum[pr*n+pc]
 			} else {
-				f.run[r*f.n+c] = s.sum[pc*n+pr]
+				run[r*size+c] = s.sum[pc*n+pr]
 			}
 		}
 	}
-	if f.n == n {
+	if size == n {
 		return
 	}
+	rows := len(s.xt) / n
 	for r, pr := range g.place {
-		f.run[r*f.n+n], f.run[n*f.n+r] = s.sums[pr], s.sums[pr]
+		run[r*size+n], run[n*size+r] = s.sums[pr], s.sums[pr]
 	}
-	f.run[n*f.n+n] = T(rows)
+	run[n*size+n] = T(rows)
 }
 
 func total[T program.Float](x []T) (sum T) {

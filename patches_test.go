@@ -44,6 +44,7 @@ func TestPatchSums(t *testing.T) {
 		}
 		xt := columnsOf(nil, x, rows, l.abar(), l.bias != nil)
 		want.observe(xt, xt, rows, rows)
+		want.multiply()
 		checkNear(t, "sum", got.run, want.run, 1e-12)
 		if got.runCount != want.runCount {
 			t.Errorf("%d rows counted, want %d", got.runCount, want.runCount)

@@ -84,10 +84,9 @@ func (b *recurrentBlock[T]) observe(run *program.Run[T]) error {
 
 // observeLag computes the sum of x_{t+1} x_t^T, given X^T (n x rows) with the rows of one time step behind those of another.
 func (f *moment[T]) observeLag(xt []T, rows, steps, count int) (ok bool) {
-	f.runCount = count
-	lag := rows / steps
-	linalg.GemmLD(false, true, f.n, f.n, rows-lag, 1, xt[lag:], rows, xt, rows, 0, f.run, f.n)
-	return linalg.Finite(f.run)
+	lag, run := rows/steps, f.sums(count)
+	linalg.GemmLD(false, true, f.n, f.n, rows-lag, 1, xt[lag:], rows, xt, rows, 0, run, f.n)
+	return linalg.Finite(run)
 }
 
 // lags calls f for both lag moments.
@@ -106,12 +105,12 @@ func (b *recurrentBlock[T]) drop() {
 	b.lags((*moment[T]).drop)
 }
 
-func (b *recurrentBlock[T]) average(ema float64) error {
+func (b *recurrentBlock[T]) average(ema float64, settle bool) error {
 	eps := decay(b.factors.updates+1, ema)
-	if err := b.layerBlock.average(ema); err != nil {
+	if err := b.layerBlock.average(ema, settle); err != nil {
 		return err
 	}
-	if !b.lagA.average(eps) || !b.lagG.average(eps) {
+	if !b.lagA.average(eps, settle) || !b.lagG.average(eps, settle) {
 		return b.badMoments("averages of the cross moments of its time steps")
 	}
 	return nil

@@ -36,7 +36,7 @@ func recurrentBlocks(t *testing.T, c *conductor[float64]) (blocks []*recurrentBl
 	check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
 	for _, b := range c.blocks {
 		check(t, b.observe(c.sampler.run))
-		check(t, b.average(0.95))
+		check(t, b.average(0.95, true))
 		if b, ok := b.(*recurrentBlock[float64]); ok {
 			blocks = append(blocks, b)
 		}

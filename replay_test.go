@@ -277,16 +277,16 @@ func (p *replay) compare(t *testing.T) {
 	t.Helper()
 	it := p.now
 	for i, b := range layerBlocks(p.conductor) {
-		checkMax(t, fmt.Sprint("A ", i), b.factors.a.now, slices.Concat(it.A[i]...), replayed)
-		checkMax(t, fmt.Sprint("G ", i), b.factors.g.now, slices.Concat(it.G[i]...), replayed)
+		checkMax(t, fmt.Sprint("A ", i), averageOf(&b.factors.a), slices.Concat(it.A[i]...), replayed)
+		checkMax(t, fmt.Sprint("G ", i), averageOf(&b.factors.g), slices.Concat(it.G[i]...), replayed)
 	}
 	best := it.Candidates[it.Best]
 	for _, b := range p.conductor.blocks {
 		switch b := b.(type) {
 		case *chainBlock[float64]:
 			for i := range b.crossA {
-				checkMax(t, fmt.Sprint("cross moment of A ", i), b.crossA[i].now, slices.Concat(it.AOff[i]...), replayed)
-				checkMax(t, fmt.Sprint("cross moment of G ", i), b.crossG[i].now, slices.Concat(it.GOff[i]...), replayed)
+				checkMax(t, fmt.Sprint("cross moment of A ", i), averageOf(&b.crossA[i]), slices.Concat(it.AOff[i]...), replayed)
+				checkMax(t, fmt.Sprint("cross moment of G ", i), averageOf(&b.crossG[i]), slices.Concat(it.GOff[i]...), replayed)
 			}
 		case *kroneckerBlock[float64]:
 			if i := slices.Index(layerBlocks(p.conductor), b.layerBlock); len(best.InvA) > i {
@@ -401,7 +401,7 @@ func (p *replay) record(it *recordedIteration) {
 		b.precondition(gamma, false)
 	}
 	for i, b := range layerBlocks(p.conductor) {
-		it.A, it.G = append(it.A, [][]float64{slices.Clone(b.factors.a.now)}), append(it.G, [][]float64{slices.Clone(b.factors.g.now)})
+		it.A, it.G = append(it.A, [][]float64{averageOf(&b.factors.a)}), append(it.G, [][]float64{averageOf(&b.factors.g)})
 		inverse := p.conductor.blocks[i].(*kroneckerBlock[float64]).inverse
 		best := &it.Candidates[0]
 		best.InvA, best.InvG = append(best.InvA, [][]float64{slices.Clone(inverse.a.now)}), append(best.InvG, [][]float64{slices.Clone(inverse.g.now)})

@@ -280,8 +280,10 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	c.variables = summarise(&st, chunks)
 	st.GradNorm = c.objectiveGradient(st.Cases)
 	w.lap(&st.Time.Gradients)
+	refresh := c.refreshes(st.Step)
+	settle := refresh || c.cfg.learningRate == 0 && c.searchesGamma(st.Step)
 	for _, b := range c.blocks {
-		if err := b.average(c.cfg.ema); err != nil {
+		if err := b.average(c.cfg.ema, settle); err != nil {
 			return st, err
 		}
 	}
@@ -289,7 +291,6 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	c.confirmErrors()
 	w.lap(&st.Time.Precondition)
 
-	refresh := c.refreshes(st.Step)
 	next := c.control
 	if c.cfg.learningRate == 0 {
 		err = c.modelStep(&st, &next, chunks, refresh, &w)
@@ -299,7 +300,7 @@ func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	if err != nil {
 		return st, err
 	}
-	c.commit(&st, next)
+	c.commit(&st, next, &w)
 	clear(chunks) // lets go of their graphs
 	c.chunks = chunks[:0]
 	w.lap(&st.Time.Update)
@@ -369,7 +370,7 @@ func (c *conductor[T]) replanOnFailure(before planned[T], err *error) {
 }
 
 // commit makes the step's statistics, inverses and updates current, and writes the weights, unless the step was rejected.
-func (c *conductor[T]) commit(st *Stats, next control) {
+func (c *conductor[T]) commit(st *Stats, next control, w *stopwatch) {
 	for _, b := range c.blocks {
 		fresh := c.background.anew || c.background.due(b, st.Step)
 		b.keep(fresh)
@@ -377,6 +378,7 @@ func (c *conductor[T]) commit(st *Stats, next control) {
 			c.background.drop(b)
 		}
 	}
+	w.lap(&st.Time.Factors)
 	st.UpdateNorm = math.Sqrt(c.squaredUpdate())
 	for _, p := range c.order {
 		switch {

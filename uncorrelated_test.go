@@ -48,7 +48,7 @@ func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *un
 			check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
 			for _, block := range c.blocks {
 				check(t, block.observe(c.sampler.run))
-				check(t, block.average(0.95))
+				check(t, block.average(0.95, true))
 				if b, ok := block.(*uncorrelatedBlock[float64]); ok {
 					var buf captured[float64]
 					f(fmt.Sprintf("bias %v, in x out %v", bias, inByOut), c, b, capture(b.layer, c.sampler.run, &buf).a)

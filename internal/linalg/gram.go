@@ -12,11 +12,16 @@ const gramPanel = 256
 // It multiplies panels as op(A) op(B)^T with GEMM: gonum's Syrk runs on one thread and its GEMM with a transposed first operand
 // hardly scales to two, while this form does, transposing X first included.
 func GramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
+	UpperGramT(m, n, alpha, xt, beta, c)
+	MirrorUpper(c, n)
+}
+
+// UpperGramT is GramT for the upper triangle of C. What is below it is of no use.
+func UpperGramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
 	for i := 0; i < n; i += gramPanel {
 		p := min(gramPanel, n-i)
 		GemmLD(false, true, p, n-i, m, alpha, xt[i*m:], m, xt[i*m:], m, beta, c[i*n+i:], n)
 	}
-	MirrorUpper(c, n)
 }
 
 // MirrorUpper copies the upper triangle of the n x n matrix c to its lower triangle.
