@@ -6,6 +6,7 @@ import (
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/blas/gonum"
 
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
@@ -38,7 +39,7 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 	if m == 0 || n == 0 {
 		return
 	}
-	if k == 0 || beta == 0 { // BLAS may read C although beta is 0, and refuses strides of 0
+	if k == 0 { // BLAS refuses strides of 0
 		for i := range m {
 			if row := c[i*ldc : i*ldc+n]; beta == 0 {
 				clear(row)
@@ -46,9 +47,7 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 				Scale(beta, row)
 			}
 		}
-		if k == 0 {
-			return
-		}
+		return
 	}
 	switch c := any(c).(type) {
 	case []float32:
@@ -108,20 +107,16 @@ func Sums(n int, total []float64, f func(from, to int, sums []float64)) {
 	}
 }
 
+// dot64 is gonum's, whatever BLAS is registered: others sum some products of a Dsdot in float32, or divide a Ddot among threads.
 func dot64[T Float](x, y []T) float64 {
-	var s0, s1, s2, s3 float64
-	n := len(x) &^ 3
-	for i := 0; i < n; i += 4 {
-		xs, ys := x[i:i+4:i+4], y[i:i+4:i+4]
-		s0 += float64(xs[0]) * float64(ys[0])
-		s1 += float64(xs[1]) * float64(ys[1])
-		s2 += float64(xs[2]) * float64(ys[2])
-		s3 += float64(xs[3]) * float64(ys[3])
+	var blas gonum.Implementation
+	switch x := any(x).(type) {
+	case []float32:
+		return blas.Dsdot(len(x), x, 1, any(y).([]float32), 1)
+	case []float64:
+		return blas.Ddot(len(x), x, 1, any(y).([]float64), 1)
 	}
-	for i := n; i < len(x); i++ {
-		s0 += float64(x[i]) * float64(y[i])
-	}
-	return s0 + s1 + s2 + s3
+	return 0
 }
 
 // Axpy computes y += alpha x.
@@ -215,9 +210,17 @@ func Finite[T Float](x []T) bool {
 
 // oddness is 0 if all of x is finite and else NaN: v - v is 0 for every finite v and NaN for every other.
 func oddness[T Float](x []T) float64 {
-	var s T
-	for _, v := range x {
-		s += v - v
+	var s0, s1, s2, s3 T // apart, so that additions do not wait for each other
+	n := len(x) &^ 3
+	for i := 0; i < n; i += 4 {
+		v := x[i : i+4 : i+4]
+		s0 += v[0] - v[0]
+		s1 += v[1] - v[1]
+		s2 += v[2] - v[2]
+		s3 += v[3] - v[3]
 	}
-	return float64(s)
+	for _, v := range x[n:] {
+		s0 += v - v
+	}
+	return float64(s0 + s1 + s2 + s3)
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"testing"
 
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
 	"pgregory.net/rapid"
 )
 
@@ -133,28 +131,6 @@ func TestGemmOfNothing(t *testing.T) {
 	checkEqual(t, "beta 3", c, []float64{3, 6, 7, 9, 12, 8}, 0)
 	Gemm(true, false, 0, 2, 5, 1, nil, filled[float64](10, 1), 0, nil)
 	Gemm(false, false, 2, 0, 5, 1, filled[float64](10, 1), nil, 0, nil)
-}
-
-// literalBLAS does what the formula says even for beta = 0: it reads C.
-type literalBLAS struct{ blas.Float64 }
-
-func (b literalBLAS) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, x []float64, ldx int, y []float64, ldy int, beta float64, c []float64, ldc int) {
-	for i := range m {
-		for j := range n {
-			c[i*ldc+j] *= beta
-		}
-	}
-	b.Float64.Dgemm(tA, tB, m, n, k, alpha, x, ldx, y, ldy, 1, c, ldc)
-}
-
-// Whatever BLAS is registered, the old contents of C do not matter with beta = 0.
-func TestGemmWithLiteralBLAS(t *testing.T) {
-	standard := blas64.Implementation()
-	defer blas64.Use(standard)
-	blas64.Use(literalBLAS{standard})
-	c := []float64{math.NaN(), math.Inf(1)}
-	Gemm(false, false, 1, 2, 1, 1, []float64{3}, []float64{5, 7}, 0, c)
-	checkEqual(t, "C", c, []float64{15, 21}, 0)
 }
 
 func TestGramT(t *testing.T) {
