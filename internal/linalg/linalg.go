@@ -107,17 +107,27 @@ func Sums(n int, total []float64, f func(from, to int, sums []float64)) {
 	}
 }
 
-// dot64 is gonum's, whatever BLAS is registered: others sum some products of a Dsdot in float32, or divide a Ddot among threads.
-func dot64[T Float](x, y []T) float64 {
+// dot64 is gonum's, whatever BLAS is registered: others sum some products of a Dsdot in float32, or divide a Ddot among threads. The order of gonum's sum depends on
+// where the vectors lie between multiples of 16 bytes, where Go puts all but short ones; so that equal vectors have equal products, those are summed here.
+func dot64[T Float](x, y []T) (s float64) {
+	if len(x) < short {
+		for i, v := range x {
+			s += float64(v) * float64(y[i])
+		}
+		return s
+	}
 	var blas gonum.Implementation
 	switch x := any(x).(type) {
 	case []float32:
-		return blas.Dsdot(len(x), x, 1, any(y).([]float32), 1)
+		s = blas.Dsdot(len(x), x, 1, any(y).([]float32), 1)
 	case []float64:
-		return blas.Ddot(len(x), x, 1, any(y).([]float64), 1)
+		s = blas.Ddot(len(x), x, 1, any(y).([]float64), 1)
 	}
-	return 0
+	return s
 }
+
+// short is a number of elements from which on Go's allocations are multiples of 16 bytes.
+const short = 16
 
 // Axpy computes y += alpha x.
 func Axpy[T Float](alpha T, x, y []T) {

@@ -261,6 +261,23 @@ func vectorProperty[T Float](t *rapid.T) {
 	checkEqual(t, "Scale", x, scaled, tolerance[T](1))
 }
 
+// Short vectors may lie anywhere in memory: their product is the same in every bit.
+func TestDot64OfShortVectors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	room := numbers[float32](rng, 2*short+8)
+	for n := range short {
+		x, y := numbers[float32](rng, n), numbers[float32](rng, n)
+		want := Dot64(x, y)
+		for at := range 8 {
+			shifted := room[at : at+n]
+			copy(shifted, y)
+			if got := Dot64(x, shifted); got != want {
+				t.Errorf("%d elements, %d further on: %g, want %g", n, at, got, want)
+			}
+		}
+	}
+}
+
 // Float32 numbers whose products are below its rounding still count in Dot64.
 func TestDot64SumsInFloat64(t *testing.T) {
 	x := filled[float32](1001, 1e-4)
