@@ -23,6 +23,7 @@ type planned[T program.Float] struct {
 	uses    map[*elementwiseBlock[T]][][]program.Use
 	path    program.Path // from what the blocks observe to the outputs
 	reach   program.Path // from the parameters to the outputs, for forward mode
+	period  int          // T3
 	vectors bool         // an output that is a vector holds one number for each case
 }
 
@@ -113,7 +114,7 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 		places[p] = place[T]{block: p.block}
 	}
 	c.adopt(planned[T]{plan: plan, params: params, order: order, absent: absent, places: places, blocks: pl.blocks, layers: pl.bound, uses: pl.uses,
-		path: c.model.Path(pl.observed...), reach: c.model.Path(reached...), vectors: c.model.VectorCases})
+		path: c.model.Path(pl.observed...), reach: c.model.Path(reached...), period: inversePeriod(pl.bound, c.cfg), vectors: c.model.VectorCases})
 	return nil
 }
 

@@ -95,7 +95,7 @@ func (c *conductor[T]) refreshes(k int) bool {
 	if c.cfg.backgroundLag > 0 {
 		return k <= firstInverses || c.background.redo || c.needsInverses()
 	}
-	return k <= firstInverses || k%c.cfg.inversePeriod == 0 || c.needsInverses()
+	return k <= firstInverses || k%c.period == 0 || c.needsInverses()
 }
 
 // firstInverses is the number of first steps that compute the inverses whatever the period is (Martens & Grosse 2015, section 8).

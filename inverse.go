@@ -1,6 +1,8 @@
 package kfac
 
 import (
+	"math"
+
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/lapack/lapack64"
@@ -13,6 +15,39 @@ import (
 const (
 	raises = 6
 	raise  = 10
+)
+
+// inversePeriod is T3 for a model of these layers: so many steps that the inverses take a small part of what the user's VM has to compute, by counting. Fresh inverses
+// are worth more than the paper's T3 = 20 gives where they cost next to nothing.
+func inversePeriod[T program.Float](layers map[*layerBlock[T]]*layer, cfg config) int {
+	if cfg.inversePeriod > 0 {
+		return cfg.inversePeriod
+	}
+	cube := func(f *moment[T]) float64 {
+		if f.diagonal {
+			return 0
+		}
+		return float64(f.n) * float64(f.n) * float64(f.n)
+	}
+	var inverses, iteration float64 // operations
+	for b, l := range layers {
+		inverses += cube(&b.factors.a) + cube(&b.factors.g)
+		for _, s := range l.sites {
+			iteration += 6 * float64(s.rows) * float64(l.in) * float64(l.out) // forward and backward
+		}
+	}
+	if cfg.tridiagonal || cfg.timing != TimeIndependent {
+		inverses *= eigenWork
+	}
+	period := math.Ceil(inverses / (inverseShare * max(iteration, leastIteration)))
+	return int(min(max(period, 1), longestPeriod))
+}
+
+const (
+	longestPeriod  = 20       // T3 (Martens & Grosse 2015, section 8)
+	inverseShare   = 1.0 / 25 // of an iteration's operations
+	leastIteration = 2.5e6    // operations that the time of an iteration is worth where there is little to compute
+	eigenWork      = 20       // times the operations of an inverse are those of the eigenproblems that there are besides
 )
 
 // inverse is (F + E[damping])^-1 of one layer: (A + pi gamma I)^-1 (x) (G + gamma/pi I)^-1 (Martens & Grosse 2015, section 4.2). It is

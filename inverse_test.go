@@ -338,3 +338,34 @@ func TestUndampedStepSolvesLeastSquares(t *testing.T) {
 		checkNear(t, fmt.Sprintf("%+v", m.widths), weights, flatOf(&optimum), identity)
 	}
 }
+
+// Inverses are computed as often as they cost little: (n^3 + m^3) operations for each layer, of 6 B n m in an iteration.
+func TestInversePeriod(t *testing.T) {
+	for name, test := range map[string]struct {
+		widths []int
+		cases  int
+		opts   []Option
+		want   int
+	}{
+		"a small net":       {[]int{4, 3, 2}, 5, nil, 1},
+		"a wide layer":      {[]int{149, 50}, 1000, nil, 2}, // 3.5e6 of 4.5e7 operations
+		"the same, 1 case":  {[]int{149, 50}, 1, nil, 20},
+		"tridiagonal":       {[]int{49, 50, 50}, 5000, []Option{WithBlockTridiagonal()}, 2}, // 5e5 x 20 of 1.5e8
+		"diagonal":          {[]int{149, 50}, 1, []Option{WithMaxDim(40)}, 1},
+		"given":             {[]int{4, 3}, 5, []Option{WithInverseUpdatePeriod(7)}, 7},
+		"in the background": {[]int{4, 3}, 5, []Option{WithBackgroundInverses(20)}, 20},
+		"by the paper":      {[]int{4, 3}, 5, []Option{WithPaperRules()}, 20},
+	} {
+		c := attach(t, mlp{widths: test.widths, cases: test.cases, unit: gorgonia.Tanh, loss: squares(1)}.build(1), test.opts...)
+		if c.period != test.want {
+			t.Errorf("%s: every %d steps, want %d", name, c.period, test.want)
+		}
+	}
+	l := newLoop(t, mlp{widths: []int{30, 30}, cases: 20, loss: squares(1)}.build(2), WithInverseUpdatePeriod(4))
+	for k := 1; k <= 12; k++ {
+		l.steps(t, 1)
+		if got, want := l.solver.Stats().InverseUpdated, k <= 3 || k%4 == 0 || k == 5 || k == 10; got != want {
+			t.Errorf("step %d: inverses updated: %t, want %t", k, got, want)
+		}
+	}
+}

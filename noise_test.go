@@ -414,7 +414,8 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
 	n := mlp{widths: []int{6, 3}, cases: 40, loss: squares(0.5)}
 	opts := []Option{WithDamping(3), WithMinStatisticsRows(6), WithL2Reg(0.01), WithNormConstraint(math.Inf(1)),
-		WithGammaAdaptation(100, 0.95)} // no search in these steps, since the paper's rules have none that is early
+		WithGammaAdaptation(100, 0.95), // no search in these steps, since the paper's rules have none that is early
+		WithInverseUpdatePeriod(20)}
 	l, paper := newLoop(t, n.build(6), opts...), newLoop(t, n.build(6), append(opts, WithPaperRules())...)
 	l.conductor().control.noise.own, l.conductor().control.noise.confirmed = -1, -1 // as if there had been a step before the first
 	for k := 1; k <= 12; k++ {

@@ -13,7 +13,7 @@ type Option func(*config) error
 type config struct {
 	// Which way.
 	ema           float64
-	inversePeriod int     // T3
+	inversePeriod int     // T3; 0: see inversePeriod
 	backgroundLag int     // steps until an inverse from the background is taken up; 0: none are
 	statsFraction float64 // tau1
 	minStatsCases int     // 0: see leastStatistics
@@ -63,7 +63,6 @@ type config struct {
 func defaults() config {
 	return config{
 		ema:           0.95,
-		inversePeriod: 20,
 		statsFraction: 1.0 / 8,
 		maxDim:        4096,
 		fullBlock:     32,
@@ -95,6 +94,9 @@ func (c *config) settle() error {
 	}
 	if c.backgroundLag > 0 && (c.gammaAgain || c.paperRules) {
 		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too", "one of them: a search for gamma needs inverses of all blocks at once"}
+	}
+	if c.inversePeriod == 0 && (c.backgroundLag > 0 || c.paperRules) {
+		c.inversePeriod = longestPeriod
 	}
 	if c.backgroundLag > c.inversePeriod {
 		return &ConfigError{"WithBackgroundInverses", fmt.Sprint(c.backgroundLag), fmt.Sprintf("no more than WithInverseUpdatePeriod, %d steps", c.inversePeriod)}
@@ -164,8 +166,9 @@ func WithCurvatureEMA(ema float64) Option {
 	return number("WithCurvatureEMA", ema, ema >= 0 && ema < 1, "a number in [0, 1)", func(c *config) { c.ema = ema })
 }
 
-// WithInverseUpdatePeriod sets T3 >= 1: the inverses are recomputed at the first three steps and at every T3-th. Default 20
-// (Martens & Grosse 2015, section 8).
+// WithInverseUpdatePeriod sets T3 >= 1: the inverses are recomputed at the first three steps and at every T3-th. By default T3 is as small as inverses
+// cost little by, from 1, where layers are small beside the batch, to the paper's 20 (Martens & Grosse 2015, section 8), where they are large. It is 20
+// with WithBackgroundInverses and WithPaperRules.
 func WithInverseUpdatePeriod(steps int) Option {
 	return number("WithInverseUpdatePeriod", float64(steps), steps >= 1, "a number of steps >= 1", func(c *config) { c.inversePeriod = steps })
 }

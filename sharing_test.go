@@ -418,7 +418,7 @@ func TestReduceWhereItCannot(t *testing.T) {
 func TestReducedLayersTrain(t *testing.T) {
 	for _, p := range poolings {
 		if slices.Contains([]string{"mean", "nonlinear", "residual", "positions joined"}, p.name) {
-			t.Run(p.name, func(t *testing.T) { newTrainer(t, p.network(classes)).falls(t, 25, 0.3) })
+			t.Run(p.name, func(t *testing.T) { newTrainer(t, p.network(classes), WithInverseUpdatePeriod(20)).falls(t, 25, 0.3) })
 		}
 	}
 }

@@ -401,7 +401,7 @@ func (c *conductor[T]) commit(st *Stats, next control, w *stopwatch) {
 	c.control = next
 	if c.cfg.backgroundLag > 0 {
 		c.background.redo = c.background.redo && !c.background.anew
-		c.background.launch(c.blocks, st.Step, c.cfg.inversePeriod, c.cfg.backgroundLag, next.gamma)
+		c.background.launch(c.blocks, st.Step, c.period, c.cfg.backgroundLag, next.gamma)
 	}
 	c.steps++
 	c.runs++

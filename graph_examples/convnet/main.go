@@ -21,7 +21,7 @@ var program = learn.Program{
 		Steps:      100,
 		Batch:      100,
 		Cases:      10000,
-		Eval:       500,
+		Eval:       2000,
 		Every:      5,
 		Optimizers: learn.Optimizers,
 		Rates:      learn.Rates(0.01, 0.1, 0.001), // the best of the grid at these settings
