@@ -16,6 +16,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
+
+	"github.com/gorgonia-kfac/kfac"
 )
 
 // shape is that of a net of equal tanh layers: depth matrices of width x width, and a batch.
@@ -145,7 +147,7 @@ func (at shape) measure(s settings, r rates) (growthPoint, error) {
 	p.predictedStep, p.predictedInv = p.count.step/r.products, p.count.inverses/r.inverses
 	for _, name := range []string{"adam", "kfac"} {
 		before := live()
-		t, err := newTrainer(name, newModel(s.dtypes[0], at.batch, 1, s.seed, func(sk *sketch) { sk.classifier(sizes...) }), s.seed)
+		t, err := newTrainer(name, newModel(s.dtypes[0], at.batch, 1, s.seed, func(sk *sketch) { sk.classifier(sizes...) }), s.seed, kfac.WithInverseUpdatePeriod(period))
 		if err != nil {
 			return p, err
 		}

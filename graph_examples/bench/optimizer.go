@@ -8,15 +8,15 @@ import (
 	"github.com/gorgonia-kfac/kfac"
 )
 
-// period is T3, after which K-FAC has done everything that it does not do at every step.
+// period is the longest T3, after which K-FAC has done everything that it does not do at every step.
 const period = 20
 
 // optimizerNames are Gorgonia's, and K-FAC with parts of it on and off.
 var optimizerNames = []string{"adam", "momentum", "kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum", "kfac-background"}
 
 // newSolver makes an optimizer. The rates are so small that no model diverges; they do not change the time.
-func newSolver(name string, m *model, seed uint64) (gorgonia.Solver, error) {
-	options := []kfac.Option{kfac.WithSeed(seed), kfac.WithInverseUpdatePeriod(period)}
+func newSolver(name string, m *model, seed uint64, options ...kfac.Option) (gorgonia.Solver, error) {
+	options = append(options, kfac.WithSeed(seed))
 	switch name {
 	case "adam":
 		return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(1e-5)), nil
@@ -48,11 +48,11 @@ type trainer struct {
 	solver gorgonia.Solver
 }
 
-func newTrainer(name string, m *model, seed uint64) (*trainer, error) {
+func newTrainer(name string, m *model, seed uint64, options ...kfac.Option) (*trainer, error) {
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		return nil, err
 	}
-	solver, err := newSolver(name, m, seed)
+	solver, err := newSolver(name, m, seed, options...)
 	if err != nil {
 		return nil, err
 	}
