@@ -185,16 +185,25 @@ const panel = 256
 
 // mix computes next = eps past + weight sums for rows from to to, from column col on, where sums has these elements only.
 func (f *moment[T]) mix(past []float64, sums []T, from, to, col int) {
-	cols := f.m - col
-	parallel.Rows(to-from, cols, func(first, last int) {
+	rows, cols, at := to-from, f.m-col, from*f.m+col
+	if col == 0 { // in one piece
+		parallel.For(rows*cols, parallel.Grain, func(first, last int) {
+			f.mixPiece(f.next[at+first:at+last], past[at+first:at+last], sums[first:last])
+		})
+		return
+	}
+	parallel.Rows(rows, cols, func(first, last int) {
 		for r := first; r < last; r++ {
-			at := (from+r)*f.m + col
-			past, next := past[at:at+cols], f.next[at:at+cols]
-			for i, s := range sums[r*cols : (r+1)*cols] {
-				next[i] = f.eps*past[i] + f.weight*float64(s)
-			}
+			at := at + r*f.m
+			f.mixPiece(f.next[at:at+cols], past[at:at+cols], sums[r*cols:(r+1)*cols])
 		}
 	})
+}
+
+func (f *moment[T]) mixPiece(next, past []float64, sums []T) {
+	for i, s := range sums {
+		next[i] = f.eps*past[i] + f.weight*float64(s)
+	}
 }
 
 // whole writes the current average to dst: faded now + recent.
