@@ -22,10 +22,10 @@ import (
 type moment[T program.Float] struct {
 	n, m      int
 	diagonal  bool
+	symmetric bool // x and y are the same
 	now, next []float64
-	recent    []T       // made when first needed
+	recent    []T       // of a symmetric moment the upper triangle; made when first needed
 	updated   bool      // recent counts
-	upper     bool      // only its upper triangle does
 	faded     float64   // what the updates in recent have left of now
 	frozen    bool      // inverses are computed from copy, beside the steps, and not from next
 	copy      []float64 // of an earlier average; made when first needed
@@ -52,7 +52,7 @@ func newFactor[T program.Float](n int, diagonal bool) moment[T] {
 		m = 1
 	}
 	f := newMoment[T](n, m)
-	f.diagonal = diagonal
+	f.diagonal, f.symmetric = diagonal, !diagonal
 	return f
 }
 
@@ -68,7 +68,7 @@ func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
 		return linalg.Finite(run)
 	}
 	f.xt, f.yt, f.rows, f.runCount = xt, yt, rows, count
-	return finiteSquares(xt, rows) && (f.symmetric() || finiteSquares(yt, rows))
+	return finiteSquares(xt, rows) && (f.symmetric || finiteSquares(yt, rows))
 }
 
 // finiteSquares reports whether the sum of squares of every row of X^T is finite. Then so are all inner products of rows, which are no larger.
@@ -79,11 +79,6 @@ func finiteSquares[T program.Float](xt []T, rows int) bool {
 		odd += v - v
 	}
 	return odd == 0
-}
-
-// symmetric reports whether X and Y of the run observed last are the same.
-func (f *moment[T]) symmetric() bool {
-	return f.n == f.m && len(f.xt) > 0 && len(f.yt) > 0 && &f.xt[0] == &f.yt[0]
 }
 
 // sums is where to put the sum of x y^T over a run that is to be divided by count.
@@ -103,7 +98,7 @@ func (f *moment[T]) observeLookups(ids []int) {
 
 // add computes sum = beta sum + alpha X^T Y for the run observed last; of a symmetric moment the upper triangle only.
 func (f *moment[T]) add(alpha, beta T, sum []T) {
-	if f.symmetric() {
+	if f.symmetric {
 		linalg.UpperGramT(f.rows, f.n, alpha, f.xt, beta, sum)
 	} else {
 		linalg.Gemm(false, true, f.n, f.m, f.rows, alpha, f.xt, f.yt, beta, sum)
@@ -117,7 +112,7 @@ func (f *moment[T]) multiply() {
 	}
 	f.run = resized(f.run, f.n*f.m)
 	f.add(1, 0, f.run)
-	if f.symmetric() {
+	if f.symmetric {
 		linalg.MirrorUpper(f.run, f.n)
 	}
 	f.xt, f.yt = nil, nil
@@ -165,17 +160,16 @@ func (f *moment[T]) average(eps float64, settle bool) (ok bool) {
 
 // averageRows is average for rows X and Y, a panel of the moment's own rows after another.
 func (f *moment[T]) averageRows(past []float64) {
-	symmetric := f.symmetric()
 	for i := 0; i < f.n; i += panel {
 		p, from := min(panel, f.n-i), 0
-		if symmetric {
+		if f.symmetric {
 			from = i
 		}
 		f.run = resized(f.run, p*(f.m-from))
 		linalg.Gemm(false, true, p, f.m-from, f.rows, 1, f.xt[i*f.rows:], f.yt[from*f.rows:], 0, f.run)
 		f.mix(past, f.run, i, i+p, from)
 	}
-	if symmetric {
+	if f.symmetric {
 		linalg.MirrorUpper(f.next, f.n)
 	}
 }
@@ -212,7 +206,7 @@ func (f *moment[T]) whole(dst []float64) {
 		copy(dst, f.now)
 		return
 	}
-	if f.upper {
+	if f.symmetric {
 		linalg.MirrorUpper(f.recent, f.n)
 	}
 	parallel.For(len(dst), parallel.Grain, func(from, to int) {
@@ -233,7 +227,7 @@ func (f *moment[T]) keep() {
 		f.add(T(f.weight), T(f.eps), f.recent)
 		f.faded *= f.eps
 	default:
-		f.recent, f.upper = resized(f.recent, f.n*f.m), f.symmetric()
+		f.recent = resized(f.recent, f.n*f.m)
 		f.add(T(f.weight), 0, f.recent)
 		f.faded, f.updated = f.eps, true
 	}

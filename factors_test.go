@@ -87,7 +87,7 @@ func homogeneousMoment(x []float64, rows, cols int) []float64 {
 // secondMoment is the moment of the rows of X, with a column of ones behind it if homogeneous, observed for the first time.
 func secondMoment[T program.Float](t rapid.TB, x []T, rows, n int, homogeneous bool) *moment[T] {
 	t.Helper()
-	m := newMoment[T](n, n)
+	m := newFactor[T](n, false)
 	xt := columnsOf(make([]T, 3), x, rows, n, homogeneous)
 	if !m.observe(xt, xt, rows, rows) || !m.average(0, true) {
 		t.Fatal("not finite")
@@ -173,6 +173,9 @@ func TestAverageOfUpdatesPutOff(t *testing.T) {
 		}
 		s := newSketch(rapid.Uint64().Draw(t, "seed"))
 		f, want := newMoment[float64](n, m), newMoment[float64](n, m)
+		if same {
+			f, want = newFactor[float64](n, false), newFactor[float64](n, false)
+		}
 		observe := func(moments ...*moment[float64]) {
 			k := rapid.IntRange(1, 6).Draw(t, "rows")
 			x := s.normals(k * n)

@@ -33,6 +33,9 @@ func inversePeriod[T program.Float](layers map[*layerBlock[T]]*layer, cfg config
 	for b, l := range layers {
 		inverses += cube(&b.factors.a) + cube(&b.factors.g)
 		for _, s := range l.sites {
+			if s.lookup {
+				continue
+			}
 			iteration += 6 * float64(s.rows) * float64(l.in) * float64(l.out) // forward and backward
 		}
 	}

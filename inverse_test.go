@@ -361,6 +361,12 @@ func TestInversePeriod(t *testing.T) {
 			t.Errorf("%s: every %d steps, want %d", name, c.period, test.want)
 		}
 	}
+	// To look up 60 words in each of 20 cases is no work; the product with one-hot rows is 2.2e7 operations. The inverses are 5.9e6.
+	for oneHot, want := range map[bool]int{false: 20, true: 7} {
+		if c := attach(t, textNet(1, 1000, 20, someWords(1200, 1000), oneHot, squares(1))); c.period != want {
+			t.Errorf("words, as a product %t: every %d steps, want %d", oneHot, c.period, want)
+		}
+	}
 	l := newLoop(t, mlp{widths: []int{30, 30}, cases: 20, loss: squares(1)}.build(2), WithInverseUpdatePeriod(4))
 	for k := 1; k <= 12; k++ {
 		l.steps(t, 1)
