@@ -166,9 +166,9 @@ func WithCurvatureEMA(ema float64) Option {
 	return number("WithCurvatureEMA", ema, ema >= 0 && ema < 1, "a number in [0, 1)", func(c *config) { c.ema = ema })
 }
 
-// WithInverseUpdatePeriod sets T3 >= 1: the inverses are recomputed at the first three steps and at every T3-th. By default T3 is as small as inverses
-// cost little by, from 1, where layers are small beside the batch, to the paper's 20 (Martens & Grosse 2015, section 8), where they are large. It is 20
-// with WithBackgroundInverses and WithPaperRules.
+// WithInverseUpdatePeriod sets T3 >= 1: the inverses are recomputed at the first three steps and at every T3-th. The default is the
+// least number from 1 to the paper's 20 (Martens & Grosse 2015, section 8) for which inverses take at most 1/25 of the operations of the user's RunAll, by
+// counting: 1 where layers are small beside the batch. It is 20 with WithBackgroundInverses and WithPaperRules.
 func WithInverseUpdatePeriod(steps int) Option {
 	return number("WithInverseUpdatePeriod", float64(steps), steps >= 1, "a number of steps >= 1", func(c *config) { c.inversePeriod = steps })
 }

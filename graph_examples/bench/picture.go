@@ -61,7 +61,7 @@ func drawPhases(file string, results []result) error {
 	}
 	p.NominalY(names...)
 	p.Legend.Top = true
-	p.X.Max *= 1.15 // room for the legend
+	p.X.Max *= 1.35 // room for the legend
 	p.Add(plotter.NewGrid())
 	return p.Save(24*vg.Centimeter, vg.Length(len(names)+6)*vg.Points(15), file)
 }
