@@ -7,14 +7,15 @@ import (
 	"github.com/gorgonia-kfac/kfac"
 )
 
-// TestStepAllocations: in steady state a Step allocates little, and no more later than earlier, nothing of the size of the model or of the batch.
-// Nearly all of it is gonum's: its parallel GEMM makes lists of tiles. The rest are closures that are handed to the processors.
+// TestStepAllocations: in steady state a Step allocates little, and no more later than earlier, nothing of the size of the model or of the batch; and one with new
+// inverses little beside the matrices. Nearly all of it is gonum's: its parallel GEMM starts a goroutine for each tile. The rest are closures that are
+// handed to the processors.
 func TestStepAllocations(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains a while")
 	}
 	m := newDeepAutoencoder(t, 64)
-	s, err := kfac.NewSolver(m.cost, kfac.Bernoulli(m.logits), kfac.WithInverseUpdatePeriod(1000))
+	s, err := kfac.NewSolver(m.cost, kfac.Bernoulli(m.logits), kfac.WithInverseUpdatePeriod(13), kfac.WithGammaAdaptation(1000, 0.95))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,10 +37,13 @@ func TestStepAllocations(t *testing.T) {
 		return sum / uint64(steps)
 	}
 	bytesOf(4) // buffers, checks and the first inverses
-	early, late := bytesOf(4), bytesOf(4)
-	const most = 1 << 20 // the model has 11 MB of weights, its factors 52 MB
+	early, late, inverting := bytesOf(4), bytesOf(4), bytesOf(1)
+	const most = 1 << 20 // the model has 11 MB of weights, its factors 26 MB
 	if late > most || late > early+early/4 {
 		t.Errorf("a step allocates %d and, later, %d bytes; want at most %d", early, late, most)
+	}
+	if inverting > 6*most {
+		t.Errorf("a step with new inverses allocates %d bytes, want at most %d", inverting, 6*most)
 	}
 }
 

@@ -301,13 +301,13 @@ func (b *tiedBlock[T]) sum() {
 }
 
 // addTo adds a multiple of f to the leading rows and columns of sum, n x n, or n elements if f is diagonal.
-func (b *tiedBlock[T]) addTo(sum []float64, n int, alpha float64, f *moment[T]) {
+func (b *tiedBlock[T]) addTo(sum []T, n int, alpha float64, f *moment[T]) {
 	if f.diagonal {
-		floats.AddScaled(sum[:f.n], alpha, f.next)
+		linalg.Axpy(T(alpha), f.next, sum[:f.n])
 		return
 	}
 	for i := range f.n {
-		floats.AddScaled(sum[i*n:i*n+f.n], alpha, f.next[i*f.n:(i+1)*f.n])
+		linalg.Axpy(T(alpha), f.next[i*f.n:(i+1)*f.n], sum[i*n:i*n+f.n])
 	}
 }
 

@@ -179,7 +179,7 @@ func (b *chainBlock[T]) trace() (sum float64) {
 }
 
 func (b *chainBlock[T]) inversions(gamma float64) (first, then []func()) {
-	var a, g, crossA, crossG [][]float64
+	var a, g, crossA, crossG [][]T
 	var dampA, dampG []float64
 	for i, l := range b.links {
 		da, dg := l.dampings(gamma)

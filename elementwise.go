@@ -157,7 +157,7 @@ func (b *elementwiseBlock[T]) average(ema float64, _ bool) error {
 func (b *elementwiseBlock[T]) trace() (t float64) {
 	for c := range b.channels {
 		for i := range b.width {
-			t += b.mean.next[(c*b.width+i)*b.width+i]
+			t += float64(b.mean.next[(c*b.width+i)*b.width+i])
 		}
 	}
 	return t
@@ -184,9 +184,9 @@ func (b *elementwiseBlock[T]) precondition(gamma float64, _ bool) {
 }
 
 // solve replaces v by (block + damping I)^-1 v.
-func (b *elementwiseBlock[T]) solve(block []float64, damping float64) {
+func (b *elementwiseBlock[T]) solve(block []T, damping float64) {
 	if b.width == 1 {
-		b.v[0] /= block[0] + damping
+		b.v[0] /= float64(block[0]) + damping
 		return
 	}
 	_, _, err := raising(damping, func(damping float64) bool {

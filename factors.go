@@ -2,9 +2,6 @@ package kfac
 
 import (
 	"math"
-	"slices"
-
-	"gonum.org/v1/gonum/floats"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
@@ -12,23 +9,19 @@ import (
 )
 
 // A moment is the running average of a second moment E[x y^T] of vectors x of n and y of m elements: a factor A = E[abar abar^T] or
-// G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It is n x m, and float64 in either dtype of the
-// model. next is what the update in progress makes of it.
+// G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It is n x m, in the model's dtype, in which the products that
+// it averages are computed. next is what the update in progress makes of it.
 //
-// Only the inverses need it whole, and they are computed now and then. In between, what the updates since add to it is kept apart, in the model's dtype:
-// the average is faded now + recent.
+// Only the inverses need it whole, and they are computed now and then. In between, updates add to the upper triangle of a symmetric moment alone.
 //
 // Of a diagonal moment only E[x_i^2] is kept, as n x 1: where that is exact (one-hot inputs), or where the whole would be too large.
 type moment[T program.Float] struct {
 	n, m      int
 	diagonal  bool
 	symmetric bool // x and y are the same
-	now, next []float64
-	recent    []T       // of a symmetric moment the upper triangle; made when first needed
-	updated   bool      // recent counts
-	faded     float64   // what the updates in recent have left of now
-	frozen    bool      // inverses are computed from copy, beside the steps, and not from next
-	copy      []float64 // of an earlier average; made when first needed
+	now, next []T  // of a symmetric moment the upper triangle of now
+	frozen    bool // inverses are computed from copy, beside the steps, and not from next
+	copy      []T  // of an earlier average; made when first needed
 
 	// Of the update in progress: rows X and Y of the run observed last, transposed, or the sum of x y^T over them; the sum over the runs taken in before; and how
 	// many cases (or positions) they are to be divided by.
@@ -37,12 +30,12 @@ type moment[T program.Float] struct {
 	run, taken           []T // made when first needed
 	runCount, takenCount int
 
-	eps, weight float64 // what the update makes of it: eps times the average and weight times the sums
-	settled     bool    // as next, which is not computed otherwise
+	eps, weight T    // what the update makes of it: eps times the average and weight times the sums
+	settled     bool // as next, which is not computed otherwise
 }
 
 func newMoment[T program.Float](n, m int) moment[T] {
-	return moment[T]{n: n, m: m, now: make([]float64, n*m), next: make([]float64, n*m)}
+	return moment[T]{n: n, m: m, now: make([]T, n*m), next: make([]T, n*m)}
 }
 
 // newFactor is the moment of vectors of n elements with themselves.
@@ -112,9 +105,6 @@ func (f *moment[T]) multiply() {
 	}
 	f.run = resized(f.run, f.n*f.m)
 	f.add(1, 0, f.run)
-	if f.symmetric {
-		linalg.MirrorUpper(f.run, f.n)
-	}
 	f.xt, f.yt = nil, nil
 }
 
@@ -136,100 +126,43 @@ func (f *moment[T]) drop() { f.takenCount, f.runCount, f.xt, f.yt = 0, 0, nil, n
 // average makes the average eps times itself + (1-eps) mean, where the mean is over the runs taken in and the one observed last: at once, as next, if settle, or else
 // perhaps when the update is kept. It reports false if next is not finite.
 func (f *moment[T]) average(eps float64, settle bool) (ok bool) {
-	f.eps, f.weight = eps, (1-eps)/float64(f.takenCount+f.runCount)
+	f.eps, f.weight = T(eps), T((1-eps)/float64(f.takenCount+f.runCount))
 	f.settled = settle || f.takenCount > 0 || f.xt == nil
 	if !f.settled {
 		return true
-	}
-	past := f.now
-	if f.updated {
-		f.whole(f.next)
-		past = f.next
 	}
 	if f.takenCount > 0 {
 		f.multiply()
 		linalg.Axpy(1, f.taken, f.run)
 	}
 	if f.xt != nil {
-		f.averageRows(past)
+		copy(f.next, f.now)
+		f.add(f.weight, f.eps, f.next)
 	} else {
-		f.mix(past, f.run, 0, f.n, 0)
-	}
-	return linalg.Finite(f.next)
-}
-
-// averageRows is average for rows X and Y, a panel of the moment's own rows after another.
-func (f *moment[T]) averageRows(past []float64) {
-	for i := 0; i < f.n; i += panel {
-		p, from := min(panel, f.n-i), 0
-		if f.symmetric {
-			from = i
-		}
-		f.run = resized(f.run, p*(f.m-from))
-		linalg.Gemm(false, true, p, f.m-from, f.rows, 1, f.xt[i*f.rows:], f.yt[from*f.rows:], 0, f.run)
-		f.mix(past, f.run, i, i+p, from)
+		f.mix()
 	}
 	if f.symmetric {
 		linalg.MirrorUpper(f.next, f.n)
 	}
+	return linalg.Finite(f.next)
 }
 
-// panel is the number of rows of a moment that averageRows takes at a time.
-const panel = 256
-
-// mix computes next = eps past + weight sums for rows from to to, from column col on, where sums has these elements only.
-func (f *moment[T]) mix(past []float64, sums []T, from, to, col int) {
-	rows, cols, at := to-from, f.m-col, from*f.m+col
-	if col == 0 { // in one piece
-		parallel.For(rows*cols, parallel.Grain, func(first, last int) {
-			f.mixPiece(f.next[at+first:at+last], past[at+first:at+last], sums[first:last])
-		})
-		return
-	}
-	parallel.Rows(rows, cols, func(first, last int) {
-		for r := first; r < last; r++ {
-			at := at + r*f.m
-			f.mixPiece(f.next[at:at+cols], past[at:at+cols], sums[r*cols:(r+1)*cols])
-		}
-	})
-}
-
-func (f *moment[T]) mixPiece(next, past []float64, sums []T) {
-	for i, s := range sums {
-		next[i] = f.eps*past[i] + f.weight*float64(s)
-	}
-}
-
-// whole writes the current average to dst: faded now + recent.
-func (f *moment[T]) whole(dst []float64) {
-	if !f.updated {
-		copy(dst, f.now)
-		return
-	}
-	if f.symmetric {
-		linalg.MirrorUpper(f.recent, f.n)
-	}
-	parallel.For(len(dst), parallel.Grain, func(from, to int) {
-		now, dst := f.now[from:to], dst[from:to]
-		for i, s := range f.recent[from:to] {
-			dst[i] = f.faded*now[i] + float64(s)
+// mix computes next = eps now + weight run.
+func (f *moment[T]) mix() {
+	parallel.For(len(f.next), parallel.Grain, func(from, to int) {
+		next, now := f.next[from:to], f.now[from:to]
+		for i, s := range f.run[from:to] {
+			next[i] = f.eps*now[i] + f.weight*s
 		}
 	})
 }
 
 // keep makes the average with the update the current one.
 func (f *moment[T]) keep() {
-	switch {
-	case f.settled:
+	if f.settled {
 		f.now, f.next = f.next, f.now
-		f.updated = false
-	case f.updated:
-		f.add(T(f.weight), T(f.eps), f.recent)
-		f.faded *= f.eps
-	default:
-		f.recent = resized(f.recent, f.n*f.m)
-		f.add(T(f.weight), 0, f.recent)
-		f.faded, f.updated = f.eps, true
+	} else {
+		f.add(f.weight, f.eps, f.now)
 	}
 	f.drop()
 }
@@ -237,14 +170,17 @@ func (f *moment[T]) keep() {
 // freeze makes source a copy of the current average, if on, or next again.
 func (f *moment[T]) freeze(on bool) {
 	f.frozen = on
-	if on {
-		f.copy = slices.Grow(f.copy[:0], f.n*f.m)[:f.n*f.m]
-		f.whole(f.copy)
+	if !on {
+		return
+	}
+	f.copy = append(f.copy[:0], f.now...)
+	if f.symmetric {
+		linalg.MirrorUpper(f.copy, f.n)
 	}
 }
 
 // source is what inverses are computed from. Unless it is frozen the update in progress has to be settled.
-func (f *moment[T]) source() []float64 {
+func (f *moment[T]) source() []T {
 	if f.frozen {
 		return f.copy
 	}
@@ -252,14 +188,14 @@ func (f *moment[T]) source() []float64 {
 }
 
 // trace of the average that inverses are computed from.
-func (f *moment[T]) trace() float64 {
+func (f *moment[T]) trace() (t float64) {
+	apart := f.m + 1
 	if f.diagonal {
-		return floats.Sum(f.source())
+		apart = 1
 	}
-	var t float64
 	source := f.source()
 	for i := range f.n {
-		t += source[i*f.m+i]
+		t += float64(source[i*apart])
 	}
 	return t
 }

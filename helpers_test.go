@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -11,6 +12,7 @@ import (
 	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
 
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -307,7 +309,16 @@ func check(t rapid.TB, err error) {
 
 // averageOf is the current average of a moment, whole.
 func averageOf[T program.Float](f *moment[T]) []float64 {
-	whole := make([]float64, f.n*f.m)
-	f.whole(whole)
-	return whole
+	whole := slices.Clone(f.now)
+	if f.symmetric {
+		linalg.MirrorUpper(whole, f.n)
+	}
+	return converted[float64](whole)
+}
+
+// converted is x in another type.
+func converted[D, S program.Float](x []S) []D {
+	c := make([]D, len(x))
+	linalg.Convert(c, x)
+	return c
 }

@@ -54,7 +54,7 @@ const (
 )
 
 // inverse is (F + E[damping])^-1 of one layer: (A + pi gamma I)^-1 (x) (G + gamma/pi I)^-1 (Martens & Grosse 2015, section 4.2). It is
-// computed in float64 and applied in the model's dtype. next is that of the step in progress.
+// applied in the model's dtype, and computed in it too where that is safe. next is that of the step in progress.
 type inverse[T program.Float] struct {
 	a, g inverseFactor[T]
 	rows []int // of applyToRows
@@ -65,8 +65,9 @@ type inverseFactor[T program.Float] struct {
 	n         int
 	diagonal  bool // now, next and aside are n elements, not n x n
 	now, next []T
-	aside     []T // of stash; made when first needed
-	work      []float64
+	aside     []T       // of stash; made when first needed
+	wide      []float64 // n x n: float64's part for a model in float32; made when first needed
+	narrow    linalg.Inverter[T]
 	damping   float64 // that was added at last
 	raised    bool
 	err       error
@@ -80,25 +81,24 @@ func newInverseFactor[T program.Float](n int, diagonal bool) inverseFactor[T] {
 	if diagonal {
 		return inverseFactor[T]{n: n, diagonal: true, now: make([]T, n), next: make([]T, n)}
 	}
-	return inverseFactor[T]{n: n, now: make([]T, n*n), next: make([]T, n*n), work: make([]float64, n*n)}
+	return inverseFactor[T]{n: n, now: make([]T, n*n), next: make([]T, n*n)}
 }
 
-// factorise computes next = (F + damping I)^-1 by Cholesky. If that fails it raises the damping and tries again, and gives up in the end,
-// with err set.
-func (v *inverseFactor[T]) factorise(f []float64, damping float64) {
+// factorise computes next = (F + damping I)^-1. If F + damping I is numerically not positive definite it raises the damping and tries again, and gives up in the
+// end, with err set.
+func (v *inverseFactor[T]) factorise(f []T, damping float64) {
 	v.damping, v.raised, v.err = raising(damping, func(damping float64) bool {
 		if v.diagonal {
 			return v.reciprocals(f, damping)
 		}
-		chol, ok := cholesky(v.work, f, v.n, damping)
-		return ok && v.invert(chol)
+		return v.invertNarrow(f, damping) || v.invert(f, damping)
 	})
 }
 
 // reciprocals computes next for a diagonal factor.
-func (v *inverseFactor[T]) reciprocals(f []float64, damping float64) bool {
+func (v *inverseFactor[T]) reciprocals(f []T, damping float64) bool {
 	for i, d := range f {
-		v.next[i] = T(1 / (d + damping))
+		v.next[i] = T(1 / (float64(d) + damping))
 	}
 	return linalg.Finite(v.next)
 }
@@ -116,24 +116,58 @@ func raising(damping float64, try func(damping float64) bool) (used float64, rai
 	return damping, true, ErrNotPosDef
 }
 
+// safeCondition bounds the condition numbers of what is inverted in float32: there the inverse is known to about a thousandth, the product of the condition
+// number and of float32's rounding, 6e-8. In practice almost all factors are below it.
+const safeCondition = 1e4
+
+// invertNarrow computes next in float32 if that is the model's dtype and it is safe: F + damping I has no eigenvalue below damping, and none above tr(F) + damping.
+func (v *inverseFactor[T]) invertNarrow(f []T, damping float64) bool {
+	if _, single := any(f).([]float32); !single {
+		return false
+	}
+	var trace float64
+	for i := range v.n {
+		trace += float64(f[i*v.n+i])
+	}
+	if !(trace <= (safeCondition-1)*damping) {
+		return false
+	}
+	copy(v.next, f)
+	for i := range v.n {
+		v.next[i*v.n+i] += T(damping)
+	}
+	return v.narrow.Invert(v.next, v.n) && linalg.Finite(v.next)
+}
+
+// invert computes next in float64, by Cholesky. It reports false if F + damping I is not positive definite, or the inverse overflows.
+func (v *inverseFactor[T]) invert(f []T, damping float64) bool {
+	work, ok := any(v.next).([]float64)
+	if !ok {
+		v.wide = resized(v.wide, v.n*v.n)
+		work = v.wide
+	}
+	chol, ok := cholesky(work, f, v.n, damping)
+	if !ok {
+		return false
+	}
+	if _, ok := lapack64.Potri(chol); !ok || !linalg.Finite(work) {
+		return false
+	}
+	linalg.MirrorLower(work, v.n)
+	if next, ok := any(v.next).([]float32); ok {
+		linalg.Convert(next, work)
+	}
+	return linalg.Finite(v.next)
+}
+
 // cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle of work; what is above it is of no use. ok
 // says that the sum is numerically positive definite.
-func cholesky(work, f []float64, n int, damping float64) (l blas64.Triangular, ok bool) {
-	copy(work, f)
+func cholesky[T program.Float](work []float64, f []T, n int, damping float64) (l blas64.Triangular, ok bool) {
+	linalg.Convert(work, f)
 	for i := range n {
 		work[i*n+i] += damping
 	}
 	return lapack64.Potrf(blas64.Symmetric{N: n, Stride: n, Data: work, Uplo: blas.Lower})
-}
-
-// invert computes next = (L L^T)^-1, for L in work. It reports false if that overflows.
-func (v *inverseFactor[T]) invert(l blas64.Triangular) bool {
-	if _, ok := lapack64.Potri(l); !ok || !linalg.Finite(v.work) {
-		return false
-	}
-	linalg.MirrorLower(v.work, v.n)
-	linalg.Convert(v.next, v.work)
-	return linalg.Finite(v.next)
 }
 
 // stash exchanges next with what lies aside.

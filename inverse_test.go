@@ -282,7 +282,39 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 	}
 }
 
-// In float32 the inverse is computed in float64 and applied with float32's rounding.
+// An inverse for a model in float32 is computed in float32 where the bound on the condition number allows that, and is that of float64 but for rounding then; where it does
+// not, it is computed in float64.
+func TestInverseInFloat32(t *testing.T) {
+	const n = 90
+	s := newSketch(15)
+	f := converted[float32](positive(s, n))
+	trace := mat.Trace(square(converted[float64](f)))
+	for _, bound := range []float64{10, 0.99 * safeCondition, 1.01 * safeCondition, 1e9} {
+		damping := trace / bound
+		var want mat.Dense
+		check(t, want.Inverse(plusDiagonal(converted[float64](f), damping)))
+		narrow, inv := newInverseFactor[float32](n, false), newInverseFactor[float32](n, false)
+		inv.factorise(f, damping)
+		if inv.err != nil || inv.raised {
+			t.Fatalf("bound %g: raised %t, error %v", bound, inv.raised, inv.err)
+		}
+		safe := narrow.invertNarrow(f, damping)
+		if safe != (bound < safeCondition) || safe && !slices.Equal(inv.next, narrow.next) {
+			t.Errorf("bound %g: computed in float32: %t", bound, safe)
+		}
+		if safe {
+			checkNear(t, "inverse", converted[float64](inv.next), flatOf(&want), 1e-4)
+		} else {
+			checkNear(t, "inverse", converted[float64](inv.next), flatOf(&want), 1e-7)
+		}
+	}
+	double := newInverseFactor[float64](n, false)
+	if double.invertNarrow(converted[float64](f), trace) {
+		t.Error("a model in float64 has an inverse in float32")
+	}
+}
+
+// The directions of a model in float32 are those of float64 but for rounding.
 func TestDirectionInFloat32(t *testing.T) {
 	for _, outByIn := range []bool{false, true} {
 		b := looseBlock(newSketch(9), 20, 7, false, outByIn)
@@ -291,8 +323,8 @@ func TestDirectionInFloat32(t *testing.T) {
 		}
 		b.precondition(1e-4, true)
 		single := newInverse[float32](b.layer)
-		single.a.factorise(b.factors.a.next, b.inverse.a.damping)
-		single.g.factorise(b.factors.g.next, b.inverse.g.damping)
+		single.a.factorise(converted[float32](b.factors.a.next), b.inverse.a.damping)
+		single.g.factorise(converted[float32](b.factors.g.next), b.inverse.g.damping)
 		n := len(b.grad)
 		u, v, tmp := make([]float32, n), make([]float32, n), make([]float32, n)
 		for i, x := range b.grad {

@@ -119,7 +119,7 @@ func (b *recurrentBlock[T]) average(ema float64, settle bool) error {
 // inversions: K and s of both sides, and then what the two make together.
 func (b *recurrentBlock[T]) inversions(gamma float64) (first, then []func()) {
 	dampA, dampG := b.dampings(gamma)
-	side := func(j *junction[T], l *link[T], factor, lag []float64, damping float64) func() {
+	side := func(j *junction[T], l *link[T], factor, lag []T, damping float64) func() {
 		return func() {
 			j.decompose(factor, damping)
 			if b.next.correlation == TimeStationary {
@@ -139,14 +139,14 @@ func (b *recurrentBlock[T]) inversions(gamma float64) (first, then []func()) {
 }
 
 // joinSymmetric computes K and s for the symmetric part of the lag moment X: K^T F K = I and K^T ((X + X^T)/2) K = diag(s).
-func (j *junction[T]) joinSymmetric(l *link[T], lag []float64) {
+func (j *junction[T]) joinSymmetric(l *link[T], lag []T) {
 	if j.failed {
 		return
 	}
 	j.op = "eigenproblem of the lag"
 	for r := range j.n {
 		for c := range j.n {
-			j.eigen[r*j.n+c] = (lag[r*j.n+c] + lag[c*j.n+r]) / 2
+			j.eigen[r*j.n+c] = (float64(lag[r*j.n+c]) + float64(lag[c*j.n+r])) / 2
 		}
 	}
 	whitened := general(j.eigen, j.n, j.n)

@@ -147,7 +147,7 @@ func newJunctions[T program.Float](sizes []int) []junction[T] {
 
 // joinAll returns the computations of the links of one side: those of the first list may run concurrently, then those of the second. factors
 // are not damped yet, and cross are the moments E[f_i f_{i+1}^T], which are not damped at all (section 4.3).
-func joinAll[T program.Float](links []link[T], js []junction[T], factors, cross [][]float64, damping []float64) (first, then []func()) {
+func joinAll[T program.Float](links []link[T], js []junction[T], factors, cross [][]T, damping []float64) (first, then []func()) {
 	for i := range js {
 		j, l := &js[i], &links[i]
 		first = append(first, func() { j.decompose(factors[i], damping[i]) })
@@ -161,7 +161,7 @@ func joinAll[T program.Float](links []link[T], js []junction[T], factors, cross 
 }
 
 // decompose computes L, and raises the damping if it has to.
-func (j *junction[T]) decompose(factor []float64, damping float64) {
+func (j *junction[T]) decompose(factor []T, damping float64) {
 	j.op = "Cholesky factorisation"
 	j.damping, j.raised, j.err = raising(damping, func(damping float64) bool {
 		_, ok := cholesky(j.chol, factor, j.n, damping)
@@ -179,13 +179,13 @@ func (j *junction[T]) lower() blas64.Triangular {
 //
 // With B = L^-1 X L_next^-T it is Psi = X L_next^-T L_next^-1, and L^-1 (Psi N Psi^T) L^-T = B B^T = E diag(s) E^T with K = L^-T E. So
 // s are the squared canonical correlations of the two layers, which lie in [0, 1] but for rounding.
-func (j *junction[T]) join(l *link[T], next *junction[T], cross []float64) {
+func (j *junction[T]) join(l *link[T], next *junction[T], cross []T) {
 	if j.failed || next.failed {
 		return
 	}
 	j.op = "generalised eigenproblem"
 	b, psi := general(j.whiten, j.n, j.m), general(j.regress, j.n, j.m)
-	copy(j.whiten, cross)
+	linalg.Convert(j.whiten, cross)
 	blas64.Trsm(blas.Right, blas.Trans, 1, next.lower(), b)
 	copy(j.regress, j.whiten)
 	blas64.Trsm(blas.Right, blas.NoTrans, 1, next.lower(), psi)

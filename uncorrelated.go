@@ -32,7 +32,7 @@ type uncorrelatedBlock[T program.Float] struct {
 	now, next, aside *uncorrelatedInverse[T] // of A; next is that of the step in progress, aside that of stash, made when first needed
 	g                inverseFactor[T]
 	work, covariance []float64 // C x C
-	whitened         []float64 // q
+	mean, whitened   []float64 // m and q
 	damping          float64   // that was added to A at last
 	raised           bool
 	err              error
@@ -58,7 +58,7 @@ func newUncorrelatedBlock[T program.Float](l *layer, weight, bias *parameter[T])
 	return &uncorrelatedBlock[T]{
 		layerBlock: b, channels: c, pixels: l.in / c,
 		now: newUncorrelatedInverse[T](c), next: newUncorrelatedInverse[T](c), g: newInverseFactor[T](l.out, false),
-		work: make([]float64, c*c), covariance: make([]float64, c*c), whitened: make([]float64, c), v: make([]T, len(b.grad)), u: make([]T, len(b.grad)),
+		work: make([]float64, c*c), covariance: make([]float64, c*c), mean: make([]float64, c), whitened: make([]float64, c), v: make([]T, len(b.grad)), u: make([]T, len(b.grad)),
 	}
 }
 
@@ -103,11 +103,11 @@ func (b *uncorrelatedBlock[T]) inversions(gamma float64) (first, then []func()) 
 func (b *uncorrelatedBlock[T]) invertA(damping float64) {
 	n := b.channels
 	factor := b.factors.a.source() // (C+1) x (C+1)
-	mean := factor[n*(n+1) : n*(n+1)+n]
-	covariance := b.covariance
+	mean, covariance := b.mean, b.covariance
+	linalg.Convert(mean, factor[n*(n+1):n*(n+1)+n])
 	for i := range n {
 		for j := range n {
-			covariance[i*n+j] = factor[i*(n+1)+j] - mean[i]*mean[j]
+			covariance[i*n+j] = float64(factor[i*(n+1)+j]) - mean[i]*mean[j]
 		}
 	}
 	b.damping, b.raised, b.err = raising(damping, func(damping float64) bool {

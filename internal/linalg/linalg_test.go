@@ -295,3 +295,97 @@ func TestConvertNarrows(t *testing.T) {
 		t.Errorf("%v, want %v", dst, want)
 	}
 }
+
+// The inverse of a symmetric positive definite matrix of known spectrum is that with the reciprocals, as exactly as Cholesky's is, in either type. Only the upper
+// triangle is read, and what was computed before does not matter.
+func TestInverter(t *testing.T) {
+	t.Run("float64", func(t *testing.T) { testInverter[float64](t, 0x1p-52) })
+	t.Run("float32", func(t *testing.T) { testInverter[float32](t, 0x1p-23) })
+}
+
+func testInverter[T Float](t *testing.T, rounding float64) {
+	var v Inverter[T]
+	rng := rand.New(rand.NewPCG(3, 3))
+	for _, n := range []int{1, 2, sweepWidth - 1, sweepWidth, 2*sweepWidth + 1, 300, 17} {
+		for _, condition := range []float64{1, 100, 1e4} {
+			q := orthogonal(n, rng)
+			spectrum := make([]float64, n)
+			for i := range spectrum {
+				spectrum[i] = 3 * math.Pow(condition, -float64(i)/float64(max(n-1, 1)))
+			}
+			with := func(f func(float64) float64) []T {
+				m := make([]T, n*n)
+				for i := range n {
+					for j := range n {
+						var s float64
+						for k, x := range spectrum {
+							s += q[i*n+k] * f(x) * q[j*n+k]
+						}
+						m[i*n+j] = T(s)
+					}
+				}
+				return m
+			}
+			m, want := with(func(x float64) float64 { return x }), with(func(x float64) float64 { return 1 / x })
+			for i := range n {
+				for j := range i {
+					m[i*n+j] = T(math.NaN())
+				}
+			}
+			if !v.Invert(m, n) {
+				t.Fatalf("%d, condition %g: not positive definite", n, condition)
+			}
+			var off, size float64
+			for i, x := range want {
+				off, size = max(off, math.Abs(float64(m[i])-float64(x))), max(size, math.Abs(float64(x)))
+			}
+			if !(off <= 20*condition*rounding*size) {
+				t.Errorf("%d, condition %g: off by %g of %g", n, condition, off, size)
+			}
+		}
+	}
+}
+
+// orthogonal is a random orthogonal matrix: a product of reflections.
+func orthogonal(n int, rng *rand.Rand) []float64 {
+	q := make([]float64, n*n)
+	for i := range n {
+		q[i*n+i] = 1
+	}
+	u := make([]float64, n)
+	for range 5 {
+		var uu float64
+		for i := range u {
+			u[i] = rng.NormFloat64()
+			uu += u[i] * u[i]
+		}
+		for r := range n {
+			row := q[r*n : (r+1)*n]
+			Axpy(-2*Dot(u, row)/uu, u, row)
+		}
+	}
+	return q
+}
+
+// What is not positive definite is told so, wherever that shows: in the first rows, in later ones, or by a NaN.
+func TestInverterOfNoPositiveDefiniteMatrix(t *testing.T) {
+	const n = 2*sweepWidth + 5
+	for _, bad := range []float64{-1, 0, math.NaN()} {
+		for _, at := range []int{0, sweepWidth, n - 1} {
+			m := make([]float64, n*n)
+			for i := range n {
+				m[i*n+i] = 1
+			}
+			m[at*n+at] = bad
+			var v Inverter[float64]
+			if v.Invert(m, n) {
+				t.Errorf("%g at %d: positive definite", bad, at)
+			}
+		}
+	}
+	m := []float64{1, 2, 2, 1} // a negative eigenvalue that no diagonal element shows
+	var v Inverter[float64]
+	if v.Invert(m, 2) {
+		t.Error("indefinite: positive definite")
+	}
+}
