@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"gonum.org/v1/gonum/blas"
@@ -13,10 +13,13 @@ import (
 	"gorgonia.org/gorgonia"
 )
 
-// counter is the registered BLAS, but counts the operations of matrix products and the time in them.
+// counter is the registered BLAS, but counts the operations of matrix products and the time in which there are any.
 type counter struct {
 	gorgonia.BLAS
-	operations, nanoseconds atomic.Int64 // of calls that run at the same time, the sum
+	mu      sync.Mutex
+	running int // products in progress
+	since   time.Time
+	done    products
 }
 
 // countProducts puts a counter in the place of the BLAS that Gorgonia and gonum have.
@@ -28,18 +31,36 @@ func countProducts() *counter {
 	return c
 }
 
-func (c *counter) count(start time.Time, m, n, k int) {
-	c.operations.Add(2 * int64(m) * int64(n) * int64(k))
-	c.nanoseconds.Add(int64(time.Since(start)))
+// Unwrap is for kfac, which asks whether the BLAS is gonum's.
+func (c *counter) Unwrap() any { return c.BLAS }
+
+func (c *counter) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running == 0 {
+		c.since = time.Now()
+	}
+	c.running++
+}
+
+func (c *counter) end(m, n, k int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done.operations += 2 * float64(m) * float64(n) * float64(k)
+	if c.running--; c.running == 0 {
+		c.done.seconds += time.Since(c.since).Seconds()
+	}
 }
 
 func (c *counter) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, x []float32, ldx int) {
-	defer c.count(time.Now(), m, n, k)
+	c.begin()
+	defer c.end(m, n, k)
 	c.BLAS.Sgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
 }
 
 func (c *counter) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, x []float64, ldx int) {
-	defer c.count(time.Now(), m, n, k)
+	c.begin()
+	defer c.end(m, n, k)
 	c.BLAS.Dgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
 }
 
@@ -50,7 +71,13 @@ type products struct {
 }
 
 func (c *counter) read() products {
-	return products{float64(c.operations.Load()), float64(c.nanoseconds.Load()) / 1e9}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.done
+	if c.running > 0 {
+		p.seconds += time.Since(c.since).Seconds()
+	}
+	return p
 }
 
 func (p products) minus(q products) products {

@@ -60,14 +60,14 @@ func (v *Inverter[T]) sweep(m []T, n, k, b int) (ok bool) {
 		copy(columns[i*b:(i+1)*b], above[i*n:])
 	}
 	clear(columns[k*b : behind*b])
-	transposeLD(columns[behind*b:], b, right, n, b, n-behind)
+	TransposeLD(columns[behind*b:], b, right, n, b, n-behind)
 	Gemm(false, true, n, b, b, 1, columns, w, 0, tmp) // R
 	UpperGramT(b, n, -1, tmp, 1, m)
 	Gemm(false, true, n, b, b, 1, tmp, wt, 0, columns) // R L^-1 = M_iK P
 	for i := range k {
 		copy(above[i*n:i*n+b], columns[i*b:])
 	}
-	transposeLD(right, n, columns[behind*b:], b, n-behind, b)
+	TransposeLD(right, n, columns[behind*b:], b, n-behind, b)
 	GemmLD(false, true, b, b, b, -1, wt, b, wt, b, 0, m[diagonal:], n)
 	return true
 }
@@ -93,17 +93,4 @@ func (v *Inverter[T]) factorise(m []T, n, k, b int) (ok bool) {
 		}
 	}
 	return true
-}
-
-// transposeLD writes the transpose of src (rows x cols) to dst (cols x rows), with the strides between rows given.
-func transposeLD[T Float](dst []T, ldd int, src []T, lds, rows, cols int) {
-	for j0 := 0; j0 < cols; j0 += block {
-		for i0 := 0; i0 < rows; i0 += block {
-			for i := i0; i < min(i0+block, rows); i++ {
-				for j := j0; j < min(j0+block, cols); j++ {
-					dst[j*ldd+i] = src[i*lds+j]
-				}
-			}
-		}
-	}
 }

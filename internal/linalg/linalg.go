@@ -3,7 +3,6 @@
 package linalg
 
 import (
-	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/blas/gonum"
@@ -13,49 +12,6 @@ import (
 
 // Float is the set of element types that Gorgonia models are trained in.
 type Float interface{ float32 | float64 }
-
-func transpose(t bool) blas.Transpose {
-	if t {
-		return blas.Trans
-	}
-	return blas.NoTrans
-}
-
-// Gemm computes C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n and C is m x n. A is stored k x m if tA,
-// B is stored n x k if tB. With beta = 0 the old contents of C, NaN included, do not matter.
-func Gemm[T Float](tA, tB bool, m, n, k int, alpha T, a, b []T, beta T, c []T) {
-	lda, ldb := k, n
-	if tA {
-		lda = m
-	}
-	if tB {
-		ldb = k
-	}
-	GemmLD(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, n)
-}
-
-// GemmLD is Gemm with the strides between rows given: lda, ldb and ldc elements.
-func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
-	if m == 0 || n == 0 {
-		return
-	}
-	if k == 0 { // BLAS refuses strides of 0
-		for i := range m {
-			if row := c[i*ldc : i*ldc+n]; beta == 0 {
-				clear(row)
-			} else {
-				Scale(beta, row)
-			}
-		}
-		return
-	}
-	switch c := any(c).(type) {
-	case []float32:
-		blas32.Implementation().Sgemm(transpose(tA), transpose(tB), m, n, k, float32(alpha), any(a).([]float32), lda, any(b).([]float32), ldb, float32(beta), c, ldc)
-	case []float64:
-		blas64.Implementation().Dgemm(transpose(tA), transpose(tB), m, n, k, float64(alpha), any(a).([]float64), lda, any(b).([]float64), ldb, float64(beta), c, ldc)
-	}
-}
 
 // Dot returns the inner product of x and y, which have the same length.
 func Dot[T Float](x, y []T) T {
@@ -154,25 +110,30 @@ const block = 32
 
 // Transpose writes the transpose of src (rows x cols) to dst (cols x rows).
 func Transpose[T any](dst, src []T, rows, cols int) {
-	transposeTo(dst, src, rows, cols, nil)
+	TransposeLD(dst, rows, src, cols, rows, cols)
+}
+
+// TransposeLD is Transpose with the strides between rows given: ldd and lds elements.
+func TransposeLD[T any](dst []T, ldd int, src []T, lds, rows, cols int) {
+	transposeTo(dst, ldd, src, lds, rows, cols, nil)
 }
 
 // TransposeTo is Transpose with the rows of dst in another order: column j of src goes to row place[j].
 func TransposeTo[T Float](dst, src []T, rows int, place []int) {
-	transposeTo(dst, src, rows, len(place), place)
+	transposeTo(dst, rows, src, len(place), rows, len(place), place)
 }
 
-func transposeTo[T any](dst, src []T, rows, cols int, place []int) {
+func transposeTo[T any](dst []T, ldd int, src []T, lds, rows, cols int, place []int) {
 	tiles := (rows + block - 1) / block // along an edge
 	if rows*cols < parallel.Grain {
-		transposeTiles(dst, src, rows, cols, place, 0, tiles)
+		transposeTiles(dst, ldd, src, lds, rows, cols, place, 0, tiles)
 		return
 	}
-	parallel.Rows(tiles, block*cols, func(from, to int) { transposeTiles(dst, src, rows, cols, place, from, to) })
+	parallel.Rows(tiles, block*cols, func(from, to int) { transposeTiles(dst, ldd, src, lds, rows, cols, place, from, to) })
 }
 
 // transposeTiles is transposeTo for the rows from to to of tiles of src.
-func transposeTiles[T any](dst, src []T, rows, cols int, place []int, from, to int) {
+func transposeTiles[T any](dst []T, ldd int, src []T, lds, rows, cols int, place []int, from, to int) {
 	for i0 := from * block; i0 < min(to*block, rows); i0 += block {
 		i1 := min(i0+block, rows)
 		for j0 := 0; j0 < cols; j0 += block {
@@ -181,10 +142,10 @@ func transposeTiles[T any](dst, src []T, rows, cols int, place []int, from, to i
 				if place != nil {
 					to = place[j]
 				}
-				d := dst[to*rows+i0 : to*rows+i1]
-				s := src[i0*cols+j:]
+				d := dst[to*ldd+i0 : to*ldd+i1]
+				s := src[i0*lds+j:]
 				for i := range d {
-					d[i] = s[i*cols]
+					d[i] = s[i*lds]
 				}
 			}
 		}
