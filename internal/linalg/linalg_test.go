@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+	"gonum.org/v1/gonum/blas/gonum"
 	"pgregory.net/rapid"
 )
 
@@ -120,6 +124,66 @@ func gemmProperty[T Float](t *rapid.T) {
 		t.Fatal("an operand has changed")
 	}
 }
+
+// Products of several tiles, along k too, are right in all forms, whether operands are worth transposing or not, and do not depend on the number of processors.
+func TestGemmInTiles(t *testing.T) {
+	t.Run("float32", testGemmInTiles[float32])
+	t.Run("float64", testGemmInTiles[float64])
+}
+
+func testGemmInTiles[T Float](t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 8))
+	for _, size := range [][3]int{{2*tile + 1, tile + 3, 2*tileDepth + 5}, {worthRows - 1, 2 * tile, tileDepth}, {2 * tile, worthRows - 1, tileDepth + 1}} {
+		m, n, k := size[0], size[1], size[2]
+		a, b := numbers[T](rng, m*k), numbers[T](rng, k*n)
+		for _, tA := range []bool{false, true} {
+			for _, tB := range []bool{false, true} {
+				for _, beta := range []T{0, 2} {
+					c := numbers[T](rng, m*n)
+					_, lda := stored(tA, m, k)
+					_, ldb := stored(tB, k, n)
+					want := naiveGemm(tA, tB, m, n, k, 0.5, a, lda, b, ldb, beta, c, n)
+					if beta == 0 {
+						clear(c)
+						c[0] = T(math.NaN())
+					}
+					alone := slices.Clone(c)
+					Gemm(tA, tB, m, n, k, 0.5, a, b, beta, c)
+					checkEqual(t, fmt.Sprint(size, tA, tB, beta), c, want, tolerance[T](k))
+					func() {
+						defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+						Gemm(tA, tB, m, n, k, 0.5, a, b, beta, alone)
+					}()
+					if !slices.Equal(alone, c) {
+						t.Errorf("%v %t %t: another result by one processor", size, tA, tB)
+					}
+				}
+			}
+		}
+	}
+}
+
+// gonum's BLAS is known as such within one that says so, and no other is taken for it.
+func TestGonumIsKnown(t *testing.T) {
+	defer blas32.Use(blas32.Implementation())
+	if !isGonum() {
+		t.Error("gonum's own is not known")
+	}
+	blas32.Use(wrapped{gonum.Implementation{}})
+	if !isGonum() {
+		t.Error("gonum's own within another is not known")
+	}
+	blas32.Use(other{gonum.Implementation{}})
+	if isGonum() {
+		t.Error("another is taken for gonum's")
+	}
+}
+
+type other struct{ blas.Float32 }
+
+type wrapped struct{ blas.Float32 }
+
+func (w wrapped) Unwrap() any { return w.Float32 }
 
 // With no products to add, C is scaled, or cleared of whatever it holds.
 func TestGemmOfNothing(t *testing.T) {
