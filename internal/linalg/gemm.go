@@ -46,7 +46,7 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 		}
 		return
 	}
-	if m*n*k < worthTiles || !isGonum() {
+	if k < worthRows || m*n*k < worthTiles || !isGonum[T]() {
 		gemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 		return
 	}
@@ -70,10 +70,13 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 }
 
 // isGonum reports whether the registered BLAS is gonum's own, by itself or within one that has an Unwrap. That one computes A B^T, by inner products, two to eight times as
-// fast as the other forms, into which operands are worth transposing for worthRows rows of A or columns of B; and it divides products into tiles of 64 along k too, where the
-// inner products are so short that longer ones take two thirds of the time. Others do best with whole products as they are.
-func isGonum() bool {
+// fast as the other forms, so that operands are worth transposing for worthRows rows of A, or columns of B, and inner products as long. And it divides products into tiles of 64
+// along k too, where longer inner products take two thirds of the time. Others do best with whole products as they are.
+func isGonum[T Float]() bool {
 	impl := any(blas32.Implementation())
+	if !single[T]() {
+		impl = blas64.Implementation()
+	}
 	if w, ok := impl.(interface{ Unwrap() any }); ok {
 		impl = w.Unwrap()
 	}
@@ -90,6 +93,10 @@ const (
 
 // tiled computes C = alpha A B^T + beta C tile by tile. The tiles are the same however many processors work on them.
 func tiled[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
+	if m <= tile && n <= tile && k <= tileDepth { // without a closure
+		gemm(false, true, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+		return
+	}
 	across := (n + tile - 1) / tile
 	grain := 1 + worthTiles*8/(tile*tile*k)
 	parallel.For(across*((m+tile-1)/tile), grain, func(from, to int) {
@@ -112,11 +119,16 @@ func gemm[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb
 	}
 }
 
+func single[T Float]() bool {
+	_, ok := any(T(0)).(float32)
+	return ok
+}
+
 // Scratch for transposed operands, which calls that run at the same time must not share.
 var scratch32, scratch64 sync.Pool
 
 func scratchOf[T Float]() *sync.Pool {
-	if _, single := any(T(0)).(float32); single {
+	if single[T]() {
 		return &scratch32
 	}
 	return &scratch64

@@ -166,16 +166,19 @@ func testGemmInTiles[T Float](t *testing.T) {
 // gonum's BLAS is known as such within one that says so, and no other is taken for it.
 func TestGonumIsKnown(t *testing.T) {
 	defer blas32.Use(blas32.Implementation())
-	if !isGonum() {
+	if !isGonum[float32]() || !isGonum[float64]() {
 		t.Error("gonum's own is not known")
 	}
 	blas32.Use(wrapped{gonum.Implementation{}})
-	if !isGonum() {
+	if !isGonum[float32]() {
 		t.Error("gonum's own within another is not known")
 	}
 	blas32.Use(other{gonum.Implementation{}})
-	if isGonum() {
+	if isGonum[float32]() {
 		t.Error("another is taken for gonum's")
+	}
+	if !isGonum[float64]() {
+		t.Error("in float64 gonum's own is not known any more")
 	}
 }
 
