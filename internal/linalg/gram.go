@@ -26,40 +26,48 @@ func UpperGramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
 
 // MirrorUpper copies the upper triangle of the n x n matrix c to its lower triangle.
 func MirrorUpper[T Float](c []T, n int) {
-	eachAbove(n, func(i, from, to int) {
-		for j := from; j < to; j++ {
-			c[j*n+i] = c[i*n+j]
+	eachTileAbove(n, func(i0, i1, j0, j1 int) {
+		if i0 < j0 {
+			transposeTile(c[j0*n+i0:], n, c[i0*n+j0:], n, i1-i0, j1-j0, nil)
+			return
+		}
+		for i := i0; i < i1; i++ {
+			for j := i + 1; j < j1; j++ {
+				c[j*n+i] = c[i*n+j]
+			}
 		}
 	})
 }
 
 // MirrorLower copies the lower triangle of the n x n matrix c to its upper triangle.
 func MirrorLower[T Float](c []T, n int) {
-	eachAbove(n, func(i, from, to int) {
-		for j := from; j < to; j++ {
-			c[i*n+j] = c[j*n+i]
+	eachTileAbove(n, func(i0, i1, j0, j1 int) {
+		if i0 < j0 {
+			transposeTile(c[i0*n+j0:], n, c[j0*n+i0:], n, j1-j0, i1-i0, nil)
+			return
 		}
-	})
-}
-
-// eachAbove calls f for stretches of row i, columns from to to-1, that together lie above the diagonal, tile by tile. Several may be worked on at the same time.
-func eachAbove(n int, f func(i, from, to int)) {
-	tiles := (n + block - 1) / block                         // along an edge
-	parallel.Rows((tiles+1)/2, block*n, func(from, to int) { // a long row of tiles and a short one
-		for t := from; t < to; t++ {
-			tilesAbove(n, t, f)
-			if other := tiles - 1 - t; other != t {
-				tilesAbove(n, other, f)
+		for i := i0; i < i1; i++ {
+			for j := i + 1; j < j1; j++ {
+				c[i*n+j] = c[j*n+i]
 			}
 		}
 	})
 }
 
-// tilesAbove is eachAbove for one row of tiles.
-func tilesAbove(n, row int, f func(i, from, to int)) {
-	for j0 := row * block; j0 < n; j0 += block {
-		for i := row * block; i < min((row+1)*block, n); i++ {
-			f(i, max(j0, i+1), min(j0+block, n))
+// eachTileAbove calls f for the tiles on and above the diagonal, of the rows i0 to i1-1 and the columns j0 to j1-1. Several may be worked on at the same time.
+func eachTileAbove(n int, f func(i0, i1, j0, j1 int)) {
+	tiles := (n + block - 1) / block // along an edge
+	row := func(t int) {
+		for j := t * block; j < n; j += block {
+			f(t*block, min((t+1)*block, n), j, min(j+block, n))
 		}
 	}
+	parallel.Rows((tiles+1)/2, block*n, func(from, to int) { // a long row of tiles and a short one
+		for t := from; t < to; t++ {
+			row(t)
+			if other := tiles - 1 - t; other != t {
+				row(other)
+			}
+		}
+	})
 }
