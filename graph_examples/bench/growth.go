@@ -55,7 +55,7 @@ func (s shape) count() operations {
 	return operations{
 		run:      3 * m * pass,
 		step:     2*statistics*pass + 1.25*statistics*pass + precondition + model,
-		inverses: 2 * l * n * n * n, // n^3 for a Cholesky factorisation and the inverse from it, two factors in a layer
+		inverses: 2 * l * n * n * n, // n^3 for each of the two factors of a layer
 	}
 }
 
@@ -73,8 +73,8 @@ type growthPoint struct {
 	predictedInv  float64
 }
 
-// rates are those of the BLAS's square products, in operations per second: in the model's dtype, and in float64, in which inverses are computed.
-type rates struct{ products, inverses float64 }
+// whole is more than the widest layer: all factors are whole, as count has them.
+const whole = 1 << 13
 
 // growthSteps leave out the checks at the first two, have inverses at three, and the search for the damping at the fifth.
 const growthSteps = 8
@@ -85,9 +85,9 @@ func grow(w io.Writer, s settings) error {
 	canvas := vgimg.NewWith(vgimg.UseWH(36*vg.Centimeter, 20*vg.Centimeter), vgimg.UseDPI(90), vgimg.UseBackgroundColor(color.White))
 	tiles := draw.Tiles{Rows: 2, Cols: len(sweeps), PadX: vg.Centimeter, PadY: vg.Centimeter, PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12}
 	plots := make([][]*plot.Plot, 2)
-	rates := rates{blas.rateAlone(s.dtypes[0]) * 1e9, blas.rateAlone("float64") * 1e9}
+	rate := blas.rateAlone(s.dtypes[0]) * 1e9
 	for _, sw := range sweeps {
-		points, err := sw.measure(w, s, rates)
+		points, err := sw.measure(w, s, rate)
 		if err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func grow(w io.Writer, s settings) error {
 }
 
 // measure prints a line per value.
-func (sw sweep) measure(w io.Writer, s settings, r rates) ([]growthPoint, error) {
+func (sw sweep) measure(w io.Writer, s settings, rate float64) ([]growthPoint, error) {
 	at := sw.shape(sw.values[0])
 	fmt.Fprintf(w, "\n%s, from width %d, depth %d, batch %d on\n\n", sw.name, at.width, at.depth, at.batch)
 	table := tabwriter.NewWriter(w, 10, 0, 2, ' ', tabwriter.AlignRight)
@@ -127,7 +127,7 @@ func (sw sweep) measure(w io.Writer, s settings, r rates) ([]growthPoint, error)
 		if s.shrink > 1 { // a trial
 			at.width, at.batch = max(2, at.width/s.shrink/4), max(1, at.batch/s.shrink)
 		}
-		p, err := at.measure(s, r)
+		p, err := at.measure(s, rate)
 		if err != nil {
 			return nil, fmt.Errorf("%s %d: %w", sw.name, v, err)
 		}
@@ -138,16 +138,16 @@ func (sw sweep) measure(w io.Writer, s settings, r rates) ([]growthPoint, error)
 	return points, table.Flush()
 }
 
-func (at shape) measure(s settings, r rates) (growthPoint, error) {
+func (at shape) measure(s settings, rate float64) (growthPoint, error) {
 	sizes := make([]int, at.depth+1)
 	for i := range sizes {
 		sizes[i] = at.width
 	}
 	p := growthPoint{count: at.count()}
-	p.predictedStep, p.predictedInv = p.count.step/r.products, p.count.inverses/r.inverses
+	p.predictedStep, p.predictedInv = p.count.step/rate, p.count.inverses/rate
 	for _, name := range []string{"adam", "kfac"} {
 		before := live()
-		t, err := newTrainer(name, newModel(s.dtypes[0], at.batch, 1, s.seed, func(sk *sketch) { sk.classifier(sizes...) }), s.seed, kfac.WithInverseUpdatePeriod(period))
+		t, err := newTrainer(name, newModel(s.dtypes[0], at.batch, 1, s.seed, func(sk *sketch) { sk.classifier(sizes...) }), s.seed, kfac.WithInverseUpdatePeriod(period), kfac.WithMaxDim(whole))
 		if err != nil {
 			return p, err
 		}
