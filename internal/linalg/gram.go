@@ -25,31 +25,29 @@ func UpperGramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
 }
 
 // MirrorUpper copies the upper triangle of the n x n matrix c to its lower triangle.
-func MirrorUpper[T Float](c []T, n int) {
-	eachTileAbove(n, func(i0, i1, j0, j1 int) {
-		if i0 < j0 {
-			transposeTile(c[j0*n+i0:], n, c[i0*n+j0:], n, i1-i0, j1-j0, nil)
-			return
-		}
-		for i := i0; i < i1; i++ {
-			for j := i + 1; j < j1; j++ {
-				c[j*n+i] = c[i*n+j]
-			}
-		}
-	})
-}
+func MirrorUpper[T Float](c []T, n int) { mirror(c, n, true) }
 
 // MirrorLower copies the lower triangle of the n x n matrix c to its upper triangle.
-func MirrorLower[T Float](c []T, n int) {
+func MirrorLower[T Float](c []T, n int) { mirror(c, n, false) }
+
+func mirror[T Float](c []T, n int, upper bool) {
 	eachTileAbove(n, func(i0, i1, j0, j1 int) {
-		if i0 < j0 {
-			transposeTile(c[i0*n+j0:], n, c[j0*n+i0:], n, j1-j0, i1-i0, nil)
-			return
-		}
-		for i := i0; i < i1; i++ {
-			for j := i + 1; j < j1; j++ {
-				c[i*n+j] = c[j*n+i]
+		above, below := c[i0*n+j0:], c[j0*n+i0:]
+		switch {
+		case i0 == j0: // on the diagonal
+			for i := range i1 - i0 {
+				for j := range i {
+					if upper {
+						c[(i0+i)*n+i0+j] = c[(i0+j)*n+i0+i]
+					} else {
+						c[(i0+j)*n+i0+i] = c[(i0+i)*n+i0+j]
+					}
+				}
 			}
+		case upper:
+			transposeTile(below, n, above, n, i1-i0, j1-j0, nil)
+		default:
+			transposeTile(above, n, below, n, j1-j0, i1-i0, nil)
 		}
 	})
 }
