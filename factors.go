@@ -77,7 +77,7 @@ func finiteSquares[T program.Float](xt []T, rows int) bool {
 // sums is where to put the sum of x y^T over a run that is to be divided by count.
 func (f *moment[T]) sums(count int) []T {
 	f.xt, f.yt, f.runCount = nil, nil, count
-	f.run = resized(f.run, f.n*f.m)
+	f.run = linalg.Resized(f.run, f.n*f.m)
 	return f.run
 }
 
@@ -103,7 +103,7 @@ func (f *moment[T]) multiply() {
 	if f.xt == nil {
 		return
 	}
-	f.run = resized(f.run, f.n*f.m)
+	f.run = linalg.Resized(f.run, f.n*f.m)
 	f.add(1, 0, f.run)
 	f.xt, f.yt = nil, nil
 }
@@ -112,7 +112,7 @@ func (f *moment[T]) multiply() {
 func (f *moment[T]) take() {
 	f.multiply()
 	if f.takenCount == 0 {
-		f.taken, f.run = f.run, resized(f.taken, f.n*f.m)
+		f.taken, f.run = f.run, linalg.Resized(f.taken, f.n*f.m)
 	} else {
 		linalg.Axpy(1, f.run, f.taken)
 	}
@@ -188,16 +188,20 @@ func (f *moment[T]) source() []T {
 }
 
 // trace of the average that inverses are computed from.
-func (f *moment[T]) trace() (t float64) {
+func (f *moment[T]) trace() float64 {
 	apart := f.m + 1
 	if f.diagonal {
 		apart = 1
 	}
-	source := f.source()
-	for i := range f.n {
-		t += float64(source[i*apart])
+	return diagonalSum(f.source(), f.n, apart)
+}
+
+// diagonalSum adds up n elements that lie so far apart.
+func diagonalSum[T program.Float](x []T, n, apart int) (sum float64) {
+	for i := range n {
+		sum += float64(x[i*apart])
 	}
-	return t
+	return sum
 }
 
 // decay is epsilon_k = min(1 - 1/k, ema) for the k-th update, from 1: the plain mean of the first updates, which then fade
@@ -207,7 +211,7 @@ func decay(k int, ema float64) float64 { return math.Min(1-1/float64(k), ema) }
 // columnsOf writes X^T (n x rows) into dst, which is grown as needed, for X of rows x n, or of rows x (n-1) with a column of ones behind it if
 // homogeneous. Second moments are computed from this form, which gonum's GEMM is fastest with.
 func columnsOf[T program.Float](dst, x []T, rows, n int, homogeneous bool) []T {
-	dst = resized(dst, rows*n)
+	dst = linalg.Resized(dst, rows*n)
 	cols := n
 	if homogeneous {
 		cols--

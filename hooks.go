@@ -465,17 +465,9 @@ func (c *captured[T]) reduce(l *layer, run *program.Run[T]) {
 	linalg.Scale(1/T(positions), c.meanA)
 }
 
-// resized is n elements in the memory of buf, which is grown as needed; what they hold is unspecified.
-func resized[T program.Float](buf []T, n int) []T {
-	if cap(buf) < n {
-		return make([]T, n)
-	}
-	return buf[:n]
-}
-
-// zeros is resized with all elements zero.
+// zeros is linalg.Resized with all elements zero.
 func zeros[T program.Float](buf []T, n int) []T {
-	buf = resized(buf, n)
+	buf = linalg.Resized(buf, n)
 	clear(buf)
 	return buf
 }

@@ -125,11 +125,7 @@ func (v *inverseFactor[T]) invertNarrow(f []T, damping float64) bool {
 	if _, single := any(f).([]float32); !single {
 		return false
 	}
-	var trace float64
-	for i := range v.n {
-		trace += float64(f[i*v.n+i])
-	}
-	if !(trace <= (safeCondition-1)*damping) {
+	if !(diagonalSum(f, v.n, v.n+1) <= (safeCondition-1)*damping) {
 		return false
 	}
 	copy(v.next, f)
@@ -143,7 +139,7 @@ func (v *inverseFactor[T]) invertNarrow(f []T, damping float64) bool {
 func (v *inverseFactor[T]) invert(f []T, damping float64) bool {
 	work, ok := any(v.next).([]float64)
 	if !ok {
-		v.wide = resized(v.wide, v.n*v.n)
+		v.wide = linalg.Resized(v.wide, v.n*v.n)
 		work = v.wide
 	}
 	chol, ok := cholesky(work, f, v.n, damping)
@@ -154,10 +150,12 @@ func (v *inverseFactor[T]) invert(f []T, damping float64) bool {
 		return false
 	}
 	linalg.MirrorLower(work, v.n)
-	if next, ok := any(v.next).([]float32); ok {
-		linalg.Convert(next, work)
+	next, single := any(v.next).([]float32)
+	if !single {
+		return true
 	}
-	return linalg.Finite(v.next)
+	linalg.Convert(next, work)
+	return linalg.Finite(next)
 }
 
 // cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle of work; what is above it is of no use. ok

@@ -326,16 +326,9 @@ func TestDirectionInFloat32(t *testing.T) {
 		single.a.factorise(converted[float32](b.factors.a.next), b.inverse.a.damping)
 		single.g.factorise(converted[float32](b.factors.g.next), b.inverse.g.damping)
 		n := len(b.grad)
-		u, v, tmp := make([]float32, n), make([]float32, n), make([]float32, n)
-		for i, x := range b.grad {
-			v[i] = float32(x)
-		}
-		single.apply(u, v, tmp, outByIn, true)
-		got := make([]float64, n)
-		for i, x := range u {
-			got[i] = float64(x)
-		}
-		checkNear(t, "direction", got, b.dir, 1e-5)
+		u, tmp := make([]float32, n), make([]float32, n)
+		single.apply(u, converted[float32](b.grad), tmp, outByIn, true)
+		checkNear(t, "direction", converted[float64](u), b.dir, 1e-5)
 	}
 }
 

@@ -49,7 +49,7 @@ func (b *kroneckerBlock[T]) takeErrors(run *program.Run[T]) {
 func (b *kroneckerBlock[T]) confirm(rng *rand.Rand) {
 	b.gather()
 	n, m, rows, s := b.layer.abar(), b.layer.out, b.factors.rows, &b.low
-	s.signs, s.rows, s.product, s.given = resized(s.signs, m), resized(s.rows, rows), resized(s.product, n), resized(s.given, n)
+	s.signs, s.rows, s.product, s.given = linalg.Resized(s.signs, m), linalg.Resized(s.rows, rows), linalg.Resized(s.product, n), linalg.Resized(s.given, n)
 	for i := range s.signs {
 		s.signs[i] = T(2*rng.IntN(2) - 1)
 	}
@@ -72,7 +72,7 @@ const confirmed = 0.1
 func (v *inverse[T]) applyLowRank(u, at []T, low *lowRank[T], outByIn, fresh bool) {
 	n, m := v.a.n, v.g.n
 	rows := len(at) / n
-	low.at, low.et = resized(low.at, n*rows), resized(low.et, m*rows)
+	low.at, low.et = linalg.Resized(low.at, n*rows), linalg.Resized(low.et, m*rows)
 	linalg.Gemm(false, false, n, rows, n, 1, v.a.at(fresh), at, 0, low.at)
 	linalg.Gemm(false, true, m, rows, m, 1, v.g.at(fresh), low.errors, 0, low.et)
 	if outByIn {

@@ -73,8 +73,8 @@ func (f *moment[T]) observePatches(g *patchGrid, s *patchSums[T], x []T) (ok boo
 	n := len(g.place)
 	rows, m := len(x)/n, n/g.kh // m: elements of a patch in one row of the kernel
 	border := rows / g.height * g.shift
-	s.xt, s.first, s.last = resized(s.xt, n*rows), resized(s.first, n*border), resized(s.last, n*border)
-	s.sum, s.sums = resized(s.sum, n*n), resized(s.sums, n)
+	s.xt, s.first, s.last = linalg.Resized(s.xt, n*rows), linalg.Resized(s.first, n*border), linalg.Resized(s.last, n*border)
+	s.sum, s.sums = linalg.Resized(s.sum, n*n), linalg.Resized(s.sums, n)
 	linalg.TransposeTo(s.xt, x, rows, g.place)
 	borders(g, s.first, s.xt, rows, 0)
 	borders(g, s.last, s.xt, rows, g.height-g.shift)

@@ -360,16 +360,9 @@ func TestTridiagonalInFloat32(t *testing.T) {
 	}
 	at := c.offsets()
 	v := newSketch(6).normals(at[len(at)-1])
-	single := make([]float32, len(v))
-	for i := range v {
-		single[i] = float32(v[i])
-	}
 	inv := newTridiagonal[float32](c.abar, c.out)
 	check(t, factoriseChain(inv, c))
-	got := make([]float64, len(v))
-	for i, u := range applied(inv, c, single) {
-		got[i] = float64(u)
-	}
+	got := converted[float64](applied(inv, c, converted[float32](v)))
 	checkNear(t, "direction", got, applied(tridiagonalOf(t, c), c, v), 1e-5)
 }
 

@@ -140,7 +140,7 @@ func borrow[T Float](n int) *[]T {
 	if x == nil {
 		x = new([]T)
 	}
-	*x = grown(*x, n)
+	*x = Resized(*x, n)
 	return x
 }
 

@@ -27,8 +27,8 @@ const sweepWidth = 64
 // products. What is subtracted is R R^T with R = M_iK L^-T and M_KK = L L^T, where L is computed in float64: the rows below K are what Cholesky's factorisation has there.
 func (v *Inverter[T]) Invert(m []T, n int) (ok bool) {
 	b := min(sweepWidth, n)
-	v.columns, v.tmp = grown(v.columns, n*b), grown(v.tmp, n*b)
-	v.w, v.wt, v.chol = grown(v.w, b*b), grown(v.wt, b*b), grown(v.chol, b*b)
+	v.columns, v.tmp = Resized(v.columns, n*b), Resized(v.tmp, n*b)
+	v.w, v.wt, v.chol = Resized(v.w, b*b), Resized(v.wt, b*b), Resized(v.chol, b*b)
 	for k := 0; k < n; k += b {
 		if !v.sweep(m, n, k, min(b, n-k)) {
 			return false
@@ -37,13 +37,6 @@ func (v *Inverter[T]) Invert(m []T, n int) (ok bool) {
 	Scale(-1, m)
 	MirrorUpper(m, n)
 	return true
-}
-
-func grown[T any](x []T, n int) []T {
-	if cap(x) < n {
-		return make([]T, n)
-	}
-	return x[:n]
 }
 
 // sweep sweeps the b rows and columns from k on.

@@ -13,6 +13,14 @@ import (
 // Float is the set of element types that Gorgonia models are trained in.
 type Float interface{ float32 | float64 }
 
+// Resized is n elements in the memory of x, which is grown as needed; what they hold is unspecified.
+func Resized[T Float](x []T, n int) []T {
+	if cap(x) < n {
+		return make([]T, n)
+	}
+	return x[:n]
+}
+
 // Dot returns the inner product of x and y, which have the same length.
 func Dot[T Float](x, y []T) T {
 	switch x := any(x).(type) {
