@@ -1,0 +1,72 @@
+package curvature
+
+import "github.com/gorgonia-kfac/kfac/internal/linalg"
+
+// Diagonal is the diagonal of the Fisher matrix for a parameter outside layers, E[(dL/dtheta_i)^2].
+//
+// The sampled gradients of different cases are independent and have mean zero, so the square of their sum has
+// the expectation of the sum of their squares (Martens & Grosse 2015, lemma 4): one backward sweep over all
+// cases is enough. Its moment is the mean of the squares, n x 1. Rows are gradients of n elements; there may
+// be several, of a parameter with elements of its own for each case.
+type Diagonal[T Float] struct {
+	moments[T]
+	squares *moment[T]
+	size    int // of the parameter: a multiple of n
+}
+
+var _ Block[float64] = (*Diagonal[float64])(nil)
+
+// NewDiagonal makes the block of a parameter of the given size, whose diagonal has n entries that repeat.
+func NewDiagonal[T Float](n, size int) *Diagonal[T] {
+	b := &Diagonal[T]{size: size}
+	b.squares = b.add(newCross[T](n, 1), 0, false)
+	b.ready()
+	return b
+}
+
+// Observe adds up the squares of the rows of G, in float64.
+func (b *Diagonal[T]) Observe(rows []Rows[T]) error {
+	grad, n := rows[0].G, b.squares.n
+	if !linalg.Finite(grad) {
+		return &Error{Op: "sampled gradient", Err: ErrNotFinite}
+	}
+	sums := b.squares.sums(rows[0].Cases)
+	for i := range sums {
+		var s float64
+		for j := i; j < len(grad); j += n {
+			s += float64(grad[j]) * float64(grad[j])
+		}
+		sums[i] = T(s)
+	}
+	return nil
+}
+
+// Entries is the number of entries that the diagonal has.
+func (b *Diagonal[T]) Entries() int { return b.squares.n }
+
+func (b *Diagonal[T]) Trace(avg *Averages[T]) float64 {
+	return diagonalSum(avg.Moments[0], b.squares.n, 1) * float64(b.size/b.squares.n)
+}
+
+func (b *Diagonal[T]) Immediate() bool { return true }
+
+func (b *Diagonal[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
+	v := diagonalInverse[T]{avg.Moments[0], d.Whole()}
+	return &Inversion[T]{result: func() (Inverse[T], error) { return v, nil }}
+}
+
+// diagonalInverse divides by the diagonal.
+type diagonalInverse[T Float] struct {
+	squares []T
+	damping float64
+}
+
+func (v diagonalInverse[T]) Apply(u, grad [][]T) {
+	n := len(v.squares)
+	for i, g := range grad[0] {
+		u[0][i] = T(float64(g) / (float64(v.squares[i%n]) + v.damping))
+	}
+}
+
+func (v diagonalInverse[T]) Raised() int { return 0 }
+func (v diagonalInverse[T]) Release()    {}

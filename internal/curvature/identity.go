@@ -1,0 +1,31 @@
+package curvature
+
+// Identity is the block of a parameter that has no curvature: the gradient stays as it is. It has no moments.
+type Identity[T Float] struct{ moments[T] }
+
+var _ Block[float64] = (*Identity[float64])(nil)
+
+// NewIdentity makes the block.
+func NewIdentity[T Float]() *Identity[T] {
+	b := &Identity[T]{}
+	b.ready()
+	return b
+}
+
+func (b *Identity[T]) Observe([]Rows[T]) error    { return nil }
+func (b *Identity[T]) Trace(*Averages[T]) float64 { return 0 }
+func (b *Identity[T]) Immediate() bool            { return true }
+
+func (b *Identity[T]) Invert(*Averages[T], Damping) *Inversion[T] {
+	return &Inversion[T]{result: func() (Inverse[T], error) { return identity[T]{}, nil }}
+}
+
+type identity[T Float] struct{}
+
+func (identity[T]) Apply(u, v [][]T) {
+	for i := range v {
+		copy(u[i], v[i])
+	}
+}
+func (identity[T]) Raised() int { return 0 }
+func (identity[T]) Release()    {}

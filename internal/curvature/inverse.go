@@ -1,0 +1,141 @@
+package curvature
+
+import (
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/lapack/lapack64"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// The damping of a factor that can't be factorised is raised by retryFactor, at most maxRetries times.
+const (
+	maxRetries  = 6
+	retryFactor = 10
+)
+
+// factorInverse is (F + damping I)^-1 of one factor F.
+type factorInverse[T Float] struct {
+	n        int
+	diagonal bool
+	data     []T // n x n, or n elements if diagonal
+
+	damping float64 // that was added
+	raised  bool
+	err     error
+}
+
+func newFactorInverse[T Float](n int, diagonal bool) factorInverse[T] {
+	if diagonal {
+		return factorInverse[T]{n: n, diagonal: true, data: make([]T, n)}
+	}
+	return factorInverse[T]{n: n, data: make([]T, n*n)}
+}
+
+// inverter is the scratch of inverting a factor.
+type inverter[T Float] struct {
+	wide   []float64 // n x n: float64's part for a model in float32
+	narrow linalg.Inverter[T]
+}
+
+// compute makes v the inverse of F + damping I. If that is numerically not positive definite it raises the
+// damping and tries again, and gives up in the end, with err set.
+func (v *factorInverse[T]) compute(w *inverter[T], f []T, damping float64) {
+	v.damping, v.raised, v.err = retry(damping, func(damping float64) bool {
+		if v.diagonal {
+			return v.reciprocals(f, damping)
+		}
+		return v.invertNarrow(w, f, damping) || v.invertWide(w, f, damping)
+	})
+}
+
+// reciprocals inverts a diagonal factor.
+func (v *factorInverse[T]) reciprocals(f []T, damping float64) bool {
+	for i, d := range f {
+		v.data[i] = T(1 / (float64(d) + damping))
+	}
+	return linalg.Finite(v.data)
+}
+
+// retry calls try with damping, and for as long as that fails with more of it.
+func retry(damping float64, try func(damping float64) bool) (used float64, raised bool, err error) {
+	for n := range maxRetries + 1 {
+		if n > 0 {
+			damping *= retryFactor
+		}
+		if try(damping) {
+			return damping, n > 0, nil
+		}
+	}
+	return damping, true, ErrNotPosDef
+}
+
+// safeCondition bounds the condition numbers of what is inverted in float32. There the inverse is known to
+// about a thousandth: the product of the condition number and of float32's rounding, 6e-8. In practice almost
+// all factors are below it.
+const safeCondition = 1e4
+
+// invertNarrow inverts in float32 if that is the model's dtype and it is safe: F + damping I has no
+// eigenvalue below damping, and none above tr(F) + damping.
+func (v *factorInverse[T]) invertNarrow(w *inverter[T], f []T, damping float64) bool {
+	if _, single := any(f).([]float32); !single {
+		return false
+	}
+	if !(diagonalSum(f, v.n, v.n+1) <= (safeCondition-1)*damping) {
+		return false
+	}
+	copy(v.data, f)
+	for i := range v.n {
+		v.data[i*v.n+i] += T(damping)
+	}
+	return w.narrow.Invert(v.data, v.n) && linalg.Finite(v.data)
+}
+
+// invertWide inverts in float64, by Cholesky. It reports false if F + damping I is not positive definite, or
+// the inverse overflows.
+func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bool {
+	work, ok := any(v.data).([]float64)
+	if !ok {
+		w.wide = linalg.Resized(w.wide, v.n*v.n)
+		work = w.wide
+	}
+	chol, ok := cholesky(work, f, v.n, damping)
+	if !ok {
+		return false
+	}
+	if _, ok := lapack64.Potri(chol); !ok || !linalg.Finite(work) {
+		return false
+	}
+	linalg.MirrorLower(work, v.n)
+	data, single := any(v.data).([]float32)
+	if !single {
+		return true
+	}
+	linalg.Convert(data, work)
+	return linalg.Finite(data)
+}
+
+// cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle of work;
+// what is above it is of no use. ok says that the sum is numerically positive definite.
+func cholesky[T Float](work []float64, f []T, n int, damping float64) (l blas64.Triangular, ok bool) {
+	linalg.Convert(work, f)
+	for i := range n {
+		work[i*n+i] += damping
+	}
+	return lapack64.Potrf(blas64.Symmetric{N: n, Stride: n, Data: work, Uplo: blas.Lower})
+}
+
+// failure is the Error of a factor that can't be inverted.
+func failure(layer int, op string, dim int, damping float64, err error) error {
+	return &Error{Layer: layer, Op: op, Dim: dim, Damping: damping, Err: err}
+}
+
+// raised counts the factors whose damping was raised.
+func count(raised ...bool) (n int) {
+	for _, r := range raised {
+		if r {
+			n++
+		}
+	}
+	return n
+}
