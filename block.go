@@ -1,156 +1,108 @@
 package kfac
 
 import (
-	"gonum.org/v1/gonum/floats"
+	"errors"
+	"fmt"
+	"slices"
 
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A parameter is one tensor being trained, with what a step works out for it.
-type parameter[T program.Float] struct {
-	key      key
-	place[T] // in the graph that the solver is attached to; of one that this lacks, only the block that waits
+// A block is the curvature of one layer, of a chain of layers, or of parameters outside layers, with the
+// parameters that it is of. It goes on from graph to graph.
+type block[T program.Float] struct {
+	curvature.Block[T]
+	name   string         // what Attach knows it by: its kind, with what that depends on
+	groups []group[T]     // by layer, or by parameter outside layers
+	v, u   [][]T          // by group: gradient and direction
+	rows   []rowBuffer[T] // for its hook
 
-	given bool // in the list of this step
-	store flat[T]
-	grad  []T // of the step's objective; zero if not given
-	taken []T // sum of the gradients of the chunks before; made when first needed
-	dir   []T // preconditioned gradient
-
-	velocity, next []T // the previous update of this parameter, and this step's
-	gradBefore     []T // grad of the step that made the previous update
-	best           []T // the best update so far of a search
-	mean           []T // the iterate average
-	averages       int // iterates in it
+	inverse curvature.Inverse[T] // the current one; nil if there is none yet
 }
 
-func (p *parameter[T]) name() string { return p.key.name }
-
-// A block is the curvature of one layer, of a chain of layers, or of one parameter outside layers. All its methods work on what the
-// step in progress makes of it, until keep makes that current.
-type block[T program.Float] interface {
-	// bind lets the parameters' gradients and directions be those that the block computes with.
-	bind()
-	// rest lets go of the graph, where that is one which the block has no part in any more, or for the time being.
-	rest()
-	// needsInverse reports whether there is no inverse yet that precondition could use.
-	needsInverse() bool
-	// observe computes second moments from a run after its sampled backward sweep.
-	observe(run *program.Run[T]) error
-	// take counts the run observed last as one of several of the step in progress; drop forgets those.
-	take()
-	drop()
-	// average brings the running averages up to date with the runs taken and the one observed last. settle says that trace or, without freeze, inversions will be called,
-	// for which they have to be whole.
-	average(ema float64, settle bool) error
-	// trace is the sum of the eigenvalues of the step's curvature.
-	trace() float64
-	// inversions returns what there is to compute before precondition, given gamma: functions that may run concurrently, and then others.
-	inversions(gamma float64) (first, then []func())
-	// freeze makes inversions start from a copy of the current averages, if on, and not from those of the step in progress.
-	freeze(on bool)
-	// inverted reports what came of them, and how many factors had to be damped more.
-	inverted() (raised int, err error)
-	// precondition turns the gradients of its parameters into directions, U = (F + damping)^-1 V. fresh says that the inverse is this step's.
-	precondition(gamma float64, fresh bool)
-	// stash puts the step's inverse aside in exchange for the one that was put aside before.
-	stash()
-	// keep makes the step's statistics current and, if fresh, its inverse.
-	keep(fresh bool)
-}
-
-// ofLayer is a block of a layer by itself.
-type ofLayer[T program.Float] interface {
-	block[T]
-	base() *layerBlock[T]
-}
-
-// layerBlock is what every kind of block for a layer has: its parameters, its factors, and the memory for V and U.
-type layerBlock[T program.Float] struct {
-	layer        *layer // in the graph that the solver is attached to
-	layout       layout
-	weight, bias *parameter[T]
-	factors      *factors[T]
-
-	grad, dir   []T // V, U: abar x out, or out x abar
+// A group is the parameters that share V and U: a layer's weight and bias, or a parameter by itself.
+type group[T program.Float] struct {
+	params []*parameter[T]
+	shape  curvature.Shape
+	// Of an out x in weight with a bias, V interleaves the two, so that they have memory of their own.
 	interleaved bool
+	places      []place[T] // by parameter: where its gradient and its direction are
 }
 
-func newLayerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *layerBlock[T] {
-	n := l.abar() * l.out
-	b := &layerBlock[T]{
-		layer: l, layout: l.layout(), weight: weight, bias: bias, factors: newFactors[T](l),
-		grad: make([]T, n), dir: make([]T, n), interleaved: bias != nil && l.outByIn,
+// newBlock makes the block of these groups.
+func newBlock[T program.Float](name string, c curvature.Block[T], rows int, groups ...group[T]) *block[T] {
+	b := &block[T]{Block: c, name: name, groups: groups, rows: make([]rowBuffer[T], rows)}
+	for i := range groups {
+		g := &b.groups[i]
+		size := 0
+		for _, p := range g.params {
+			size += p.size()
+		}
+		v, u := make([]T, size), make([]T, size)
+		b.v, b.u = append(b.v, v), append(b.u, u)
+		for _, p := range g.params {
+			n := p.size()
+			at := place[T]{grad: v[:n:n], direction: u[:n:n]}
+			if g.interleaved {
+				at = place[T]{grad: make([]T, n), direction: make([]T, n)}
+			} else {
+				v, u = v[n:], u[n:]
+			}
+			g.places = append(g.places, at)
+		}
 	}
-	b.bind()
 	return b
 }
 
-// bind: weight and bias lie behind each other in the block's memory, so that nothing needs to be copied, unless they are interleaved.
-func (b *layerBlock[T]) bind() {
-	if b.interleaved {
-		return
+// layerGroup is that of a layer's weight and bias, which may be nil.
+func layerGroup[T program.Float](s curvature.Shape, weight, bias *parameter[T]) group[T] {
+	if bias == nil {
+		return group[T]{params: []*parameter[T]{weight}, shape: s}
 	}
-	w := b.layer.in * b.layer.out
-	b.weight.grad, b.weight.dir = b.grad[:w], b.dir[:w]
-	if b.bias != nil {
-		b.bias.grad, b.bias.dir = b.grad[w:], b.dir[w:]
+	return group[T]{params: []*parameter[T]{weight, bias}, shape: s, interleaved: s.OutByIn}
+}
+
+// is reports whether the block is of these parameters, with factors of these shapes.
+func (b *block[T]) is(name string, groups []group[T]) bool {
+	return b.name == name && slices.EqualFunc(b.groups, groups, func(x, y group[T]) bool {
+		return x.shape == y.shape && slices.Equal(x.params, y.params)
+	})
+}
+
+// apply turns the gradients of the parameters into directions, U = (F + damping)^-1 V. low is V in low-rank form,
+// or nil.
+func (b *block[T]) apply(inverse curvature.Inverse[T], low *curvature.LowRank[T]) {
+	b.weave(true)
+	if low != nil {
+		inverse.(*curvature.KroneckerInverse[T]).ApplyLowRank(b.u[0], low)
+	} else {
+		inverse.Apply(b.u, b.v)
 	}
+	b.weave(false)
 }
 
-// serves reports whether the block is that of a layer with these parameters and factors of the same kind, in whatever graph and however often it is used.
-func (b *layerBlock[T]) serves(l *layer, weight, bias *parameter[T]) bool {
-	return b.weight == weight && b.bias == bias && b.layout == l.layout()
-}
-
-func (b *layerBlock[T]) base() *layerBlock[T] { return b }
-
-func (b *layerBlock[T]) rest() { b.layer = nil }
-
-func (b *layerBlock[T]) needsInverse() bool { return b.factors.updates == 0 }
-
-func (b *layerBlock[T]) observe(run *program.Run[T]) error {
-	if b.factors.observe(b.layer, run) {
-		return nil
-	}
-	return b.badMoments("second moments of its inputs and sampled gradients")
-}
-
-func (b *layerBlock[T]) badMoments(op string) error {
-	return &LayerError{Layer: b.layer.name(), Op: op, Err: ErrNotFinite,
-		Hint: "a NaN, an infinity or an overflow in its inputs, or in the gradients that reach it: look at the data and at the weights"}
-}
-
-func (b *layerBlock[T]) take() { b.factors.take() }
-func (b *layerBlock[T]) drop() { b.factors.drop() }
-
-func (b *layerBlock[T]) average(ema float64, settle bool) error {
-	if b.factors.average(ema, settle) {
-		return nil
-	}
-	return b.badMoments("averages of its second moments")
-}
-
-func (b *layerBlock[T]) trace() float64 { return b.factors.a.trace() * b.factors.g.trace() }
-
-// gather brings V together, and scatter hands U out, where weight and bias are interleaved.
-func (b *layerBlock[T]) gather() {
-	if b.interleaved {
-		b.weave(b.grad, b.weight.grad, b.bias.grad, true)
+// weave brings V together where weights and biases interleave, or hands U out.
+func (b *block[T]) weave(together bool) {
+	for i := range b.groups {
+		g := &b.groups[i]
+		switch {
+		case !g.interleaved:
+		case together:
+			g.weave(b.v[i], g.places[0].grad, g.places[1].grad, true)
+		default:
+			g.weave(b.u[i], g.places[0].direction, g.places[1].direction, false)
+		}
 	}
 }
 
-func (b *layerBlock[T]) scatter() {
-	if b.interleaved {
-		b.weave(b.dir, b.weight.dir, b.bias.dir, false)
-	}
-}
-
-// weave copies weight (out x in) and bias to, or from, a matrix of out x abar.
-func (b *layerBlock[T]) weave(m, weight, bias []T, to bool) {
-	in, abar := b.layer.in, b.layer.abar()
-	for o := range b.layer.out {
+// weave copies weight (out x in) and bias to a matrix of out x abar, or from it.
+func (g *group[T]) weave(m, weight, bias []T, to bool) {
+	in, abar := g.shape.In, g.shape.Abar()
+	for o := range g.shape.Out {
 		row := m[o*abar : (o+1)*abar]
 		if to {
 			copy(row, weight[o*in:(o+1)*in])
@@ -162,264 +114,492 @@ func (b *layerBlock[T]) weave(m, weight, bias []T, to bool) {
 	}
 }
 
-func (b *layerBlock[T]) freeze(on bool) {
-	b.factors.a.freeze(on)
-	b.factors.g.freeze(on)
+// layerError makes the curvature's errors this package's.
+func (b *block[T]) layerError(err error) error {
+	var e *curvature.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	op := e.Op
+	if e.Next {
+		op += " with " + b.groups[e.Layer+1].params[0].name
+	}
+	hint := "a NaN, an infinity or an overflow in its inputs, or in the gradients that reach it: " +
+		"look at the data and at the weights"
+	if e.Dim > 0 {
+		hint = "raise WithDamping, or look for inputs of very different scales"
+	}
+	return &LayerError{Layer: b.groups[e.Layer].params[0].name, Op: op, Dim: e.Dim, Damping: e.Damping, Err: e.Err,
+		Hint: hint}
 }
 
-// dampings are what factored Tikhonov damping adds to the diagonals of A and G.
-func (b *layerBlock[T]) dampings(gamma float64) (dampA, dampG float64) {
-	f := b.factors
-	return factoredTikhonov(f.a.trace(), f.a.n, f.g.trace(), f.g.n, gamma)
+// A planned is what the solver has decided to do with the parameters in one graph.
+type planned[T program.Float] struct {
+	report    Plan
+	model     *model[T]
+	params    map[*gorgonia.Node]*parameter[T]
+	order     []*parameter[T]                // of the plan
+	absent    []*parameter[T]                // that the graph lacks; their state waits for one that has them
+	places    map[*parameter[T]]place[T]     // of order
+	blockOf   map[*parameter[T]]*block[T]    // of order and absent
+	blocks    []*block[T]                    // of order
+	hooks     []hook[T]                      // by block; nil if there is nothing to observe
+	lowRank   map[*block[T]]bool             // whose inputs are observed as they are, so that the low-rank form serves
+	layers    []*layers.Layer                // that were found
+	path      program.Path                   // from what the hooks observe to the outputs
+	reach     program.Path                   // from the parameters to the outputs, for forward mode
+	period    int                            // T3
 }
 
-// kroneckerBlock is the block A (x) G of a layer by itself.
-type kroneckerBlock[T program.Float] struct {
-	*layerBlock[T]
-	inverse *inverse[T]
-	tmp     []T // scratch of V's size
-	low     lowRank[T]
+// adopt makes the plan the one that the parameters' places are those of.
+func (p *planned[T]) adopt() {
+	for _, q := range p.absent {
+		q.place = place[T]{}
+	}
+	for _, q := range p.order {
+		q.place = p.places[q]
+	}
 }
 
-func newKroneckerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *kroneckerBlock[T] {
-	b := newLayerBlock(l, weight, bias)
-	return &kroneckerBlock[T]{layerBlock: b, inverse: newInverse[T](l), tmp: make([]T, len(b.grad))}
+// describe is the plan for the user. The cost does not depend on the unreached.
+func (p *planned[T]) describe(unreached []*gorgonia.Node) Plan {
+	plan := p.report
+	for _, n := range unreached {
+		row := ParamPlan{Name: nodeName(n), Shape: n.Shape(), Treatment: Unreached,
+			Reason: "the cost does not depend on it, so it stays as it is"}
+		plan.Params = append(slices.Clip(plan.Params), row)
+	}
+	return plan
 }
 
-func (b *kroneckerBlock[T]) inversions(gamma float64) (first, then []func()) {
-	f, v := b.factors, b.inverse
-	dampA, dampG := b.dampings(gamma)
-	return []func(){
-		func() { v.a.factorise(f.a.source(), dampA) },
-		func() { v.g.factorise(f.g.source(), dampG) },
-	}, nil
+// A planner decides the treatment of parameters and makes their blocks.
+type planner[T program.Float] struct {
+	cfg   *config
+	graph *graph[T]
+	// Of the plan before: its parameters and blocks go on where they are the same.
+	before  *planned[T]
+	settled bool // the user has said which the parameters are
+	oneHot  func(weight string, input *program.Node) bool
+
+	planned[T]
+	observed []*program.Node // what the sampled backward sweep has to reach
+	rows     map[*gorgonia.Node]ParamPlan
+	chains   [][]*layers.Layer
 }
 
-func (b *kroneckerBlock[T]) inverted() (raised int, err error) {
-	for i, v := range []*inverseFactor[T]{&b.inverse.a, &b.inverse.g} {
-		if v.err != nil {
-			return 0, notFactorised(b.layer, "Cholesky factorisation of "+"AG"[i:i+1], v.n, v.damping, v.err)
+// plan decides the treatment of the given parameters. Blocks whose parameters stay the same keep their state.
+func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
+	var err error
+	if pl.model, err = pl.graph.modelFor(nodes); err != nil {
+		return nil, err
+	}
+	pl.params, pl.blockOf = map[*gorgonia.Node]*parameter[T]{}, map[*parameter[T]]*block[T]{}
+	pl.places, pl.rows = map[*parameter[T]]place[T]{}, map[*gorgonia.Node]ParamPlan{}
+	pl.planned.lowRank = map[*block[T]]bool{}
+	var leaves []*program.Node
+	for _, n := range nodes {
+		p := pl.before.params[n]
+		if p == nil {
+			p = newParameter[T](n)
 		}
-		if v.raised {
-			raised++
+		pl.params[n] = p
+		pl.order = append(pl.order, p)
+		if leaf := pl.model.Node(n); leaf != nil {
+			leaves = append(leaves, leaf)
 		}
 	}
-	return raised, nil
-}
-
-func notFactorised(l *layer, op string, dim int, damping float64, err error) error {
-	return &LayerError{Layer: l.name(), Op: op, Dim: dim, Damping: damping, Err: err,
-		Hint: "raise WithDamping, or look for inputs of very different scales"}
-}
-
-func (b *kroneckerBlock[T]) precondition(_ float64, fresh bool) {
-	b.gather()
-	if b.low.holds {
-		b.inverse.applyLowRank(b.dir, b.factors.at, &b.low, b.layer.outByIn, fresh)
-	} else {
-		b.inverse.apply(b.dir, b.grad, b.tmp, b.layer.outByIn, fresh)
+	found, rest := layers.Find(pl.model.Program, leaves, pl.oneHot)
+	pl.planLayers(found, &rest)
+	pl.planRest(rest)
+	pl.planUnrelated(nodes)
+	pl.reportOn(nodes)
+	if err := pl.strict(); err != nil {
+		return nil, err
 	}
-	b.scatter()
+	pl.placeAll()
+	pl.period = pl.inversePeriod()
+	return &pl.planned, nil
 }
 
-func (b *kroneckerBlock[T]) stash() {
-	b.inverse.a.stash()
-	b.inverse.g.stash()
-}
-
-func (b *kroneckerBlock[T]) keep(fresh bool) {
-	b.factors.keep()
-	if fresh {
-		b.inverse.a.keep()
-		b.inverse.g.keep()
+// strict reports a parameter without a Kronecker block, where that is an error.
+func (pl *planner[T]) strict() error {
+	if !pl.cfg.strict {
+		return nil
 	}
-}
-
-// tiedBlock is the block of a weight that is used both ways round, as W and as W^T. Each way has Kronecker factors of its own. Their sum
-//
-//	F = A_1 (x) G_1 + G_2 (x) A_2
-//
-// is approximated by one Kronecker product, L (x) R / s with L = tr(G_1) A_1 + tr(A_2) G_2, R = tr(A_1) G_1 + tr(G_2) A_2 and s = tr(F): its partial traces
-// are those of F.
-type tiedBlock[T program.Float] struct {
-	*kroneckerBlock[T] // its factors are L and R
-	ways               [2]*factors[T]
-}
-
-func newTiedBlock[T program.Float](l *layer, weight, bias *parameter[T]) *tiedBlock[T] {
-	return &tiedBlock[T]{newKroneckerBlock(l, weight, bias), [2]*factors[T]{newFactors[T](l), newFactors[T](l.tied)}}
-}
-
-func (b *tiedBlock[T]) observe(run *program.Run[T]) error {
-	for i, l := range []*layer{b.layer, b.layer.tied} {
-		if !b.ways[i].observe(l, run) {
-			return b.badMoments("second moments of its inputs and sampled gradients")
+	for _, r := range pl.report.Params {
+		if r.Treatment != Kronecker {
+			return &ParamError{Param: r.Name, Op: "planning: " + string(r.Treatment) + ", " + r.Reason, Err: ErrStrict,
+				Hint: "leave out WithStrict to accept it"}
 		}
 	}
 	return nil
 }
 
-func (b *tiedBlock[T]) take() {
-	for _, f := range b.ways {
-		f.take()
-	}
-}
-
-func (b *tiedBlock[T]) drop() {
-	for _, f := range b.ways {
-		f.drop()
-	}
-}
-
-func (b *tiedBlock[T]) average(ema float64, _ bool) error {
-	for _, f := range b.ways {
-		if !f.average(ema, true) {
-			return b.badMoments("averages of its second moments")
+// placeAll finds the places of the parameters in the graph, and those that it lacks.
+func (pl *planner[T]) placeAll() {
+	var reached []*program.Node
+	for _, b := range pl.blocks {
+		for _, g := range b.groups {
+			for i, p := range g.params {
+				pl.places[p] = g.places[i]
+			}
 		}
 	}
-	b.sum()
-	return nil
-}
-
-// sum computes the Kronecker product in place of the sum. How the scale is divided between its factors does not matter to the inverse, since factored Tikhonov
-// damping balances their traces; they are means with the weights tr(G_1) and tr(A_2) for the first.
-func (b *tiedBlock[T]) sum() {
-	a1, g1, a2, g2 := &b.ways[0].a, &b.ways[0].g, &b.ways[1].a, &b.ways[1].g
-	trA1, trG1, trA2, trG2 := a1.trace(), g1.trace(), a2.trace(), g2.trace()
-	l, r, trace := b.factors.a.next, b.factors.g.next, trA1*trG1+trA2*trG2
-	b.factors.a.settled, b.factors.g.settled = true, true
-	clear(l)
-	clear(r)
-	if trace == 0 {
+	for n, p := range pl.params {
+		at := pl.places[p]
+		at.src, at.leaf = n, pl.model.Node(n)
+		at.reached = at.leaf != nil && pl.model.CheckDifferentiable(pl.model.Path(at.leaf)) == nil
+		pl.places[p] = at
+	}
+	for _, p := range pl.order {
+		if at := pl.places[p]; at.reached {
+			reached = append(reached, at.leaf)
+		}
+	}
+	pl.path, pl.reach = pl.model.Path(pl.observed...), pl.model.Path(reached...)
+	if !pl.settled {
 		return
 	}
-	w := trG1 + trA2
-	b.addTo(l, b.factors.a.n, trG1/w, a1)
-	b.addTo(l, b.factors.a.n, trA2/w, g2) // without the homogeneous coordinate, which the transposed use has not
-	b.addTo(r, b.factors.g.n, trA1*w/trace, g1)
-	b.addTo(r, b.factors.g.n, trG2*w/trace, a2)
-}
-
-// addTo adds a multiple of f to the leading rows and columns of sum, n x n, or n elements if f is diagonal.
-func (b *tiedBlock[T]) addTo(sum []T, n int, alpha float64, f *moment[T]) {
-	if f.diagonal {
-		linalg.Axpy(T(alpha), f.next, sum[:f.n])
-		return
-	}
-	for i := range f.n {
-		linalg.Axpy(T(alpha), f.next[i*f.n:(i+1)*f.n], sum[i*n:i*n+f.n])
-	}
-}
-
-func (b *tiedBlock[T]) keep(fresh bool) {
-	for _, f := range b.ways {
-		f.keep()
-	}
-	b.kroneckerBlock.keep(fresh)
-}
-
-// diagonalBlock is the diagonal of the Fisher matrix for a parameter outside layers, E[(dL/dtheta_i)^2].
-//
-// The sampled gradients of different cases are independent and have mean zero, so the square of their sum has the
-// expectation of the sum of their squares (Martens & Grosse 2015, lemma 4): one backward sweep over all cases is enough.
-type diagonalBlock[T program.Float] struct {
-	param   *parameter[T]
-	mean    moment[float64] // of the squares: n x 1
-	updates int
-}
-
-func newDiagonalBlock[T program.Float](p *parameter[T]) *diagonalBlock[T] {
-	return &diagonalBlock[T]{param: p, mean: newMoment[float64](diagonalSize(p.leaf), 1)}
-}
-
-// diagonalSize is the number of entries that a parameter's diagonal has; see observe.
-func diagonalSize(leaf *program.Node) int {
-	if perCase := leaf.CaseAxis == 0; perCase {
-		return size(leaf.Shape[1:])
-	}
-	return leaf.Size()
-}
-
-func size(shape []int) int {
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
-	return n
-}
-
-func (b *diagonalBlock[T]) bind()              {}
-func (b *diagonalBlock[T]) rest()              {}
-func (b *diagonalBlock[T]) needsInverse() bool { return false }
-
-func (b *diagonalBlock[T]) observe(run *program.Run[T]) error {
-	grad := run.Gradient(b.param.leaf)
-	if !linalg.Finite(grad) {
-		return &LayerError{Layer: b.param.name(), Op: "sampled gradient", Err: ErrNotFinite, Hint: "look at the data and at the weights"}
-	}
-	n := b.mean.n
-	count := run.Cases()
-	if len(grad) != n || b.param.leaf.CaseAxis == 0 {
-		// A parameter with entries of its own for each case: row i sees case i only. The rows that were run stand for all.
-		count = len(grad) / n * (b.param.leaf.Size() / n)
-	}
-	sums := b.mean.sums(count)
-	for i := range sums {
-		var s float64
-		for j := i; j < len(grad); j += n {
-			s += float64(grad[j]) * float64(grad[j])
+	for _, p := range slices.Concat(pl.before.order, pl.before.absent) {
+		if !slices.Contains(pl.order, p) {
+			pl.absent = append(pl.absent, p)
+			pl.blockOf[p] = pl.before.blockOf[p]
 		}
-		sums[i] = s
+	}
+}
+
+func (pl *planner[T]) row(n *gorgonia.Node, t Treatment, block, reason string) {
+	pl.rows[n] = ParamPlan{Name: nodeName(n), Shape: n.Shape(), Treatment: t, Block: block, Reason: reason}
+}
+
+// use makes a block, or one from before, part of the plan.
+func (pl *planner[T]) use(b *block[T], h hook[T]) {
+	pl.blocks, pl.hooks = append(pl.blocks, b), append(pl.hooks, h)
+	for _, g := range b.groups {
+		for _, p := range g.params {
+			pl.blockOf[p] = b
+		}
+	}
+	if h != nil {
+		pl.observed = append(pl.observed, h.observed()...)
+	}
+}
+
+// same is the block from before with this name and these groups, or a new one. Where other graphs had other
+// chains, one of the layers may still know it.
+func (pl *planner[T]) same(name string, rows int, make func() curvature.Block[T], groups ...group[T]) *block[T] {
+	for _, g := range groups {
+		for _, p := range g.params {
+			if b := pl.before.blockOf[p]; b != nil && b.is(name, groups) {
+				return b
+			}
+		}
+	}
+	return newBlock(name, make(), rows, groups...)
+}
+
+// planLayers makes blocks of the layers that the sampled gradients can reach. The parameters of the others go
+// to rest.
+func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
+	for _, l := range found {
+		if err := pl.model.CheckDifferentiable(pl.model.Path(l.Outputs()...)); err != nil {
+			*rest = append(*rest, layers.Rest{Param: l.Weight, Why: err.Error()})
+			if l.Bias != nil {
+				*rest = append(*rest, layers.Rest{Param: l.Bias, Why: err.Error()})
+			}
+			continue
+		}
+		l.Approximate(pl.model.Program, pl.cfg.approximation())
+		pl.layers = append(pl.layers, l)
+		reason := l.Describe(pl.model.Cases)
+		if pl.recurrent(l) {
+			reason += ", its time steps " + string(pl.cfg.timing)
+		}
+		pl.row(l.Weight.Src, Kronecker, l.Block(), reason)
+		if l.Bias != nil {
+			pl.row(l.Bias.Src, Kronecker, l.Block(), "homogeneous coordinate of "+nodeName(l.Weight.Src))
+		}
+	}
+	linked := map[*layers.Layer]bool{}
+	if pl.cfg.tridiagonal {
+		pl.chains = layers.Chains(pl.model.Program, pl.layers)
+		for _, chain := range pl.chains {
+			pl.chain(chain)
+			for _, l := range chain {
+				linked[l] = true
+			}
+		}
+	}
+	for _, l := range pl.layers {
+		if !linked[l] {
+			pl.single(l)
+		}
+	}
+}
+
+// recurrent reports whether the layer's time steps are to be taken as depending on each other.
+func (pl *planner[T]) recurrent(l *layers.Layer) bool {
+	return pl.cfg.timing != TimeIndependent && l.Recurrent()
+}
+
+// shapeOf is what the factors of a layer depend on.
+func shapeOf(l *layers.Layer) curvature.Shape {
+	return curvature.Shape{
+		In: l.In, Out: l.Out, Bias: l.Bias != nil, OutByIn: l.OutByIn, Tied: l.Tied != nil,
+		DiagonalA: l.DiagonalA, DiagonalG: l.DiagonalG, Channels: l.Channels,
+	}
+}
+
+func (pl *planner[T]) groupOf(l *layers.Layer) group[T] {
+	var bias *parameter[T]
+	if l.Bias != nil {
+		bias = pl.params[l.Bias.Src]
+	}
+	return layerGroup(shapeOf(l), pl.params[l.Weight.Src], bias)
+}
+
+// single makes the block of a layer by itself, unless its parameters have had one so far.
+func (pl *planner[T]) single(l *layers.Layer) {
+	g, h := pl.groupOf(l), newLayerHook[T](l)
+	s := g.shape
+	name, make := "layer", func() curvature.Block[T] { return curvature.NewKronecker[T](s) }
+	switch {
+	case pl.recurrent(l), len(l.Sites) == 1 && pl.wasRecurrent(g): // also where the graph is of a single time step
+		name = "recurrent layer"
+		make = func() curvature.Block[T] { return curvature.NewRecurrent[T](s, pl.cfg.timing == TimeStationary) }
+	case l.Channels > 0:
+		make = func() curvature.Block[T] { return curvature.NewUncorrelated[T](s) }
+	case l.Tied != nil:
+		make = func() curvature.Block[T] { return curvature.NewTied[T](s) }
+	}
+	b := pl.same(name, len(h.layers), make, g)
+	pl.use(b, h)
+	pl.planned.lowRank[b] = !l.Reduce
+}
+
+func (pl *planner[T]) wasRecurrent(g group[T]) bool {
+	b := pl.before.blockOf[g.params[0]]
+	return b != nil && b.is("recurrent layer", []group[T]{g})
+}
+
+// chain makes the block of a chain of layers, unless there has been one of just these so far: its moments must
+// all have the same weights.
+func (pl *planner[T]) chain(chain []*layers.Layer) {
+	groups, shapes := make([]group[T], len(chain)), make([]curvature.Shape, len(chain))
+	for i, l := range chain {
+		groups[i] = pl.groupOf(l)
+		shapes[i] = groups[i].shape
+	}
+	make := func() curvature.Block[T] { return curvature.NewChain[T](shapes) }
+	pl.use(pl.same("chain", len(chain), make, groups...), newLayerHook[T](chain...))
+}
+
+// planRest makes the blocks of the parameters outside layers: small ones where they act element by element, or
+// else diagonal ones, and identities where the sampled gradients do not reach.
+func (pl *planner[T]) planRest(rest []layers.Rest) {
+	var reached []*program.Node
+	why := map[*program.Node]string{}
+	for _, n := range pl.model.Nodes {
+		i := slices.IndexFunc(rest, func(r layers.Rest) bool { return r.Param == n })
+		if i < 0 {
+			continue
+		}
+		why[n] = rest[i].Why
+		if err := pl.model.CheckDifferentiable(pl.model.Path(n)); err != nil {
+			reason := err.Error()
+			if pl.cfg.learningRate == 0 {
+				reason += "; exact-Fisher products by finite differences"
+			}
+			pl.identity(n.Src, reason)
+			continue
+		}
+		reached = append(reached, n)
+	}
+	done := map[*program.Node]bool{}
+	for _, e := range layers.FindElementwise(pl.model.Program, reached, pl.cfg.fullBlock > 1) {
+		pl.elementwise(e, why)
+		for _, n := range e.Params {
+			done[n] = true
+		}
+	}
+	for _, n := range reached {
+		if !done[n] {
+			pl.diagonal(n, why[n])
+		}
+	}
+}
+
+func (pl *planner[T]) elementwise(e layers.Elementwise, why map[*program.Node]string) {
+	var groups []group[T]
+	for _, n := range e.Params {
+		groups = append(groups, group[T]{params: []*parameter[T]{pl.params[n.Src]}})
+	}
+	size := e.Params[0].Size()
+	make := func() curvature.Block[T] {
+		return curvature.NewElementwise[T](len(e.Params), size, pl.cfg.fullBlock)
+	}
+	b := pl.same("elementwise", len(e.Params), make, groups...)
+	pl.use(b, newElementwiseHook[T](e))
+	c := b.Block.(*curvature.Elementwise[T])
+	for _, n := range e.Params {
+		if c.Width() > 1 || c.Channels() == 1 {
+			pl.row(n.Src, Full, elementwiseName(e, c.Width(), c.Channels()), e.Describe()+"; "+why[n])
+		} else {
+			pl.row(n.Src, Diagonal, "", e.Describe()+"; "+why[n])
+		}
+	}
+}
+
+// elementwiseName is the parameters' names and the sizes of their blocks.
+func elementwiseName(e layers.Elementwise, width, channels int) string {
+	name := nodeName(e.Params[0].Src)
+	for _, n := range e.Params[1:] {
+		name += " and " + nodeName(n.Src)
+	}
+	if channels == 1 {
+		return fmt.Sprintf("%s: %d x %d", name, width, width)
+	}
+	return fmt.Sprintf("%s: %d of %d x %d", name, channels, width, width)
+}
+
+func (pl *planner[T]) diagonal(n *program.Node, why string) {
+	h := newParameterHook[T](n)
+	name := fmt.Sprintf("diagonal of %d", h.entries)
+	make := func() curvature.Block[T] { return curvature.NewDiagonal[T](h.entries, n.Size()) }
+	pl.use(pl.same(name, 0, make, group[T]{params: []*parameter[T]{pl.params[n.Src]}}), h)
+	pl.row(n.Src, Diagonal, "", why)
+}
+
+func (pl *planner[T]) identity(n *gorgonia.Node, why string) {
+	make := func() curvature.Block[T] { return curvature.NewIdentity[T]() }
+	pl.use(pl.same("identity", 0, make, group[T]{params: []*parameter[T]{pl.params[n]}}), nil)
+	pl.row(n, Identity, "", why)
+}
+
+// planUnrelated makes the blocks of the parameters that are no ancestors of the outputs.
+func (pl *planner[T]) planUnrelated(nodes []*gorgonia.Node) {
+	for _, n := range nodes {
+		if _, ok := pl.rows[n]; !ok {
+			pl.identity(n, "the declared outputs do not depend on it, only other terms of the cost")
+		}
+	}
+}
+
+// reportOn lists the rows in the order of the parameters, with what holds for the whole graph.
+func (pl *planner[T]) reportOn(nodes []*gorgonia.Node) {
+	for _, n := range nodes {
+		pl.report.Params = append(pl.report.Params, pl.rows[n])
+	}
+	for _, o := range pl.model.outputs {
+		pl.report.Losses = append(pl.report.Losses, o.name())
+	}
+	note := func(s string) { pl.report.Notes = append(pl.report.Notes, s) }
+	if pl.cfg.tridiagonal {
+		for _, s := range layers.DescribeChains(pl.chains) {
+			note(s)
+		}
+	}
+	if why := pl.model.Whole; why != "" && pl.model.Cases > 1 {
+		note("statistics use the whole batch: " + why)
+	}
+	if n := draws(pl.graph.whole); n != nil && pl.cfg.gradientCheck {
+		note(fmt.Sprintf("gradients are not checked: %v (%q) draws random numbers", n.Op, nodeName(n.Src)))
+	}
+}
+
+// inversePeriod is T3 for a model of these layers: so many steps that the inverses take a small part of what
+// the user's VM has to compute, by counting. Fresh inverses are worth more than the paper's T3 = 20 gives where
+// they cost next to nothing.
+func (pl *planner[T]) inversePeriod() int {
+	if pl.cfg.inversePeriod > 0 {
+		return pl.cfg.inversePeriod
+	}
+	var inverses, iteration float64 // operations
+	for _, l := range pl.layers {
+		inverses += shapeOf(l).InverseOperations()
+		for _, s := range l.Sites {
+			if !s.Lookup {
+				iteration += 6 * float64(s.Rows) * float64(l.In) * float64(l.Out) // forward and backward
+			}
+		}
+	}
+	return inversePeriod(inverses, iteration, pl.cfg.tridiagonal || pl.cfg.timing != TimeIndependent)
+}
+
+// carryOver finds the parameters of the graph before in another, by name and shape.
+func carryOver[T program.Float](before *planned[T], g *graph[T]) (map[*gorgonia.Node]*parameter[T], []*gorgonia.Node, error) {
+	if err := distinctNames(nodesOf(before.order)); err != nil {
+		return nil, nil, err
+	}
+	all := slices.Concat(before.order, before.absent)
+	known := map[key]bool{}
+	for _, p := range all {
+		known[p.key] = true
+	}
+	leaves := map[key]*gorgonia.Node{}
+	for _, n := range g.whole.Nodes {
+		if !n.IsLeaf() || n.Src.Op() != nil {
+			continue
+		}
+		k := keyOf(n.Src)
+		if leaves[k] != nil && known[k] {
+			return nil, nil, sameName(k.name)
+		}
+		leaves[k] = n.Src
+	}
+	params := map[*gorgonia.Node]*parameter[T]{}
+	var nodes []*gorgonia.Node
+	for _, p := range all {
+		if n := leaves[p.key]; n != nil {
+			params[n] = p
+			nodes = append(nodes, n)
+		}
+	}
+	if len(nodes) == 0 {
+		return nil, nil, &GraphError{Node: g.cost.Name(), Err: ErrForeign,
+			What: "looking for the parameters trained so far among the inputs of its graph",
+			Hint: fmt.Sprintf("none of them has name and shape of one of the old graph (%s); "+
+				"give a parameter the same name in every graph", names(before.order))}
+	}
+	return params, nodes, nil
+}
+
+func nodesOf[T program.Float](params []*parameter[T]) []*gorgonia.Node {
+	nodes := make([]*gorgonia.Node, len(params))
+	for i, p := range params {
+		nodes[i] = p.src
+	}
+	return nodes
+}
+
+// names lists the first few parameters.
+func names[T program.Float](params []*parameter[T]) (s string) {
+	for i, p := range params {
+		switch {
+		case i == 3:
+			return s + ", ..."
+		case i > 0:
+			s += ", "
+		}
+		s += fmt.Sprintf("%q of shape %s", p.name, p.shape)
+	}
+	return s
+}
+
+// distinctNames reports two parameters of one name, as an error: state could not tell them apart in another
+// graph.
+func distinctNames(nodes []*gorgonia.Node) error {
+	seen := map[string]bool{}
+	for _, n := range nodes {
+		if seen[n.Name()] {
+			return sameName(n.Name())
+		}
+		seen[n.Name()] = true
 	}
 	return nil
 }
 
-func (b *diagonalBlock[T]) take() { b.mean.take() }
-func (b *diagonalBlock[T]) drop() { b.mean.drop() }
-
-func (b *diagonalBlock[T]) average(ema float64, _ bool) error {
-	if !b.mean.average(decay(b.updates+1, ema), true) {
-		return &LayerError{Layer: b.param.name(), Op: "averages of its squared sampled gradients", Err: ErrNotFinite, Hint: "look at the data and at the weights"}
-	}
-	return nil
+func sameName(name string) error {
+	return &ParamError{Param: name, Op: "carrying state from graph to graph", Err: ErrSameName,
+		Hint: "parameters are known by their names: give each one its own, with gorgonia.WithName, in every graph"}
 }
-
-func (b *diagonalBlock[T]) trace() float64 {
-	return floats.Sum(b.mean.next) * float64(len(b.param.grad)/b.mean.n)
-}
-
-func (b *diagonalBlock[T]) inversions(float64) (first, then []func()) { return nil, nil }
-func (b *diagonalBlock[T]) inverted() (int, error)                    { return 0, nil }
-func (b *diagonalBlock[T]) freeze(bool)                               {}
-
-func (b *diagonalBlock[T]) precondition(gamma float64, _ bool) {
-	n := b.mean.n
-	for i, v := range b.param.grad {
-		b.param.dir[i] = T(float64(v) / (b.mean.next[i%n] + gamma*gamma))
-	}
-}
-
-func (b *diagonalBlock[T]) stash() {}
-
-func (b *diagonalBlock[T]) keep(bool) {
-	b.mean.keep()
-	b.updates++
-}
-
-// identityBlock leaves the gradient as it is.
-type identityBlock[T program.Float] struct{ param *parameter[T] }
-
-func (b *identityBlock[T]) bind()                                     {}
-func (b *identityBlock[T]) rest()                                     {}
-func (b *identityBlock[T]) needsInverse() bool                        { return false }
-func (b *identityBlock[T]) observe(*program.Run[T]) error             { return nil }
-func (b *identityBlock[T]) take()                                     {}
-func (b *identityBlock[T]) drop()                                     {}
-func (b *identityBlock[T]) average(float64, bool) error               { return nil }
-func (b *identityBlock[T]) trace() float64                            { return 0 }
-func (b *identityBlock[T]) inversions(float64) (first, then []func()) { return nil, nil }
-func (b *identityBlock[T]) inverted() (int, error)                    { return 0, nil }
-func (b *identityBlock[T]) freeze(bool)                               {}
-func (b *identityBlock[T]) precondition(float64, bool)                { copy(b.param.dir, b.param.grad) }
-func (b *identityBlock[T]) stash()                                    {}
-func (b *identityBlock[T]) keep(bool)                                 {}

@@ -12,12 +12,6 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-func asOpError(err error) (*program.OpError, bool) {
-	var op *program.OpError
-	ok := errors.As(err, &op)
-	return op, ok
-}
-
 // A lossTail is the private program of a cost with the outputs cut off: what lies between them and the cost.
 type lossTail[T program.Float] struct {
 	run    *program.Run[T]
@@ -27,20 +21,20 @@ type lossTail[T program.Float] struct {
 	seeds  []program.Seed[T]
 }
 
-func newLossTail[T program.Float](cost *gorgonia.Node, outputs []*output, seed uint64) (*lossTail[T], error) {
-	cuts := make([]*gorgonia.Node, len(outputs))
-	for i, o := range outputs {
-		cuts[i] = o.head.output()
+func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
+	cuts := make([]*gorgonia.Node, len(heads))
+	for i, h := range heads {
+		cuts[i] = h.output()
 	}
 	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
 	if err != nil {
 		return nil, graphError(err)
 	}
 	t := &lossTail[T]{cost: p.Outputs[0]}
-	for i, o := range outputs {
+	for i, h := range heads {
 		leaf := p.Node(cuts[i])
 		if leaf == nil {
-			return nil, notInCost(o)
+			return nil, notInCost(h)
 		}
 		t.leaves = append(t.leaves, leaf)
 	}
@@ -121,11 +115,6 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 	return scales, nil
 }
 
-func notInCost(o *output) error {
-	return &GraphError{Node: o.head.output().Name(), What: "looking for the output among the ancestors of the cost", Err: ErrLoss,
-		Hint: o.head.name() + " declares an output that the cost does not depend on; give the node that the cost is computed from"}
-}
-
 // probe holds two points for one output and the cost's gradients there.
 type probe[T program.Float] struct {
 	z    [2][]T
@@ -152,11 +141,11 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	z := make([]float64, len(p.z[0]))
 	for i := range 2 {
 		if !linalg.Finite(p.grad[i]) {
-			return 0, &LossError{Output: o.head.name(), Expected: "a finite gradient of the cost", Found: "NaN or infinity",
+			return 0, &LossError{Output: o.name(), Expected: "a finite gradient of the cost", Found: "NaN or infinity",
 				Hint: "is a target NaN, or the logarithm of 0 taken?"}
 		}
 		linalg.Convert(z, p.z[i])
-		o.head.mean(p.mean[i], z, o.cols)
+		o.Mean(p.mean[i], z, o.cols)
 	}
 	// Least squares for c in  grad1 - grad0 = c (mean1 - mean0).
 	var dot, norm, change, size float64
@@ -176,16 +165,16 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	relative := math.Sqrt(miss / norm)
 	const expected = "a gradient c (mean of the distribution - target) with respect to the output, c > 0"
 	if change == 0 && size > 0 {
-		return 0, &LossError{Output: o.head.name(), Expected: expected,
+		return 0, &LossError{Output: o.name(), Expected: expected,
 			Found: "a gradient that is the same whatever the output: the cost is linear in it", Hint: "give the model's output, not the targets"}
 	}
 	if size == 0 {
-		return 0, &LossError{Output: o.head.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero",
+		return 0, &LossError{Output: o.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero",
 			Hint: "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
 	}
 	if !(c > 0) || relative > lossTolerance*c+rounding[T]()*math.Sqrt(size/norm) {
 		return 0, &LossError{
-			Output:   o.head.name(),
+			Output:   o.name(),
 			Expected: expected,
 			Found:    fmt.Sprintf("best c %.4g, with which the gradient's change is still off by %.3g of its size", c, math.Sqrt(miss/change)),
 			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that it is computed from; common slips: " +
@@ -197,69 +186,55 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	for i, g := range p.grad[0] {
 		target[i] = g / c
 	}
-	o.head.impliedTarget(target, target, z, o.cols)
-	if err := o.head.checkTarget(target, o.cols, lossTolerance); err != nil {
-		return 0, &LossError{Output: o.head.name(), Expected: "targets that the distribution can have",
+	o.ImpliedTarget(target, target, z, o.cols)
+	if err := o.CheckTarget(target, o.cols, lossTolerance); err != nil {
+		return 0, &LossError{Output: o.name(), Expected: "targets that the distribution can have",
 			Found: err.Error(), Hint: "one-hot rows or probabilities for Categorical, numbers in [0, 1] for Bernoulli"}
 	}
 	return c, nil
 }
 
-// rounding is the relative error to expect of a gradient computed in T.
-func rounding[T program.Float]() float64 {
-	if _, ok := any(T(0)).(float32); ok {
-		return 1e-4
-	}
-	return 1e-10
-}
+// checkedRuns is the number of first RunAlls whose gradients are checked. The second shows what one alone can't: a
+// machine that was not Reset, and a LispMachine that goes wrong in its second run of a graph.
+const checkedRuns = 2
 
-// draws is a node that draws random numbers, or nil. The private program's draws are others than the VM's, so gradients can't be compared.
-func draws(p *program.Program) *program.Node {
-	for _, n := range p.Nodes {
-		switch n.Op.(type) {
-		case program.Dropout, program.Random:
-			return n
-		}
-	}
-	return nil
+// checksGradients reports whether the gradients of a RunAll are checked, after so many others: those of the first,
+// and of the first of another graph at every doubling of their number.
+func checksGradients(runs int, first bool) bool {
+	doubled := runs&(runs+1) == 0
+	return runs < checkedRuns || first && doubled
 }
 
 // checkGradients compares the gradients given to Step with the private program's gradients of the cost.
-func (c *conductor[T]) checkGradients() error {
-	p := c.whole
-	if draws(p) != nil {
+func checkGradients[T program.Float](g *graph[T], p *planned[T], seed uint64) error {
+	whole := g.whole
+	if g.random() {
 		return nil
 	}
 	var leaves []*program.Node
 	var params []*parameter[T]
-	for _, q := range c.order {
-		if n := p.Node(q.src); n != nil && q.given {
+	for _, q := range p.order {
+		if n := whole.Node(q.src); n != nil && q.given {
 			leaves, params = append(leaves, n), append(params, q)
 		}
 	}
-	path := p.Path(leaves...)
-	if p.CheckDifferentiable(path) != nil {
+	path := whole.Path(leaves...)
+	if whole.CheckDifferentiable(path) != nil {
 		return nil // only the VM can differentiate it
 	}
-	run, err := program.NewRun[T](p, c.cfg.seed)
+	run, err := program.NewRun[T](whole, seed)
 	if err != nil {
 		return graphError(err)
 	}
 	if err := run.Forward(nil); err != nil {
 		return graphError(err)
 	}
-	var typical float64
-	seeds := c.sampledResiduals(run)
-	for range 2 {
-		if err := run.Reverse(seeds, path); err != nil {
-			return graphError(err)
-		}
-		typical = max(typical, largestGradient(run, leaves))
-		for i, o := range c.outputs { // and of the first case alone, where nothing cancels
-			clear(seeds[i].Data[o.cols:])
-		}
+	typical, err := typicalGradient(g, p.model.outputs, run, leaves, path, seed)
+	if err != nil {
+		return err
 	}
-	if err := run.Reverse([]program.Seed[T]{{Node: p.Outputs[0], Data: []T{1}}}, path); err != nil {
+	cost := program.Seed[T]{Node: whole.Outputs[0], Data: []T{1}}
+	if err := run.Reverse([]program.Seed[T]{cost}, path); err != nil {
 		return graphError(err)
 	}
 	typical = max(typical, largestGradient(run, leaves))
@@ -276,25 +251,36 @@ func (c *conductor[T]) checkGradients() error {
 	return nil
 }
 
-// sampledResiduals is the cost's gradient with respect to the outputs if the targets were sampled from the model. What the true
-// gradients are sums of is of that size, and so are their rounding errors, also where they cancel.
-func (c *conductor[T]) sampledResiduals(run *program.Run[T]) []program.Seed[T] {
-	rng := rand.New(rand.NewPCG(c.cfg.seed, 2))
+// typicalGradient is the norm of the largest gradient of the cost if the targets were sampled from the model, of the
+// batch or of the first case alone, where nothing cancels. What the true gradients are sums of is of that size, and
+// so are their rounding errors, also where they cancel.
+func typicalGradient[T program.Float](g *graph[T], outputs []*output, run *program.Run[T], leaves []*program.Node,
+	path program.Path, seed uint64) (typical float64, err error) {
+	rng := rand.New(rand.NewPCG(seed, 2))
 	var seeds []program.Seed[T]
-	for _, o := range c.outputs {
-		node := c.whole.Node(o.head.output())
-		z := run.Value(node).Data
-		o.resize(len(z))
-		linalg.Convert(o.z, z)
-		o.head.sample(o.y, o.z, o.cols, rng)
-		o.head.residual(o.y, o.y, o.z, o.cols)
-		r := make([]T, len(z))
-		for i, v := range o.y {
-			r[i] = T(c.scale * o.weight * v)
+	for i, o := range outputs {
+		node := g.whole.Node(o.output())
+		if err := readOutput(o, run, node); err != nil {
+			return 0, err
+		}
+		o.Sample(o.y, o.z, o.cols, rng)
+		o.Residual(o.y, o.y, o.z, o.cols)
+		r := make([]T, len(o.y))
+		for j, v := range o.y {
+			r[j] = T(g.scale() * g.weights[i] * v)
 		}
 		seeds = append(seeds, program.Seed[T]{Node: node, Data: r})
 	}
-	return seeds
+	for range 2 {
+		if err := run.Reverse(seeds, path); err != nil {
+			return 0, graphError(err)
+		}
+		typical = max(typical, largestGradient(run, leaves))
+		for i, o := range outputs {
+			clear(seeds[i].Data[o.cols:])
+		}
+	}
+	return typical, nil
 }
 
 // largestGradient is the norm of the largest gradient of the last reverse sweep.

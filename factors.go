@@ -2,289 +2,176 @@ package kfac
 
 import (
 	"math"
+	"math/rand/v2"
 
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
-	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A moment is the running average of a second moment E[x y^T] of vectors x of n and y of m elements: a factor A = E[abar abar^T] or
-// G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It is n x m, in the model's dtype, in which the products that
-// it averages are computed. next is what the update in progress makes of it.
-//
-// Only the inverses need it whole, and they are computed now and then. In between, updates add to the upper triangle of a symmetric moment alone.
-//
-// Of a diagonal moment only E[x_i^2] is kept, as n x 1: where that is exact (one-hot inputs), or where the whole would be too large.
-type moment[T program.Float] struct {
-	n, m      int
-	diagonal  bool
-	symmetric bool // x and y are the same
-	now, next []T  // of a symmetric moment the upper triangle of now
-	frozen    bool // inverses are computed from copy, beside the steps, and not from next
-	copy      []T  // of an earlier average; made when first needed
+// sampler runs the model privately on some cases and sweeps the gradients of targets sampled from its own
+// predictions back (Martens & Grosse 2015, sections 5 and 8).
+type sampler[T program.Float] struct {
+	seeds []program.Seed[T]
+	perm  []int
 
-	// Of the update in progress: rows X and Y of the run observed last, transposed, or the sum of x y^T over them; the sum over the runs taken in before; and how
-	// many cases (or positions) they are to be divided by.
-	xt, yt               []T // nil if run is the sum
-	rows                 int
-	run, taken           []T // made when first needed
-	runCount, takenCount int
-
-	eps, weight T    // what the update makes of it: eps times the average and weight times the sums
-	settled     bool // as next, which is not computed otherwise
+	// What is random, so that a test can put something else in its place: the choice of cases, and the drawing of
+	// targets into o.y.
+	choose func(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int
+	draw   func(o *output, rng *rand.Rand)
 }
 
-func newMoment[T program.Float](n, m int) moment[T] {
-	return moment[T]{n: n, m: m, now: make([]T, n*m), next: make([]T, n*m)}
+func newSampler[T program.Float]() *sampler[T] {
+	s := &sampler[T]{}
+	s.choose = s.randomCases
+	s.draw = func(o *output, rng *rand.Rand) { o.Sample(o.y, o.z, o.cols, rng) }
+	return s
 }
 
-// newFactor is the moment of vectors of n elements with themselves.
-func newFactor[T program.Float](n int, diagonal bool) moment[T] {
-	m := n
-	if diagonal {
-		m = 1
+// A sample is what sampling has drawn.
+type sample struct {
+	seed  uint64 // of what Dropout and random nodes draw
+	whole bool   // the run holds the forward pass of the whole batch
+}
+
+// sample draws the cases and the targets with rng, and runs both passes. The gradients are those of the cases'
+// own negative log-likelihoods, each output's times its weight in the objective, summed where cases meet, not
+// averaged. path goes from the nodes that are observed to the outputs.
+func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, fraction float64, atLeast int,
+	rng *rand.Rand) (sample, error) {
+	drawn := sample{seed: rng.Uint64()}
+	rows := s.choose(m.Program, fraction, atLeast, rng)
+	if err := m.forward(nil, drawn.seed, rows); err != nil {
+		return drawn, err
 	}
-	f := newMoment[T](n, m)
-	f.diagonal, f.symmetric = diagonal, !diagonal
-	return f
-}
-
-// observe takes in the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows), which have to stay as they are until the update is done. It reports false if the
-// sum of x y^T over them is not finite.
-func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
-	if f.diagonal {
-		run := f.sums(count)
-		for i := range run {
-			x := xt[i*rows : (i+1)*rows]
-			run[i] = linalg.Dot(x, x)
+	for len(s.seeds) < len(m.outputs) {
+		s.seeds = append(s.seeds, program.Seed[T]{})
+	}
+	seeds := s.seeds[:len(m.outputs)]
+	for i, o := range m.outputs {
+		s.draw(o, rng)
+		o.Residual(o.y, o.y, o.z, o.cols)
+		seed := &seeds[i]
+		seed.Node, seed.Data = o.node, linalg.Resized(seed.Data, len(o.y))
+		root := math.Sqrt(weights[i]) // so that weight multiplies the second moments
+		for j, r := range o.y {
+			seed.Data[j] = T(root * r)
 		}
-		return linalg.Finite(run)
 	}
-	f.xt, f.yt, f.rows, f.runCount = xt, yt, rows, count
-	return finiteSquares(xt, rows) && (f.symmetric || finiteSquares(yt, rows))
+	if err := m.run.Reverse(seeds, path); err != nil {
+		return drawn, graphError(err)
+	}
+	drawn.whole = rows == nil
+	return drawn, nil
 }
 
-// finiteSquares reports whether the sum of squares of every row of X^T is finite. Then so are all inner products of rows, which are no larger.
-func finiteSquares[T program.Float](xt []T, rows int) bool {
-	var odd T // v - v is 0 for every finite v and NaN for every other
-	for ; rows > 0 && len(xt) > 0; xt = xt[rows:] {
-		v := linalg.Dot(xt[:rows], xt[:rows])
-		odd += v - v
-	}
-	return odd == 0
+// partOf is the number of cases that a fraction of the batch stands for, if it is not to be less than atLeast.
+// It may be more than there are.
+func partOf(cases int, fraction float64, atLeast int) int {
+	return max(int(math.Ceil(fraction*float64(cases))), atLeast)
 }
 
-// sums is where to put the sum of x y^T over a run that is to be divided by count.
-func (f *moment[T]) sums(count int) []T {
-	f.xt, f.yt, f.runCount = nil, nil, count
-	f.run = linalg.Resized(f.run, f.n*f.m)
-	return f.run
-}
-
-// observeLookups is observe for one-hot rows, of which ids tells where the one is, and adds to the rows observed by observe.
-func (f *moment[T]) observeLookups(ids []int) {
-	for _, i := range ids {
-		f.run[i]++
+// randomCases draws a random subset of the cases: the fraction of the batch, but no fewer than atLeast. nil is
+// the whole batch.
+func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {
+	n := partOf(p.Cases, fraction, atLeast)
+	if n >= p.Cases || p.Whole != "" {
+		return nil
 	}
-	f.runCount += len(ids)
-}
-
-// add computes sum = beta sum + alpha X^T Y for the run observed last; of a symmetric moment the upper triangle only.
-func (f *moment[T]) add(alpha, beta T, sum []T) {
-	if f.symmetric {
-		linalg.UpperGramT(f.rows, f.n, alpha, f.xt, beta, sum)
-	} else {
-		linalg.Gemm(false, true, f.n, f.m, f.rows, alpha, f.xt, f.yt, beta, sum)
+	if len(s.perm) != p.Cases {
+		s.perm = make([]int, p.Cases)
 	}
-}
-
-// multiply makes run the sum, where it is not yet.
-func (f *moment[T]) multiply() {
-	if f.xt == nil {
-		return
+	for i := range s.perm {
+		s.perm[i] = i
 	}
-	f.run = linalg.Resized(f.run, f.n*f.m)
-	f.add(1, 0, f.run)
-	f.xt, f.yt = nil, nil
-}
-
-// take adds the run observed last to those of the update.
-func (f *moment[T]) take() {
-	f.multiply()
-	if f.takenCount == 0 {
-		f.taken, f.run = f.run, linalg.Resized(f.taken, f.n*f.m)
-	} else {
-		linalg.Axpy(1, f.run, f.taken)
-	}
-	f.takenCount += f.runCount
-	f.runCount = 0
-}
-
-// drop forgets the runs of the update.
-func (f *moment[T]) drop() { f.takenCount, f.runCount, f.xt, f.yt = 0, 0, nil, nil }
-
-// average makes the average eps times itself + (1-eps) mean, where the mean is over the runs taken in and the one observed last: at once, as next, if settle, or else
-// perhaps when the update is kept. It reports false if next is not finite.
-func (f *moment[T]) average(eps float64, settle bool) (ok bool) {
-	f.eps, f.weight = T(eps), T((1-eps)/float64(f.takenCount+f.runCount))
-	f.settled = settle || f.takenCount > 0 || f.xt == nil
-	if !f.settled {
-		return true
-	}
-	if f.takenCount > 0 {
-		f.multiply()
-		linalg.Axpy(1, f.taken, f.run)
-	}
-	if f.xt != nil {
-		copy(f.next, f.now)
-		f.add(f.weight, f.eps, f.next)
-	} else {
-		f.mix()
-	}
-	if f.symmetric {
-		linalg.MirrorUpper(f.next, f.n)
-	}
-	return linalg.Finite(f.next)
-}
-
-// mix computes next = eps now + weight run.
-func (f *moment[T]) mix() {
-	parallel.For(len(f.next), parallel.Grain, func(from, to int) {
-		next, now := f.next[from:to], f.now[from:to]
-		for i, s := range f.run[from:to] {
-			next[i] = f.eps*now[i] + f.weight*s
-		}
-	})
-}
-
-// keep makes the average with the update the current one.
-func (f *moment[T]) keep() {
-	if f.settled {
-		f.now, f.next = f.next, f.now
-	} else {
-		f.add(f.weight, f.eps, f.now)
-	}
-	f.drop()
-}
-
-// freeze makes source a copy of the current average, if on, or next again.
-func (f *moment[T]) freeze(on bool) {
-	f.frozen = on
-	if !on {
-		return
-	}
-	f.copy = append(f.copy[:0], f.now...)
-	if f.symmetric {
-		linalg.MirrorUpper(f.copy, f.n)
-	}
-}
-
-// source is what inverses are computed from. Unless it is frozen the update in progress has to be settled.
-func (f *moment[T]) source() []T {
-	if f.frozen {
-		return f.copy
-	}
-	return f.next
-}
-
-// trace of the average that inverses are computed from.
-func (f *moment[T]) trace() float64 {
-	apart := f.m + 1
-	if f.diagonal {
-		apart = 1
-	}
-	return diagonalSum(f.source(), f.n, apart)
-}
-
-// diagonalSum adds up n elements that lie so far apart.
-func diagonalSum[T program.Float](x []T, n, apart int) (sum float64) {
 	for i := range n {
-		sum += float64(x[i*apart])
+		j := i + rng.IntN(p.Cases-i)
+		s.perm[i], s.perm[j] = s.perm[j], s.perm[i]
 	}
-	return sum
+	return s.perm[:n]
 }
 
-// decay is epsilon_k = min(1 - 1/k, ema) for the k-th update, from 1: the plain mean of the first updates, which then fade
-// (Martens & Grosse 2015, section 5).
-func decay(k int, ema float64) float64 { return math.Min(1-1/float64(k), ema) }
+// leastStatistics is the least number of cases for the factors, of a batch of so many. A batch that the
+// quadratic model takes whole serves whole here too, if it is not large: one forward pass is for both then.
+func leastStatistics(cfg *config, cases int) int {
+	const least = 128
+	modelWhole := cfg.learningRate == 0 && partOf(cases, cfg.modelFraction, cfg.minModelCases) >= cases
+	switch {
+	case cfg.minStatsCases > 0:
+		return cfg.minStatsCases
+	case modelWhole && cases <= 2*least:
+		return cases
+	}
+	return least
+}
 
-// columnsOf writes X^T (n x rows) into dst, which is grown as needed, for X of rows x n, or of rows x (n-1) with a column of ones behind it if
-// homogeneous. Second moments are computed from this form, which gonum's GEMM is fastest with.
-func columnsOf[T program.Float](dst, x []T, rows, n int, homogeneous bool) []T {
-	dst = linalg.Resized(dst, rows*n)
-	cols := n
-	if homogeneous {
-		cols--
-		for i := range dst[cols*rows:] {
-			dst[cols*rows+i] = 1
+// observe takes the rows of each block out of a run.
+func observe[T program.Float](p *planned[T]) error {
+	for i, b := range p.blocks {
+		if h := p.hooks[i]; h != nil {
+			if err := b.Observe(h.capture(p.model.run, b.rows)); err != nil {
+				return b.layerError(err)
+			}
 		}
 	}
-	linalg.Transpose(dst[:cols*rows], x, rows, cols)
-	return dst
+	return nil
 }
 
-// factors are the two Kronecker factors of a layer's block of the Fisher matrix, F = A (x) G.
-//
-// For a layer that is used at S positions per case, a is averaged over cases and positions and g g^T is summed over positions, as
-// in KFC (Grosse & Martens 2016) and KFAC-expand (Eschenhagen et al. 2023); with S = 1 these are the paper's. By KFAC-reduce a is averaged and g summed
-// over the positions of each case before anything else.
-type factors[T program.Float] struct {
-	a, g    moment[T]
-	updates int // k: the number of averaged updates
+// averages are those that an update makes, by block; nil where nothing in the step needs them.
+type averages[T program.Float] []*curvature.Averages[T]
 
-	at, gt []T // abar^T and g^T of the run observed last: abar x rows, out x rows
-	rows   int
-	buf    captured[T]
-
-	patches patchSums[T] // of a convolution, in place of at
-}
-
-func newFactors[T program.Float](l *layer) *factors[T] {
-	abar := l.abar()
-	if l.channels > 0 {
-		abar = l.channels + 1
+// newAverages computes the averages of all blocks, or only of those that need some at every step.
+func newAverages[T program.Float](blocks []*block[T], ema float64, all bool) (averages[T], error) {
+	next := make(averages[T], len(blocks))
+	for i, b := range blocks {
+		if !all && !b.Immediate() {
+			continue
+		}
+		var err error
+		if next[i], err = b.Average(ema); err != nil {
+			next.release(blocks)
+			return nil, b.layerError(err)
+		}
 	}
-	return &factors[T]{a: newFactor[T](abar, l.diagonalA), g: newFactor[T](l.out, l.diagonalG)}
+	return next, nil
 }
 
-// observe takes the layer's inputs and gradients from a run. It reports false if a second moment is not finite.
-func (f *factors[T]) observe(l *layer, run *program.Run[T]) (ok bool) {
-	c := capture(l, run, &f.buf)
-	f.rows = len(c.g) / l.out
-	f.gt = columnsOf(f.gt, c.g, f.rows, f.g.n, false)
-	var a bool
-	if l.patches != nil {
-		a = f.a.observePatches(l.patches, &f.patches, c.a)
-	} else {
-		rows := len(c.a) / l.in
-		f.at = columnsOf(f.at, c.a, rows, f.a.n, l.bias != nil)
-		a = f.a.observe(f.at, f.at, rows, rows)
-		f.a.observeLookups(c.lookups)
+// release lets go of averages that are not kept.
+func (a averages[T]) release(blocks []*block[T]) {
+	for i, avg := range a {
+		if avg != nil {
+			blocks[i].Release(avg)
+			a[i] = nil
+		}
 	}
-	g := f.g.observe(f.gt, f.gt, f.rows, c.cases)
-	return a && g
 }
 
-func (f *factors[T]) take() {
-	f.a.take()
-	f.g.take()
+// keep makes the averages the current ones, and brings the others up to date.
+func (a averages[T]) keep(blocks []*block[T], ema float64) {
+	for i, b := range blocks {
+		if a[i] != nil {
+			b.Keep(a[i])
+			a[i] = nil
+		} else {
+			b.Update(ema)
+		}
+	}
 }
 
-func (f *factors[T]) drop() {
-	f.a.drop()
-	f.g.drop()
-}
-
-// average reports false if a moment has overflowed.
-func (f *factors[T]) average(ema float64, settle bool) (ok bool) {
-	eps := decay(f.updates+1, ema)
-	a, g := f.a.average(eps, settle), f.g.average(eps, settle)
-	return a && g
-}
-
-// keep makes the averages with the update the current ones.
-func (f *factors[T]) keep() {
-	f.a.keep()
-	f.g.keep()
-	f.updates++
+// meanCurvature is the trace of the approximate Fisher matrix over the number of parameters: its mean
+// eigenvalue. It is 1 if there is none.
+func (a averages[T]) meanCurvature(blocks []*block[T], params []*parameter[T]) float64 {
+	var trace, n float64
+	for _, p := range params {
+		if p.given {
+			n += float64(p.size())
+		}
+	}
+	for i, b := range blocks {
+		trace += b.Trace(a[i])
+	}
+	if mean := trace / n; mean > 0 && !math.IsInf(mean, 0) {
+		return mean
+	}
+	return 1
 }

@@ -1,50 +1,76 @@
 package kfac
 
 import (
+	"errors"
 	"fmt"
-	"slices"
+	"math"
 
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/layers"
+	"github.com/gorgonia-kfac/kfac/internal/likelihood"
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A graph is the solver's hold on one graph of the user's. All else that a Solver has goes on from graph to graph: the parameters and their blocks, which
-// the graph's plan refers to, damping and counters. A chunk keeps the graph that its cases ran through.
+// A graph is the solver's hold on one graph of the user's: the private programs of its cost and of its outputs,
+// and the scale of the cost. All else that a Solver has goes on from graph to graph.
 type graph[T program.Float] struct {
 	cost    *gorgonia.Node
+	heads   []head
 	whole   *program.Program // of the cost, for the checks and the objective
-	model   *program.Program // of the outputs
+	costRun *program.Run[T]  // of the cost; made when first needed
+	models  []*model[T]      // that were needed so far
+	seed    uint64
+
+	used bool         // a RunAll of it was taken in
+	tail *lossTail[T] // of the cost; made by the first RunAll
+	units
+
+	saved []*program.Inputs[T] // of the chunks of an update
+}
+
+// units are what brings the user's cost to the solver's objective.
+type units struct {
+	scales  []float64 // c of each output, by the first RunAll; before, those of the graph before
+	weights []float64 // of the outputs in the solver's objective: their scales over that of the first
+}
+
+// scale is c of the first output.
+func (u units) scale() float64 { return u.scales[0] }
+
+// measured is the units by these scales. The same up to rounding as in the graph before are the same to the last
+// bit, and so are the steps.
+func (u units) measured(scales []float64, rounding float64) units {
+	new := units{make([]float64, len(scales)), make([]float64, len(scales))}
+	for i, s := range scales {
+		if i < len(u.scales) && math.Abs(s-u.scales[i]) <= rounding*s {
+			s = u.scales[i]
+		}
+		new.scales[i] = s
+		new.weights[i] = s / new.scales[0]
+	}
+	return new
+}
+
+// A model is the private program of a graph's outputs, for one meaning of an output that is a vector.
+type model[T program.Float] struct {
+	*program.Program
+	run     *program.Run[T]
 	outputs []*output
-	run     *program.Run[T] // of the model
-	costRun *program.Run[T] // of the cost; made when first needed
-
-	used   bool         // a RunAll of it was taken in
-	tail   *lossTail[T] // of the cost; made by the first RunAll
-	scales []float64    // c of each output, by the first RunAll; before, those of the graph before
-	scale  float64      // c of the first output
-
-	planned[T]
-	unreached []*gorgonia.Node     // in the list given last, but not on the way to the cost
-	saved     []*program.Inputs[T] // of the chunks of an update
 }
 
-// A place is what a parameter is in one graph.
-type place[T program.Float] struct {
-	src  *gorgonia.Node
-	leaf *program.Node // in the program of the outputs; nil if they do not depend on it
-	// reached: the outputs can be differentiated by it, so that it takes part in the exact Fisher products.
-	reached bool
-	block   block[T] // that it belongs to
+// output is one head with its place in a program.
+type output struct {
+	head
+	node *program.Node
+	cols int // natural parameters per case
+
+	z, y []float64 // scratch: natural parameters, targets or residuals
 }
-
-// A key is what a parameter is known by from graph to graph.
-type key struct{ name, shape string }
-
-func keyOf(n *gorgonia.Node) key { return key{n.Name(), shapeString(n.Shape())} }
 
 func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*graph[T], error) {
-	g := &graph[T]{cost: cost}
+	g := &graph[T]{cost: cost, heads: heads, seed: seed}
 	var err error
 	if g.whole, err = program.New([]*gorgonia.Node{cost}); err != nil {
 		return nil, graphError(err)
@@ -53,127 +79,222 @@ func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (
 	for i, h := range heads {
 		nodes[i] = h.output()
 	}
-	if g.model, err = program.New(nodes); err != nil {
+	p, err := program.New(nodes)
+	if err != nil {
 		return nil, graphError(err)
 	}
-	for i, h := range heads {
-		o := &output{head: h, node: g.model.Outputs[i], weight: 1}
-		if g.whole.Node(nodes[i]) == nil {
-			return nil, notInCost(o)
+	for _, h := range heads {
+		if g.whole.Node(h.output()) == nil {
+			return nil, notInCost(h)
 		}
-		g.outputs = append(g.outputs, o)
 	}
-	if g.run, err = program.NewRun[T](g.model, seed); err != nil {
+	_, err = g.model(p)
+	return g, err
+}
+
+// model makes the model of a program of the outputs.
+func (g *graph[T]) model(p *program.Program) (*model[T], error) {
+	for _, m := range g.models {
+		if m.Program == p {
+			return m, nil
+		}
+	}
+	m := &model[T]{Program: p}
+	for i, h := range g.heads {
+		m.outputs = append(m.outputs, &output{head: h, node: p.Outputs[i], cols: columns(p, p.Outputs[i])})
+	}
+	var err error
+	if m.run, err = program.NewRun[T](p, g.seed); err != nil {
 		return nil, graphError(err)
 	}
-	return g, nil
+	g.models = append(g.models, m)
+	return m, nil
+}
+
+// columns is the number of natural parameters per case of an output of p.
+func columns(p *program.Program, n *program.Node) int {
+	if dims := len(n.Shape); dims == 0 || dims == 1 && !p.VectorCases {
+		return n.Size()
+	}
+	cols := 1
+	for _, d := range n.Shape[1:] {
+		cols *= d
+	}
+	return cols
+}
+
+// modelFor is the model in which outputs that are vectors mean what they have to, given the parameters: one
+// number for each case, as in Mul(X, theta), or all numbers of a single case, as in Mul(w, x). It is the former
+// where no parameter would have cases then; the classes of a Categorical are always the latter.
+func (g *graph[T]) modelFor(params []*gorgonia.Node) (*model[T], error) {
+	vectors := false
+	for _, h := range g.heads {
+		_, classes := h.Likelihood.(likelihood.Categorical)
+		vectors = vectors || len(h.output().Shape()) == 1 && !classes
+	}
+	m, err := g.with(vectors)
+	if err != nil || !vectors {
+		return m, err
+	}
+	for _, n := range params {
+		if leaf := m.Node(n); leaf != nil && (m.Whole != "" || leaf.CaseAxis >= 0) {
+			return g.with(false)
+		}
+	}
+	return m, nil
+}
+
+// with is the model in which vectors hold a number for each case, or not.
+func (g *graph[T]) with(vectors bool) (*model[T], error) {
+	for _, m := range g.models {
+		if m.VectorCases == vectors {
+			return m, nil
+		}
+	}
+	p, err := g.models[0].WithVectorCases(vectors)
+	if err != nil {
+		return nil, graphError(err)
+	}
+	return g.model(p)
+}
+
+// random reports whether the cost draws random numbers.
+func (g *graph[T]) random() bool { return draws(g.whole) != nil }
+
+// trainable reports why a node given to Step is no parameter of the cost.
+func (g *graph[T]) trainable(n *gorgonia.Node) error {
+	hint := ""
+	leaf := g.models[0].Node(n)
+	if leaf == nil {
+		leaf = g.whole.Node(n)
+	}
+	switch {
+	case n.Graph() != g.cost.Graph():
+		hint = "it belongs to another graph than the cost; Attach goes on with another graph"
+	case leaf == nil:
+		hint = "the cost does not depend on it; leave it out of the list, or let WithoutReachCheck do so"
+	case !leaf.IsLeaf() || n.Op() != nil:
+		hint = "it is computed or constant, not an input of the graph"
+	default:
+		return nil
+	}
+	return &ParamError{Param: n.Name(), Op: "looking it up in the graph", Hint: hint, Err: ErrForeign}
+}
+
+// guessParameters lists the parameters before any Step says which they are.
+func (g *graph[T]) guessParameters() []*gorgonia.Node {
+	var out []*gorgonia.Node
+	m := g.models[0]
+	for _, n := range layers.Parameters(m.Program) {
+		out = append(out, n.Src)
+	}
+	for _, n := range g.whole.Nodes { // those that only other terms of the cost depend on
+		if n.IsLeaf() && n.Src.Op() == nil && n.Src.Deriv() != nil && m.Node(n.Src) == nil {
+			out = append(out, n.Src)
+		}
+	}
+	return out
 }
 
 // variables is the number of target variables of a case.
-func (g *graph[T]) variables() (n int) {
-	for _, o := range g.outputs {
-		n += o.head.variables(o.cols)
+func (m *model[T]) variables() (n int) {
+	for _, o := range m.outputs {
+		n += o.Variables(o.cols)
 	}
 	return n
 }
 
-// attach goes on with another graph; see Solver.Attach.
-func (c *conductor[T]) attach(cost *gorgonia.Node, heads []head) (err error) {
-	if got, want := heads[0].output().Dtype(), c.model.Dtype(); got != want {
-		return &ConfigError{heads[0].name(), fmt.Sprintf("an output of %v", got), fmt.Sprintf("%v, as in the graph before", want)}
-	}
-	g, err := newGraph[T](cost, heads, c.cfg.seed)
-	if err != nil {
-		return err
-	}
-	g.scales = c.scales
-	before, rebuilt := c.graph, c.rebuilt
-	defer func() {
-		if err != nil {
-			c.graph, c.rebuilt = before, rebuilt
-			c.adopt(before.planned)
+// discrete reports whether all targets are.
+func (m *model[T]) discrete() bool {
+	for _, o := range m.outputs {
+		if !o.Discrete() {
+			return false
 		}
-	}()
-	c.graph, c.rebuilt = g, true
-	if !c.settled() {
-		return c.makePlan(c.guessParameters())
 	}
-	nodes, err := c.carryOver(before)
-	if err != nil {
-		return err
-	}
-	return c.makePlan(nodes)
+	return true
 }
 
-// settled reports whether the user has said which the parameters are.
-func (c *conductor[T]) settled() bool { return c.runs > 0 }
-
-// carryOver finds the parameters that there were before in the graph, by name and shape.
-func (c *conductor[T]) carryOver(before *graph[T]) (nodes []*gorgonia.Node, err error) {
-	c.absent = slices.Concat(before.order, before.absent)
-	c.params = map[*gorgonia.Node]*parameter[T]{}
-	if err := distinctNames(nodesOf(before.order)); err != nil {
-		return nil, err
+// forward runs the model on some cases, or on all if rows is nil, and reads its outputs. inputs are those to
+// run with; nil stands for what the user's graph holds now.
+func (m *model[T]) forward(inputs *program.Inputs[T], seed uint64, rows []int) error {
+	m.run.Use(inputs)
+	m.run.Reseed(seed)
+	if err := m.run.Forward(rows); err != nil {
+		return graphError(err)
 	}
-	leaves := map[key]*gorgonia.Node{}
-	for _, n := range c.whole.Nodes {
-		if !n.IsLeaf() || n.Src.Op() != nil {
-			continue
+	for _, o := range m.outputs {
+		if err := readOutput(o, m.run, o.node); err != nil {
+			return err
 		}
-		k := keyOf(n.Src)
-		if leaves[k] != nil && slices.ContainsFunc(c.absent, func(p *parameter[T]) bool { return p.key == k }) {
-			return nil, sameName(k.name)
-		}
-		leaves[k] = n.Src
-	}
-	for _, p := range c.absent {
-		if n := leaves[p.key]; n != nil {
-			c.params[n] = p
-			nodes = append(nodes, n)
-		}
-	}
-	if len(nodes) == 0 {
-		return nil, &GraphError{Node: c.cost.Name(), What: "looking for the parameters trained so far among the inputs of its graph", Err: ErrForeign,
-			Hint: fmt.Sprintf("none of them has name and shape of one of the old graph (%s); give a parameter the same name in every graph", names(before.order))}
-	}
-	return nodes, nil
-}
-
-func nodesOf[T program.Float](params []*parameter[T]) []*gorgonia.Node {
-	nodes := make([]*gorgonia.Node, len(params))
-	for i, p := range params {
-		nodes[i] = p.src
-	}
-	return nodes
-}
-
-// names lists the first few parameters.
-func names[T program.Float](params []*parameter[T]) (s string) {
-	for i, p := range params {
-		switch {
-		case i == 3:
-			return s + ", ..."
-		case i > 0:
-			s += ", "
-		}
-		s += fmt.Sprintf("%q of shape %s", p.key.name, p.key.shape)
-	}
-	return s
-}
-
-// distinctNames reports two parameters of one name, as an error: state could not tell them apart in another graph.
-func distinctNames(nodes []*gorgonia.Node) error {
-	seen := map[string]bool{}
-	for _, n := range nodes {
-		if seen[n.Name()] {
-			return sameName(n.Name())
-		}
-		seen[n.Name()] = true
 	}
 	return nil
 }
 
-func sameName(name string) error {
-	return &ParamError{Param: name, Op: "carrying state from graph to graph", Err: ErrSameName,
-		Hint: "parameters are known by their names: give each one its own, with gorgonia.WithName, in every graph"}
+// readOutput takes the natural parameters from node n of a run.
+func readOutput[T program.Float](o *output, run *program.Run[T], n *program.Node) error {
+	z := run.Value(n).Data
+	o.z, o.y = linalg.Resized(o.z, len(z)), linalg.Resized(o.y, len(z))
+	linalg.Convert(o.z, z)
+	if linalg.Finite(z) {
+		return nil
+	}
+	return &GraphError{Node: n.Name(), What: "reading the model's output", Err: ErrNotFinite,
+		Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
+}
+
+// costValue is the value that the VM left in the cost node, or NaN.
+func costValue(cost *gorgonia.Node) float64 {
+	v := cost.Value()
+	if v == nil || v.Shape().TotalSize() != 1 {
+		return math.NaN()
+	}
+	switch x := v.Data().(type) {
+	case float64:
+		return x
+	case float32:
+		return float64(x)
+	case []float64:
+		return x[0]
+	case []float32:
+		return float64(x[0])
+	}
+	return math.NaN()
+}
+
+// draws is a node that draws random numbers, or nil. The private program's draws are others than the VM's.
+func draws(p *program.Program) *program.Node {
+	for _, n := range p.Nodes {
+		switch n.Op.(type) {
+		case program.Dropout, program.Random:
+			return n
+		}
+	}
+	return nil
+}
+
+// rounding is the relative error to expect of a gradient computed in T.
+func rounding[T program.Float]() float64 {
+	if _, ok := any(T(0)).(float32); ok {
+		return 1e-4
+	}
+	return 1e-10
+}
+
+// graphError makes the private program's errors this package's.
+func graphError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var op *program.OpError
+	if errors.As(err, &op) {
+		return &GraphError{Node: op.Node, What: fmt.Sprintf("%s of %s", op.What, op.Op), Err: op.Err,
+			Hint: "call RunAll before Step, and give every input a value of the graph's shape and dtype"}
+	}
+	return &GraphError{Node: "?", What: "running the model privately", Err: err}
+}
+
+func notInCost(h head) error {
+	return &GraphError{Node: h.output().Name(), What: "looking for the output among the ancestors of the cost",
+		Err: ErrLoss, Hint: h.name() + " declares an output that the cost does not depend on; " +
+			"give the node that the cost is computed from"}
 }

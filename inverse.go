@@ -1,45 +1,21 @@
 package kfac
 
 import (
+	"fmt"
 	"math"
+	"math/rand/v2"
+	"runtime/debug"
 
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack/lapack64"
-
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// raises is how often the damping of a factor that can't be factorised is raised, by the factor raise each time.
-const (
-	raises = 6
-	raise  = 10
-)
-
-// inversePeriod is T3 for a model of these layers: so many steps that the inverses take a small part of what the user's VM has to compute, by counting. Fresh inverses
-// are worth more than the paper's T3 = 20 gives where they cost next to nothing.
-func inversePeriod[T program.Float](layers map[*layerBlock[T]]*layer, cfg config) int {
-	if cfg.inversePeriod > 0 {
-		return cfg.inversePeriod
-	}
-	cube := func(f *moment[T]) float64 {
-		if f.diagonal {
-			return 0
-		}
-		return float64(f.n) * float64(f.n) * float64(f.n)
-	}
-	var inverses, iteration float64 // operations
-	for b, l := range layers {
-		inverses += cube(&b.factors.a) + cube(&b.factors.g)
-		for _, s := range l.sites {
-			if s.lookup {
-				continue
-			}
-			iteration += 6 * float64(s.rows) * float64(l.in) * float64(l.out) // forward and backward
-		}
-	}
-	if cfg.tridiagonal || cfg.timing != TimeIndependent {
+// inversePeriod is T3, given how many operations all inverses and the user's iteration take. withEigen says that
+// there are eigenproblems besides.
+func inversePeriod(inverses, iteration float64, withEigen bool) int {
+	if withEigen {
 		inverses *= eigenWork
 	}
 	period := math.Ceil(inverses / (inverseShare * max(iteration, leastIteration)))
@@ -47,220 +23,343 @@ func inversePeriod[T program.Float](layers map[*layerBlock[T]]*layer, cfg config
 }
 
 const (
-	longestPeriod  = 20       // T3 (Martens & Grosse 2015, section 8)
 	inverseShare   = 1.0 / 25 // of an iteration's operations
-	leastIteration = 2.5e6    // operations that the time of an iteration is worth where there is little to compute
-	eigenWork      = 20       // times the operations of an inverse are those of the eigenproblems that there are besides
+	leastIteration = 2.5e6    // operations that an iteration's time is worth where there is little to compute
+	eigenWork      = 20       // times the operations of an inverse are those of the eigenproblems besides
 )
 
-// inverse is (F + E[damping])^-1 of one layer: (A + pi gamma I)^-1 (x) (G + gamma/pi I)^-1 (Martens & Grosse 2015, section 4.2). It is
-// applied in the model's dtype, and computed in it too where that is safe. next is that of the step in progress.
-type inverse[T program.Float] struct {
-	a, g inverseFactor[T]
-	rows []int // of applyToRows
+// firstInverses is the number of first steps that compute the inverses whatever the period is (Martens & Grosse
+// 2015, section 8).
+const firstInverses = 3
+
+// inverses are those that a step has, by block; nil where the current one serves.
+type inverses[T program.Float] struct {
+	of      []curvature.Inverse[T]
+	waiting []bool // by block: it still belongs to the background
+	anew    bool   // all were computed
+	renewed bool   // some were, or taken up from the background
+	raised  int    // factors whose damping had to be raised
 }
 
-// inverseFactor is the inverse of one damped factor.
-type inverseFactor[T program.Float] struct {
-	n         int
-	diagonal  bool // now, next and aside are n elements, not n x n
-	now, next []T
-	aside     []T       // of stash; made when first needed
-	wide      []float64 // n x n: float64's part for a model in float32; made when first needed
-	narrow    linalg.Inverter[T]
-	damping   float64 // that was added at last
-	raised    bool
+func newInverses[T program.Float](blocks int) *inverses[T] {
+	return &inverses[T]{of: make([]curvature.Inverse[T], blocks), waiting: make([]bool, blocks)}
+}
+
+// invert computes the inverses of all blocks, several at a time.
+func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64) (*inverses[T], error) {
+	var first, then []func()
+	making := make([]*curvature.Inversion[T], len(blocks))
+	for i, b := range blocks {
+		making[i] = b.Invert(avg[i], tikhonov(gamma))
+		first, then = append(first, making[i].First...), append(then, making[i].Then...)
+	}
+	parallel.Jobs(first)
+	parallel.Jobs(then)
+	made := newInverses[T](len(blocks))
+	made.anew, made.renewed = true, true
+	var failed error
+	for i, b := range blocks { // all of them, so that each gives back what it has borrowed
+		v, err := making[i].Inverse()
+		if err != nil {
+			failed = firstOf(failed, b.layerError(err))
+			continue
+		}
+		made.of[i] = v
+		made.raised += v.Raised()
+	}
+	if failed != nil {
+		made.release()
+		return nil, failed
+	}
+	return made, nil
+}
+
+func firstOf(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// immediate computes the inverses of the blocks that take no work.
+func immediate[T program.Float](blocks []*block[T], avg averages[T], gamma float64) *inverses[T] {
+	made := newInverses[T](len(blocks))
+	for i, b := range blocks {
+		if b.Immediate() {
+			made.of[i], _ = b.Invert(avg[i], tikhonov(gamma)).Inverse() // nothing there that could fail
+		}
+	}
+	return made
+}
+
+// release lets go of inverses that are not kept.
+func (v *inverses[T]) release() {
+	for i, inverse := range v.of {
+		if inverse != nil && !v.waiting[i] {
+			inverse.Release()
+		}
+		v.of[i] = nil
+	}
+}
+
+// keep makes the inverses the current ones.
+func (v *inverses[T]) keep(blocks []*block[T]) {
+	for i, b := range blocks {
+		if v.of[i] == nil {
+			continue
+		}
+		if b.inverse != nil {
+			b.inverse.Release()
+		}
+		b.inverse, v.of[i] = v.of[i], nil
+	}
+}
+
+// direct turns the gradients into directions: U = (F + damping)^-1 V.
+func (v *inverses[T]) direct(blocks []*block[T], params []*parameter[T], low *lowRanks[T]) error {
+	for i, b := range blocks {
+		inverse := v.of[i]
+		if inverse == nil {
+			inverse = b.inverse
+		}
+		b.apply(inverse, low.of[b])
+	}
+	for _, p := range params {
+		if p.given && !linalg.Finite(p.direction) {
+			return &ParamError{Param: p.name, Op: "preconditioning", Err: ErrNotFinite, Hint: "raise WithDamping"}
+		}
+	}
+	return nil
+}
+
+// needsInverses reports whether a block has come with the step in progress.
+func needsInverses[T program.Float](blocks []*block[T]) bool {
+	for _, b := range blocks {
+		if b.inverse == nil && !b.Immediate() {
+			return true
+		}
+	}
+	return false
+}
+
+// background has inverses computed beside the training steps (WithBackgroundInverses), a few blocks at a time.
+// After the steps of a period T3 the blocks have their turns, each with a copy of its averages, and what comes of
+// it is taken up at a fixed later step. So the result does not depend on how long it took.
+type background[T program.Float] struct {
+	jobs map[*block[T]]*job[T]
+}
+
+// A job is an inversion that is in progress or waits for its step.
+type job[T program.Float] struct {
+	averages  *curvature.Averages[T]
+	inversion *curvature.Inversion[T]
+	due       int           // the step that takes it up
+	done      chan struct{} // closed when it has come to its end
+	panicked  error
+
+	collected bool
+	inverse   curvature.Inverse[T] // nil if err is not
 	err       error
 }
 
-func newInverse[T program.Float](l *layer) *inverse[T] {
-	return &inverse[T]{a: newInverseFactor[T](l.abar(), l.diagonalA), g: newInverseFactor[T](l.out, l.diagonalG)}
-}
-
-func newInverseFactor[T program.Float](n int, diagonal bool) inverseFactor[T] {
-	if diagonal {
-		return inverseFactor[T]{n: n, diagonal: true, now: make([]T, n), next: make([]T, n)}
-	}
-	return inverseFactor[T]{n: n, now: make([]T, n*n), next: make([]T, n*n)}
-}
-
-// factorise computes next = (F + damping I)^-1. If F + damping I is numerically not positive definite it raises the damping and tries again, and gives up in the
-// end, with err set.
-func (v *inverseFactor[T]) factorise(f []T, damping float64) {
-	v.damping, v.raised, v.err = raising(damping, func(damping float64) bool {
-		if v.diagonal {
-			return v.reciprocals(f, damping)
+func (j *job[T]) run() {
+	defer close(j.done)
+	defer func() {
+		if r := recover(); r != nil {
+			j.panicked = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
-		return v.invertNarrow(f, damping) || v.invert(f, damping)
-	})
+	}()
+	j.inversion.Run()
 }
 
-// reciprocals computes next for a diagonal factor.
-func (v *inverseFactor[T]) reciprocals(f []T, damping float64) bool {
-	for i, d := range f {
-		v.next[i] = T(1 / (float64(d) + damping))
-	}
-	return linalg.Finite(v.next)
-}
-
-// raising calls try with damping, and for as long as that fails with more of it.
-func raising(damping float64, try func(damping float64) bool) (used float64, raised bool, err error) {
-	for n := range raises + 1 {
-		if n > 0 {
-			damping *= raise
-		}
-		if try(damping) {
-			return damping, n > 0, nil
+// collect waits for the inverse.
+func (j *job[T]) collect() (curvature.Inverse[T], error) {
+	<-j.done
+	if !j.collected {
+		j.collected = true
+		if j.panicked != nil {
+			j.err = j.panicked
+		} else {
+			j.inverse, j.err = j.inversion.Inverse()
 		}
 	}
-	return damping, true, ErrNotPosDef
+	return j.inverse, j.err
 }
 
-// safeCondition bounds the condition numbers of what is inverted in float32: there the inverse is known to about a thousandth, the product of the condition
-// number and of float32's rounding, 6e-8. In practice almost all factors are below it.
-const safeCondition = 1e4
-
-// invertNarrow computes next in float32 if that is the model's dtype and it is safe: F + damping I has no eigenvalue below damping, and none above tr(F) + damping.
-func (v *inverseFactor[T]) invertNarrow(f []T, damping float64) bool {
-	if _, single := any(f).([]float32); !single {
-		return false
+// launch gives the blocks whose turn it is after step k to a goroutine each.
+func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma float64) {
+	if g.jobs == nil {
+		g.jobs = map[*block[T]]*job[T]{}
 	}
-	if !(diagonalSum(f, v.n, v.n+1) <= (safeCondition-1)*damping) {
-		return false
-	}
-	copy(v.next, f)
-	for i := range v.n {
-		v.next[i*v.n+i] += T(damping)
-	}
-	return v.narrow.Invert(v.next, v.n) && linalg.Finite(v.next)
-}
-
-// invert computes next in float64, by Cholesky. It reports false if F + damping I is not positive definite, or the inverse overflows.
-func (v *inverseFactor[T]) invert(f []T, damping float64) bool {
-	work, ok := any(v.next).([]float64)
-	if !ok {
-		v.wide = linalg.Resized(v.wide, v.n*v.n)
-		work = v.wide
-	}
-	chol, ok := cholesky(work, f, v.n, damping)
-	if !ok {
-		return false
-	}
-	if _, ok := lapack64.Potri(chol); !ok || !linalg.Finite(work) {
-		return false
-	}
-	linalg.MirrorLower(work, v.n)
-	next, single := any(v.next).([]float32)
-	if !single {
-		return true
-	}
-	linalg.Convert(next, work)
-	return linalg.Finite(next)
-}
-
-// cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle of work; what is above it is of no use. ok
-// says that the sum is numerically positive definite.
-func cholesky[T program.Float](work []float64, f []T, n int, damping float64) (l blas64.Triangular, ok bool) {
-	linalg.Convert(work, f)
-	for i := range n {
-		work[i*n+i] += damping
-	}
-	return lapack64.Potrf(blas64.Symmetric{N: n, Stride: n, Data: work, Uplo: blas.Lower})
-}
-
-// stash exchanges next with what lies aside.
-func (v *inverseFactor[T]) stash() {
-	if v.aside == nil {
-		v.aside = make([]T, len(v.next))
-	}
-	v.next, v.aside = v.aside, v.next
-}
-
-// at is the step's own inverse if fresh, or else the current one.
-func (v *inverseFactor[T]) at(fresh bool) []T {
-	if fresh {
-		return v.next
-	}
-	return v.now
-}
-
-// keep makes next the current inverse.
-func (v *inverseFactor[T]) keep() { v.now, v.next = v.next, v.now }
-
-// apply computes U = A^-1 V G^-1 for V of size abar x out, or U = G^-1 V A^-1 for V of size out x abar if outByIn: the
-// preconditioned gradient. tmp has V's size; fresh says that next is to be applied, not now.
-func (v *inverse[T]) apply(u, grad, tmp []T, outByIn, fresh bool) {
-	left, right := &v.a, &v.g
-	if outByIn {
-		left, right = right, left
-	}
-	l, r := left.at(fresh), right.at(fresh)
-	rows, cols := left.n, right.n
-	switch {
-	case left.diagonal && right.diagonal:
-		copy(u, grad)
-		scaleColumns(u, r)
-		scaleRows(u, l)
-	case left.diagonal:
-		v.applyToRows(u, grad, tmp, l, r)
-	case right.diagonal:
-		copy(tmp, grad)
-		scaleColumns(tmp, r)
-		linalg.Gemm(false, false, rows, cols, rows, 1, l, tmp, 0, u)
-	default:
-		// With both symmetric it is U = L (R V^T)^T: two products with the second operand transposed, the form that gonum's GEMM computes fastest.
-		linalg.Gemm(false, true, cols, rows, cols, 1, r, grad, 0, tmp)
-		linalg.Gemm(false, true, rows, cols, rows, 1, l, tmp, 0, u)
-	}
-}
-
-// applyToRows computes U = diag(l) V R. Rows of V that are zero, as those of words that do not occur, cost nothing.
-func (v *inverse[T]) applyToRows(u, grad, tmp, l, r []T) {
-	clear(u)
-	cols := len(grad) / len(l)
-	v.rows = v.rows[:0]
-	for i := range l {
-		if row := grad[i*cols : (i+1)*cols]; !allZero(row) {
-			copy(tmp[len(v.rows)*cols:], row)
-			v.rows = append(v.rows, i)
+	for b, j := range g.jobs {
+		if k >= j.due+period { // the graphs lack its parameters, or it has been replaced
+			g.drop(b)
 		}
 	}
-	n := len(v.rows)
-	if n == 0 {
+	if k < firstInverses {
+		return // the next step computes all anew
+	}
+	for i, b := range blocks {
+		if k%period != i*period/len(blocks) || g.jobs[b] != nil || b.Immediate() {
+			continue
+		}
+		avg := b.Copy()
+		j := &job[T]{averages: avg, inversion: b.Invert(avg, tikhonov(gamma)), due: k + lag, done: make(chan struct{})}
+		g.jobs[b] = j
+		go j.run()
+	}
+}
+
+// failed reports whether a job that is due at step k has failed. All inverses are computed anew then. The error
+// is that of a panic.
+func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
+	for _, b := range blocks {
+		j := g.jobs[b]
+		if j == nil || k < j.due {
+			continue
+		}
+		_, err := j.collect()
+		if j.panicked != nil {
+			g.drop(b)
+			return false, &LayerError{Layer: b.groups[0].params[0].name, Op: "inverting in the background", Err: err,
+				Hint: "a fault of this package's: please report it; the next step goes on without this inverse"}
+		}
+		if err != nil {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// takeUp adds the inverses that are due at step k. They stay the jobs' until settle.
+func (g *background[T]) takeUp(made *inverses[T], blocks []*block[T], k int) {
+	for i, b := range blocks {
+		if j := g.jobs[b]; j != nil && k >= j.due {
+			made.of[i], _ = j.collect()
+			made.waiting[i], made.renewed = true, true
+			made.raised += made.of[i].Raised()
+		}
+	}
+}
+
+// settle ends the jobs whose inverses a step has kept, and those of blocks that it has computed anew.
+func (g *background[T]) settle(blocks []*block[T], k int, anew bool) {
+	for _, b := range blocks {
+		switch j := g.jobs[b]; {
+		case j == nil:
+		case anew:
+			g.drop(b)
+		case k >= j.due:
+			b.Release(j.averages)
+			delete(g.jobs, b)
+		}
+	}
+}
+
+// drop forgets a block's inversion when it has come to its end.
+func (g *background[T]) drop(b *block[T]) {
+	j := g.jobs[b]
+	if inverse, err := j.collect(); err == nil {
+		inverse.Release()
+	}
+	b.Release(j.averages)
+	delete(g.jobs, b)
+}
+
+// lowRanks are the gradients that a step knows as products of the batch's inputs and errors, by block.
+type lowRanks[T program.Float] struct {
+	chosen []*block[T] // for which the form is worth its backward sweep
+	hooks  []*layerHook[T]
+	of     map[*block[T]]*curvature.LowRank[T] // those that hold
+
+	errors map[*block[T]][]T
+	forms  map[*block[T]]*curvature.LowRank[T]
+}
+
+func newLowRanks[T program.Float]() *lowRanks[T] {
+	return &lowRanks[T]{of: map[*block[T]]*curvature.LowRank[T]{}, errors: map[*block[T]][]T{},
+		forms: map[*block[T]]*curvature.LowRank[T]{}}
+}
+
+// choose lists the blocks that gain by the low-rank form, where the whole batch was observed, if they are worth
+// the backward sweep that they take.
+func (r *lowRanks[T]) choose(p *planned[T]) {
+	saved, sweep := 0, 0
+	for _, l := range p.layers {
+		positions := p.model.Cases
+		if !l.Reduce {
+			positions *= l.Positions(p.model.Cases)
+		}
+		sweep += positions * l.In * l.Out
+	}
+	for i, b := range p.blocks {
+		k, ok := b.Block.(*curvature.Kronecker[T])
+		if !ok || !p.lowRank[b] {
+			continue
+		}
+		if s := k.LowRankSavings(); s > 0 {
+			r.chosen, r.hooks = append(r.chosen, b), append(r.hooks, p.hooks[i].(*layerHook[T]))
+			saved += s
+		}
+	}
+	if saved <= worthSweep*sweep {
+		r.reset()
+	}
+}
+
+// reset forgets the forms of the step before.
+func (r *lowRanks[T]) reset() {
+	clear(r.chosen)
+	clear(r.hooks)
+	r.chosen, r.hooks = r.chosen[:0], r.hooks[:0]
+	clear(r.of)
+}
+
+// worthSweep is how many multiplications must be saved for each of a backward sweep, which has other work to do
+// too.
+const worthSweep = 2
+
+// sweep takes the errors of the chosen blocks: it sweeps the gradient of the objective back through the forward
+// pass of the statistics.
+func (r *lowRanks[T]) sweep(g *graph[T], p *planned[T]) error {
+	if len(r.chosen) == 0 {
+		return nil
+	}
+	m := p.model
+	seeds, err := g.tail.gradients(m.run, m.outputs, T(1/(g.scale()*float64(m.Cases))))
+	if err != nil {
+		return graphError(err)
+	}
+	if err := m.run.Reverse(seeds, p.path); err != nil {
+		return graphError(err)
+	}
+	for i, b := range r.chosen {
+		r.errors[b] = r.hooks[i].errors(r.errors[b][:0], m.run)
+	}
+	return nil
+}
+
+// confirm decides, now that V is known, for which blocks the form holds: V, the gradient that the user's VM has
+// computed and that was given to Step, is the product.
+func (r *lowRanks[T]) confirm(seed uint64, steps int) {
+	if len(r.chosen) == 0 {
 		return
 	}
-	products := u[:n*cols]
-	linalg.Gemm(false, true, n, cols, cols, 1, tmp, r, 0, products)
-	copy(tmp, products)
-	clear(products)
-	for k, i := range v.rows {
-		row := u[i*cols : (i+1)*cols]
-		copy(row, tmp[k*cols:])
-		linalg.Scale(l[i], row)
-	}
-}
-
-func allZero[T program.Float](x []T) bool {
-	for _, v := range x {
-		if v != 0 {
-			return false
+	rng := rand.New(rand.NewPCG(seed, uint64(steps)))
+	for _, b := range r.chosen {
+		form := r.forms[b]
+		if form == nil {
+			form = &curvature.LowRank[T]{}
+			r.forms[b] = form
 		}
-	}
-	return true
-}
-
-// scaleRows multiplies the rows of m by the elements of d, and scaleColumns its columns.
-func scaleRows[T program.Float](m, d []T) {
-	cols := len(m) / len(d)
-	for i, s := range d {
-		linalg.Scale(s, m[i*cols:(i+1)*cols])
-	}
-}
-
-func scaleColumns[T program.Float](m, d []T) {
-	for at := 0; at < len(m); at += len(d) {
-		for j, s := range d {
-			m[at+j] *= s
+		b.Block.(*curvature.Kronecker[T]).LowRank(form, r.errors[b])
+		b.weave(true)
+		if form.Matches(b.v[0], asGiven*rounding[T](), rng) {
+			r.of[b] = form
 		}
 	}
 }
+
+// asGiven is the part of the rounding of gradients, relative to their norm, that V may differ from the product by.
+// What is as small in V is lost.
+const asGiven = 0.1

@@ -4,45 +4,38 @@ import (
 	"math"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
-	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// objective evaluates h, the user's cost in the solver's units with the L2 term added, on the whole batch, at parameters other than
-// the user's too.
-type objective[T program.Float] struct {
-	seed   uint64
-	values [][]T // of the parameters at the present evaluation
+// objective evaluates h, the user's cost in the solver's units with the L2 term added, on the whole batch, at
+// parameters other than the user's too.
+type objective struct {
+	seed uint64
+	eta  float64
 }
 
-// at is h on all cases of the chunks. pick gives a parameter's value, or nil for one that stays as the user has it and out of the L2 term.
-func (h *objective[T]) at(chunks []chunk[T], params []*parameter[T], eta float64, pick func(*parameter[T]) []T) (float64, error) {
-	h.values = h.values[:0]
-	var squares float64
-	for _, p := range params {
-		data := pick(p)
-		h.values = append(h.values, data)
-		squares += linalg.Dot64(data, data)
+// at is h on all cases of the batch. values are the parameters' values, or nil for one that stays as the user
+// has it and out of the L2 term.
+func at[T program.Float](h objective, b batch[T], params []*parameter[T], values [][]T) (float64, error) {
+	var squares, sum float64
+	for _, v := range values {
+		squares += linalg.Dot64(v, v)
 	}
-	var sum float64
-	var cases int
-	for i := range chunks {
-		k := &chunks[i]
-		cost, err := h.cost(k, params)
+	for i := range b {
+		cost, err := costAt(h, &b[i], params, values)
 		if err != nil {
 			return 0, graphError(err)
 		}
-		sum += cost / k.graph.scale
-		cases += k.cases
+		sum += cost / b[i].graph.scale()
 	}
 	if math.IsInf(sum, 0) {
 		sum = math.NaN()
 	}
-	return sum/float64(cases) + eta/2*squares, nil
+	return sum/float64(b.cases()) + h.eta/2*squares, nil
 }
 
-// cost is that of a chunk, in the user's units.
-func (h *objective[T]) cost(k *chunk[T], params []*parameter[T]) (float64, error) {
+// costAt is the cost of a chunk, in the user's units.
+func costAt[T program.Float](h objective, k *chunk[T], params []*parameter[T], values [][]T) (float64, error) {
 	g := k.graph
 	if g.costRun == nil {
 		run, err := program.NewRun[T](g.whole, h.seed)
@@ -52,11 +45,11 @@ func (h *objective[T]) cost(k *chunk[T], params []*parameter[T]) (float64, error
 		g.costRun = run
 	}
 	for i, p := range params {
-		leaf := g.whole.Node(g.places[p].src)
-		if leaf == nil || h.values[i] == nil {
+		leaf := g.whole.Node(k.plan.places[p].src)
+		if leaf == nil || values[i] == nil {
 			continue
 		}
-		if err := g.costRun.Bind(leaf, h.values[i]); err != nil {
+		if err := g.costRun.Bind(leaf, values[i]); err != nil {
 			return 0, err
 		}
 		defer g.costRun.Bind(leaf, nil)
@@ -69,22 +62,29 @@ func (h *objective[T]) cost(k *chunk[T], params []*parameter[T]) (float64, error
 	return float64(g.costRun.Value(g.whole.Outputs[0]).Data[0]), nil
 }
 
-// present is the value of a parameter that was given, as it is.
-func (p *parameter[T]) present() []T {
-	if p.given {
-		return p.store.data
+// present evaluates h where the parameters are.
+func present[T program.Float](h objective, b batch[T], params []*parameter[T]) (float64, error) {
+	values := make([][]T, len(params))
+	for i, p := range params {
+		if p.given {
+			values[i] = p.weights.data
+		}
 	}
-	return nil
+	return at(h, b, params, values)
 }
 
-// trial is its value after the proposed update. It overwrites dir.
-func (p *parameter[T]) trial() []T {
-	if p.given {
-		parallel.For(len(p.dir), parallel.Grain, func(from, to int) {
-			copy(p.dir[from:to], p.store.data[from:to])
-			linalg.Axpy(1, p.next[from:to], p.dir[from:to])
-		})
-		return p.dir
+// after evaluates h where updates would bring the parameters; nil is for one that was not given.
+func after[T program.Float](h objective, b batch[T], params []*parameter[T], updates [][]T) (float64, error) {
+	trial := make([][]T, len(params))
+	for i, p := range params {
+		if updates[i] != nil {
+			trial[i] = p.borrow()
+			p.after(trial[i], updates[i])
+		}
 	}
-	return nil
+	value, err := at(h, b, params, trial)
+	for i, p := range params {
+		p.giveBack(trial[i])
+	}
+	return value, err
 }

@@ -10,24 +10,27 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// quadratic is the exact-Fisher model of the objective around the present parameters (Martens & Grosse 2015, sections 6.4 and 7),
+// quadratic is the exact-Fisher model of the objective around the present parameters (Martens & Grosse 2015,
+// sections 6.4 and 7),
 //
 //	M(delta) = 1/2 delta^T (F + (lambda+eta) I) delta + grad^T delta + h(theta),
 //
-// restricted to the span of two directions: the proposal Delta and the previous update delta0. F = E[J^T F_R J] is the Fisher
-// matrix itself, not its approximation; J is the Jacobian of the outputs. All that is needed of it are the numbers u^T F v, which take
-// one forward-mode sweep per direction and no backward pass (appendix C).
+// restricted to the span of two directions: the proposal Delta and the previous update delta0. F = E[J^T F_R J]
+// is the Fisher matrix itself, not its approximation; J is the Jacobian of the outputs. All that is needed of
+// it are the numbers u^T F v, which take one forward-mode sweep per direction and no backward pass
+// (appendix C).
 type quadratic[T program.Float] struct {
 	directions []program.Seed[T]
 
-	chunks []chunk[T] // of the update in progress
-	loaded int        // the chunk that its graph's run holds and no run was made since, or -1
-	cases  int        // that the products are estimated from
-	// J v and F_R J v for each of the two directions, each chunk and each output; longer where there have been more of them.
+	batch  batch[T] // of the update in progress
+	loaded int      // the chunk that its model's run holds and no run was made since, or -1
+	cases  int      // that the products are estimated from
+	// J v and F_R J v for each of the two directions, each chunk and each output; longer where there have been
+	// more of them.
 	jv, fjv [2][][][]float64
 
-	beyond []*parameter[T] // parameters that forward mode does not reach; see differences
-	slopes [][]float64     // by output
+	beyond []beyond[T] // what forward mode does not reach; see differences
+	slopes [][]float64 // by output
 }
 
 const (
@@ -35,31 +38,40 @@ const (
 	previous = 1 // delta0
 )
 
+// beyond is a parameter behind ops without a derivative, and its part of a direction.
+type beyond[T program.Float] struct {
+	param     *parameter[T]
+	leaf      *program.Node
+	direction []T
+}
+
 // prepare begins an update of these chunks.
-func (q *quadratic[T]) prepare(chunks []chunk[T]) {
-	q.chunks, q.loaded, q.cases = chunks, -1, 0
-	if last := len(chunks) - 1; chunks[last].held {
+func (q *quadratic[T]) prepare(b batch[T]) {
+	q.batch, q.loaded, q.cases = b, -1, 0
+	if last := len(b) - 1; b[last].held {
 		q.loaded = last
 	}
 	for which := range q.jv {
-		q.jv[which], q.fjv[which] = grown(q.jv[which], len(chunks)), grown(q.fjv[which], len(chunks))
-		for i, k := range chunks {
-			q.jv[which][i], q.fjv[which][i] = grown(q.jv[which][i], len(k.graph.outputs)), grown(q.fjv[which][i], len(k.graph.outputs))
+		q.jv[which], q.fjv[which] = grown(q.jv[which], len(b)), grown(q.fjv[which], len(b))
+		for i := range b {
+			n := len(b[i].plan.model.outputs)
+			q.jv[which][i], q.fjv[which][i] = grown(q.jv[which][i], n), grown(q.fjv[which][i], n)
 		}
 	}
-	for _, k := range chunks {
-		if k.rows != nil {
-			q.cases += len(k.rows)
+	for i := range b {
+		if b[i].rows != nil {
+			q.cases += len(b[i].rows)
 		} else {
-			q.cases += k.cases
+			q.cases += b[i].cases
 		}
 	}
 }
 
-// forget lets go of the graphs of the update before.
+// forget lets go of the graphs of the update.
 func (q *quadratic[T]) forget() {
-	q.chunks = nil
+	q.batch = nil
 	clear(q.directions[:cap(q.directions)])
+	clear(q.beyond[:cap(q.beyond)])
 }
 
 // grown is x with at least n elements.
@@ -70,90 +82,87 @@ func grown[E any](x []E, n int) []E {
 	return x
 }
 
-// load runs the forward pass on the cases of a chunk that the products are to be estimated from, unless the run holds it already.
+// load runs the forward pass on the cases of a chunk that the products are to be estimated from, unless the run
+// holds it already.
 func (q *quadratic[T]) load(i int) error {
 	if q.loaded == i {
 		return nil
 	}
 	q.loaded = -1
-	k := &q.chunks[i]
-	run := k.graph.run
-	run.Use(k.inputs)
-	run.Reseed(k.seed)
-	if err := run.Forward(k.rows); err != nil {
-		return graphError(err)
-	}
-	for _, o := range k.graph.outputs {
-		if !read(o, run) {
-			return notFiniteOutput(o)
-		}
+	k := &q.batch[i]
+	if err := k.plan.model.forward(k.inputs, k.seed, k.rows); err != nil {
+		return err
 	}
 	q.loaded = i
 	return nil
 }
 
-// along computes J v and F_R J v for v given by pick as the part of each parameter.
-func (q *quadratic[T]) along(which int, params []*parameter[T], pick func(*parameter[T]) []T) error {
-	for i := range q.chunks {
-		g := q.chunks[i].graph
-		if err := q.differences(i, params, pick); err != nil {
+// along computes J v and F_R J v for sign v, where v is given by its parts, nil for parameters that do not move.
+func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v [][]T) error {
+	for i := range q.batch {
+		k := &q.batch[i]
+		run := k.plan.model.run
+		if err := q.differences(i, params, v); err != nil {
 			return err
 		}
 		if err := q.load(i); err != nil {
 			return err
 		}
 		q.directions = q.directions[:0]
-		for _, p := range params {
-			if at := g.places[p]; p.given && at.reached {
-				q.directions = append(q.directions, program.Seed[T]{Node: at.leaf, Data: g.run.Pick(at.leaf, pick(p))})
+		for j, p := range params {
+			if at := k.plan.places[p]; v[j] != nil && at.reached {
+				q.directions = append(q.directions, program.Seed[T]{Node: at.leaf, Data: run.Pick(at.leaf, v[j])})
 			}
 		}
-		if err := g.run.Tangent(q.directions, g.reach); err != nil {
+		if err := run.Tangent(q.directions, k.plan.reach); err != nil {
 			return graphError(err)
 		}
 		jv, fjv := q.jv[which][i], q.fjv[which][i]
-		for h, o := range g.outputs {
-			jv[h], fjv[h] = sized(jv[h], len(o.z)), sized(fjv[h], len(o.z))
-			for k, v := range g.run.Directional(o.node) {
-				jv[h][k] = float64(v)
+		for h, o := range k.plan.model.outputs {
+			jv[h], fjv[h] = linalg.Resized(jv[h], len(o.z)), linalg.Resized(fjv[h], len(o.z))
+			for n, d := range run.Directional(o.node) {
+				slope := float64(d)
 				if len(q.beyond) > 0 {
-					jv[h][k] += q.slopes[h][k]
+					slope += q.slopes[h][n]
 				}
+				jv[h][n] = sign * slope
 			}
-			o.head.fisherProduct(fjv[h], jv[h], o.z, o.cols)
+			o.FisherProduct(fjv[h], jv[h], o.z, o.cols)
 		}
 	}
 	return nil
 }
 
-// differences computes, as slopes, the part of J v that belongs to the parameters behind ops without a derivative, which are put into beyond: by
-// central differences of the outputs of a chunk.
-func (q *quadratic[T]) differences(chunk int, params []*parameter[T], pick func(*parameter[T]) []T) error {
-	g := q.chunks[chunk].graph
+// differences computes, as slopes, the part of J v that belongs to the parameters behind ops without a
+// derivative, which are put into beyond: by central differences of the outputs of a chunk.
+func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) error {
+	k := &q.batch[chunk]
+	run := k.plan.model.run
 	q.beyond = q.beyond[:0]
 	var size, length float64 // squared norms of weights and direction
-	for _, p := range params {
-		if at := g.places[p]; p.given && at.leaf != nil && !at.reached {
-			q.beyond = append(q.beyond, p)
-			size += linalg.Dot64(p.store.data, p.store.data)
-			length += linalg.Dot64(pick(p), pick(p))
+	for j, p := range params {
+		if at := k.plan.places[p]; v[j] != nil && at.leaf != nil && !at.reached {
+			q.beyond = append(q.beyond, beyond[T]{p, at.leaf, v[j]})
+			size += linalg.Dot64(p.weights.data, p.weights.data)
+			length += linalg.Dot64(v[j], v[j])
 		}
 	}
 	if len(q.beyond) == 0 {
 		return nil
 	}
-	q.slopes = grown(q.slopes, len(g.outputs))
-	step := differenceStep[T]() * math.Max(1, math.Sqrt(size)) / math.Max(math.Sqrt(length), math.SmallestNonzeroFloat64)
+	q.slopes = grown(q.slopes, len(k.plan.model.outputs))
+	distance := differenceStep[T]() * math.Max(1, math.Sqrt(size))
+	distance /= math.Max(math.Sqrt(length), math.SmallestNonzeroFloat64)
 	defer func() {
-		for _, p := range q.beyond {
-			g.run.Bind(g.places[p].leaf, nil)
+		for _, b := range q.beyond {
+			run.Bind(b.leaf, nil)
 		}
 	}()
 	for _, sign := range []float64{1, -1} {
-		for _, p := range q.beyond {
-			at := slices.Clone(p.store.data)
-			linalg.Axpy(T(sign*step), pick(p), at)
-			if err := g.run.Bind(g.places[p].leaf, at); err != nil {
+		for _, b := range q.beyond {
+			at := slices.Clone(b.param.weights.data)
+			linalg.Axpy(T(sign*distance), b.direction, at)
+			if err := run.Bind(b.leaf, at); err != nil {
 				return graphError(err)
 			}
 		}
@@ -161,13 +170,13 @@ func (q *quadratic[T]) differences(chunk int, params []*parameter[T], pick func(
 		if err := q.load(chunk); err != nil {
 			return err
 		}
-		for h, o := range g.outputs {
-			q.slopes[h] = sized(q.slopes[h], len(o.z))
-			for k, z := range o.z {
+		for h, o := range k.plan.model.outputs {
+			q.slopes[h] = linalg.Resized(q.slopes[h], len(o.z))
+			for n, z := range o.z {
 				if sign > 0 {
-					q.slopes[h][k] = z / (2 * step)
+					q.slopes[h][n] = z / (2 * distance)
 				} else {
-					q.slopes[h][k] -= z / (2 * step)
+					q.slopes[h][n] -= z / (2 * distance)
 				}
 			}
 		}
@@ -176,7 +185,8 @@ func (q *quadratic[T]) differences(chunk int, params []*parameter[T], pick func(
 	return nil
 }
 
-// differenceStep is the displacement, relative to the weights' norm, at which central differences lose least to truncation and rounding together.
+// differenceStep is the displacement, relative to the weights' norm, at which central differences lose least to
+// truncation and rounding together.
 func differenceStep[T program.Float]() float64 {
 	if _, single := any(T(0)).(float32); single {
 		return 1e-2
@@ -184,32 +194,26 @@ func differenceStep[T program.Float]() float64 {
 	return 1e-4
 }
 
-// sized is x with n elements.
-func sized(x []float64, n int) []float64 {
-	if cap(x) < n {
-		return make([]float64, n)
-	}
-	return x[:n]
-}
-
 // fisher is u^T F v for two of the directions.
 func (q *quadratic[T]) fisher(u, v int) float64 {
 	var s float64
-	for i, k := range q.chunks {
-		for h, o := range k.graph.outputs {
-			s += o.weight * floats.Dot(q.jv[u][i][h], q.fjv[v][i][h])
+	for i := range q.batch {
+		k := &q.batch[i]
+		for h := range k.plan.model.outputs {
+			s += k.graph.weights[h] * floats.Dot(q.jv[u][i][h], q.fjv[v][i][h])
 		}
 	}
 	return s / float64(q.cases)
 }
 
-// products computes F's part of the quadratic model over the two directions.
-func (q *quadratic[T]) products(m *span) {
-	m.f[0][0] = q.fisher(proposal, proposal)
-	if m.past {
-		m.f[0][1] = q.fisher(proposal, previous)
-		m.f[1][1] = q.fisher(previous, previous)
+// products is F over the two directions.
+func (q *quadratic[T]) products(past bool) (f [2][2]float64) {
+	f[0][0] = q.fisher(proposal, proposal)
+	if past {
+		f[0][1] = q.fisher(proposal, previous)
+		f[1][1] = q.fisher(previous, previous)
 	}
+	return f
 }
 
 // step is the minimum of the quadratic model over alpha Delta + mu delta0.
@@ -220,17 +224,61 @@ type step struct {
 	squares   float64 // delta^T delta
 }
 
-// span is the quadratic model over the two directions: F's part, the inner products of the directions, and the slopes.
+// span is the quadratic model over the two directions: F's part, the inner products of the directions, and the
+// slopes.
 type span struct {
 	f, dots [2][2]float64
 	slope   [2]float64 // grad^T Delta, grad^T delta0
 	past    bool       // there is a previous update
-	// confirmed is the slope along Delta by the gradient of the batch before, brought to the present parameters; see noise.trust.
+	// confirmed is the slope along Delta by the gradient of the batch before, brought to the present parameters;
+	// see noise.trust.
 	confirmed float64
 }
 
-// minimise solves for (alpha, mu), with damping c = lambda + eta, or for alpha alone if there is no previous update or the two directions
-// are (nearly) parallel (sections 6.4 and 7).
+// spanOf computes the inner products of proposal, previous update and gradients. What confirms the slope lacks
+// the part of the curvature.
+func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err error) {
+	m.past = past
+	for _, p := range params {
+		if !p.given {
+			continue
+		}
+		s := p.innerProducts(past)
+		m.dots[0][0] += s[0]
+		m.slope[0] -= s[1]
+		if math.IsInf(m.slope[0], 0) || math.IsNaN(m.slope[0]) {
+			return m, gradientOverflow(p.name)
+		}
+		m.dots[0][1] -= s[2]
+		m.dots[1][1] += s[3]
+		m.slope[1] += s[4]
+		m.confirmed -= s[5]
+	}
+	return m, nil
+}
+
+// innerProducts returns, for the direction U, U.U, grad.U and, if past, U.delta0, delta0.delta0, grad.delta0 and
+// the inner product of U with the gradient before, all in one pass over memory.
+func (p *parameter[T]) innerProducts(past bool) (s [6]float64) {
+	linalg.Sums(p.size(), s[:], func(from, to int, s []float64) {
+		u, grad := p.direction[from:to], p.grad[from:to]
+		s[0], s[1] = linalg.Dot64(u, u), linalg.Dot64(grad, u)
+		if past {
+			v := p.previous[from:to]
+			s[2], s[3], s[4] = linalg.Dot64(u, v), linalg.Dot64(v, v), linalg.Dot64(grad, v)
+			s[5] = linalg.Dot64(p.gradBefore[from:to], u)
+		}
+	})
+	return s
+}
+
+func gradientOverflow(param string) error {
+	return &ParamError{Param: param, Op: "multiplying gradient and direction", Err: ErrNotFinite,
+		Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
+}
+
+// minimise solves for (alpha, mu), with damping c = lambda + eta, or for alpha alone if there is no previous
+// update or the two directions are (nearly) parallel (sections 6.4 and 7).
 func (s *span) minimise(c float64, momentum bool) step {
 	a := s.f[0][0] + c*s.dots[0][0]
 	b := s.f[0][1] + c*s.dots[0][1]
@@ -266,5 +314,6 @@ func (r step) shrunk(by float64, m *span, c float64) step {
 }
 
 func (r step) finite() bool {
-	return !math.IsNaN(r.alpha+r.mu+r.change) && !math.IsInf(r.alpha+r.mu+r.change, 0)
+	sum := r.alpha + r.mu + r.change
+	return !math.IsNaN(sum) && !math.IsInf(sum, 0)
 }

@@ -3,13 +3,15 @@ package kfac
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -31,7 +33,7 @@ type Solver struct {
 	engine engine
 }
 
-// engine is a conductor of either dtype.
+// engine is a training of either dtype.
 type engine interface {
 	attach(cost *gorgonia.Node, heads []head) error
 	accumulate(model []gorgonia.ValueGrad) error
@@ -56,7 +58,7 @@ func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver,
 			return nil, err
 		}
 	}
-	if err := cfg.settle(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	heads, err := headsOf(dist, cost)
@@ -66,9 +68,9 @@ func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver,
 	s := &Solver{cfg: cfg}
 	switch dt := heads[0].output().Dtype(); dt {
 	case tensor.Float32:
-		s.engine, err = newConductor[float32](cost, heads, cfg)
+		s.engine, err = newTraining[float32](cost, heads, cfg)
 	case tensor.Float64:
-		s.engine, err = newConductor[float64](cost, heads, cfg)
+		s.engine, err = newTraining[float64](cost, heads, cfg)
 	default:
 		err = &ConfigError{heads[0].name(), fmt.Sprintf("an output of %v", dt), "float32 or float64"}
 	}
@@ -204,206 +206,480 @@ func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 // WithIterateAveraging or before the average has begun.
 func (s *Solver) UseAverage() (restore func(), err error) { return s.engine.useAverage() }
 
-// conductor calls the parts of a step in order.
-type conductor[T program.Float] struct {
+// training is what a Solver has in one dtype. Its methods tell the story of a step; the work is done by the types
+// of the other files.
+type training[T program.Float] struct {
 	cfg config
 
-	*graph[T] // that it is attached to
-	sampler   *sampler[T]
-	quadratic *quadratic[T]
-	objective *objective[T]
+	graph      *graph[T] // that it is attached to
+	plan       *planned[T]
+	sampler    *sampler[T]
+	low        *lowRanks[T]
+	quadratic  *quadratic[T]
+	background background[T]
 
 	// State, with that of the parameters and their blocks.
-	control    control
-	background background[T]
-	steps      int             // done
-	runs       int             // RunAlls that were taken in
-	rebuilt    bool            // there has been another graph
-	oneHot     map[string]bool // by weight: its inputs are one-hot rows; settled by the first RunAll
-	averaged   bool            // the parameters hold the average, until it is restored
+	control  control
+	steps    int             // done
+	runs     int             // RunAlls that were taken in
+	rebuilt  bool            // there has been another graph
+	oneHot   map[string]bool // by weight: its inputs are one-hot rows; settled by the first RunAll
+	averaged bool            // the parameters hold the average, until it is restored
 
-	// Of the update in progress.
-	chunks    []chunk[T]           // that were accumulated
-	variables float64              // of a case, in the mean
-	fresh     float64              // the objective as the user's VM has it, or NaN
-	lowRank   []*kroneckerBlock[T] // that have taken the gradients of their outputs
+	chunks    batch[T]         // that were accumulated for the update in progress
+	unreached []*gorgonia.Node // in the list given last, but not on the way to the cost
 }
 
-func newConductor[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*conductor[T], error) {
+func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*training[T], error) {
 	g, err := newGraph[T](cost, heads, cfg.seed)
 	if err != nil {
 		return nil, err
 	}
-	c := &conductor[T]{cfg: cfg, graph: g, sampler: newSampler[T](), quadratic: &quadratic[T]{}, objective: &objective[T]{seed: cfg.seed}}
-	c.control = control{lambda: cfg.damping, gamma: gamma(cfg.damping, cfg.l2)}
-	return c, c.makePlan(c.guessParameters())
+	t := &training[T]{cfg: cfg, graph: g, plan: &planned[T]{}, sampler: newSampler[T](), low: newLowRanks[T](),
+		quadratic: &quadratic[T]{}}
+	t.control = control{lambda: cfg.damping, gamma: startOfGamma(cfg.damping, cfg.l2)}
+	plan, err := t.planFor(g, t.plan, g.guessParameters())
+	if err != nil {
+		return nil, err
+	}
+	t.adopt(g, plan)
+	return t, nil
 }
 
-func (c *conductor[T]) describe() Plan {
-	plan := c.plan
-	for _, n := range c.unreached {
-		row := ParamPlan{Name: n.Name(), Shape: n.Shape(), Treatment: Unreached, Reason: "the cost does not depend on it, so it stays as it is"}
-		plan.Params = append(slices.Clip(plan.Params), row)
-	}
-	return plan
-}
-
-// guessParameters lists the parameters before any Step says which they are.
-func (c *conductor[T]) guessParameters() []*gorgonia.Node {
-	var out []*gorgonia.Node
-	for _, n := range parameters(c.model) {
-		out = append(out, n.Src)
-	}
-	for _, n := range c.whole.Nodes { // those that only other terms of the cost depend on
-		if n.IsLeaf() && n.Src.Op() == nil && n.Src.Deriv() != nil && c.model.Node(n.Src) == nil {
-			out = append(out, n.Src)
-		}
-	}
-	return out
-}
+func (t *training[T]) describe() Plan { return t.plan.describe(t.unreached) }
 
 // step does one step; see Solver.Step. Everything up to commit can fail and changes nothing.
-func (c *conductor[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
-	defer c.replanOnFailure(c.planned, &err)
-	w := stopwatch{last: time.Now()}
-	last, err := c.takeIn(&st, model, &w)
-	if err != nil {
-		return st, err
-	}
-	c.chooseLowRank()
-	if err := c.takeErrors(); err != nil {
-		return st, err
-	}
-	w.lap(&st.Time.Capture)
-	chunks := append(c.chunks, last)
-	st.Step, st.Scale = c.steps+1, c.scale
-	c.variables = summarise(&st, chunks)
-	st.GradNorm = c.objectiveGradient(st.Cases)
-	w.lap(&st.Time.Gradients)
-	refresh := c.refreshes(st.Step)
-	settle := refresh || c.cfg.learningRate == 0 && c.searchesGamma(st.Step)
-	for _, b := range c.blocks {
-		if err := b.average(c.cfg.ema, settle); err != nil {
-			return st, err
-		}
-	}
-	w.lap(&st.Time.Factors)
-	c.confirmErrors()
-	w.lap(&st.Time.Precondition)
+func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
+	defer t.restore(t.snapshot(), &err)
+	watch := stopwatch{last: time.Now()}
 
-	next := c.control
-	if c.cfg.learningRate == 0 {
-		err = c.modelStep(&st, &next, chunks, refresh, &w)
-	} else {
-		err = c.fixedStep(&st, &next, refresh, &w)
-	}
+	// Gradients in; a private run; rows of a and g; second moments.
+	last, err := t.take(model, &st.Time, &watch)
 	if err != nil {
 		return st, err
 	}
-	c.commit(&st, next, &w)
-	clear(chunks) // lets go of their graphs
-	c.chunks = chunks[:0]
-	w.lap(&st.Time.Update)
+	update := append(t.chunks, last)
+	if err := t.sweepErrors(last, &st.Time, &watch); err != nil {
+		return st, err
+	}
+	gradNorm := t.objectiveGradient(update)
+	watch.lap(&st.Time.Gradients)
+
+	// Averages.
+	k := t.steps + 1
+	refresh, err := t.refreshes(k)
+	if err != nil {
+		return st, err
+	}
+	whole := refresh || searchesGamma(&t.cfg, k) || len(update) > 1
+	averages, err := newAverages(t.plan.blocks, t.cfg.ema, whole)
+	if err != nil {
+		return st, err
+	}
+	watch.lap(&st.Time.Factors)
+	t.low.confirm(t.cfg.seed, t.steps)
+	watch.lap(&st.Time.Precondition)
+
+	// Which way, how far, and was it right?
+	a := t.attempt(k, update, averages, refresh, &st.Time, &watch)
+	best, next, judged, err := t.decide(a)
+	if err != nil {
+		averages.release(t.plan.blocks)
+		return st, err
+	}
+
+	// Weights out.
+	t.report(&st, a, &best, judged)
+	st.GradNorm = gradNorm
+	st.UpdateNorm = t.commit(a, &best, next, judged.rejected)
 	return st, nil
 }
 
-// control is what damping.go decides, as it goes from step to step.
-type control struct {
-	lambda, gamma float64
-	noise         noise
-	off           float64 // the most that the VM's objective has differed from our own by, relative to it; 0 if they have not been compared
+// take reads the gradients of one RunAll and observes the statistics of its cases. It changes nothing that a
+// later call could see.
+func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *stopwatch) (chunk[T], error) {
+	k := chunk[T]{graph: t.graph, cost: costValue(t.graph.cost)}
+	if t.averaged {
+		return k, &ParamError{Param: "(all)", Op: "reading the weights", Err: ErrAveraged,
+			Hint: "call the function that UseAverage returned"}
+	}
+	given, err := t.list(model)
+	if err != nil {
+		return k, err
+	}
+	if err := readAll(t.plan.order, given, !t.graph.used && t.settled()); err != nil {
+		return k, err
+	}
+	for _, p := range t.plan.absent {
+		p.given = false
+	}
+	k.plan = t.plan
+	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
+	watch.lap(&time.Gradients)
+	if err := t.check(); err != nil {
+		return k, err
+	}
+	watch.lap(&time.Checks)
+	err = t.observe(&k, time, watch)
+	return k, err
 }
 
-// stopwatch adds the time since its last reading to a phase.
-type stopwatch struct{ last time.Time }
-
-func (w *stopwatch) lap(d *time.Duration) {
-	now := time.Now()
-	*d += now.Sub(w.last)
-	w.last = now
+// list finds the parameters that Step was given, and plans anew for them where that is needed: the first Step says
+// which there are, and has the inputs that show which are one-hot; later ones may add some.
+func (t *training[T]) list(model []gorgonia.ValueGrad) ([]*parameter[T], error) {
+	nodes, err := listed(model)
+	if err != nil {
+		return nil, err
+	}
+	g := t.graph
+	var unreached []*gorgonia.Node
+	if t.cfg.unreached {
+		outside := func(n *gorgonia.Node) bool { return n.Graph() == g.cost.Graph() && g.whole.Node(n) == nil }
+		for _, n := range nodes {
+			if outside(n) {
+				unreached = append(unreached, n)
+			}
+		}
+		nodes = slices.DeleteFunc(nodes, outside)
+		if len(nodes) == 0 {
+			return nil, g.trainable(unreached[0])
+		}
+	}
+	known := t.settled()
+	for _, n := range nodes {
+		if t.plan.params[n] == nil || !t.settled() {
+			known = false
+			if err := g.trainable(n); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(t.chunks) > 0 {
+		if err := sameList(nodes, slices.Concat(t.plan.order, t.plan.absent)); err != nil {
+			return nil, err
+		}
+	}
+	if !known {
+		if err := t.replan(nodes); err != nil {
+			return nil, err
+		}
+	}
+	t.unreached = unreached
+	given := make([]*parameter[T], len(nodes))
+	for i, n := range nodes {
+		given[i] = t.plan.params[n]
+	}
+	return given, nil
 }
 
-// fixedStep goes as far as learning rate, momentum and norm constraint say.
-func (c *conductor[T]) fixedStep(st *Stats, next *control, refresh bool, w *stopwatch) error {
-	st.Damping, st.Gamma = next.lambda, next.gamma
-	if err := c.direction(st, next.gamma, refresh, w); err != nil {
+// replan plans for the listed parameters, and those of the steps before.
+func (t *training[T]) replan(nodes []*gorgonia.Node) error {
+	all := slices.Clone(nodes)
+	if t.settled() {
+		for _, p := range t.plan.order {
+			if !slices.Contains(all, p.src) {
+				all = append(all, p.src)
+			}
+		}
+	}
+	if t.rebuilt {
+		if err := distinctNames(all); err != nil {
+			return err
+		}
+	}
+	plan, err := t.planFor(t.graph, t.plan, all)
+	if err != nil {
 		return err
 	}
-	st.LearningRate, st.Momentum = c.cfg.learningRate, c.cfg.momentum
-	return c.proposeFixed(st)
-}
-
-// direction computes the preconditioned gradient, with new inverses of all blocks if refresh, or else of those that have one from the background.
-func (c *conductor[T]) direction(st *Stats, gamma float64, refresh bool, w *stopwatch) error {
-	if refresh {
-		raised, err := c.invert(gamma)
-		if err != nil {
-			return err
-		}
-		st.InverseUpdated, st.DampingRaised = true, raised
-	} else {
-		raised, found, err := c.takeUp(st.Step)
-		if err != nil {
-			return err
-		}
-		st.InverseUpdated, st.DampingRaised = found, raised
-	}
-	c.background.anew = refresh
-	w.lap(&st.Time.Inverses)
-	for _, b := range c.blocks {
-		b.precondition(gamma, refresh || c.background.due(b, st.Step))
-	}
-	for _, p := range c.order {
-		if p.given && !linalg.Finite(p.dir) {
-			return &ParamError{Param: p.name(), Op: "preconditioning", Err: ErrNotFinite, Hint: "raise WithDamping"}
-		}
-	}
-	w.lap(&st.Time.Precondition)
+	t.adopt(t.graph, plan)
 	return nil
 }
 
-// replanOnFailure puts the plan from before back if err is one.
-func (c *conductor[T]) replanOnFailure(before planned[T], err *error) {
-	if *err != nil {
-		c.adopt(before)
+// settled reports whether the user has said which the parameters are.
+func (t *training[T]) settled() bool { return t.runs > 0 }
+
+// planFor plans for parameters of a graph. What an earlier plan has of them goes on.
+func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia.Node) (*planned[T], error) {
+	if t.runs == 0 {
+		t.oneHot = map[string]bool{} // to be decided by the inputs of the first step
+	}
+	pl := planner[T]{cfg: &t.cfg, graph: g, before: before, settled: t.settled(), oneHot: t.isOneHot}
+	return pl.plan(nodes)
+}
+
+// isOneHot decides by the first step's inputs whether a weight's inputs are one-hot rows; that remains.
+func (t *training[T]) isOneHot(weight string, input *program.Node) bool {
+	if t.runs == 0 {
+		t.oneHot[weight] = program.IsOneHot(input)
+	}
+	return t.oneHot[weight]
+}
+
+// adopt goes on with a graph and a plan.
+func (t *training[T]) adopt(g *graph[T], plan *planned[T]) {
+	t.graph, t.plan = g, plan
+	plan.adopt()
+	t.quadratic.forget()
+}
+
+// A snapshot is what a call that fails goes back to.
+type snapshot[T program.Float] struct {
+	graph     *graph[T]
+	plan      *planned[T]
+	units     units
+	unreached []*gorgonia.Node
+}
+
+func (t *training[T]) snapshot() snapshot[T] { return snapshot[T]{t.graph, t.plan, t.graph.units, t.unreached} }
+
+// restore goes back if err is an error.
+func (t *training[T]) restore(before snapshot[T], err *error) {
+	if *err == nil {
+		return
+	}
+	before.graph.units, t.unreached = before.units, before.unreached
+	if t.graph != before.graph || t.plan != before.plan {
+		t.adopt(before.graph, before.plan)
 	}
 }
 
-// commit makes the step's statistics, inverses and updates current, and writes the weights, unless the step was rejected.
-func (c *conductor[T]) commit(st *Stats, next control, w *stopwatch) {
-	for _, b := range c.blocks {
-		fresh := c.background.anew || c.background.due(b, st.Step)
-		b.keep(fresh)
-		if fresh {
-			c.background.drop(b)
+// check compares the cost with the declared distribution at the first RunAll of each graph, whose scale it finds,
+// and gradients with the cost.
+func (t *training[T]) check() error {
+	g := t.graph
+	if !g.used {
+		tail, err := newLossTail[T](g.cost, g.heads, t.cfg.seed)
+		if err != nil {
+			return err
+		}
+		scales, err := checkLoss(tail, t.plan.model.outputs, t.cfg.seed)
+		if err != nil {
+			return err
+		}
+		g.tail, g.units = tail, g.units.measured(scales, rounding[T]())
+	}
+	if t.cfg.gradientCheck && checksGradients(t.runs, !g.used) {
+		return checkGradients(g, t.plan, t.cfg.seed)
+	}
+	return nil
+}
+
+// observe samples targets, and takes the rows of the blocks out of the run.
+func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) error {
+	m := t.plan.model
+	// A generator of its own for each chunk, so that a failed one leaves no trace.
+	rng := rand.New(rand.NewPCG(t.cfg.seed+uint64(len(t.chunks))<<32, uint64(t.steps+1)))
+	least := leastStatistics(&t.cfg, m.Cases)
+	drawn, err := t.sampler.sample(m, t.plan.path, t.graph.weights, t.cfg.statsFraction, least, rng)
+	if err != nil {
+		return err
+	}
+	k.statisticsCases = m.run.Cases()
+	watch.lap(&time.Capture)
+	if err := observe(t.plan); err != nil {
+		return err
+	}
+	watch.lap(&time.Factors)
+	k.rows = t.sampler.choose(m.Program, t.cfg.modelFraction, t.cfg.minModelCases, rng)
+	k.seed = rng.Uint64()
+	k.whole = drawn.whole
+	if k.held = drawn.whole && k.rows == nil; k.held {
+		k.seed = drawn.seed
+	}
+	return nil
+}
+
+// sweepErrors takes the errors of the blocks that gain by the low-rank form. That takes a run of the whole batch
+// in which nothing is random, and an update of a single chunk.
+func (t *training[T]) sweepErrors(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
+	t.low.reset()
+	if last.whole && len(t.chunks) == 0 && t.cfg.l2 == 0 && !t.graph.random() {
+		t.low.choose(t.plan)
+	}
+	err := t.low.sweep(t.graph, t.plan)
+	watch.lap(&time.Capture)
+	return err
+}
+
+// objectiveGradient makes the parameters' gradients those of the solver's objective, and returns the norm.
+func (t *training[T]) objectiveGradient(update batch[T]) float64 {
+	var squares float64
+	cases := update.cases()
+	for _, p := range t.plan.order {
+		if p.given {
+			squares += p.objectiveGradient(t.graph.scale(), cases, t.cfg.l2, len(update) > 1)
 		}
 	}
-	w.lap(&st.Time.Factors)
-	st.UpdateNorm = math.Sqrt(c.squaredUpdate())
-	for _, p := range c.order {
-		switch {
-		case p.given && st.Rejected:
-			clear(p.velocity)
-			zeroGradient(p.src)
-		case p.given:
-			p.write()
+	return math.Sqrt(squares)
+}
+
+// refreshes reports whether step k computes all inverses.
+func (t *training[T]) refreshes(k int) (bool, error) {
+	blocks := t.plan.blocks
+	if k <= firstInverses || needsInverses(blocks) {
+		return true, nil
+	}
+	if t.cfg.backgroundLag > 0 {
+		return t.background.failed(blocks, k)
+	}
+	return k%t.plan.period == 0, nil
+}
+
+func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh bool, time *PhaseTimes,
+	watch *stopwatch) *attempt[T] {
+	return &attempt[T]{
+		cfg: &t.cfg, k: k, plan: t.plan, batch: update, averages: avg, low: t.low, before: t.control,
+		background: &t.background, quadratic: t.quadratic, objective: objective{seed: t.cfg.seed, eta: t.cfg.l2},
+		refresh: refresh, cases: update.cases(), variables: update.variables(), discrete: t.plan.model.discrete(),
+		watch: watch, time: time,
+	}
+}
+
+// decide finds the step, and what the rules for damping and noise make of it.
+func (t *training[T]) decide(a *attempt[T]) (best proposed[T], next control, judged verdict, err error) {
+	judged.rho = math.NaN()
+	if t.cfg.learningRate > 0 {
+		best, err = a.fixed()
+		best.lambda, best.gamma = t.control.lambda, t.control.gamma
+		return best, t.control, judged, err
+	}
+	best, next, err = a.byModel()
+	if err != nil {
+		return best, next, judged, err
+	}
+	best.lambda, best.gamma = next.lambda, next.gamma
+	next.noise.remember(&best.span, best.step)
+	if a.k == 1 && t.cfg.damping == 0 {
+		next.lambda *= afterStart
+		next.gamma = startOfGamma(next.lambda, t.cfg.l2)
+	}
+	if adapt := a.k%t.cfg.lambdaPeriod == 0; adapt || t.cfg.reject {
+		if judged, err = a.judge(&best, &next, adapt); err != nil {
+			best.release(t.plan.order)
 		}
 	}
-	if st.Rejected {
-		st.UpdateNorm = 0
+	return best, next, judged, err
+}
+
+// report tells what the step is.
+func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged verdict) {
+	st.Step, st.Scale, st.Cases, st.Chunks = a.k, t.graph.scale(), a.cases, len(a.batch)
+	st.Cost, st.StatisticsCases = a.batch.cost(), a.batch.statisticsCases()
+	st.Damping, st.Gamma = best.lambda, best.gamma
+	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, best.factor
+	st.QuadModelChange, st.KL = best.change, best.curvature/2
+	st.Rho, st.Rejected = judged.rho, judged.rejected
+	st.PreconGradNorm = best.norm
+	st.InverseUpdated, st.DampingRaised = best.inverses.renewed, best.inverses.raised
+}
+
+// commit makes what the step has found current, and writes the weights, unless the step was rejected. It returns
+// the norm of the change.
+func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rejected bool) (norm float64) {
+	blocks := t.plan.blocks
+	a.averages.keep(blocks, t.cfg.ema)
+	best.inverses.keep(blocks)
+	t.background.settle(blocks, a.k, best.inverses.anew)
+	for _, p := range t.plan.absent {
+		t.plan.blockOf[p].Discard()
 	}
-	if c.cfg.averaging > 0 && st.Step >= c.cfg.averageFrom {
-		c.average()
+	a.watch.lap(&a.time.Factors)
+	var squares float64
+	for i, p := range t.plan.order {
+		switch update := best.updates[i]; {
+		case update == nil:
+		case rejected:
+			p.reject(update)
+		default:
+			squares += p.write(update)
+		}
 	}
-	for _, p := range c.absent {
-		p.block.drop()
+	if t.cfg.averaging > 0 && a.k >= t.cfg.averageFrom {
+		averageIterates(t.plan.order, t.cfg.averaging)
 	}
-	c.control = next
-	if c.cfg.backgroundLag > 0 {
-		c.background.redo = c.background.redo && !c.background.anew
-		c.background.launch(c.blocks, st.Step, c.period, c.cfg.backgroundLag, next.gamma)
+	t.control = next
+	if t.cfg.backgroundLag > 0 {
+		t.background.launch(blocks, a.k, t.plan.period, t.cfg.backgroundLag, next.gamma)
 	}
-	c.steps++
-	c.runs++
-	c.used = true
+	t.steps++
+	t.runs++
+	t.graph.used = true
+	clear(a.batch) // lets go of their graphs
+	t.chunks = a.batch[:0]
+	t.quadratic.forget()
+	a.watch.lap(&a.time.Update)
+	return math.Sqrt(squares)
+}
+
+// accumulate takes in a chunk that is not the update's last; see Solver.Accumulate.
+func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
+	defer t.restore(t.snapshot(), &err)
+	var time PhaseTimes
+	var watch stopwatch
+	k, err := t.take(model, &time, &watch)
+	if err != nil {
+		return err
+	}
+	if k.inputs, err = t.graph.save(t.chunks, t.plan.params); err != nil {
+		return err
+	}
+	k.rows, k.held = slices.Clone(k.rows), false // the run goes on to other chunks
+	for _, b := range t.plan.blocks {
+		b.Accumulate()
+	}
+	for _, p := range t.plan.order {
+		if p.given {
+			p.accumulate(t.graph.scale(), len(t.chunks) == 0)
+		}
+	}
+	t.chunks = append(t.chunks, k)
+	t.runs++
+	t.graph.used = true
+	return nil
+}
+
+// attach goes on with another graph; see Solver.Attach.
+func (t *training[T]) attach(cost *gorgonia.Node, heads []head) (err error) {
+	if got, want := heads[0].output().Dtype(), t.plan.model.Dtype(); got != want {
+		return &ConfigError{heads[0].name(), fmt.Sprintf("an output of %v", got),
+			fmt.Sprintf("%v, as in the graph before", want)}
+	}
+	g, err := newGraph[T](cost, heads, t.cfg.seed)
+	if err != nil {
+		return err
+	}
+	g.units.scales = t.graph.units.scales
+	before, nodes := *t.plan, g.guessParameters()
+	if t.settled() {
+		if before.params, nodes, err = carryOver(t.plan, g); err != nil {
+			return err
+		}
+	}
+	plan, err := t.planFor(g, &before, nodes)
+	if err != nil {
+		return err
+	}
+	t.adopt(g, plan)
+	t.rebuilt = true
+	return nil
+}
+
+// useAverage exchanges the weights with their averages; see Solver.UseAverage.
+func (t *training[T]) useAverage() (restore func(), err error) {
+	params := t.plan.order
+	if err := averaging(params, t.cfg.averaging, t.averaged); err != nil {
+		return nil, err
+	}
+	back, err := exchangeAverages(params)
+	if err != nil {
+		return nil, err
+	}
+	t.averaged = true
+	done := false
+	return func() {
+		if !done {
+			done, t.averaged = true, false
+			back()
+		}
+	}, nil
 }

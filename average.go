@@ -1,0 +1,63 @@
+package kfac
+
+import (
+	"slices"
+
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// averageIterates takes the weights into the iterate average (Martens & Grosse 2015, section 8): mean = xi_k mean
+// + (1 - xi_k) theta with xi_k = min(1 - 1/k, xi), the plain mean of the first iterates at first. It covers every
+// parameter that was ever in a step's list.
+func averageIterates[T program.Float](params []*parameter[T], xi float64) {
+	for _, p := range params {
+		if !p.given && p.averages == 0 || !p.given && p.readWeights(false) != nil {
+			continue // never trained; or its weights are gone, so that the average stays
+		}
+		if p.mean == nil {
+			p.mean = make([]T, p.size())
+		}
+		p.averages++
+		keep := T(curvature.Decay(p.averages, xi))
+		linalg.Scale(keep, p.mean)
+		linalg.Axpy(1-keep, p.weights.data, p.mean)
+	}
+}
+
+// exchangeAverages puts the averages into the parameters, and returns a function that puts the weights back.
+func exchangeAverages[T program.Float](params []*parameter[T]) (restore func(), err error) {
+	weights := map[*parameter[T]][]T{}
+	for _, p := range params {
+		if p.averages == 0 {
+			continue
+		}
+		if err := p.readWeights(false); err != nil {
+			return nil, err
+		}
+		weights[p] = slices.Clone(p.weights.data)
+	}
+	for p := range weights {
+		p.put(p.mean)
+	}
+	return func() {
+		for p, w := range weights {
+			p.put(w)
+		}
+	}, nil
+}
+
+// averaging reports whether there is an average to use, as an error if not. taken says that it is in use.
+func averaging[T program.Float](params []*parameter[T], xi float64, taken bool) error {
+	begun := slices.ContainsFunc(params, func(p *parameter[T]) bool { return p.averages > 0 })
+	switch {
+	case xi == 0:
+		return &ConfigError{"UseAverage", "no WithIterateAveraging", "that option, without which there is no average"}
+	case !begun:
+		return &ConfigError{"UseAverage", "no average yet", "a step from the one on that WithIterateAveraging names"}
+	case taken:
+		return &ConfigError{"UseAverage", "a second call", "a call of the function that the first returned, before"}
+	}
+	return nil
+}
