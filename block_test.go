@@ -12,7 +12,7 @@ import (
 )
 
 // scaledNet has the parameters w of a dense layer, a scale for each of its outputs, and an offset for each entry of the batch.
-func scaledNet(cases int, loss likelihood) *network {
+func scaledNet(cases int, loss lossFunc) *network {
 	s := newSketch(1)
 	n := &network{sketch: s, x: s.random("x", cases, 3)}
 	w, scale, offset := s.random("w", 3, 2), s.random("scale", 1, 2), s.random("offset", cases, 2)
@@ -79,7 +79,7 @@ func fisherDiagonal(t *testing.T, c *conductor[float64], name string) (diagonal 
 	return diagonal
 }
 
-var diagonalLosses = map[string]likelihood{"gaussian": squares(0.37), "bernoulli": binary, "categorical": classes}
+var diagonalLosses = map[string]lossFunc{"gaussian": squares(0.37), "bernoulli": binary, "categorical": classes}
 
 // The square of a sum of sampled gradients has the expectation of the sum of their squares.
 func TestDiagonalIsExactInExpectation(t *testing.T) {

@@ -65,7 +65,7 @@ func TestChunksFromDifferentGraphs(t *testing.T) {
 		{"sizes", plainWorld(binary), []int{7, 1, 12, 4}, nil, damped(WithL2Reg(1e-3))},
 		{"sum of the cases", plainWorld(asSum(classes)), []int{7, 9, 8}, nil, damped()},
 		{"means and sums", plainWorld(classes), []int{7, 9, 8}, func(cases int) *network {
-			loss := likelihood(classes)
+			loss := lossFunc(classes)
 			if cases == 9 {
 				loss = asSum(classes)
 			}
