@@ -46,12 +46,12 @@ func expectedDiagonal(t *testing.T, c *conductor[float64], b *diagonalBlock[floa
 	visit = func(y []float64, prob float64) {
 		if len(y) < len(z) {
 			for _, one := range outcomes(o.head, z[len(y):len(y)+o.cols]) {
-				visit(slices.Concat(y, one.y), prob*one.prob)
+				visit(slices.Concat(y, one.Y), prob*one.Prob)
 			}
 			return
 		}
 		seed := make([]float64, len(z))
-		o.head.residual(seed, y, z, o.cols)
+		o.head.Residual(seed, y, z, o.cols)
 		check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
 		b.updates = 0
 		observed(t, b, run)

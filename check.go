@@ -156,7 +156,7 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 				Hint: "is a target NaN, or the logarithm of 0 taken?"}
 		}
 		linalg.Convert(z, p.z[i])
-		o.head.mean(p.mean[i], z, o.cols)
+		o.head.Mean(p.mean[i], z, o.cols)
 	}
 	// Least squares for c in  grad1 - grad0 = c (mean1 - mean0).
 	var dot, norm, change, size float64
@@ -197,8 +197,8 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	for i, g := range p.grad[0] {
 		target[i] = g / c
 	}
-	o.head.impliedTarget(target, target, z, o.cols)
-	if err := o.head.checkTarget(target, o.cols, lossTolerance); err != nil {
+	o.head.ImpliedTarget(target, target, z, o.cols)
+	if err := o.head.CheckTarget(target, o.cols, lossTolerance); err != nil {
 		return 0, &LossError{Output: o.head.name(), Expected: "targets that the distribution can have",
 			Found: err.Error(), Hint: "one-hot rows or probabilities for Categorical, numbers in [0, 1] for Bernoulli"}
 	}
@@ -286,8 +286,8 @@ func (c *conductor[T]) sampledResiduals(run *program.Run[T]) []program.Seed[T] {
 		z := run.Value(node).Data
 		o.resize(len(z))
 		linalg.Convert(o.z, z)
-		o.head.sample(o.y, o.z, o.cols, rng)
-		o.head.residual(o.y, o.y, o.z, o.cols)
+		o.head.Sample(o.y, o.z, o.cols, rng)
+		o.head.Residual(o.y, o.y, o.z, o.cols)
 		r := make([]T, len(z))
 		for i, v := range o.y {
 			r[i] = T(c.scale * o.weight * v)

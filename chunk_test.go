@@ -153,7 +153,7 @@ func (p *pair) drawAlike() {
 		l.conductor().sampler.draw = func(o *output, _ *rand.Rand) {
 			for i := 0; i < len(o.z); i += o.cols {
 				rng := rand.New(rand.NewPCG(uint64(p.update), uint64(p.first+i/o.cols)))
-				o.head.sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rng)
+				o.head.Sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rng)
 			}
 		}
 	}

@@ -47,7 +47,7 @@ func TestEmpiricalGradientsAreNotExact(t *testing.T) {
 	y := input(n, "y")
 	observeSeeded(t, c, nil, func(*output) int { return 1 }, func(o *output, z []float64, _ int) []float64 {
 		seed := make([]float64, len(z))
-		o.head.residual(seed, data(y), z, o.cols)
+		o.head.Residual(seed, data(y), z, o.cols)
 		return seed
 	})
 	fisher := denseFisher(t, c, jacobians(t, c))

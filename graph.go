@@ -72,7 +72,7 @@ func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (
 // variables is the number of target variables of a case.
 func (g *graph[T]) variables() (n int) {
 	for _, o := range g.outputs {
-		n += o.head.variables(o.cols)
+		n += o.head.Variables(o.cols)
 	}
 	return n
 }

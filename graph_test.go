@@ -139,7 +139,7 @@ func TestGraphsOfTheBatchSize(t *testing.T) {
 		for _, l := range []*loop{small, fit} {
 			l.conductor().sampler.draw = func(o *output, _ *rand.Rand) {
 				for i := 0; i < len(o.z); i += o.cols {
-					o.head.sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rand.New(rand.NewPCG(uint64(update), uint64(first+i/o.cols))))
+					o.head.Sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rand.New(rand.NewPCG(uint64(update), uint64(first+i/o.cols))))
 				}
 			}
 		}

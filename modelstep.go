@@ -141,7 +141,7 @@ type proposed struct {
 
 // mostPromise is what M may promise to lower the objective by. The negative log-likelihood of discrete targets can't fall below zero.
 func (c *conductor[T]) mostPromise() float64 {
-	continuous := slices.ContainsFunc(c.outputs, func(o *output) bool { return !o.head.discrete() })
+	continuous := slices.ContainsFunc(c.outputs, func(o *output) bool { return !o.head.Discrete() })
 	if c.cfg.paperRules || continuous || !(c.fresh > 0) { // also NaN, where the VM did not keep it
 		return math.Inf(1)
 	}

@@ -120,7 +120,7 @@ func (q *quadratic[T]) along(which int, params []*parameter[T], pick func(*param
 					jv[h][k] += q.slopes[h][k]
 				}
 			}
-			o.head.fisherProduct(fjv[h], jv[h], o.z, o.cols)
+			o.head.FisherProduct(fjv[h], jv[h], o.z, o.cols)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/gorgonia-kfac/kfac/internal/likelihood"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -32,7 +33,7 @@ func columns(p *program.Program, n *program.Node) int {
 func tellCases(p *program.Program, outputs []*output, params []*program.Node) {
 	vectors := false
 	for _, o := range outputs {
-		_, classes := o.head.(categorical)
+		_, classes := o.head.Likelihood.(likelihood.Categorical)
 		vectors = vectors || len(o.node.Shape) == 1 && !classes
 	}
 	setVectorCases(p, outputs, vectors)
@@ -96,7 +97,7 @@ type sampler[T program.Float] struct {
 func newSampler[T program.Float]() *sampler[T] {
 	s := &sampler[T]{}
 	s.choose = s.randomCases
-	s.draw = func(o *output, rng *rand.Rand) { o.head.sample(o.y, o.z, o.cols, rng) }
+	s.draw = func(o *output, rng *rand.Rand) { o.head.Sample(o.y, o.z, o.cols, rng) }
 	return s
 }
 
@@ -125,7 +126,7 @@ func (s *sampler[T]) sample(p *program.Program, fraction float64, atLeast int, r
 			return notFiniteOutput(o)
 		}
 		s.draw(o, rng)
-		o.head.residual(o.y, o.y, o.z, o.cols)
+		o.head.Residual(o.y, o.y, o.z, o.cols)
 		seed := &s.seeds[i]
 		if cap(seed.Data) < len(o.y) {
 			seed.Data = make([]T, len(o.y))
