@@ -12,7 +12,7 @@ import (
 )
 
 // scaledNet has the parameters w of a dense layer, a scale for each of its outputs, and an offset for each entry of the batch.
-func scaledNet(cases int, loss likelihood) *network {
+func scaledNet(cases int, loss lossFunc) *network {
 	s := newSketch(1)
 	n := &network{sketch: s, x: s.random("x", cases, 3)}
 	w, scale, offset := s.random("w", 3, 2), s.random("scale", 1, 2), s.random("offset", cases, 2)
@@ -46,12 +46,12 @@ func expectedDiagonal(t *testing.T, c *conductor[float64], b *diagonalBlock[floa
 	visit = func(y []float64, prob float64) {
 		if len(y) < len(z) {
 			for _, one := range outcomes(o.head, z[len(y):len(y)+o.cols]) {
-				visit(slices.Concat(y, one.y), prob*one.prob)
+				visit(slices.Concat(y, one.Y), prob*one.Prob)
 			}
 			return
 		}
 		seed := make([]float64, len(z))
-		o.head.residual(seed, y, z, o.cols)
+		o.head.Residual(seed, y, z, o.cols)
 		check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
 		b.updates = 0
 		observed(t, b, run)
@@ -79,7 +79,7 @@ func fisherDiagonal(t *testing.T, c *conductor[float64], name string) (diagonal 
 	return diagonal
 }
 
-var diagonalLosses = map[string]likelihood{"gaussian": squares(0.37), "bernoulli": binary, "categorical": classes}
+var diagonalLosses = map[string]lossFunc{"gaussian": squares(0.37), "bernoulli": binary, "categorical": classes}
 
 // The square of a sum of sampled gradients has the expectation of the sum of their squares.
 func TestDiagonalIsExactInExpectation(t *testing.T) {

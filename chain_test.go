@@ -36,7 +36,7 @@ func chainsIn(c *conductor[float64]) (chains []string) {
 type chaining struct {
 	name  string
 	build func(n *network) (out *gorgonia.Node) // adds the parameters to n
-	loss  likelihood                            // least squares if nil
+	loss  lossFunc                              // least squares if nil
 	want  []string
 }
 
@@ -417,7 +417,7 @@ type stack struct {
 func drawStack(t *rapid.T, layers int) *stack {
 	s := newSketch(rapid.Uint64().Draw(t, "seed"))
 	k := &stack{network: &network{sketch: s}, columns: rapid.Bool().Draw(t, "columns")}
-	loss := []likelihood{squares(0.37), binary, classes}[rapid.IntRange(0, 2).Draw(t, "loss")]
+	loss := []lossFunc{squares(0.37), binary, classes}[rapid.IntRange(0, 2).Draw(t, "loss")]
 	cases := rapid.IntRange(2, 12).Draw(t, "cases")
 	k.widths = []int{rapid.IntRange(1, 4).Draw(t, "inputs")}
 	for i := range layers {
@@ -436,7 +436,7 @@ func drawStack(t *rapid.T, layers int) *stack {
 	return k
 }
 
-func (k *stack) build(cases int, loss likelihood) {
+func (k *stack) build(cases int, loss lossFunc) {
 	s := k.sketch
 	k.x = s.random("x", cases, k.widths[0])
 	h := k.x

@@ -153,7 +153,7 @@ func (p *pair) drawAlike() {
 		l.conductor().sampler.draw = func(o *output, _ *rand.Rand) {
 			for i := 0; i < len(o.z); i += o.cols {
 				rng := rand.New(rand.NewPCG(uint64(p.update), uint64(p.first+i/o.cols)))
-				o.head.sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rng)
+				o.head.Sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rng)
 			}
 		}
 	}
@@ -259,7 +259,7 @@ func (p *pair) compare(t *testing.T) {
 }
 
 // plainWorld is a perceptron.
-func plainWorld(loss likelihood) world {
+func plainWorld(loss lossFunc) world {
 	return world{func(cases int) *network {
 		return mlp{widths: []int{3, 5, 4, 2}, cases: cases, unit: gorgonia.Tanh, loss: loss}.build(1)
 	}, []string{"x", "y"}}
@@ -301,8 +301,8 @@ func wordNet(cases int, others bool) *network {
 	return n
 }
 
-// asSum is a likelihood whose cost is the sum over cases, not the mean.
-func asSum(loss likelihood) likelihood {
+// asSum is a lossFunc whose cost is the sum over cases, not the mean.
+func asSum(loss lossFunc) lossFunc {
 	return func(s *sketch, out *gorgonia.Node) (*gorgonia.Node, Distribution) {
 		cost, dist := loss(s, out)
 		return must(gorgonia.Mul(cost, gorgonia.NewConstant(float64(casesOf(out))))), dist

@@ -194,7 +194,7 @@ func elementwiseNetNamed(name string) elementwiseNet {
 }
 
 // network puts a dense layer behind, without a nonlinearity: what the parameters do to the loss is then their own.
-func (e elementwiseNet) network(loss likelihood) *network {
+func (e elementwiseNet) network(loss lossFunc) *network {
 	s := newSketch(1)
 	shape := e.shape
 	if shape == nil {

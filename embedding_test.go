@@ -20,7 +20,7 @@ func (s *sketch) words(name string, ids ...int) *gorgonia.Node {
 }
 
 // textNet looks the words of each case up in a table of the given number of rows, and feeds what it finds to two layers. oneHot writes the lookup as a product.
-func textNet(seed uint64, rows, cases int, ids []int, oneHot bool, loss likelihood) *network {
+func textNet(seed uint64, rows, cases int, ids []int, oneHot bool, loss lossFunc) *network {
 	const width = 3
 	s := newSketch(seed)
 	n := &network{sketch: s}
@@ -71,7 +71,7 @@ func TestEmbeddingFrequencies(t *testing.T) {
 func TestEmbeddingIsOneHotProduct(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed, rows, cases, ids := text(t)
-		loss := rapid.SampledFrom([]likelihood{squares(0.3), binary, classes}).Draw(t, "loss")
+		loss := rapid.SampledFrom([]lossFunc{squares(0.3), binary, classes}).Draw(t, "loss")
 		gamma := math.Pow(10, rapid.Float64Range(-2, 1).Draw(t, "log gamma"))
 		lookup, product := textNet(seed, rows, cases, ids, false, loss), textNet(seed, rows, cases, ids, true, loss)
 		copyParams(product, lookup)

@@ -47,7 +47,7 @@ func TestEmpiricalGradientsAreNotExact(t *testing.T) {
 	y := input(n, "y")
 	observeSeeded(t, c, nil, func(*output) int { return 1 }, func(o *output, z []float64, _ int) []float64 {
 		seed := make([]float64, len(z))
-		o.head.residual(seed, data(y), z, o.cols)
+		o.head.Residual(seed, data(y), z, o.cols)
 		return seed
 	})
 	fisher := denseFisher(t, c, jacobians(t, c))
@@ -62,7 +62,7 @@ var units = map[string]func(*gorgonia.Node) (*gorgonia.Node, error){
 	"tanh": gorgonia.Tanh, "sigmoid": gorgonia.Sigmoid, "relu": gorgonia.Rectify,
 }
 
-var likelihoods = map[string]likelihood{
+var likelihoods = map[string]lossFunc{
 	"gaussian": squares(0.37), "bernoulli": binary, "categorical": classes, "joint": twoHeads,
 }
 
@@ -103,7 +103,7 @@ func TestOneCaseIsExact(t *testing.T) {
 // One case of a larger batch is as exact as one by itself, and the Jacobians may as well come from finite differences of what
 // Gorgonia's own machine computes.
 func TestOneRowIsExactByFiniteDifferences(t *testing.T) {
-	for name, loss := range map[string]likelihood{"bernoulli": binary, "categorical": classes} {
+	for name, loss := range map[string]lossFunc{"bernoulli": binary, "categorical": classes} {
 		t.Run(name, func(t *testing.T) {
 			n := mlp{widths: []int{3, 4, 2}, cases: 3, unit: gorgonia.Tanh, loss: loss}.build(3)
 			c := attach(t, n)

@@ -65,7 +65,7 @@ func TestChunksFromDifferentGraphs(t *testing.T) {
 		{"sizes", plainWorld(binary), []int{7, 1, 12, 4}, nil, damped(WithL2Reg(1e-3))},
 		{"sum of the cases", plainWorld(asSum(classes)), []int{7, 9, 8}, nil, damped()},
 		{"means and sums", plainWorld(classes), []int{7, 9, 8}, func(cases int) *network {
-			loss := likelihood(classes)
+			loss := lossFunc(classes)
 			if cases == 9 {
 				loss = asSum(classes)
 			}
@@ -139,7 +139,7 @@ func TestGraphsOfTheBatchSize(t *testing.T) {
 		for _, l := range []*loop{small, fit} {
 			l.conductor().sampler.draw = func(o *output, _ *rand.Rand) {
 				for i := 0; i < len(o.z); i += o.cols {
-					o.head.sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rand.New(rand.NewPCG(uint64(update), uint64(first+i/o.cols))))
+					o.head.Sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rand.New(rand.NewPCG(uint64(update), uint64(first+i/o.cols))))
 				}
 			}
 		}

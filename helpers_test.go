@@ -85,11 +85,11 @@ func input(n *network, name string) *gorgonia.Node {
 // data is the memory of an input's value.
 func data(n *gorgonia.Node) []float64 { return n.Value().Data().([]float64) }
 
-// A likelihood makes the cost of an output, with random targets, and declares it.
-type likelihood func(s *sketch, out *gorgonia.Node) (cost *gorgonia.Node, dist Distribution)
+// A lossFunc makes the cost of an output, with random targets, and declares it.
+type lossFunc func(s *sketch, out *gorgonia.Node) (cost *gorgonia.Node, dist Distribution)
 
 // squares is the mean over cases of |z-y|^2 / (2 variance).
-func squares(variance float64) likelihood {
+func squares(variance float64) lossFunc {
 	return func(s *sketch, out *gorgonia.Node) (*gorgonia.Node, Distribution) {
 		y := s.random("y", out.Shape()...)
 		total := must(gorgonia.Sum(must(gorgonia.Square(must(gorgonia.Sub(out, y))))))
@@ -138,7 +138,7 @@ type mlp struct {
 	unit    func(*gorgonia.Node) (*gorgonia.Node, error) // of the hidden layers; nil for a linear net
 	noBias  bool
 	outByIn bool // weights are stored out x in
-	loss    likelihood
+	loss    lossFunc
 }
 
 func (m mlp) build(seed uint64) *network {

@@ -65,7 +65,7 @@ func (n *network) dense(name string, h *gorgonia.Node, out int) *gorgonia.Node {
 }
 
 // autoencoder is that of kfac-jax's models.
-func autoencoder(unit func(*gorgonia.Node) *gorgonia.Node, loss likelihood) func(s *sketch, n *network) {
+func autoencoder(unit func(*gorgonia.Node) *gorgonia.Node, loss lossFunc) func(s *sketch, n *network) {
 	return func(s *sketch, n *network) {
 		h := s.random("x", cases, 8)
 		for i, out := range []int{20, 10, 20} {

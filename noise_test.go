@@ -455,7 +455,7 @@ func TestBoundsOfGammaAndOfSteps(t *testing.T) {
 // A step promises to lower the negative log-likelihood of classes by no more than twice what there is of it, and that is where steps stop which would promise
 // more. The objective of real targets knows no such bound.
 func TestBoundOfPromises(t *testing.T) {
-	most := func(loss likelihood, opts ...Option) (ratio float64) {
+	most := func(loss lossFunc, opts ...Option) (ratio float64) {
 		l := newLoop(t, mlp{widths: []int{4, 3}, cases: 20, loss: loss}.build(7), append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)))...)
 		for i := range data(l.params[0]) {
 			data(l.params[0])[i] *= 30 // sure of wrong classes, where the Fisher matrix is small

@@ -8,24 +8,26 @@ import (
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
 
+	"github.com/gorgonia-kfac/kfac/internal/likelihood"
+	"github.com/gorgonia-kfac/kfac/internal/likelihood/likelihoodtest"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
 // fisherRoot is column k of a matrix B with B B^T = F_R, for one case.
 func fisherRoot(h head, z []float64, k int) []float64 {
 	column := make([]float64, len(z))
-	switch h := h.(type) {
-	case categorical:
-		p := plainSoftmax(z)
+	switch l := h.Likelihood.(type) {
+	case likelihood.Categorical:
+		p := likelihoodtest.Softmax(z)
 		for j := range z {
 			column[j] = -p[j] * math.Sqrt(p[k])
 		}
 		column[k] += math.Sqrt(p[k])
-	case bernoulli:
+	case likelihood.Bernoulli:
 		p := 1 / (1 + math.Exp(-z[k]))
 		column[k] = math.Sqrt(p * (1 - p))
-	case gaussian:
-		column[k] = 1 / math.Sqrt(h.variance)
+	case likelihood.Gaussian:
+		column[k] = 1 / math.Sqrt(l.Variance)
 	}
 	return column
 }
@@ -51,9 +53,9 @@ func targetSeeds(o *output, z []float64, sweep int) []float64 {
 		if sweep >= len(all) {
 			return nil
 		}
-		o.head.residual(seed[i:i+o.cols], all[sweep].y, z[i:i+o.cols], o.cols)
+		o.head.Residual(seed[i:i+o.cols], all[sweep].Y, z[i:i+o.cols], o.cols)
 		for k := range o.cols {
-			seed[i+k] *= math.Sqrt(all[sweep].prob)
+			seed[i+k] *= math.Sqrt(all[sweep].Prob)
 		}
 	}
 	return seed

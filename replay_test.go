@@ -185,7 +185,7 @@ func (p *replay) build(t *testing.T) {
 		}
 	}
 	p.net.out = h
-	losses := map[string]likelihood{"logistic": binary, "linear": squares(1), "softmax": classes}
+	losses := map[string]lossFunc{"logistic": binary, "linear": squares(1), "softmax": classes}
 	loss := losses[p.Config.LayerTypes[len(sizes)-2]]
 	if loss == nil {
 		t.Fatalf("no outputs of type %q", p.Config.LayerTypes[len(sizes)-2])

@@ -165,7 +165,7 @@ var poolings = []pooled{
 	}},
 }
 
-func (p pooled) network(loss likelihood) *network {
+func (p pooled) network(loss lossFunc) *network {
 	s := newSketch(1)
 	n := &network{sketch: s}
 	n.out, n.params = p.build(s)

@@ -86,6 +86,9 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 	if cost == nil {
 		return nil, &ConfigError{"cost", "nil", "the scalar node that is minimised"}
 	}
+	if err := checkType(cost); err != nil {
+		return nil, &ConfigError{"cost", err.Error(), "a scalar of type float32 or float64"}
+	}
 	if len(cost.Shape()) != 0 && cost.Shape().TotalSize() != 1 {
 		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", cost.Name(), cost.Shape()), "a scalar (take its Mean or Sum)"}
 	}

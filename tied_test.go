@@ -20,14 +20,14 @@ type tiedCoder struct {
 	Bias       bool // of the encoder
 	OutByIn    bool // the weight is stored hidden x in
 	Linear     bool
-	loss       likelihood
+	loss       lossFunc
 }
 
 func drawTied(t *rapid.T) tiedCoder {
 	return tiedCoder{
 		In: rapid.IntRange(1, 4).Draw(t, "in"), Hidden: rapid.IntRange(1, 4).Draw(t, "hidden"), Cases: rapid.IntRange(1, 4).Draw(t, "cases"),
 		Bias: rapid.Bool().Draw(t, "bias"), OutByIn: rapid.Bool().Draw(t, "outByIn"), Linear: rapid.Bool().Draw(t, "linear"),
-		loss: rapid.SampledFrom([]likelihood{squares(0.4), binary, twoHeads}).Draw(t, "loss"),
+		loss: rapid.SampledFrom([]lossFunc{squares(0.4), binary, twoHeads}).Draw(t, "loss"),
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 type wiring struct {
 	name   string
 	build  func(s *sketch) (out *gorgonia.Node, params gorgonia.Nodes)
-	loss   likelihood // least squares if nil
+	loss   lossFunc // least squares if nil
 	layers []wantLayer
 	others []wantOther
 	noGrad bool // Gorgonia can't differentiate it
