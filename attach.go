@@ -30,6 +30,7 @@ type planned[T program.Float] struct {
 // adopt makes p current, for the first time or again after something with another plan has failed.
 func (c *conductor[T]) adopt(p planned[T]) {
 	c.planned = p
+	c.mean(p.vectors) // the plan was made under it, so that it is there
 	c.sampler.use(c.graph)
 	c.quadratic.forget()
 	for q, at := range p.places {
@@ -40,9 +41,6 @@ func (c *conductor[T]) adopt(p planned[T]) {
 	}
 	for b, u := range p.uses {
 		b.uses = u
-	}
-	if c.model.VectorCases != p.vectors {
-		setVectorCases(c.model, c.outputs, p.vectors)
 	}
 	for _, q := range p.absent {
 		q.block.rest()
@@ -60,13 +58,10 @@ func (c *conductor[T]) needsInverses() bool {
 // makePlan decides the treatment of the given parameters and makes their blocks. Blocks whose parameters stay the same keep
 // their state.
 func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
-	var leaves []*program.Node
-	for _, n := range nodes {
-		if leaf := c.model.Node(n); leaf != nil {
-			leaves = append(leaves, leaf)
-		}
+	if err := c.tellCases(nodes); err != nil {
+		return err
 	}
-	tellCases(c.model, c.outputs, leaves)
+	leaves := c.leaves(nodes)
 	if c.runs == 0 {
 		c.oneHot = map[string]bool{} // to be decided by the inputs of the first step
 	}

@@ -14,9 +14,11 @@ import (
 type graph[T program.Float] struct {
 	cost    *gorgonia.Node
 	whole   *program.Program // of the cost, for the checks and the objective
-	model   *program.Program // of the outputs
+	model   *program.Program // of the outputs, under the meaning in force
 	outputs []*output
 	run     *program.Run[T] // of the model
+	means   [2]meaning[T]   // model and run where an output that is a vector holds a single case, and a number for each case
+	seed    uint64
 	costRun *program.Run[T] // of the cost; made when first needed
 
 	used   bool         // a RunAll of it was taken in
@@ -27,6 +29,47 @@ type graph[T program.Float] struct {
 	planned[T]
 	unreached []*gorgonia.Node     // in the list given last, but not on the way to the cost
 	saved     []*program.Inputs[T] // of the chunks of an update
+}
+
+// A meaning is the program of the outputs under one meaning of an output that is a vector, with its run. It is made when first needed.
+type meaning[T program.Float] struct {
+	model *program.Program
+	run   *program.Run[T]
+}
+
+// mean makes sure that there are the model and the run under one meaning, and puts it in force: an output that is a vector holds a number
+// for each case if on.
+func (g *graph[T]) mean(on bool) (err error) {
+	m := &g.means[0]
+	if on {
+		m = &g.means[1]
+	}
+	if m.model == nil {
+		var made meaning[T]
+		if made.model, err = g.model.WithVectorCases(on); err != nil {
+			return graphError(err)
+		}
+		if made.run, err = program.NewRun[T](made.model, g.seed); err != nil {
+			return graphError(err)
+		}
+		*m = made
+	}
+	g.model, g.run = m.model, m.run
+	for i, o := range g.outputs {
+		o.node = g.model.Outputs[i]
+		o.cols = columns(g.model, o.node)
+	}
+	return nil
+}
+
+// leaves are the program's copies of the given nodes that the outputs depend on.
+func (g *graph[T]) leaves(nodes []*gorgonia.Node) (leaves []*program.Node) {
+	for _, n := range nodes {
+		if leaf := g.model.Node(n); leaf != nil {
+			leaves = append(leaves, leaf)
+		}
+	}
+	return leaves
 }
 
 // A place is what a parameter is in one graph.
@@ -44,7 +87,7 @@ type key struct{ name, shape string }
 func keyOf(n *gorgonia.Node) key { return key{n.Name(), shapeString(n.Shape())} }
 
 func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*graph[T], error) {
-	g := &graph[T]{cost: cost}
+	g := &graph[T]{cost: cost, seed: seed}
 	var err error
 	if g.whole, err = program.New([]*gorgonia.Node{cost}); err != nil {
 		return nil, graphError(err)
@@ -63,10 +106,7 @@ func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (
 		}
 		g.outputs = append(g.outputs, o)
 	}
-	if g.run, err = program.NewRun[T](g.model, seed); err != nil {
-		return nil, graphError(err)
-	}
-	return g, nil
+	return g, g.mean(false)
 }
 
 // variables is the number of target variables of a case.

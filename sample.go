@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"gorgonia.org/gorgonia"
+
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -29,27 +31,21 @@ func columns(p *program.Program, n *program.Node) int {
 
 // tellCases decides what an output that is a vector means: one number for each case, as in Mul(X, theta), or all numbers of a single case,
 // as in Mul(w, x). It is the former where no parameter would have cases then; the classes of a Categorical are always the latter.
-func tellCases(p *program.Program, outputs []*output, params []*program.Node) {
+func (g *graph[T]) tellCases(params []*gorgonia.Node) error {
 	vectors := false
-	for _, o := range outputs {
+	for _, o := range g.outputs {
 		_, classes := o.head.(categorical)
 		vectors = vectors || len(o.node.Shape) == 1 && !classes
 	}
-	setVectorCases(p, outputs, vectors)
-	for _, n := range params {
-		if vectors && (p.Whole != "" || n.CaseAxis >= 0) {
-			setVectorCases(p, outputs, false)
-			break
+	if err := g.mean(vectors); err != nil {
+		return err
+	}
+	for _, n := range g.leaves(params) {
+		if vectors && (g.model.Whole != "" || n.CaseAxis >= 0) {
+			return g.mean(false)
 		}
 	}
-}
-
-// setVectorCases says what an output that is a vector means: a number for each case if on.
-func setVectorCases(p *program.Program, outputs []*output, on bool) {
-	p.SetVectorCases(on)
-	for _, o := range outputs {
-		o.cols = columns(p, o.node)
-	}
+	return nil
 }
 
 // resize sizes the scratch for n numbers.
