@@ -6,86 +6,104 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// findCases finds the axis along which the cases lie in every node, from the outputs, whose first axis it is, back to the
-// inputs. A node that its users want both with and without cases, or along different axes, can't be run on a part of the
-// batch, and neither can a program that has one.
-func (p *Program) findCases() {
-	p.Cases, p.Whole = 1, ""
-	for i, o := range p.Outputs {
+// findCases finds the axis along which the cases lie in every node: from the outputs, whose first
+// axis it is, back to the inputs. It returns the number of cases, and why the program can't be run on
+// a part of the batch, if it can't.
+//
+// vectors says that an output with one axis holds one number for each case.
+func findCases(nodes, outputs []*Node, vectors bool) (cases int, whole string) {
+	cases, whole = countCases(outputs, vectors)
+	if whole == "" {
+		whole = findAxes(nodes, outputs, cases)
+	}
+	if whole != "" {
+		for _, n := range nodes {
+			n.CaseAxis = -1
+		}
+	}
+	return cases, whole
+}
+
+// countCases is the number of rows of the outputs, which should have the same, and more than one.
+func countCases(outputs []*Node, vectors bool) (cases int, whole string) {
+	for i, o := range outputs {
 		rows := 1
-		if len(o.Shape) > 1 || len(o.Shape) == 1 && p.VectorCases {
+		if len(o.Shape) > 1 || len(o.Shape) == 1 && vectors {
 			rows = o.Shape[0]
 		}
-		if i > 0 && rows != p.Cases {
-			p.keepWhole("outputs %q and %q have %d and %d rows", p.Outputs[0].Name(), o.Name(), p.Cases, rows)
-			return
+		if i > 0 && rows != cases {
+			return cases, fmt.Sprintf("outputs %q and %q have %d and %d rows", outputs[0].Name(), o.Name(), cases, rows)
 		}
-		p.Cases = rows
+		cases = rows
 	}
-	if p.Cases <= 1 {
-		p.keepWhole("the batch holds one case")
-		return
+	if cases <= 1 {
+		return cases, "the batch holds one case"
 	}
-	wanted := make([]demand, len(p.Nodes))
-	for _, o := range p.Outputs {
+	return cases, ""
+}
+
+// findAxes finds the case axis of every node from those of its users. It stops at a node that does
+// not keep the cases apart, or that its users want along different axes, or both with cases and
+// without, and returns what is wrong.
+func findAxes(nodes, outputs []*Node, cases int) (whole string) {
+	wanted := make([]demand, len(nodes))
+	for _, o := range outputs {
 		if !wanted[o.index].merge(0) {
-			p.keepWhole("output %q is used without its cases", o.Name())
-			return
+			return fmt.Sprintf("output %q is used without its cases", o.Name())
 		}
 	}
-	for i := len(p.Nodes) - 1; i >= 0; i-- {
-		n := p.Nodes[i]
-		axis := -1
+	for i := len(nodes) - 1; i >= 0; i-- {
+		n := nodes[i]
+		n.CaseAxis = -1
 		if wanted[i].set {
-			axis = wanted[i].axis
+			n.CaseAxis = wanted[i].axis
 		}
-		n.CaseAxis = axis
-		kids := make([]int, len(n.Kids))
-		for k := range kids {
-			kids[k] = -1
-		}
-		if axis >= 0 && n.Shape[axis]%p.Cases != 0 {
-			p.keepWhole("%v (%q) of shape %v does not hold %d cases along axis %d", n.Op, n.Name(), n.Shape, p.Cases, axis)
-			return
-		}
-		if axis >= 0 && !n.IsLeaf() {
-			if err := caseAxes(n, axis, p.Cases, kids); err != nil {
-				p.keepWhole("%v (%q): %v", n.Op, n.Name(), err)
-				return
-			}
+		axes, err := operandAxes(n, cases)
+		if err != nil {
+			return fmt.Sprintf("%v (%q)%v", n.Op, n.Name(), err)
 		}
 		for k, kid := range n.Kids {
 			if _, isSize := n.Op.(SizeOf); isSize {
 				continue // looks at the shape only
 			}
-			if !wanted[kid.index].merge(kids[k]) {
-				p.keepWhole("%q mixes cases: it is used along axis %d and along %d of %v (-1: all cases at once)", kid.Name(), wanted[kid.index].axis, kids[k], kid.Op)
-				return
+			if w := &wanted[kid.index]; !w.merge(axes[k]) {
+				return fmt.Sprintf("%q mixes cases: it is used along axis %d and along %d of %v (-1: all cases at once)",
+					kid.Name(), w.axis, axes[k], kid.Op)
 			}
 		}
 	}
+	return ""
 }
 
-// SetVectorCases says whether an output that is a vector holds one number for each case (true) or the numbers of a single case
-// (false, as New leaves it), and finds the cases anew.
-func (p *Program) SetVectorCases(on bool) {
-	p.VectorCases = on
-	p.findCases()
-}
-
-func (p *Program) keepWhole(format string, args ...any) {
-	p.Whole = fmt.Sprintf(format, args...)
-	for _, n := range p.Nodes {
-		n.CaseAxis = -1
+// operandAxes finds the case axis of each operand of n from n's own.
+func operandAxes(n *Node, cases int) ([]int, error) {
+	axes := make([]int, len(n.Kids))
+	for k := range axes {
+		axes[k] = -1
 	}
+	if n.CaseAxis < 0 {
+		return axes, nil
+	}
+	if n.Shape[n.CaseAxis]%cases != 0 {
+		return nil, fmt.Errorf(" of shape %v does not hold %d cases along axis %d", n.Shape, cases, n.CaseAxis)
+	}
+	if n.IsLeaf() {
+		return axes, nil
+	}
+	if err := caseAxes(n, n.CaseAxis, cases, axes); err != nil {
+		return nil, fmt.Errorf(": %w", err)
+	}
+	return axes, nil
 }
 
-// demand is what the users of a node agree on so far.
+// demand is what the users of a node agree on so far: the axis along which they want its cases, or
+// -1 if they want all cases at once.
 type demand struct {
 	set  bool
 	axis int
 }
 
+// merge adds what one more user wants. It reports false if that is something else.
 func (d *demand) merge(axis int) bool {
 	if d.set {
 		return d.axis == axis
@@ -94,7 +112,7 @@ func (d *demand) merge(axis int) bool {
 	return true
 }
 
-// caseAxes finds the case axis of each operand of n, given that of n. kids is filled with -1 before.
+// caseAxes writes the case axis of each operand of n that has one to kids, given that of n.
 func caseAxes(n *Node, axis, cases int, kids []int) error {
 	switch op := n.Op.(type) {
 	case Random: // has no operands
@@ -187,6 +205,7 @@ func takesAll(s tensor.Slice, n int) bool {
 	return s == nil || s.Start() == 0 && s.End() == n && s.Step() <= 1
 }
 
+// normalisedAxis is the axis that an op mixes, if it does.
 func normalisedAxis(op Op) (int, bool) {
 	switch op := op.(type) {
 	case SoftMax:
@@ -197,6 +216,7 @@ func normalisedAxis(op Op) (int, bool) {
 	return 0, false
 }
 
+// flip is the axis of a matrix that is axis of its transpose, if it is transposed.
 func flip(axis int, trans bool) int {
 	if trans {
 		return 1 - axis
@@ -204,7 +224,8 @@ func flip(axis int, trans bool) int {
 	return axis
 }
 
-// reshapeCases: the case axis goes where the same number of elements lies before it, as long as whole cases lie behind.
+// reshapeCases finds the case axis of a reshaped operand: the one with as many elements before it, if
+// it holds whole cases.
 func reshapeCases(n *Node, axis, cases int, kids []int) error {
 	from := n.Kids[0].Shape
 	before := size(n.Shape[:axis])
@@ -238,4 +259,16 @@ func beforeReduction(along []int, axis int, n *Node) int {
 		axis--
 	}
 	return -1
+}
+
+// pickCases copies the listed cases of src to dst. src is laid out as n's whole value.
+func pickCases[E any](dst, src []E, n *Node, cases int, rows []int) {
+	outer := size(n.Shape[:n.CaseAxis])
+	all := len(src) / max(outer, 1) // elements of all cases within one index of the axes before
+	one := all / cases
+	for o := range outer {
+		for i, row := range rows {
+			copy(dst[(o*len(rows)+i)*one:][:one], src[o*all+row*one:][:one])
+		}
+	}
 }

@@ -226,12 +226,17 @@ func prepare[T Float](t *testing.T, b *builder, out *gorgonia.Node) *prepared[T]
 		t.Fatal(err)
 	}
 	s := &prepared[T]{t, p, r, nil, p.Outputs[0]}
+	s.findInputs(b)
+	return s
+}
+
+// findInputs finds those of the graph's float inputs that the program has.
+func (s *prepared[T]) findInputs(b *builder) {
 	for _, v := range b.vars {
-		if n := p.Node(v.node); n != nil {
+		if n := s.p.Node(v.node); n != nil {
 			s.vars = append(s.vars, n)
 		}
 	}
-	return s
 }
 
 func (s *prepared[T]) forward(rows []int) []T {

@@ -38,13 +38,6 @@ func holdsOneHot[T Float](n *Node) bool {
 	return err == nil && len(data) > 0 && oneHotRows(data, last(n.Shape))
 }
 
-func last(shape []int) int {
-	if len(shape) == 0 {
-		return 1
-	}
-	return shape[len(shape)-1]
-}
-
 func oneHotRows[T Float](data []T, n int) bool {
 	for row := range slices.Chunk(data, n) {
 		ones := 0

@@ -1,10 +1,43 @@
 package program
 
-import (
-	"slices"
+import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
-)
+// MatMul is op(A) op(B) of two matrices.
+type MatMul struct{ TransA, TransB bool }
+
+func (o MatMul) String() string { return "Mul" + marks(o.TransA, o.TransB) }
+
+// BatchedMatMul is MatMul for each index of the leading axes.
+type BatchedMatMul struct{ TransA, TransB bool }
+
+func (o BatchedMatMul) String() string { return "BatchedMatMul" + marks(o.TransA, o.TransB) }
+
+// MatVec is op(A) b.
+type MatVec struct{ TransA bool }
+
+func (o MatVec) String() string { return "Mul(matrix, vector)" }
+
+// VecDot is the inner product of two vectors.
+type VecDot struct{}
+
+func (VecDot) String() string { return "Mul(vector, vector)" }
+
+// OuterProd is a b^T of two vectors.
+type OuterProd struct{}
+
+func (OuterProd) String() string { return "OuterProd" }
+
+func marks(a, b bool) string {
+	switch {
+	case a && b:
+		return "(AT, BT)"
+	case a:
+		return "(AT, B)"
+	case b:
+		return "(A, BT)"
+	}
+	return ""
+}
 
 // dims are the sizes of op(A) op(B) = C: C is m x n, the products run over k.
 func matMulDims(a, c []int, transA bool) (m, n, k int) {
@@ -175,64 +208,5 @@ func (outerProdRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
 func (outerProdRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 	a, b := c.in[0].Data, c.in[1].Data
 	productTangent(MatMul{}, len(a), len(b), 1, a, b, tan[0], tan[1], dst)
-	return nil
-}
-
-// tensordotRule brings the contracted axes of A last and those of B first, and is a matrix product then.
-type tensordotRule[T Float] struct{ Tensordot }
-
-func (r tensordotRule[T]) perms(c *call[T]) (permA, permB []int, m, n, k int) {
-	a, b := c.in[0].Shape, c.in[1].Shape
-	k = 1
-	for _, axis := range r.A {
-		k *= a[axis]
-	}
-	permA = append(freeAxes(r.A, len(a)), r.A...)
-	permB = append(slices.Clone(r.B), freeAxes(r.B, len(b))...)
-	return permA, permB, size(a) / k, size(b) / k, k
-}
-
-// freeAxes are those that are not contracted.
-func freeAxes(contracted []int, dims int) (axes []int) {
-	for i := range dims {
-		if !slices.Contains(contracted, i) {
-			axes = append(axes, i)
-		}
-	}
-	return axes
-}
-
-// matrices are the operands, permuted into matrices of m x k and k x n. first is the slot of the scratch that holds them.
-func (r tensordotRule[T]) matrices(c *call[T], a, b []T, first int) (ma, mb []T, m, n, k int) {
-	permA, permB, m, n, k := r.perms(c)
-	if a != nil {
-		ma = c.buf(first, m*k)
-		permute(ma, a, c.in[0].Shape, permA)
-	}
-	if b != nil {
-		mb = c.buf(first+1, k*n)
-		permute(mb, b, c.in[1].Shape, permB)
-	}
-	return ma, mb, m, n, k
-}
-
-func (r tensordotRule[T]) forward(c *call[T]) error {
-	a, b, m, n, k := r.matrices(c, c.in[0].Data, c.in[1].Data, 0)
-	product(MatMul{}, m, n, k, a, b, c.out.Data)
-	return nil
-}
-
-func (r tensordotRule[T]) reverse(c *call[T], operand int, grad, dst []T) error {
-	permA, permB, m, n, k := r.perms(c)
-	perm := [][]int{permA, permB}[operand]
-	g := c.buf(2+operand, len(dst))
-	productGrad(MatMul{}, m, n, k, c.buf(0, m*k), c.buf(1, k*n), grad, g, operand)
-	permuteBack(dst, g, c.in[operand].Shape, perm)
-	return nil
-}
-
-func (r tensordotRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
-	da, db, m, n, k := r.matrices(c, tan[0], tan[1], 2)
-	productTangent(MatMul{}, m, n, k, c.buf(0, m*k), c.buf(1, k*n), da, db, dst)
 	return nil
 }

@@ -175,7 +175,9 @@ func TestCases(t *testing.T) {
 				}
 			}
 			if c.name == "vector output" { // one number for each case?
-				p.SetVectorCases(true)
+				if p, err = p.WithVectorCases(true); err != nil {
+					t.Fatal(err)
+				}
 				c.whole = ""
 				if p.Whole != "" || p.Cases != 4 || p.Node(b.vars[0].node).CaseAxis != 0 || p.Node(b.vars[1].node).CaseAxis != -1 {
 					t.Errorf("vector of %d cases: %q", p.Cases, p.Whole)
@@ -189,8 +191,8 @@ func TestCases(t *testing.T) {
 				t.Errorf("run of one case: %v", err)
 			}
 			if c.whole == "" && c.name != "noise" {
-				s := prepare[float64](t, b, p.Outputs[0].Src)
-				s.p.SetVectorCases(p.VectorCases)
+				s := prepared[float64]{t, p, r, nil, p.Outputs[0]}
+				s.findInputs(b)
 				s.checkRows(b.rng, []int{2, 0, 3})
 			}
 			if err := r.Forward([]int{4}); err == nil {

@@ -1,10 +1,21 @@
 package program
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
+
+// Sum adds up along the axes Along.
+type Sum struct{ Along []int }
+
+func (o Sum) String() string { return fmt.Sprintf("Sum%v", o.Along) }
+
+// Max is the maximum along the axes Along.
+type Max struct{ Along []int }
+
+func (o Max) String() string { return fmt.Sprintf("Max%v", o.Along) }
 
 // reduction walks over an operand with, for each element, the position it is reduced to.
 type reduction struct {

@@ -1,29 +1,17 @@
 package program
 
-import (
-	"math"
+import "math"
 
-	"github.com/gorgonia-kfac/kfac/internal/parallel"
-)
+// SoftMax normalises over Axis. Log gives log-probabilities.
+type SoftMax struct {
+	Axis int
+	Log  bool
+}
+
+func (o SoftMax) String() string { return map[bool]string{false: "SoftMax", true: "LogSoftMax"}[o.Log] }
 
 // softMaxRule: p = exp(x)/sum exp(x) over an axis, or its logarithm.
 type softMaxRule[T Float] struct{ SoftMax }
-
-// eachAlong calls f for each vector along an axis, for several at the same time: its elements are start, start+step, ... (n of them).
-func eachAlong(shape []int, axis int, f func(start, step, n int)) {
-	if len(shape) == 0 {
-		f(0, 1, 1)
-		return
-	}
-	outer, n, inner := split(shape, axis)
-	parallel.Rows(outer, n*inner, func(from, to int) {
-		for o := from; o < to; o++ {
-			for i := range inner {
-				f(o*n*inner+i, inner, n)
-			}
-		}
-	})
-}
 
 func (r softMaxRule[T]) forward(c *call[T]) error {
 	x, y := c.in[0].Data, c.out.Data

@@ -2,6 +2,11 @@ package program
 
 import "slices"
 
+// Sparsemax is the Euclidean projection of each vector along Axis onto the simplex.
+type Sparsemax struct{ Axis int }
+
+func (Sparsemax) String() string { return "Sparsemax" }
+
 // sparsemaxRule projects vectors along an axis onto the simplex (Martins & Astudillo, 2016, algorithm 1): y = max(x - tau, 0) with
 // the threshold tau for which y adds up to 1.
 type sparsemaxRule[T Float] struct{ Sparsemax }

@@ -7,6 +7,11 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
+// Unary is an elementwise function such as tanh.
+type Unary struct{ Kind string }
+
+func (o Unary) String() string { return o.Kind }
+
 // unary is a function of one variable with its derivative, given operand x and result y.
 type unary[T Float] struct {
 	f func(x T) T
@@ -89,6 +94,9 @@ func sign[T Float](x T) T {
 // sigmoid has no branch, which would be mispredicted half of the time. Where exp(-x) overflows it is 0, for less than 1e-308.
 func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
+// unaryGrain is for functions that take some nanoseconds an element.
+const unaryGrain = parallel.Grain / 4
+
 type unaryRule[T Float] struct{ unary[T] }
 
 func (r unaryRule[T]) forward(c *call[T]) error {
@@ -100,9 +108,6 @@ func (r unaryRule[T]) forward(c *call[T]) error {
 	}
 	return nil
 }
-
-// unaryGrain is for functions that take some nanoseconds an element.
-const unaryGrain = parallel.Grain / 4
 
 func (r unaryRule[T]) apply(x, y []T) {
 	for i, x := range x {
