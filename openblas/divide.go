@@ -33,7 +33,8 @@ var (
 	dgemm gemm[float64] = netlib.Implementation{}.Dgemm
 )
 
-// Pieces are worth a goroutine from minWork multiplications on, and have multiples of grain rows or columns, so that the kernels find whole tiles.
+// Pieces are worth a goroutine from minWork multiplications on, and have multiples of grain rows or
+// columns, so that the kernels find whole tiles.
 const (
 	minWork = 1 << 20
 	grain   = 16
@@ -73,8 +74,8 @@ func inPieces[T float32 | float64](pieces int, call gemm[T], tA, tB gonum.Transp
 	done.Wait()
 }
 
-// fits reports whether a slice of that length holds op(X) of rows x cols. What does not is left to call, which panics with the reason, where its caller can
-// recover from that.
+// fits reports whether a slice of that length holds op(X) of rows x cols. What does not is left to
+// call, which panics with the reason, where its caller can recover from that.
 func fits(length, stride, rows, cols int, t gonum.Transpose) bool {
 	if t != gonum.NoTrans {
 		rows, cols = cols, rows

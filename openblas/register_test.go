@@ -68,7 +68,8 @@ type inverter interface {
 	Dpotri(ul gonum.Uplo, n int, a []float64, lda int) bool
 }
 
-// BenchmarkInverse compares Cholesky factorisation and inverse with those of netlib, which go through row-major LAPACKE, and of gonum.
+// BenchmarkInverse compares Cholesky factorisation and inverse with those of netlib, which go
+// through row-major LAPACKE, and of gonum.
 func BenchmarkInverse(b *testing.B) {
 	for _, n := range []int{256, 1000} {
 		a := positive(n, rand.New(rand.NewPCG(1, 1)))

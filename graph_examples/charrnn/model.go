@@ -16,8 +16,9 @@ type net struct {
 	model *learn.Model
 }
 
-// newModel returns a function that makes a recurrent net, unrolled over the characters of a sequence. It reads them one-hot, one row per sequence,
-// and predicts at each the character behind it.
+// newModel returns a function that makes a recurrent net, unrolled over the characters of a
+// sequence. It reads them one-hot, one row per sequence, and predicts at each the character behind
+// it.
 func newModel(characters, length, hidden int, lstm bool) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		n := &net{Options: o, graph: gorgonia.NewGraph(), model: &learn.Model{}}

@@ -1,5 +1,5 @@
-// Classifier trains a network with two hidden layers on the MNIST digits with K-FAC, and with Gorgonia's Adam and Momentum
-// from the same initial weights on the same batches.
+// Classifier trains a network with two hidden layers on the MNIST digits with K-FAC, and with
+// Gorgonia's Adam and Momentum from the same initial weights on the same batches.
 //
 //	go run ./graph_examples/classifier
 package main
@@ -170,7 +170,8 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist
 	return nil
 }
 
-// run trains with one optimizer after the other and shows what each reached, also after an error or an interrupt.
+// run trains with one optimizer after the other and shows what each reached, also after an error or
+// an interrupt.
 func run(ctx context.Context, s trial.Settings) error {
 	data, test, err := mnist.Load(s.Data)
 	if err != nil {

@@ -97,8 +97,8 @@ func TestCostAndGradient(t *testing.T) {
 	}
 }
 
-// difference is the derivative of the reference cost with respect to w, by central differences with Richardson's
-// extrapolation.
+// difference is the derivative of the reference cost with respect to w, by central differences with
+// Richardson's extrapolation.
 func difference(layers []layer, data mnist.Set, w *float32) float64 {
 	value := *w
 	defer func() { *w = value }()

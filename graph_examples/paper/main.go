@@ -1,6 +1,7 @@
-// Paper is the benchmark of Martens & Grosse (2015, section 13): the deep autoencoders of MNIST and CURVES, and one of Fashion-MNIST in place of FACES,
-// trained by K-FAC with the block-diagonal and the block-tridiagonal inverse, each with and without momentum, by Nesterov's accelerated gradient, the
-// paper's baseline, and by Adam.
+// Paper is the benchmark of Martens & Grosse (2015, section 13): the deep autoencoders of MNIST and
+// CURVES, and one of Fashion-MNIST in place of FACES, trained by K-FAC with the block-diagonal and
+// the block-tridiagonal inverse, each with and without momentum, by Nesterov's accelerated
+// gradient, the paper's baseline, and by Adam.
 //
 //	go run ./graph_examples/paper                          the small problem: 10,000 digits, batches of 1000, 200 updates
 //	go run ./graph_examples/paper -authors                 K-FAC with the settings of the authors' code
@@ -32,7 +33,8 @@ type settings struct {
 	full    bool
 }
 
-// fullAt is the update at which the growing mini-batch has become the whole training set (Martens & Grosse 2015, section 13).
+// fullAt is the update at which the growing mini-batch has become the whole training set (Martens &
+// Grosse 2015, section 13).
 const fullAt = 500
 
 // goals are the errors of which the table says when they were reached.
@@ -57,7 +59,8 @@ func main() {
 	os.Exit(trial.Main("paper", os.Args[1:], defaults, run, os.Stderr))
 }
 
-// compare trains with one method after the other and shows what each reached, also after an error or an interrupt.
+// compare trains with one method after the other and shows what each reached, also after an error
+// or an interrupt.
 func compare(ctx context.Context, s settings) error {
 	p, err := problemNamed(s.problem)
 	if err != nil {

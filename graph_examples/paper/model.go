@@ -57,7 +57,8 @@ func (p problem) newModel(layers []layer, batch int) *model {
 	return m
 }
 
-// negLogLikelihood is that of each pixel: softplus(z) - x z for a logistic output with logit z, (z-x)^2/2 for a linear one.
+// negLogLikelihood is that of each pixel: softplus(z) - x z for a logistic output with logit z,
+// (z-x)^2/2 for a linear one.
 func (m *model) negLogLikelihood(x *gorgonia.Node) *gorgonia.Node {
 	if m.linear {
 		squares := gorgonia.Must(gorgonia.Square(gorgonia.Must(gorgonia.Sub(m.output, x))))

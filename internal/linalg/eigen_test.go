@@ -44,7 +44,8 @@ func tridiagonalMatrix(n int, d, e func(i int) float64) []float64 {
 	})
 }
 
-// rotated returns H diag(d) H for the reflection H = I - 2 w w^T at a random unit vector w: a dense matrix with the eigenvalues d.
+// rotated returns H diag(d) H for the reflection H = I - 2 w w^T at a random unit vector w: a dense
+// matrix with the eigenvalues d.
 func rotated(d []float64, rng *rand.Rand) []float64 {
 	n := len(d)
 	w := normals(n, rng)
@@ -163,7 +164,8 @@ var eigenKinds = []struct {
 	}},
 }
 
-// checkEigen fails the test unless v and values are the eigenvectors and eigenvalues of a, to a small multiple of rounding.
+// checkEigen fails the test unless v and values are the eigenvectors and eigenvalues of a, to a
+// small multiple of rounding.
 func checkEigen(t *testing.T, n int, a, v, values []float64) {
 	t.Helper()
 	if !slices.IsSorted(values) {
@@ -225,8 +227,8 @@ func TestEigenSym(t *testing.T) {
 	}
 }
 
-// checkAgainstGonum compares eigenvalues with those that gonum finds by QR iterations. The matrix is scaled first: gonum panics where it
-// would have to do that itself.
+// checkAgainstGonum compares eigenvalues with those that gonum finds by QR iterations. The matrix
+// is scaled first: gonum panics where it would have to do that itself.
 func checkAgainstGonum(t *testing.T, n int, a, values []float64) {
 	t.Helper()
 	norm := slices.Max(absolutes(a))
@@ -246,7 +248,8 @@ func checkAgainstGonum(t *testing.T, n int, a, values []float64) {
 	}
 }
 
-// The eigenvalues of the matrix with 2 on the diagonal and -1 beside it are 4 sin^2(pi j / (2 (n + 1))).
+// The eigenvalues of the matrix with 2 on the diagonal and -1 beside it are 4 sin^2(pi j / (2 (n +
+// 1))).
 func TestEigenSymOfLaplacian(t *testing.T) {
 	const n = 150
 	a := tridiagonalMatrix(n, func(int) float64 { return 2 }, func(int) float64 { return -1 })
@@ -262,7 +265,8 @@ func TestEigenSymOfLaplacian(t *testing.T) {
 	}
 }
 
-// One reflection at a time is what the blocks of reflections must agree with, also where some of them end in zeros or do nothing.
+// One reflection at a time is what the blocks of reflections must agree with, also where some of
+// them end in zeros or do nothing.
 func TestApplyReflections(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 64, 65, 66, 130} {
 		rng := rand.New(rand.NewPCG(2, uint64(n)))

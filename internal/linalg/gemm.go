@@ -18,8 +18,9 @@ func transpose(t bool) blas.Transpose {
 	return blas.NoTrans
 }
 
-// Gemm computes C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n and C is m x n. A is stored k x m if tA,
-// B is stored n x k if tB. With beta = 0 the old contents of C, NaN included, do not matter.
+// Gemm computes C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n and C is m x
+// n. A is stored k x m if tA, B is stored n x k if tB. With beta = 0 the old contents of C, NaN
+// included, do not matter.
 func Gemm[T Float](tA, tB bool, m, n, k int, alpha T, a, b []T, beta T, c []T) {
 	lda, ldb := k, n
 	if tA {
@@ -69,9 +70,11 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 	tiled(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 }
 
-// isGonum reports whether the registered BLAS is gonum's own, by itself or within one that has an Unwrap. That one computes A B^T, by inner products, two to eight times as
-// fast as the other forms, so that operands are worth transposing for worthRows rows of A, or columns of B, and inner products as long. And it divides products into tiles of 64
-// along k too, where longer inner products take two thirds of the time. Others do best with whole products as they are.
+// isGonum reports whether the registered BLAS is gonum's own, by itself or within one that has an
+// Unwrap. That one computes A B^T, by inner products, two to eight times as fast as the other
+// forms, so that operands are worth transposing for worthRows rows of A, or columns of B, and inner
+// products as long. And it divides products into tiles of 64 along k too, where longer inner
+// products take two thirds of the time. Others do best with whole products as they are.
 func isGonum[T Float]() bool {
 	impl := any(blas32.Implementation())
 	if !single[T]() {
@@ -91,7 +94,8 @@ const (
 	tileDepth  = 1024 // along k
 )
 
-// tiled computes C = alpha A B^T + beta C tile by tile. The tiles are the same however many processors work on them.
+// tiled computes C = alpha A B^T + beta C tile by tile. The tiles are the same however many
+// processors work on them.
 func tiled[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
 	if m <= tile && n <= tile && k <= tileDepth { // without a closure
 		gemm(false, true, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)

@@ -10,7 +10,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// Every element is in one piece, pieces are long enough, and there are no more of them than processors.
+// Every element is in one piece, pieces are long enough, and there are no more of them than
+// processors.
 func TestFor(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	rapid.Check(t, func(t *rapid.T) {

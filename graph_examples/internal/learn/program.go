@@ -70,8 +70,8 @@ func (p Program) Run(ctx context.Context, s trial.Settings) error {
 	return err
 }
 
-// Compare trains the model of task with every optimizer of s, prints a table and writes a plot, NAME.png. It returns the
-// model with the lowest loss.
+// Compare trains the model of task with every optimizer of s, prints a table and writes a plot,
+// NAME.png. It returns the model with the lowest loss.
 func (p Program) Compare(ctx context.Context, s trial.Settings, task Task, name string) (*Model, error) {
 	if err := s.MakeOut(); err != nil {
 		return nil, err
@@ -84,8 +84,8 @@ func (p Program) Compare(ctx context.Context, s trial.Settings, task Task, name 
 	return best, errors.Join(err, show(os.Stdout, s, curves, name, p.Loss))
 }
 
-// Curves trains the model of t with each of the entrants. It returns the model with the lowest loss at the end, and the curves of the losses.
-// Progress bars go to bar.
+// Curves trains the model of t with each of the entrants. It returns the model with the lowest loss
+// at the end, and the curves of the losses. Progress bars go to bar.
 func (t Task) Curves(ctx context.Context, s trial.Settings, entrants []trial.Entrant, bar io.Writer) (*Model, []*trial.Curve, error) {
 	var best *Model
 	lowest := math.Inf(1)
