@@ -60,9 +60,11 @@ func inPieces[T float32 | float64](pieces int, call gemm[T], tA, tB gonum.Transp
 		from, to := cut(p, pieces, along), cut(p+1, pieces, along)
 		piece := func() {
 			if m >= n {
-				call(tA, tB, to-from, n, k, alpha, after(a, from, lda, tA == gonum.NoTrans), lda, b, ldb, beta, c[from*ldc:], ldc)
+				call(tA, tB, to-from, n, k, alpha, after(a, from, lda, tA == gonum.NoTrans), lda, b, ldb, beta,
+					c[from*ldc:], ldc)
 			} else {
-				call(tA, tB, m, to-from, k, alpha, a, lda, after(b, from, ldb, tB != gonum.NoTrans), ldb, beta, c[from:], ldc)
+				call(tA, tB, m, to-from, k, alpha, a, lda, after(b, from, ldb, tB != gonum.NoTrans), ldb, beta,
+					c[from:], ldc)
 			}
 		}
 		if p == pieces-1 {

@@ -73,7 +73,8 @@ func newModel[T linalg.Float](t testing.TB, sizes []int, batch int) *model[T] {
 	}
 	g := gorgonia.NewGraph()
 	matrix := func(name string, rows, cols int, data []T) *gorgonia.Node {
-		return gorgonia.NewMatrix(g, dtype, gorgonia.WithName(name), gorgonia.WithValue(tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(data))))
+		return gorgonia.NewMatrix(g, dtype, gorgonia.WithName(name),
+			gorgonia.WithValue(tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(data))))
 	}
 	rng := rand.New(rand.NewPCG(4, 1))
 	pixels := make([]T, batch*sizes[0])

@@ -96,8 +96,10 @@ func newModel(layers []layer, batch int) *model {
 	var params gorgonia.Nodes
 	a := x
 	for i, l := range layers {
-		w := gorgonia.NewMatrix(g, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("w%d", i+1)), gorgonia.WithValue(l.w))
-		b := gorgonia.NewVector(g, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("b%d", i+1)), gorgonia.WithValue(l.b))
+		w := gorgonia.NewMatrix(g, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("w%d", i+1)),
+			gorgonia.WithValue(l.w))
+		b := gorgonia.NewVector(g, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("b%d", i+1)),
+			gorgonia.WithValue(l.b))
 		params = append(params, w, b)
 		a = gorgonia.Must(gorgonia.BroadcastAdd(gorgonia.Must(gorgonia.Mul(a, w)), b, nil, []byte{0}))
 		if i != code && i != len(layers)-1 {
@@ -219,5 +221,6 @@ func show(s trial.Settings, curves []*trial.Curve, rows []report.Row) error {
 	plot, picture := filepath.Join(s.Out, "error.png"), filepath.Join(s.Out, "digits.png")
 	fmt.Printf("\nError against updates and seconds: %s\nDigits and their reconstructions: %s\n", plot, picture)
 	title := fmt.Sprintf("MNIST autoencoder, batches of %d", s.Batch)
-	return errors.Join(report.Plot(plot, title, "squared reconstruction error per case", curves), report.Digits(picture, rows))
+	return errors.Join(report.Plot(plot, title, "squared reconstruction error per case", curves),
+		report.Digits(picture, rows))
 }

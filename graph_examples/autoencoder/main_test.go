@@ -112,7 +112,8 @@ func TestCostAndGradient(t *testing.T) {
 			for range 5 {
 				k := rng.IntN(len(w))
 				if want := difference(layers, m.pixels, &w[k]); math.Abs(float64(g[k])-want) > 1e-4*largest {
-					t.Errorf("scale %g, parameter %d, entry %d: gradient %.7g, want %.7g (largest entry %.3g)", scale, i, k, g[k], want, largest)
+					t.Errorf("scale %g, parameter %d, entry %d: gradient %.7g, want %.7g (largest entry %.3g)",
+						scale, i, k, g[k], want, largest)
 				}
 			}
 		}

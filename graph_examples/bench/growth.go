@@ -86,7 +86,8 @@ const growthSteps = 8
 func grow(w io.Writer, s settings) error {
 	blas := countProducts()
 	fmt.Fprintf(w, "%s\nSeconds by the number of one quantity: nets of equal tanh layers, %s. A step of K-FAC is the median of those without new inverses.\n", machine(blas), s.dtypes[0])
-	canvas := vgimg.NewWith(vgimg.UseWH(36*vg.Centimeter, 20*vg.Centimeter), vgimg.UseDPI(90), vgimg.UseBackgroundColor(color.White))
+	canvas := vgimg.NewWith(vgimg.UseWH(36*vg.Centimeter, 20*vg.Centimeter), vgimg.UseDPI(90),
+		vgimg.UseBackgroundColor(color.White))
 	tiles := draw.Tiles{Rows: 2, Cols: len(sweeps), PadX: vg.Centimeter, PadY: vg.Centimeter, PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12}
 	plots := make([][]*plot.Plot, 2)
 	rate := blas.rateAlone(s.dtypes[0]) * 1e9
@@ -137,7 +138,8 @@ func (sw sweep) measure(w io.Writer, s settings, rate float64) ([]growthPoint, e
 		}
 		p.value = v
 		points = append(points, p)
-		fmt.Fprintf(table, "%d\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g MB\t%.3g MB\t\n", v, 1e3*p.adam, 1e3*p.run, 1e3*p.step, 1e3*p.predictedStep, 1e3*p.inverses, 1e3*p.predictedInv, p.bytes/1e6, p.kfacBytes/1e6)
+		fmt.Fprintf(table, "%d\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g MB\t%.3g MB\t\n", v, 1e3*p.adam, 1e3*p.run,
+			1e3*p.step, 1e3*p.predictedStep, 1e3*p.inverses, 1e3*p.predictedInv, p.bytes/1e6, p.kfacBytes/1e6)
 	}
 	return points, table.Flush()
 }

@@ -70,7 +70,8 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.SetOutput(help)
 	models := f.String("models", strings.Join(modelNames(), ","), "models")
 	dtypes := f.String("dtypes", "float32", "float32, float64 or both")
-	optimizers := f.String("optimizers", "adam,momentum,kfac,kfac-rate", "optimizers; there are "+strings.Join(optimizerNames, ", "))
+	optimizers := f.String("optimizers", "adam,momentum,kfac,kfac-rate",
+		"optimizers; there are "+strings.Join(optimizerNames, ", "))
 	batches := f.String("batch", "", "cases in a batch, one number or several (default: the model's own)")
 	f.IntVar(&s.steps, "steps", period, "iterations of every optimizer in a round; what K-FAC does not do at every step comes round in 20. Fewer are a trial: "+
 		"unless other flags say otherwise one round of small models, without -warmup and -memory")
@@ -79,7 +80,8 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.IntVar(&s.warmup, "warmup", period, "iterations before the first round; in the first twenty K-FAC checks the model, starts its damping and searches for gamma")
 	f.Uint64Var(&s.seed, "seed", 1, "seed of data, weights and K-FAC's samples")
 	f.BoolVar(&s.memory, "memory", true, "measure the peak memory of each optimizer in a process of its own (Linux)")
-	f.BoolVar(&s.growth, "growth", false, "measure time and memory of a step against width, depth and batch, in place of the models")
+	f.BoolVar(&s.growth, "growth", false,
+		"measure time and memory of a step against width, depth and batch, in place of the models")
 	f.StringVar(&s.out, "out", "out/bench", "folder for the pictures")
 	f.Int("cases", 0, "as in the other examples; batches are random here")
 	f.Int("eval", 0, "as in the other examples; nothing is evaluated here")
@@ -89,7 +91,8 @@ func parse(args []string, help io.Writer) (settings, error) {
 	if s.steps < period {
 		s.makeTrial(f)
 	}
-	s.models, s.dtypes, s.optimizers = strings.Split(*models, ","), strings.Split(*dtypes, ","), strings.Split(*optimizers, ",")
+	s.models, s.dtypes, s.optimizers = strings.Split(*models, ","), strings.Split(*dtypes,
+		","), strings.Split(*optimizers, ",")
 	for _, list := range []struct {
 		flag         string
 		given, known []string

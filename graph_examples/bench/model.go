@@ -70,7 +70,8 @@ func newModel(dtype string, batch, shrink int, seed uint64, build func(*sketch))
 func (s *sketch) node(name string, f func(i int) float64, shape ...int) *gorgonia.Node {
 	t := tensor.New(tensor.WithShape(shape...), tensor.Of(s.dtype))
 	fill(t, f)
-	return gorgonia.NewTensor(s.graph, s.dtype, len(shape), gorgonia.WithName(name), gorgonia.WithShape(shape...), gorgonia.WithValue(t))
+	return gorgonia.NewTensor(s.graph, s.dtype, len(shape), gorgonia.WithName(name),
+		gorgonia.WithShape(shape...), gorgonia.WithValue(t))
 }
 
 // input is a node whose value is another in each batch.
@@ -177,7 +178,8 @@ func (s *sketch) convnet() {
 func (s *sketch) rnn() {
 	const characters, length = 64, 10
 	units := max(2, 128/s.small)
-	wx, wh, wy := s.weight(characters, characters, units), s.weight(units, units, units), s.weight(units, units, characters)
+	wx, wh, wy := s.weight(characters, characters, units), s.weight(units, units, units), s.weight(units, units,
+		characters)
 	b := s.node("b", func(int) float64 { return 0 }, 1, units)
 	s.params = append(s.params, b)
 	h := s.node("h", func(int) float64 { return 0 }, s.batch, units)

@@ -118,5 +118,6 @@ func machine(c *counter) string {
 	if kind := fmt.Sprintf("%T", c.BLAS); !strings.HasPrefix(kind, "gonum.") {
 		name = "BLAS " + kind
 	}
-	return fmt.Sprintf("%s, %s/%s, %d processors, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), name)
+	return fmt.Sprintf("%s, %s/%s, %d processors, %s",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), name)
 }

@@ -8,7 +8,8 @@ import (
 
 // print writes two tables: what an iteration costs, and where its time goes.
 func (r result) print(w io.Writer) {
-	fmt.Fprintf(w, "\n%s: %s; batch %d, %s; square products alone %.3g GFLOP/s\n\n", r.model, models[r.model].what, r.batch, r.dtype, r.rateAlone)
+	fmt.Fprintf(w, "\n%s: %s; batch %d, %s; square products alone %.3g GFLOP/s\n\n",
+		r.model, models[r.model].what, r.batch, r.dtype, r.rateAlone)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(table, "ms/iteration\tof %s\tslowest\tin products\tGFLOP\tGFLOP/s\tof alone\tStep allocates\tin pieces\tpeak memory\t  optimizer\n", r.lines[0].name)
 	for _, l := range r.lines {

@@ -62,7 +62,8 @@ func task(s *trial.Settings) (learn.Task, error) {
 	}
 	s.Cases = min(s.Cases, (len(text.characters)-1)/length)
 	if s.Cases < s.Batch {
-		return learn.Task{}, fmt.Errorf("the text holds %d sequences of %d characters, too few for a batch of %d", s.Cases, length, s.Batch)
+		return learn.Task{}, fmt.Errorf("the text holds %d sequences of %d characters, too few for a batch of %d",
+			s.Cases, length, s.Batch)
 	}
 	text.characters = text.characters[:s.Cases*length+1]
 	s.Eval = max(s.Eval/s.Batch, 1) * s.Batch

@@ -51,7 +51,8 @@ func newModel(characters, length, hidden int, lstm bool) func(learn.Options) *le
 			}
 			logLikelihood = l
 		}
-		n.model.Cost = gorgonia.Must(gorgonia.Div(gorgonia.Must(gorgonia.Neg(logLikelihood)), gorgonia.NewConstant(o.Scalar(float64(length)))))
+		sum := gorgonia.Must(gorgonia.Neg(logLikelihood))
+		n.model.Cost = gorgonia.Must(gorgonia.Div(sum, gorgonia.NewConstant(o.Scalar(float64(length)))))
 		n.model.Predicts = kfac.Joint(predicts...) // the line for K-FAC: one prediction at each character
 
 		n.keep(h0, h)
@@ -72,12 +73,18 @@ func (n *net) rnn(in, hidden int) func(x, h, c *gorgonia.Node) (nextH, nextC *go
 
 // lstm has a gate that writes the cell, one that keeps it, and one that reads it.
 func (n *net) lstm(in, hidden int) func(x, h, c *gorgonia.Node) (nextH, nextC *gorgonia.Node) {
-	write, keep, read, cell := n.gate("i", in, hidden), n.gate("f", in, hidden), n.gate("o", in, hidden), n.gate("c", in, hidden)
+	write, keep := n.gate("i", in, hidden), n.gate("f", in, hidden)
+	read, cell := n.gate("o", in, hidden), n.gate("c", in, hidden)
 	return func(x, h, c *gorgonia.Node) (nextH, nextC *gorgonia.Node) {
-		written := gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.Sigmoid(write(x, h))), gorgonia.Must(gorgonia.Tanh(cell(x, h)))))
+		written := gorgonia.Must(gorgonia.HadamardProd(
+			gorgonia.Must(gorgonia.Sigmoid(write(x, h))),
+			gorgonia.Must(gorgonia.Tanh(cell(x, h)))))
 		kept := gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.Sigmoid(keep(x, h))), c))
 		nextC = gorgonia.Must(gorgonia.Add(kept, written))
-		return gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.Sigmoid(read(x, h))), gorgonia.Must(gorgonia.Tanh(nextC)))), nextC
+		nextH = gorgonia.Must(gorgonia.HadamardProd(
+			gorgonia.Must(gorgonia.Sigmoid(read(x, h))),
+			gorgonia.Must(gorgonia.Tanh(nextC))))
+		return nextH, nextC
 	}
 }
 
@@ -99,7 +106,8 @@ func (n *net) input(name string, columns int) *gorgonia.Node {
 }
 
 func (n *net) param(name string, init gorgonia.InitWFn, shape ...int) *gorgonia.Node {
-	p := gorgonia.NewTensor(n.graph, n.Dtype, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name), gorgonia.WithInit(init))
+	p := gorgonia.NewTensor(n.graph, n.Dtype, len(shape), gorgonia.WithShape(shape...),
+		gorgonia.WithName(name), gorgonia.WithInit(init))
 	n.model.Params = append(n.model.Params, p)
 	return p
 }

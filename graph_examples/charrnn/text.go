@@ -34,7 +34,8 @@ func load(file string) (text, error) {
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return text{}, fmt.Errorf("no text to learn: %w; some packages of Go leave the Opticks out: give any text file by -data", err)
+		return text{}, fmt.Errorf("no text to learn: %w; "+
+			"some packages of Go leave the Opticks out: give any text file by -data", err)
 	}
 	return newText(data), nil
 }

@@ -15,9 +15,10 @@ import (
 const columns = 4
 
 var program = learn.Program{
-	Name:     "linear",
-	Loss:     "mean squared error, cm^2",
-	Defaults: learn.WholeSet("linear", 150, 500, learn.Rates(0.2, 0.03, 0.005)), // the best rates of the grid at these settings
+	Name: "linear",
+	Loss: "mean squared error, cm^2",
+	// The rates are the best of the grid at these settings.
+	Defaults: learn.WholeSet("linear", 150, 500, learn.Rates(0.2, 0.03, 0.005)),
 	Task:     task,
 }
 

@@ -14,9 +14,10 @@ import (
 const measurements = 4
 
 var program = learn.Program{
-	Name:     "logistic",
-	Loss:     "cross-entropy, nats per flower",
-	Defaults: learn.WholeSet("logistic", 150, 500, learn.Rates(0.5, 0.2, 0.02)), // the best rates of the grid at these settings
+	Name: "logistic",
+	Loss: "cross-entropy, nats per flower",
+	// The rates are the best of the grid at these settings.
+	Defaults: learn.WholeSet("logistic", 150, 500, learn.Rates(0.5, 0.2, 0.02)),
 	Task:     task,
 }
 

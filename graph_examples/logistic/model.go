@@ -13,7 +13,8 @@ func newModel(o learn.Options) *learn.Model {
 	g := gorgonia.NewGraph()
 	x := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(o.Batch, measurements), gorgonia.WithName("x"))
 	y := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(o.Batch), gorgonia.WithName("y"))
-	w := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(measurements), gorgonia.WithName("w"), gorgonia.WithInit(o.Init))
+	w := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(measurements),
+		gorgonia.WithName("w"), gorgonia.WithInit(o.Init))
 	b := gorgonia.NewScalar(g, o.Dtype, gorgonia.WithName("bias"), gorgonia.WithValue(o.Scalar(0)))
 	one := gorgonia.NewConstant(o.Scalar(1))
 

@@ -49,7 +49,8 @@ func main() {
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&s.problem, "problem", "mnist", "mnist, curves or fashion")
 			f.BoolVar(&s.authors, "authors", false, "run K-FAC with the settings of the authors' code")
-			f.BoolVar(&s.full, "full", false, "use all cases (-cases does not count), and batches that grow to all of them at update 500")
+			f.BoolVar(&s.full, "full", false,
+				"use all cases (-cases does not count), and batches that grow to all of them at update 500")
 		},
 	}
 	run := func(ctx context.Context, ts trial.Settings) error {
@@ -183,7 +184,8 @@ func show(s settings, curves []*trial.Curve) error {
 	if s.full {
 		size = fmt.Sprintf("batches from %d cases to all %d at update %d", s.Batch, s.Cases, fullAt)
 	}
-	fmt.Printf("\n%s: squared reconstruction error per case on the first %d of %d training cases; %s, seed %d\n\n", s.problem, s.Eval, s.Cases, size, s.Seed)
+	fmt.Printf("\n%s: squared reconstruction error per case on the first %d of %d training cases; %s, seed %d\n\n",
+		s.problem, s.Eval, s.Cases, size, s.Seed)
 	if s.Grid {
 		return report.Grid(os.Stdout, curves)
 	}
@@ -195,6 +197,8 @@ func show(s settings, curves []*trial.Curve) error {
 		return err
 	}
 	plot := filepath.Join(s.Out, s.problem+".png")
-	fmt.Printf("\nError against updates and seconds: %s\nEvery update of every method: %s\n", plot, filepath.Join(s.Out, "*.csv"))
-	return report.Plot(plot, fmt.Sprintf("%s autoencoder, %s", s.problem, size), "squared reconstruction error per case", curves)
+	fmt.Printf("\nError against updates and seconds: %s\nEvery update of every method: %s\n",
+		plot, filepath.Join(s.Out, "*.csv"))
+	return report.Plot(plot, fmt.Sprintf("%s autoencoder, %s", s.problem, size),
+		"squared reconstruction error per case", curves)
 }

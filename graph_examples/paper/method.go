@@ -23,7 +23,13 @@ var (
 
 // rates are the best of the grid for the small problem on MNIST (10,000 cases, batches of 1000, 200
 // updates).
-var rates = map[string]float64{"adam": 1e-3, "nesterov-0.9": 5e-3, "nesterov-0.99": 5e-3, "nesterov-0.995": 5e-3, "nesterov-0.999": 5e-3}
+var rates = map[string]float64{
+	"adam":           1e-3,
+	"nesterov-0.9":   5e-3,
+	"nesterov-0.99":  5e-3,
+	"nesterov-0.995": 5e-3,
+	"nesterov-0.999": 5e-3,
+}
 
 // grid holds the learning rates that -grid tries.
 var grid = map[string][]float64{

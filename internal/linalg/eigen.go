@@ -43,7 +43,8 @@ func UseEigenSym(f func(n int, a, values []float64) error) {
 // contents lost.
 func EigenSym(n int, a, values []float64) error {
 	if n < 0 || len(a) != n*n || len(values) != n {
-		return fmt.Errorf("eigenvectors of a %d x %d matrix: got %d elements, and room for %d values", n, n, len(a), len(values))
+		return fmt.Errorf("eigenvectors of a %d x %d matrix: got %d elements, and room for %d values",
+			n, n, len(a), len(values))
 	}
 	if n == 0 {
 		return nil

@@ -35,7 +35,8 @@ func TestFor(t *testing.T) {
 			}
 		}
 		if pieces.Load() > int32(procs) || short.Load() > 0 {
-			t.Fatalf("%d pieces, %d of them shorter than %d, on %d processors", pieces.Load(), short.Load(), grain, procs)
+			t.Fatalf("%d pieces, %d of them shorter than %d, on %d processors",
+				pieces.Load(), short.Load(), grain, procs)
 		}
 	})
 }

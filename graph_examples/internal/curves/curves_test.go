@@ -175,7 +175,8 @@ func TestCalibration(t *testing.T) {
 		variance += squares/cases - mean*mean
 		ofMean += entropy(mean)
 	}
-	t.Logf("variance %.3f, cross-entropy of the mean image %.2f, entropy of the pixels %.2f", variance, ofMean, ofPixels)
+	t.Logf("variance %.3f, cross-entropy of the mean image %.2f, entropy of the pixels %.2f",
+		variance, ofMean, ofPixels)
 	for _, c := range []struct {
 		name                  string
 		got, original, within float64

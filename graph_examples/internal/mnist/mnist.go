@@ -75,7 +75,8 @@ func read(dir, part string) (Set, error) {
 	case set.NRow != Side || set.NCol != Side:
 		return Set{}, fmt.Errorf("images in %s are %dx%d, want %dx%d", images, set.NRow, set.NCol, Side, Side)
 	case len(set.Images) != len(set.Labels):
-		return Set{}, fmt.Errorf("the data in %s, part %q, has %d images and %d labels", dir, part, len(set.Images), len(set.Labels))
+		return Set{}, fmt.Errorf("the data in %s, part %q, has %d images and %d labels",
+			dir, part, len(set.Images), len(set.Labels))
 	}
 	for i, label := range set.Labels {
 		if label >= Classes {
@@ -100,7 +101,8 @@ func moduleData() (string, error) {
 	if err == nil && isDir(data) {
 		return data, nil
 	}
-	return "", fmt.Errorf("no MNIST data: module %s is not in the module cache; run `go mod download %s`, or give a folder by -data", module, module)
+	return "", fmt.Errorf("no MNIST data: module %s is not in the module cache; "+
+		"run `go mod download %s`, or give a folder by -data", module, module)
 }
 
 func isDir(path string) bool {

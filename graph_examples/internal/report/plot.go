@@ -41,7 +41,8 @@ func Plot(file, title, quantity string, curves []*trial.Curve) error {
 	if err != nil {
 		return err
 	}
-	canvas := vgimg.NewWith(vgimg.UseWH(26*vg.Centimeter, 11*vg.Centimeter), vgimg.UseDPI(120), vgimg.UseBackgroundColor(color.White))
+	canvas := vgimg.NewWith(vgimg.UseWH(26*vg.Centimeter, 11*vg.Centimeter), vgimg.UseDPI(120),
+		vgimg.UseBackgroundColor(color.White))
 	tiles := draw.Tiles{Rows: 1, Cols: 2, PadX: vg.Centimeter, PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12}
 	plots := [][]*plot.Plot{{updates, seconds}}
 	for i, c := range plot.Align(plots, tiles, draw.New(canvas))[0] {

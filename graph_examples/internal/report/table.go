@@ -85,7 +85,8 @@ func Grid(w io.Writer, curves []*trial.Curve) error {
 	table := tabwriter.NewWriter(w, 12, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "optimizer\tlearning rate\tin all\tlast error\tlowest error")
 	for _, c := range curves {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", c.Name, c.RateText(), when(c.Updates, c.Seconds), lastError(c), lowestError(c))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n",
+			c.Name, c.RateText(), when(c.Updates, c.Seconds), lastError(c), lowestError(c))
 	}
 	return table.Flush()
 }

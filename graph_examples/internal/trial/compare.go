@@ -32,7 +32,9 @@ func (s Settings) Entrants(grid map[string][]float64) []Entrant {
 // Compare trains with one entrant after the other and returns their curves. The first error ends
 // it, and so does the end of ctx; the curves are then those of the entrants that began, the last
 // one perhaps cut short. Progress bars go to bar.
-func Compare(ctx context.Context, s Settings, entrants []Entrant, bar io.Writer, train func(*Run) error) ([]*Curve, error) {
+func Compare(
+	ctx context.Context, s Settings, entrants []Entrant, bar io.Writer, train func(*Run) error,
+) ([]*Curve, error) {
 	var curves []*Curve
 	for _, e := range entrants {
 		if ctx.Err() != nil {

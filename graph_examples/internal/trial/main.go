@@ -14,7 +14,9 @@ import (
 // interrupt (Ctrl-C) ends, and returns the exit status: 0, also after an interrupt; 1 after an
 // error of run; 2 after a bad flag. An error is one line on stderr. A second interrupt ends the
 // program at once.
-func Main(program string, args []string, defaults Settings, run func(context.Context, Settings) error, stderr io.Writer) int {
+func Main(
+	program string, args []string, defaults Settings, run func(context.Context, Settings) error, stderr io.Writer,
+) int {
 	settings, err := defaults.Parse(program, args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

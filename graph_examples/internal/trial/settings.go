@@ -58,14 +58,16 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.IntVar(&s.Eval, "eval", s.Eval, "cases on which the error is measured, from the first")
 	f.IntVar(&s.Every, "every", s.Every, "updates from one measurement of the error to the next")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the initial weights, the batches and K-FAC's samples")
-	f.BoolVar(&s.Grid, "grid", s.Grid, "run the baselines over their grid of learning rates, print the errors, and stop")
+	f.BoolVar(&s.Grid, "grid", s.Grid,
+		"run the baselines over their grid of learning rates, print the errors, and stop")
 	if s.DataUsage != "" {
 		f.StringVar(&s.Data, "data", s.Data, s.DataUsage)
 	}
 	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
 	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
 	f.StringVar(optimizers, "solver", *optimizers, "the same as -optimizers, for one of them")
-	f.Func("lr", "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all", func(list string) error {
+	lrUsage := "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all"
+	f.Func("lr", lrUsage, func(list string) error {
 		return parseRates(list, rates)
 	})
 	choice := s.Dtype != ""

@@ -34,7 +34,8 @@ func Falls(t *testing.T, p learn.Program, args ...string) {
 			first := c.Points[0].Error
 			last, _ := c.Last()
 			if c.Diverged || !(last.Error < first) {
-				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)", s.Dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
+				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)",
+					s.Dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
 			}
 		}
 	}
