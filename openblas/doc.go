@@ -5,9 +5,11 @@
 //
 // It registers, before main starts,
 //
-//   - the matrix products of Gorgonia (gorgonia.Use) and of gonum (blas32.Use, blas64.Use), which are also those of kfac,
+//   - the matrix products of Gorgonia (gorgonia.Use) and of gonum (blas32.Use, blas64.Use), which
+//     are also those of kfac,
 //   - LAPACK's factorisations for gonum (lapack64.Use) and kfac,
-//   - LAPACK's divide and conquer (dsyevd) for the symmetric eigenproblems of kfac's block-tridiagonal inverse.
+//   - LAPACK's divide and conquer (dsyevd) for the symmetric eigenproblems of kfac's
+//     block-tridiagonal inverse.
 //
 // It is a module of its own, so that programs without it need no C compiler and download nothing
 // for it.

@@ -48,6 +48,7 @@ func warn(w io.Writer, env func(string) string, kernels string, processor int) {
 		return
 	}
 	g := generations[processor]
-	fmt.Fprintf(w, "kfac/openblas: OpenBLAS runs its kernels for %s, but this processor has %s: OPENBLAS_CORETYPE=%s in the environment may make "+
-		"matrix products several times as fast (KFAC_OPENBLAS_QUIET=1 leaves this line out)\n", kernels, g.name, g.remedy)
+	fmt.Fprintf(w, "kfac/openblas: OpenBLAS runs its kernels for %s, but this processor has %s: "+
+		"OPENBLAS_CORETYPE=%s in the environment may make matrix products several times as fast "+
+		"(KFAC_OPENBLAS_QUIET=1 leaves this line out)\n", kernels, g.name, g.remedy)
 }

@@ -97,7 +97,8 @@ func newModel[T linalg.Float](t testing.TB, sizes []int, batch int) *model[T] {
 		}
 	}
 	m.logits = h
-	likelihood := gorgonia.Must(gorgonia.Sub(gorgonia.Must(gorgonia.Softplus(h)), gorgonia.Must(gorgonia.HadamardProd(x, h))))
+	softplus := gorgonia.Must(gorgonia.Softplus(h))
+	likelihood := gorgonia.Must(gorgonia.Sub(softplus, gorgonia.Must(gorgonia.HadamardProd(x, h))))
 	m.cost = gorgonia.Must(gorgonia.Mean(gorgonia.Must(gorgonia.Sum(likelihood, 1))))
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		t.Fatal(err)

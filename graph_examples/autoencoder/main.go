@@ -211,7 +211,8 @@ func run(ctx context.Context, s trial.Settings) error {
 
 // show prints the table and writes the pictures.
 func show(s trial.Settings, curves []*trial.Curve, rows []report.Row) error {
-	fmt.Printf("\nSquared reconstruction error per case on the first %d of %d training cases; batch %d, seed %d\n\n", s.Eval, s.Cases, s.Batch, s.Seed)
+	fmt.Printf("\nSquared reconstruction error per case on the first %d of %d training cases; batch %d, seed %d\n\n",
+		s.Eval, s.Cases, s.Batch, s.Seed)
 	if s.Grid {
 		return report.Grid(os.Stdout, curves)
 	}

@@ -22,8 +22,8 @@ func peakOf(sub subject, optimizer string, s settings) int64 {
 	if err != nil {
 		return 0
 	}
-	run := exec.Command(program, alone, sub.model, sub.dtype, strconv.Itoa(sub.batch), strconv.Itoa(s.shrink),
-		optimizer)
+	run := exec.Command(program, alone,
+		sub.model, sub.dtype, strconv.Itoa(sub.batch), strconv.Itoa(s.shrink), optimizer)
 	run.Stderr = os.Stderr
 	out, err := run.Output()
 	if err != nil {

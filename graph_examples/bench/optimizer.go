@@ -13,7 +13,10 @@ import (
 const period = 20
 
 // optimizerNames are Gorgonia's, and K-FAC with parts of it on and off.
-var optimizerNames = []string{"adam", "momentum", "kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum", "kfac-background"}
+var optimizerNames = []string{
+	"adam", "momentum",
+	"kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum", "kfac-background",
+}
 
 // newSolver makes an optimizer. The rates are so small that no model diverges; they do not change
 // the time.

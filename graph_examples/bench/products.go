@@ -53,13 +53,19 @@ func (c *counter) end(m, n, k int) {
 	}
 }
 
-func (c *counter) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, x []float32, ldx int) {
+func (c *counter) Sgemm(
+	tA, tB blas.Transpose, m, n, k int,
+	alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, x []float32, ldx int,
+) {
 	c.begin()
 	defer c.end(m, n, k)
 	c.BLAS.Sgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
 }
 
-func (c *counter) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, x []float64, ldx int) {
+func (c *counter) Dgemm(
+	tA, tB blas.Transpose, m, n, k int,
+	alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, x []float64, ldx int,
+) {
 	c.begin()
 	defer c.end(m, n, k)
 	c.BLAS.Dgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)

@@ -3,9 +3,13 @@
 // the block-tridiagonal inverse, each with and without momentum, by Nesterov's accelerated
 // gradient, the paper's baseline, and by Adam.
 //
-//	go run ./graph_examples/paper                          the small problem: 10,000 digits, batches of 1000, 200 updates
-//	go run ./graph_examples/paper -authors                 K-FAC with the settings of the authors' code
-//	go run ./graph_examples/paper -full -problem curves    all cases, with batches that grow to the whole set at update 500
+//	go run ./graph_examples/paper
+//	go run ./graph_examples/paper -authors
+//	go run ./graph_examples/paper -full -problem curves
+//
+// The first is the small problem: 10,000 digits, batches of 1000, 200 updates. The second has the
+// settings of the authors' code for K-FAC. The third takes all cases, with batches that grow to the
+// whole set at update 500.
 package main
 
 import (

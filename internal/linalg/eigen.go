@@ -68,7 +68,9 @@ func divideAndConquer(n int, a, values []float64) error {
 	tau, work := make([]float64, n-1), make([]float64, panelRows*n)
 	lapack.Dsytrd(blas.Lower, n, a, n, c.d, c.e, tau, work, len(work))
 	for i, e := range c.e {
-		if math.Abs(e) < smallest { // nothing beside an element of 1/2, but it might underflow, or make gonum's Dsteqr scale and panic
+		// Such an element is nothing beside one of 1/2. But it might underflow, or make gonum's
+		// Dsteqr scale and panic.
+		if math.Abs(e) < smallest {
 			c.e[i] = 0
 		}
 	}

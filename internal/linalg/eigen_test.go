@@ -123,10 +123,14 @@ var eigenKinds = []struct {
 		return rotated(spectrum(n, func(i int) float64 { return math.Pow(10, -20*float64(i)/float64(n)) }), rng)
 	}},
 	{"graded down", func(n int, rng *rand.Rand) []float64 {
-		return symmetric(n, func(i, j int) float64 { return math.Pow(10, 20-40*float64(i+j)/float64(2*n)) * rng.NormFloat64() })
+		return symmetric(n, func(i, j int) float64 {
+			return math.Pow(10, 20-40*float64(i+j)/float64(2*n)) * rng.NormFloat64()
+		})
 	}},
 	{"graded up", func(n int, rng *rand.Rand) []float64 {
-		return symmetric(n, func(i, j int) float64 { return math.Pow(10, -20+40*float64(i+j)/float64(2*n)) * rng.NormFloat64() })
+		return symmetric(n, func(i, j int) float64 {
+			return math.Pow(10, -20+40*float64(i+j)/float64(2*n)) * rng.NormFloat64()
+		})
 	}},
 	{"huge", func(n int, rng *rand.Rand) []float64 {
 		return symmetric(n, func(int, int) float64 { return 1e300 * (rng.Float64() - 0.5) })
@@ -146,7 +150,9 @@ var eigenKinds = []struct {
 		return tridiagonalMatrix(n, func(int) float64 { return 2 }, func(int) float64 { return -1 })
 	}},
 	{"tridiagonal with zeros", func(n int, rng *rand.Rand) []float64 {
-		return tridiagonalMatrix(n, func(int) float64 { return rng.NormFloat64() }, func(i int) float64 { return float64(i % 3) })
+		return tridiagonalMatrix(n,
+			func(int) float64 { return rng.NormFloat64() },
+			func(i int) float64 { return float64(i % 3) })
 	}},
 	{"zero diagonal", func(n int, _ *rand.Rand) []float64 {
 		return tridiagonalMatrix(n, func(int) float64 { return 0 }, one)
@@ -248,8 +254,8 @@ func checkAgainstGonum(t *testing.T, n int, a, values []float64) {
 	}
 }
 
-// The eigenvalues of the matrix with 2 on the diagonal and -1 beside it are 4 sin^2(pi j / (2 (n +
-// 1))).
+// The matrix with 2 on the diagonal and -1 beside it has the eigenvalues
+// 4 sin^2(pi j / (2 (n + 1))).
 func TestEigenSymOfLaplacian(t *testing.T) {
 	const n = 150
 	a := tridiagonalMatrix(n, func(int) float64 { return 2 }, func(int) float64 { return -1 })

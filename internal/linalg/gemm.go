@@ -90,7 +90,7 @@ func isGonum[T Float]() bool {
 const (
 	worthTiles = 1 << 14 // multiplications
 	worthRows  = 16
-	tile       = 64   // rows and columns of C; gonum's GEMM works on less than four of its tiles of 64 by itself, without goroutines
+	tile       = 64   // rows and columns of C; gonum's GEMM starts no goroutines for less than four of its tiles
 	tileDepth  = 1024 // along k
 )
 
@@ -107,8 +107,8 @@ func tiled[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T
 		for t := from; t < to; t++ {
 			i, j, beta := t/across*tile, t%across*tile, beta
 			for p := 0; p < k; p += tileDepth {
-				gemm(false, true, min(tile, m-i), min(tile, n-j), min(tileDepth, k-p), alpha, a[i*lda+p:], lda,
-					b[j*ldb+p:], ldb, beta, c[i*ldc+j:], ldc)
+				gemm(false, true, min(tile, m-i), min(tile, n-j), min(tileDepth, k-p),
+					alpha, a[i*lda+p:], lda, b[j*ldb+p:], ldb, beta, c[i*ldc+j:], ldc)
 				beta = 1
 			}
 		}
@@ -118,11 +118,11 @@ func tiled[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T
 func gemm[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
 	switch c := any(c).(type) {
 	case []float32:
-		blas32.Implementation().Sgemm(transpose(tA), transpose(tB), m, n, k, float32(alpha), any(a).([]float32),
-			lda, any(b).([]float32), ldb, float32(beta), c, ldc)
+		blas32.Implementation().Sgemm(transpose(tA), transpose(tB), m, n, k,
+			float32(alpha), any(a).([]float32), lda, any(b).([]float32), ldb, float32(beta), c, ldc)
 	case []float64:
-		blas64.Implementation().Dgemm(transpose(tA), transpose(tB), m, n, k, float64(alpha), any(a).([]float64),
-			lda, any(b).([]float64), ldb, float64(beta), c, ldc)
+		blas64.Implementation().Dgemm(transpose(tA), transpose(tB), m, n, k,
+			float64(alpha), any(a).([]float64), lda, any(b).([]float64), ldb, float64(beta), c, ldc)
 	}
 }
 

@@ -143,7 +143,9 @@ func transposeTo[T any](dst []T, ldd int, src []T, lds, rows, cols int, place []
 		transposeTiles(dst, ldd, src, lds, rows, cols, place, 0, tiles)
 		return
 	}
-	parallel.Rows(tiles, block*cols, func(from, to int) { transposeTiles(dst, ldd, src, lds, rows, cols, place, from, to) })
+	parallel.Rows(tiles, block*cols, func(from, to int) {
+		transposeTiles(dst, ldd, src, lds, rows, cols, place, from, to)
+	})
 }
 
 // transposeTiles is transposeTo for the rows from to to of tiles of src.

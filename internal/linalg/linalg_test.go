@@ -62,7 +62,9 @@ func at[T Float](a []T, ld int, trans bool, i, j int) float64 {
 }
 
 // naiveGemm is alpha op(A) op(B) + beta C by the definition. What lies between the rows of C stays.
-func naiveGemm[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) []float64 {
+func naiveGemm[T Float](
+	tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int,
+) []float64 {
 	out := make([]float64, len(c))
 	Convert(out, c)
 	for i := range m {
@@ -134,7 +136,11 @@ func TestGemmInTiles(t *testing.T) {
 
 func testGemmInTiles[T Float](t *testing.T) {
 	rng := rand.New(rand.NewPCG(8, 8))
-	for _, size := range [][3]int{{2*tile + 1, tile + 3, 2*tileDepth + 5}, {worthRows - 1, 2 * tile, tileDepth}, {2 * tile, worthRows - 1, tileDepth + 1}} {
+	for _, size := range [][3]int{
+		{2*tile + 1, tile + 3, 2*tileDepth + 5},
+		{worthRows - 1, 2 * tile, tileDepth},
+		{2 * tile, worthRows - 1, tileDepth + 1},
+	} {
 		m, n, k := size[0], size[1], size[2]
 		a, b := numbers[T](rng, m*k), numbers[T](rng, k*n)
 		for _, tA := range []bool{false, true} {

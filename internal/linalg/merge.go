@@ -214,8 +214,8 @@ func (b *joint) vectors(z []float64, place []int) {
 func (b *joint) multiply(k int, ends [3]int) {
 	n, left, right := b.n, b.mid, b.n-b.mid
 	GemmLD(false, false, k, left, ends[both], 1, b.u, k, b.p, n, 0, b.v, b.stride)
-	GemmLD(false, false, k, right, k-ends[first], 1, b.u[ends[first]:], k, b.p[ends[first]*n+left:], n, 0,
-		b.v[left:], b.stride)
+	GemmLD(false, false, k, right, k-ends[first],
+		1, b.u[ends[first]:], k, b.p[ends[first]*n+left:], n, 0, b.v[left:], b.stride)
 	for i := k; i < n; i++ {
 		copy(b.row(i), b.p[i*n:])
 	}

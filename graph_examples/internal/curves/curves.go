@@ -16,13 +16,15 @@
 // original, as far as the log that comes with the code of Martens & Grosse (2015) tells them:
 //
 //	                                        Make(20000, 1)    their log
-//	variance, summed over the pixels                 16.90    16.91, the squared error per case at the plateau (iteration 100)
-//	cross-entropy of the mean image, nats            124.9    125.0, minus the log-likelihood per case there
-//	entropy of the pixels, nats                       54.0    54.3, minus the log-likelihood at the end, with an error of 0.07
+//	variance, summed over the pixels                 16.90        16.91
+//	cross-entropy of the mean image, nats            124.9        125.0
+//	entropy of the pixels, nats                       54.0         54.3
 //
-// At the plateau an autoencoder predicts about the mean image, whatever the case. The entropy is
-// the least cross-entropy that any prediction reaches, since the pixels are grey. The log's
-// likelihoods have the L2 penalty in them, which is small.
+// The log has the first two at the plateau (iteration 100), as the squared error and minus the
+// log-likelihood per case: an autoencoder predicts about the mean image there, whatever the case.
+// The third is minus the log-likelihood at the end, where the error is 0.07: the pixels are grey,
+// so that no prediction has a cross-entropy below their entropy. The log's likelihoods have the L2
+// penalty in them, which is small.
 package curves
 
 import (
@@ -38,11 +40,15 @@ const (
 )
 
 const (
-	margin = 4.5       // least distance of a point from the edges of the image, in pixels; the curve itself stays 2.1 away
+	// margin is the least distance of a point from the edges of the image, in pixels. The curve
+	// itself stays 2.1 away.
+	margin = 4.5
 	ink    = 0.795     // value of a pixel in the middle of the stroke
 	width  = 0.9       // standard deviation of the stroke, across it, in pixels
 	reach  = 5 * width // pixels further from the curve are 0; they would be less than 3e-6
-	pieces = 64        // straight pieces that a curve is drawn in, less than 0.01 pixels off; even, so that p1 is a joint
+	// pieces is the number of straight pieces that a curve is drawn in, less than 0.01 pixels off.
+	// It is even, so that p1 is a joint.
+	pieces = 64
 )
 
 // A Set is a list of images.
