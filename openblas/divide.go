@@ -42,8 +42,8 @@ var (
 	dgemm gemm[float64] = netlib.Implementation{}.Dgemm
 )
 
-// Pieces are worth a goroutine from minWork multiplications on, and have multiples of grain rows or
-// columns, so that the kernels find whole tiles.
+// A piece has at least minWork multiplications, so that it is worth a goroutine. Its rows or
+// columns are a multiple of grain, so that the kernels find whole tiles.
 const (
 	minWork = 1 << 20
 	grain   = 16
@@ -94,8 +94,8 @@ func inPieces[T float32 | float64](
 	done.Wait()
 }
 
-// fits reports whether a slice of that length holds op(X) of rows x cols. What does not is left to
-// call, which panics with the reason, where its caller can recover from that.
+// fits reports whether a slice of that length holds op(X) of rows x cols. If it does not, product
+// leaves the whole to call, which panics with the reason where its caller can recover from it.
 func fits(length, stride, rows, cols int, t gonum.Transpose) bool {
 	if t != gonum.NoTrans {
 		rows, cols = cols, rows

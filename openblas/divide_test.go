@@ -22,7 +22,7 @@ func TestProducts(t *testing.T) {
 	t.Run("float64", func(t *testing.T) { testProducts(t, divided.Dgemm, pureblas.Implementation{}.Dgemm, 1e-11) })
 }
 
-// testProducts compares products of all forms, with strides larger than the rows, and checks that
+// testProducts compares products of all forms, with strides larger than the rows. It checks that
 // what lies beside C stays.
 func testProducts[T linalg.Float](t *testing.T, got, want gemm[T], tolerance float64) {
 	rng := rand.New(rand.NewPCG(1, 1))

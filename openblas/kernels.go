@@ -23,8 +23,8 @@ var generations = []generation{
 	{"AVX2", "HASWELL", []string{"haswell", "zen", "excavator"}},
 }
 
-// processor is the newest generation whose instructions this processor and its operating system
-// have, as an index of generations.
+// processor is the newest generation whose instructions both this processor and its operating
+// system have. It is an index of generations.
 func processor() int {
 	x := cpu.X86
 	switch {
@@ -36,7 +36,7 @@ func processor() int {
 	return len(generations)
 }
 
-// warn writes a line to w if OpenBLAS runs kernels of an older generation than the processor's, and
+// warn writes a line to w if OpenBLAS runs kernels of an older generation than the processor's and
 // nobody chose that.
 func warn(w io.Writer, env func(string) string, kernels string, processor int) {
 	for _, g := range generations[:min(processor+1, len(generations))] {

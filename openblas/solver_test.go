@@ -18,7 +18,7 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// TestSteps trains a small autoencoder with OpenBLAS and in pure Go: the same weights come out, to
+// TestSteps trains a small autoencoder with OpenBLAS and in pure Go. The weights are the same up to
 // rounding.
 func TestSteps(t *testing.T) {
 	for name, options := range map[string][]kfac.Option{
@@ -133,8 +133,8 @@ func train[T linalg.Float](t *testing.T, options []kfac.Option) []T {
 	return m.weights
 }
 
-// BenchmarkThreads compares ways to use the processors, on the MNIST autoencoder of Martens &
-// Grosse (2015): OpenBLAS on one thread, OpenBLAS with as many as there are processors, and
+// BenchmarkThreads compares three ways to use the processors, on the MNIST autoencoder of Martens &
+// Grosse (2015): OpenBLAS on one thread, OpenBLAS with as many threads as there are processors, and
 // products divided here. The ways take turns at whole inverse update periods, so that their ratios
 // are of one run.
 //

@@ -24,8 +24,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// sizes are the units of the layers. The hidden units are logistic, except that the code, the
-// smallest layer, is linear.
+// sizes are the units of the layers. The hidden units are logistic, except for the smallest layer,
+// the code: it is linear.
 var sizes = []int{mnist.Pixels, 1000, 500, 250, 30, 250, 500, 1000, mnist.Pixels}
 
 // code is the layer of weights that computes the code.
@@ -108,8 +108,8 @@ func newModel(layers []layer, batch int) *model {
 	}
 	logits := a
 
-	// -log p(x|z) = softplus(z) - x z for a Bernoulli pixel with logit z: no exponential overflows,
-	// no logarithm is of 0.
+	// -log p(x|z) = softplus(z) - x z for a Bernoulli pixel with logit z. No exponential overflows,
+	// and there is no logarithm of 0.
 	nll := gorgonia.Must(gorgonia.Sub(
 		gorgonia.Must(gorgonia.Softplus(logits)),
 		gorgonia.Must(gorgonia.HadamardProd(logits, x))))
@@ -182,8 +182,8 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data mnist.Set, 
 	return nil
 }
 
-// run trains with one optimizer after the other and shows what each reached, also after an error or
-// an interrupt.
+// run trains with one optimizer after the other and shows what each reached, even if an error or an
+// interrupt ends it.
 func run(ctx context.Context, s trial.Settings) error {
 	data, test, err := mnist.Load(s.Data)
 	if err != nil {

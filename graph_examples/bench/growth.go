@@ -36,15 +36,16 @@ var sweeps = []sweep{
 	{"batch", []int{1, 8, 64, 512, 2048, 8192}, func(v int) shape { return shape{512, 4, v} }},
 }
 
-// operations are multiplications and additions that an iteration needs, in products and
+// operations are the multiplications and additions that an iteration needs in products and
 // factorisations, by the sizes alone.
 type operations struct{ run, step, inverses float64 }
 
-// count counts those of RunAll, of a step without inverses, and of all inverses, at the default
-// fractions of the batch. The step has a pass forward and one back for the statistics; two factors,
-// each of 5/8 of a product; two products with inverses, or where the batch is small a pass back and
-// three products of its size; and for the exact Fisher matrix along two directions tangents of two
-// products for each, and a pass forward where that of the statistics does not serve.
+// count counts the operations of RunAll, of a step without inverses, and of all inverses, at the
+// default fractions of the batch. The statistics take a pass forward and one back, and two factors,
+// each of 5/8 of a product. Preconditioning takes two products with inverses, or where the batch is
+// small a pass back and three products of its size. The exact Fisher matrix along two directions
+// takes tangents of two products for each, and a pass forward where that of the statistics does not
+// serve.
 func (s shape) count() operations {
 	n, l, m := float64(s.width), float64(s.depth), float64(s.batch)
 	pass := 2 * l * n * n // of a case through all layers
@@ -79,8 +80,8 @@ type growthPoint struct {
 // whole is more than the widest layer: all factors are whole, as count has them.
 const whole = 1 << 13
 
-// growthSteps leave out the checks at the first two, have inverses at three, and the search for the
-// damping at the fifth.
+// growthSteps are enough for the checks at the first two steps, which do not count, for inverses at
+// three, and for the search for the damping at the fifth.
 const growthSteps = 8
 
 func grow(w io.Writer, s settings) error {

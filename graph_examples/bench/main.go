@@ -1,7 +1,7 @@
-// Bench measures what an update costs: the seconds of an iteration (RunAll and Step) of Adam,
-// Momentum and K-FAC on several models, where in a step they go, what is allocated, and how fast
-// the matrix products are beside those of the same BLAS alone. The images and characters are
-// random, which the time does not depend on.
+// Bench measures what an update costs, for Adam, Momentum and K-FAC on several models: the seconds
+// of an iteration (RunAll and Step), where in a step they go, and what is allocated. It also shows
+// how fast the matrix products are beside those of the same BLAS alone. The images and characters
+// are random: the time does not depend on them.
 //
 //	go run ./graph_examples/bench
 //	go run ./graph_examples/bench -models autoencoder -dtypes float32,float64 -batch 256,1000,4000
@@ -142,8 +142,8 @@ func (s *settings) makeTrial(f *flag.FlagSet) {
 	}
 }
 
-// run measures every model in every dtype and at every batch, and prints each table as soon as it
-// is known.
+// run measures every model in every dtype and at every batch. It prints each table as soon as it is
+// known.
 func run(w io.Writer, s settings) error {
 	blas := countProducts()
 	fmt.Fprintf(w, "%s\n%s\n", machine(blas), method(s))

@@ -95,8 +95,8 @@ func TestPartsAddUp(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	}
-	// Forward and backward passes of Adam's iteration, products with the weights 784x62, 62x62 and
-	// 62x10: one and two of each, and none into the images.
+	// Adam's iteration has a forward and a backward pass. These take one and two products with each
+	// of the weights 784x62, 62x62 and 62x10, but none into the images.
 	want := 2 * 200 * float64(3*(784*62+62*62+62*10))
 	if got := r.lines[0].products.operations; got > want*1.01 || got < want-2*200*784*62 {
 		t.Errorf("an iteration of Adam has %g operations, want about %g", got, want)

@@ -21,16 +21,16 @@ type model struct {
 	inputs []func() // that fill the data anew
 }
 
-// nextBatch draws other data. On the same ones, again and again, a model is soon so sure of its
-// predictions that its gradients are rounding.
+// nextBatch draws other data. On the same data again and again a model is soon so sure of its
+// predictions that its gradients are only rounding.
 func (m *model) nextBatch() {
 	for _, fill := range m.inputs {
 		fill()
 	}
 }
 
-// models are those that can be measured, with the batches they are measured at unless others are
-// asked for.
+// models are those that can be measured. Each has the batches that it is measured at unless others
+// are asked for.
 var models = map[string]struct {
 	what    string
 	batches []int

@@ -13,8 +13,8 @@ import (
 	"gorgonia.org/gorgonia"
 )
 
-// counter is the registered BLAS, but counts the operations of matrix products and the time in
-// which there are any.
+// counter is the registered BLAS. It also counts the operations of matrix products and the time in
+// which any of them runs.
 type counter struct {
 	gorgonia.BLAS
 	mu      sync.Mutex

@@ -1,6 +1,6 @@
 // Charrnn is a character model of Isaac Newton's Opticks: a recurrent net that predicts the next
 // character. It trains with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same
-// initial weights on the same batches, by backpropagation through 20 characters at a time
+// initial weights on the same batches. Backpropagation goes through 20 characters at a time
 // (-length); the state goes on. The model is in model.go.
 //
 //	go run ./graph_examples/charrnn

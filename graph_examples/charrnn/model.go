@@ -17,8 +17,7 @@ type net struct {
 }
 
 // newModel returns a function that makes a recurrent net, unrolled over the characters of a
-// sequence. It reads them one-hot, one row per sequence, and predicts at each the character behind
-// it.
+// sequence. The net reads them one-hot, one row per sequence, and at each predicts the next.
 func newModel(characters, length, hidden int, lstm bool) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		n := &net{Options: o, graph: gorgonia.NewGraph(), model: &learn.Model{}}

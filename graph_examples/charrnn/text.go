@@ -19,8 +19,8 @@ type text struct {
 	kinds      int
 }
 
-// opticks is the place of Isaac Newton's Opticks, a text of the public domain, in a Go
-// installation.
+// opticks is the place of Isaac Newton's Opticks in a Go installation. The text is in the public
+// domain.
 const opticks = "src/testdata/Isaac.Newton-Opticks.txt"
 
 // load reads the text in a file. An empty name stands for the Opticks.
@@ -52,7 +52,7 @@ func newText(data []byte) text {
 }
 
 // read returns a function that writes the next characters into the inputs of m. The text is cut
-// into one strand for each row of the batch, and each strand into sequences, which follow each
+// into one strand for each row of the batch, and each strand into sequences. These follow each
 // other in the runs, with the state of the net. At the end of the strands all begin again.
 func (t text) read(m *learn.Model, rows, length int) func() {
 	strand := (len(t.characters) - 1) / rows

@@ -172,8 +172,8 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist
 	return nil
 }
 
-// run trains with one optimizer after the other and shows what each reached, also after an error or
-// an interrupt.
+// run trains with one optimizer after the other and shows what each reached, even if an error or an
+// interrupt ends it.
 func run(ctx context.Context, s trial.Settings) error {
 	data, test, err := mnist.Load(s.Data)
 	if err != nil {

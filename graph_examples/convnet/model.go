@@ -9,9 +9,9 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 )
 
-// newModel is Gorgonia's convnet, with fewer channels: two convolutions with max pooling, a hidden
-// layer with Dropout, and a softmax output. As there, convolutions have no biases, unless -bias
-// asks for them.
+// newModel is Gorgonia's convnet with fewer channels. It has two convolutions with max pooling, a
+// hidden layer with Dropout, and a softmax output. As in Gorgonia's, convolutions have no biases,
+// unless -bias asks for them.
 func newModel(o learn.Options) *learn.Model {
 	const channels1, channels2, hidden = 8, 16, 64
 	g := gorgonia.NewGraph()

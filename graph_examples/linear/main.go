@@ -1,6 +1,7 @@
-// Linear is the linear regression of Gorgonia's iris example: of the petal width of Fisher's irises
-// on their other measurements, in plain cm. It trains with K-FAC, and with Gorgonia's Adam,
-// Momentum and RMSProp from the same initial weights on the same batches. The model is in model.go.
+// Linear is the linear regression of Gorgonia's iris example. It predicts the petal width of
+// Fisher's irises from their other measurements, in plain cm. It trains with K-FAC, and with
+// Gorgonia's Adam, Momentum and RMSProp from the same initial weights on the same batches. The
+// model is in model.go.
 //
 //	go run ./graph_examples/linear
 package main

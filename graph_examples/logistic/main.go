@@ -1,5 +1,5 @@
-// Logistic is Gorgonia's logistic regression: whether an iris is a versicolor, from its four
-// measurements. It trains with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same
+// Logistic is Gorgonia's logistic regression. It predicts from four measurements whether an iris is
+// a versicolor. It trains with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same
 // initial weights on the same batches. The model is in model.go.
 //
 //	go run ./graph_examples/logistic

@@ -7,8 +7,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
 )
 
-// newModel is Gorgonia's logistic regression: a weight for each measurement, a scalar bias, and the
-// cross-entropy of the probability.
+// newModel is Gorgonia's logistic regression. It has a weight for each measurement, a scalar bias,
+// and the cross-entropy of the probability as its cost.
 func newModel(o learn.Options) *learn.Model {
 	g := gorgonia.NewGraph()
 	x := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(o.Batch, measurements), gorgonia.WithName("x"))

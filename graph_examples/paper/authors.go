@@ -8,10 +8,10 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// authorsLogs are figures from runs of the authors' own code, with its settings: the training error
-// after an update, by problem and size. Those of the full problems are from the logs that come with
-// the code; those of the small one are from the code itself, run on the first 10,000 cases with
-// batches of 1000 in GNU Octave. Their CURVES are other curves than ours.
+// authorsLogs are the training errors after an update, by problem and size, in runs of the authors'
+// own code with its settings. For the full problems they are from the logs that come with the code.
+// For the small one the code itself was run in GNU Octave, on the first 10,000 cases with batches
+// of 1000. Their CURVES are other curves than ours.
 var authorsLogs = []struct {
 	problem string
 	full    bool
@@ -37,8 +37,8 @@ var authorsLogs = []struct {
 	{"curves", true, "kfac-tri", map[int]float64{50: 16.9, 100: 16.9, 250: 8.65, 400: 0.487, 500: 0.255, 1000: 0.121}},
 }
 
-// besideAuthors writes a table of the training errors at the updates of the authors' figures for
-// this problem, each beside theirs.
+// besideAuthors writes a table of the training errors for this problem beside those of the authors,
+// at the same updates.
 func besideAuthors(w io.Writer, problem string, full bool, curves []*trial.Curve) error {
 	table := tabwriter.NewWriter(w, 12, 0, 2, ' ', 0)
 	for _, log := range authorsLogs {

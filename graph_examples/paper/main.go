@@ -1,7 +1,7 @@
 // Paper is the benchmark of Martens & Grosse (2015, section 13): the deep autoencoders of MNIST and
-// CURVES, and one of Fashion-MNIST in place of FACES, trained by K-FAC with the block-diagonal and
-// the block-tridiagonal inverse, each with and without momentum, by Nesterov's accelerated
-// gradient, the paper's baseline, and by Adam.
+// CURVES, and one of Fashion-MNIST in place of FACES. It trains them by K-FAC with the
+// block-diagonal and the block-tridiagonal inverse, each with and without momentum. Beside K-FAC
+// are the paper's baseline, Nesterov's accelerated gradient, and Adam.
 //
 //	go run ./graph_examples/paper
 //	go run ./graph_examples/paper -authors
@@ -64,8 +64,8 @@ func main() {
 	os.Exit(trial.Main("paper", os.Args[1:], defaults, run, os.Stderr))
 }
 
-// compare trains with one method after the other and shows what each reached, also after an error
-// or an interrupt.
+// compare trains with one method after the other and shows what each reached, even if an error or
+// an interrupt ends it.
 func compare(ctx context.Context, s settings) error {
 	p, err := problemNamed(s.problem)
 	if err != nil {

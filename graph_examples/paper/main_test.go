@@ -89,8 +89,8 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// TestNesterov compares the steps with the method as it is written, by theta and velocity, on a
-// quadratic.
+// TestNesterov compares the steps, on a quadratic, with the method as it is written: by theta and
+// velocity.
 func TestNesterov(t *testing.T) {
 	const n, rate, most, eta = 5, 0.1, 0.9, 0.01
 	g := gorgonia.NewGraph()
@@ -153,8 +153,8 @@ func settingsFor(t *testing.T, optimizers ...string) settings {
 	}
 }
 
-// A batch in chunks trains as the same cases in one batch do, for the solvers that sum up
-// gradients.
+// For the solvers that sum up gradients, a batch in chunks trains as the same cases in one batch
+// do.
 func TestChunks(t *testing.T) {
 	p := tiny(false)
 	weights := func(batch, chunks int) []float32 {

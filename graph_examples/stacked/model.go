@@ -10,9 +10,10 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 )
 
-// newAutoencoder returns a function that makes a denoising autoencoder with one hidden layer: it is
-// to restore its input, of which a part, drawn anew in each run, is set to 0. As in Gorgonia's
-// example the decoder has the weights of the encoder, transposed, unless -untied asks for its own.
+// newAutoencoder returns a function that makes a denoising autoencoder with one hidden layer. It
+// learns to restore its input, a fraction of which, drawn anew in each run, is set to 0. As in
+// Gorgonia's example the decoder has the weights of the encoder, transposed. With -untied it has
+// its own.
 func newAutoencoder(in, hidden int, corruption float64) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		g := gorgonia.NewGraph()
@@ -52,7 +53,7 @@ func newAutoencoder(in, hidden int, corruption float64) func(learn.Options) *lea
 	}
 }
 
-// newClassifier returns a function that makes the stack of the encoders, with a softmax output over
+// newClassifier returns a function that makes the stack of the encoders with a softmax output over
 // the digits.
 func newClassifier(sizes []int) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {

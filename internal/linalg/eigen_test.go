@@ -44,8 +44,8 @@ func tridiagonalMatrix(n int, d, e func(i int) float64) []float64 {
 	})
 }
 
-// rotated returns H diag(d) H for the reflection H = I - 2 w w^T at a random unit vector w: a dense
-// matrix with the eigenvalues d.
+// rotated returns a dense matrix with the eigenvalues d: H diag(d) H for the reflection H = I -
+// 2 w w^T at a random unit vector w.
 func rotated(d []float64, rng *rand.Rand) []float64 {
 	n := len(d)
 	w := normals(n, rng)
@@ -170,8 +170,8 @@ var eigenKinds = []struct {
 	}},
 }
 
-// checkEigen fails the test unless v and values are the eigenvectors and eigenvalues of a, to a
-// small multiple of rounding.
+// checkEigen fails the test unless v and values are the eigenvectors and eigenvalues of a, up to a
+// small multiple of the rounding error.
 func checkEigen(t *testing.T, n int, a, v, values []float64) {
 	t.Helper()
 	if !slices.IsSorted(values) {
@@ -234,7 +234,7 @@ func TestEigenSym(t *testing.T) {
 }
 
 // checkAgainstGonum compares eigenvalues with those that gonum finds by QR iterations. The matrix
-// is scaled first: gonum panics where it would have to do that itself.
+// is scaled first, because gonum panics where it would have to scale it.
 func checkAgainstGonum(t *testing.T, n int, a, values []float64) {
 	t.Helper()
 	norm := slices.Max(absolutes(a))
@@ -271,8 +271,8 @@ func TestEigenSymOfLaplacian(t *testing.T) {
 	}
 }
 
-// One reflection at a time is what the blocks of reflections must agree with, also where some of
-// them end in zeros or do nothing.
+// The blocks of reflections agree with one reflection at a time, also where some of them end in
+// zeros or do nothing.
 func TestApplyReflections(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 64, 65, 66, 130} {
 		rng := rand.New(rand.NewPCG(2, uint64(n)))

@@ -18,9 +18,9 @@ func transpose(t bool) blas.Transpose {
 	return blas.NoTrans
 }
 
-// Gemm computes C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n and C is m x
-// n. A is stored k x m if tA, B is stored n x k if tB. With beta = 0 the old contents of C, NaN
-// included, do not matter.
+// Gemm computes C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n and C is
+// m x n. A is stored k x m if tA, B is stored n x k if tB. With beta = 0 the old contents of C do
+// not matter, even if they are NaN.
 func Gemm[T Float](tA, tB bool, m, n, k int, alpha T, a, b []T, beta T, c []T) {
 	lda, ldb := k, n
 	if tA {
@@ -71,10 +71,11 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 }
 
 // isGonum reports whether the registered BLAS is gonum's own, by itself or within one that has an
-// Unwrap. That one computes A B^T, by inner products, two to eight times as fast as the other
-// forms, so that operands are worth transposing for worthRows rows of A, or columns of B, and inner
-// products as long. And it divides products into tiles of 64 along k too, where longer inner
-// products take two thirds of the time. Others do best with whole products as they are.
+// Unwrap. gonum computes A B^T by inner products, two to eight times as fast as the other forms. So
+// operands are worth transposing from worthRows rows of A or columns of B on, and for inner
+// products as long. gonum also divides products into tiles of 64 along k, where longer inner
+// products take two thirds of the time. Other implementations do best with whole products as they
+// are.
 func isGonum[T Float]() bool {
 	impl := any(blas32.Implementation())
 	if !single[T]() {
@@ -94,8 +95,8 @@ const (
 	tileDepth  = 1024 // along k
 )
 
-// tiled computes C = alpha A B^T + beta C tile by tile. The tiles are the same however many
-// processors work on them.
+// tiled computes C = alpha A B^T + beta C tile by tile. The tiles do not depend on the number of
+// processors.
 func tiled[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
 	if m <= tile && n <= tile && k <= tileDepth { // without a closure
 		gemm(false, true, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)

@@ -128,7 +128,7 @@ func gemmProperty[T Float](t *rapid.T) {
 }
 
 // Products of several tiles, along k too, are right in all forms, whether operands are worth
-// transposing or not, and do not depend on the number of processors.
+// transposing or not. They do not depend on the number of processors.
 func TestGemmInTiles(t *testing.T) {
 	t.Run("float32", testGemmInTiles[float32])
 	t.Run("float64", testGemmInTiles[float64])
@@ -370,9 +370,9 @@ func TestConvertNarrows(t *testing.T) {
 	}
 }
 
-// The inverse of a symmetric positive definite matrix of known spectrum is that with the
-// reciprocals, as exactly as Cholesky's is, in either type. Only the upper triangle is read, and
-// what was computed before does not matter.
+// A symmetric positive definite matrix of known spectrum has the inverse with the reciprocals. It
+// is as exact as Cholesky's, in either type. Only the upper triangle is read, and what was computed
+// before does not matter.
 func TestInverter(t *testing.T) {
 	t.Run("float64", func(t *testing.T) { testInverter[float64](t, 0x1p-52) })
 	t.Run("float32", func(t *testing.T) { testInverter[float32](t, 0x1p-23) })
@@ -442,8 +442,8 @@ func orthogonal(n int, rng *rand.Rand) []float64 {
 	return q
 }
 
-// What is not positive definite is told so, wherever that shows: in the first rows, in later ones,
-// or by a NaN.
+// A matrix that is not positive definite is reported, wherever that shows: in the first rows, in
+// later ones, or by a NaN.
 func TestInverterOfNoPositiveDefiniteMatrix(t *testing.T) {
 	const n = 2*sweepWidth + 5
 	for _, bad := range []float64{-1, 0, math.NaN()} {

@@ -9,8 +9,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// joint is a block of a tridiagonal matrix whose two halves are solved: V^T (diag(d) + rho z z^T)
-// V, where the rows of V, which are orthonormal, are the eigenvectors of the halves.
+// joint is a block of a tridiagonal matrix whose two halves are solved: V^T (diag(d) +
+// rho z z^T) V. The rows of V, which are orthonormal, are the eigenvectors of the halves.
 type joint struct {
 	n, mid int       // size of the block, and of its first half
 	rho    float64   // > 0, or 0 if the halves are not connected
@@ -30,8 +30,8 @@ const (
 	second
 )
 
-// smallest is the rounding error that deflation assumes at least, beside a matrix whose elements
-// are about 1: far from underflow even where it is multiplied by squares of rounding errors.
+// smallest is the least rounding error that deflation assumes, for a matrix whose elements are
+// about 1. Its products with squares of rounding errors are still far from underflow.
 const smallest = 1e-100
 
 // roundoff is the distance from 1 to the next larger float64.
@@ -62,9 +62,9 @@ func (b *joint) solve() bool {
 }
 
 // deflate sets apart the eigenvectors of the halves that are, up to rounding, eigenvectors of the
-// block: those with z = 0, and of two with equal d a combination with z = 0 (Golub & Van Loan,
-// Matrix Computations, 4th edition, section 8.5.4; Gu & Eisenstat 1995, section 4). It returns the
-// rows of V that are left, in ascending order of d, and the support of all rows.
+// block (Golub & Van Loan, Matrix Computations, 4th edition, section 8.5.4; Gu & Eisenstat 1995,
+// section 4). These have z = 0. Of two with equal d a combination has z = 0. It returns the rows of
+// V that are left, in ascending order of d, and the support of all rows.
 func (b *joint) deflate() (kept []int, kind []support) {
 	order := ascending(b.d)
 	norm := max(math.Abs(b.d[order[0]]), math.Abs(b.d[order[b.n-1]]), b.rho)
@@ -90,8 +90,8 @@ func (b *joint) deflate() (kept []int, kind []support) {
 	return kept, kind
 }
 
-// combine rotates rows i and j of V, where d_i <= d_j, such that z_i becomes zero, if the element
-// that this brings to row i, column j of diag(d) is below tol.
+// combine rotates rows i and j of V, where d_i <= d_j, so that z_i becomes zero. It does so only if
+// the element that this brings to row i, column j of diag(d) is below tol.
 func (b *joint) combine(i, j int, tol float64) bool {
 	norm := math.Hypot(b.z[i], b.z[j])
 	cos, sin := b.z[j]/norm, b.z[i]/norm
@@ -107,8 +107,8 @@ func (b *joint) combine(i, j int, tol float64) bool {
 
 func (b *joint) row(i int) []float64 { return b.v[i*b.stride:][:b.n] }
 
-// gather copies V to p, the kept rows first, ordered by their support, and d likewise. It returns
-// the place of each kept row and the ends of the three groups of rows.
+// gather copies V to p, the kept rows first and ordered by their support, and d likewise. It
+// returns the place of each kept row and the ends of the three groups of rows.
 func (b *joint) gather(kept []int, kind []support) (place []int, ends [3]int) {
 	place = make([]int, len(kept))
 	n := 0
@@ -160,8 +160,8 @@ func (b *joint) roots(s *secular) bool {
 	return !failed.Load()
 }
 
-// nearbyZ replaces z by the vector, equal to it up to rounding, for which the computed roots x are
-// exact:
+// nearbyZ replaces z by a vector that equals it up to rounding. For that vector the computed
+// roots x are exact:
 //
 //	z_i^2 is proportional to (x_i - d_i) prod_{j != i} (x_j - d_i) / (d_j - d_i).
 //
@@ -209,8 +209,8 @@ func (b *joint) vectors(z []float64, place []int) {
 	})
 }
 
-// multiply writes the eigenvectors of the block to v: the first k are the rows of u times the rows
-// of p, the others those of p.
+// multiply writes the eigenvectors of the block to v. The first k are the rows of u times the rows
+// of p. The others are those of p.
 func (b *joint) multiply(k int, ends [3]int) {
 	n, left, right := b.n, b.mid, b.n-b.mid
 	GemmLD(false, false, k, left, ends[both], 1, b.u, k, b.p, n, 0, b.v, b.stride)

@@ -10,7 +10,7 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// Every element is in one piece, pieces are long enough, and there are no more of them than
+// Every element is in one piece, pieces are long enough, and there are at most as many as
 // processors.
 func TestFor(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))

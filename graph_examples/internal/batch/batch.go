@@ -3,8 +3,8 @@ package batch
 
 import "math/rand/v2"
 
-// A Sampler cuts the shuffled training cases into batches. At the end of an epoch it shuffles anew;
-// a batch that the epoch cannot fill is filled from the next one, so all batches have the same
+// A Sampler cuts the shuffled training cases into batches. At the end of an epoch it shuffles anew.
+// A batch that the epoch cannot fill is filled from the next one, so all batches have the same
 // size.
 type Sampler struct {
 	batch []int

@@ -14,8 +14,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 )
 
-// write writes a file of the format IDX: a magic number and sizes, big-endian, and bytes; all of it
-// compressed.
+// write writes a compressed file of the format IDX: a magic number and sizes, big-endian, and
+// bytes.
 func write(t *testing.T, dir, name string, header []uint32, data []byte) {
 	t.Helper()
 	var file bytes.Buffer
@@ -32,8 +32,7 @@ func write(t *testing.T, dir, name string, header []uint32, data []byte) {
 	}
 }
 
-// writePart writes images of side x side pixels, of which pixel k of image i is i+k, and their
-// labels.
+// writePart writes images of side x side pixels and their labels. Pixel k of image i is i+k.
 func writePart(t *testing.T, dir, part string, images, side int, labels ...byte) {
 	t.Helper()
 	data := make([]byte, 0, images*side*side)

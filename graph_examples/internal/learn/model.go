@@ -1,6 +1,6 @@
-// Package learn is the frame of the example programs that write Gorgonia models as users write
-// them: it feeds a model with batches, trains it with K-FAC and with Gorgonia's solvers from the
-// same initial weights, and shows the training losses.
+// Package learn is the frame of the example programs whose Gorgonia models are written as users
+// write them. It feeds a model with batches, trains it with K-FAC and with Gorgonia's solvers from
+// the same initial weights, and shows the training losses.
 package learn
 
 import (
@@ -21,7 +21,7 @@ type Model struct {
 	States []*State // of a recurrent net
 
 	// Predicts declares the distribution that Cost is the negative log-likelihood of. Only K-FAC
-	// wants to know.
+	// needs it.
 	Predicts kfac.Distribution
 }
 

@@ -6,7 +6,7 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// Rows are cases that do not depend on each other: one of X, and one of Y, are the values of a case
+// Rows are cases that do not depend on each other. A row of X and one of Y are the values of a case
 // in the first and the second input.
 type Rows struct {
 	X, Y [][]float64
@@ -15,8 +15,8 @@ type Rows struct {
 // meterBatch is the number of cases that the loss is measured on at once.
 const meterBatch = 250
 
-// Task trains a model on the first s.Cases of r; the loss is measured on the first s.Eval of them,
-// in whole batches. It brings settings that are too large for r down.
+// Task trains a model on the first s.Cases of r and measures the loss on the first s.Eval of them,
+// in whole batches. It lowers settings that are too large for r.
 func (r Rows) Task(s *trial.Settings, model func(Options) *Model) Task {
 	s.Cases = min(s.Cases, len(r.X))
 	s.Batch = min(s.Batch, s.Cases)

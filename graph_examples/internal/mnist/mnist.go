@@ -51,8 +51,8 @@ func Load(dir string) (train, test Set, err error) {
 }
 
 // Read reads the training and the test cases of any data set that comes, like MNIST, as the four
-// files that Load names, with images of Side x Side pixels and labels below Classes. Where a file
-// is missing, the error is an os.ErrNotExist.
+// files that Load names. Images have Side x Side pixels, and labels are below Classes. If a file is
+// missing, the error is an os.ErrNotExist.
 func Read(dir string) (train, test Set, err error) {
 	if train, err = read(dir, "train"); err != nil {
 		return Set{}, Set{}, err
@@ -86,9 +86,8 @@ func read(dir, part string) (Set, error) {
 	return Set{images: set.Images, labels: set.Labels}, nil
 }
 
-// moduleData finds the data folder of the GoMNIST module: beside the source file that was compiled
-// in, or, where the binary does not know its sources (-trimpath), where the go command says that
-// the module is.
+// moduleData finds the data folder of the GoMNIST module, beside the source file that was compiled
+// in. A binary that does not know its sources (-trimpath) asks the go command where the module is.
 func moduleData() (string, error) {
 	pc := reflect.ValueOf(GoMNIST.ReadSet).Pointer()
 	source, _ := runtime.FuncForPC(pc).FileLine(pc)
@@ -141,8 +140,8 @@ func (s Set) Range(first, n int) []int {
 // Label is the digit, 0 to 9, that case i shows.
 func (s Set) Label(i int) int { return int(s.labels[i]) }
 
-// CopyPixels writes the given cases into the leading rows of dst, row-major, one case of Pixels
-// values in [0, 1] a row.
+// CopyPixels writes the given cases into the leading rows of dst, row-major. A row is one case of
+// Pixels values in [0, 1].
 func (s Set) CopyPixels(dst []float32, cases []int) {
 	for row, i := range cases {
 		out := dst[row*Pixels : (row+1)*Pixels]
@@ -152,8 +151,8 @@ func (s Set) CopyPixels(dst []float32, cases []int) {
 	}
 }
 
-// CopyOneHot writes the labels of the given cases into the leading rows of dst, row-major, one case
-// of Classes values a row: 1 at the label, else 0.
+// CopyOneHot writes the labels of the given cases into the leading rows of dst, row-major. A row is
+// one case of Classes values: 1 at the label, else 0.
 func (s Set) CopyOneHot(dst []float32, cases []int) {
 	for row, i := range cases {
 		out := dst[row*Classes : (row+1)*Classes]

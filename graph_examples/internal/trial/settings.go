@@ -1,5 +1,5 @@
 // Package trial holds what the example programs share in comparing optimizers: the command line,
-// the run of one optimizer with its stopwatch and progress bar, and the curve that comes out.
+// the run of one optimizer with its stopwatch and progress bar, and the resulting curve.
 package trial
 
 import (
@@ -40,7 +40,8 @@ type Settings struct {
 const MNISTUsage = "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)"
 
 // Parse reads the flags in args over the defaults in s, whose optimizers are the ones to choose
-// from. Text for -help goes to help; the error is then flag.ErrHelp. Any other error is one line.
+// from. The text for -help goes to help, and the error is then flag.ErrHelp. Any other error is one
+// line.
 func (s Settings) Parse(program string, args []string, help io.Writer) (Settings, error) {
 	known := slices.Concat(s.Optimizers, s.Others)
 	rates := make(map[string]float64, len(s.Rates))
@@ -149,7 +150,7 @@ func (s Settings) check(known []string) error {
 	return nil
 }
 
-// MakeOut makes the folder for the pictures where one is needed, so that a bad one shows before the
+// MakeOut makes the folder for the pictures, if one is needed. So a bad one shows before the
 // training.
 func (s Settings) MakeOut() error {
 	if s.Grid {

@@ -13,8 +13,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// Falls runs p with every optimizer in both dtypes, for the few steps that args ask for, and wants
-// the training loss to fall.
+// Falls runs p with every optimizer in both dtypes, for the few steps that args ask for. It fails
+// the test unless the training loss falls.
 func Falls(t *testing.T, p learn.Program, args ...string) {
 	t.Helper()
 	s, err := p.Defaults.Parse(p.Name, args, io.Discard)
