@@ -80,8 +80,8 @@ type growthPoint struct {
 // whole is more than the widest layer: all factors are whole, as count has them.
 const whole = 1 << 13
 
-// growthSteps are enough for the checks at the first two steps, which do not count, for inverses at
-// three, and for the search for the damping at the fifth.
+// growthSteps are so many that the checks at the first two and the search for the damping at the
+// fifth do not move the median. Three of the steps have inverses.
 const growthSteps = 8
 
 func grow(w io.Writer, s settings) error {
