@@ -16,16 +16,25 @@ type blas struct {
 	divide bool
 }
 
-func (b blas) Sgemm(tA, tB gonum.Transpose, m, n, k int, alpha float32, a []float32, lda int, x []float32, ldx int, beta float32, c []float32, ldc int) {
+func (b blas) Sgemm(
+	tA, tB gonum.Transpose, m, n, k int,
+	alpha float32, a []float32, lda int, x []float32, ldx int, beta float32, c []float32, ldc int,
+) {
 	product(b, sgemm, tA, tB, m, n, k, alpha, a, lda, x, ldx, beta, c, ldc)
 }
 
-func (b blas) Dgemm(tA, tB gonum.Transpose, m, n, k int, alpha float64, a []float64, lda int, x []float64, ldx int, beta float64, c []float64, ldc int) {
+func (b blas) Dgemm(
+	tA, tB gonum.Transpose, m, n, k int,
+	alpha float64, a []float64, lda int, x []float64, ldx int, beta float64, c []float64, ldc int,
+) {
 	product(b, dgemm, tA, tB, m, n, k, alpha, a, lda, x, ldx, beta, c, ldc)
 }
 
 // A gemm computes C = alpha op(A) op(B) + beta C, as BLAS does.
-type gemm[T float32 | float64] func(tA, tB gonum.Transpose, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int)
+type gemm[T float32 | float64] func(
+	tA, tB gonum.Transpose, m, n, k int,
+	alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int,
+)
 
 // Function values made once: a method value made for each call would be allocated.
 var (
@@ -33,16 +42,22 @@ var (
 	dgemm gemm[float64] = netlib.Implementation{}.Dgemm
 )
 
-// Pieces are worth a goroutine from minWork multiplications on, and have multiples of grain rows or columns, so that the kernels find whole tiles.
+// A piece has at least minWork multiplications, so that it is worth a goroutine. Its rows or
+// columns are a multiple of grain, so that the kernels find whole tiles.
 const (
 	minWork = 1 << 20
 	grain   = 16
 )
 
 // product divides the longer side of C into a piece for each processor, if there is enough to do.
-func product[T float32 | float64](how blas, call gemm[T], tA, tB gonum.Transpose, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
+func product[T float32 | float64](
+	how blas, call gemm[T],
+	tA, tB gonum.Transpose, m, n, k int,
+	alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int,
+) {
 	pieces := 1
-	if how.divide && fits(len(a), lda, m, k, tA) && fits(len(b), ldb, k, n, tB) && fits(len(c), ldc, m, n, gonum.NoTrans) {
+	if how.divide &&
+		fits(len(a), lda, m, k, tA) && fits(len(b), ldb, k, n, tB) && fits(len(c), ldc, m, n, gonum.NoTrans) {
 		pieces = min(runtime.GOMAXPROCS(0), m*n*k/minWork, max(m, n)/grain)
 	}
 	if pieces <= 1 {
@@ -52,16 +67,22 @@ func product[T float32 | float64](how blas, call gemm[T], tA, tB gonum.Transpose
 	inPieces(pieces, call, tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 }
 
-func inPieces[T float32 | float64](pieces int, call gemm[T], tA, tB gonum.Transpose, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
+func inPieces[T float32 | float64](
+	pieces int, call gemm[T],
+	tA, tB gonum.Transpose, m, n, k int,
+	alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int,
+) {
 	along := max(m, n)
 	var done sync.WaitGroup
 	for p := range pieces {
 		from, to := cut(p, pieces, along), cut(p+1, pieces, along)
 		piece := func() {
 			if m >= n {
-				call(tA, tB, to-from, n, k, alpha, after(a, from, lda, tA == gonum.NoTrans), lda, b, ldb, beta, c[from*ldc:], ldc)
+				call(tA, tB, to-from, n, k,
+					alpha, after(a, from, lda, tA == gonum.NoTrans), lda, b, ldb, beta, c[from*ldc:], ldc)
 			} else {
-				call(tA, tB, m, to-from, k, alpha, a, lda, after(b, from, ldb, tB != gonum.NoTrans), ldb, beta, c[from:], ldc)
+				call(tA, tB, m, to-from, k,
+					alpha, a, lda, after(b, from, ldb, tB != gonum.NoTrans), ldb, beta, c[from:], ldc)
 			}
 		}
 		if p == pieces-1 {
@@ -73,8 +94,8 @@ func inPieces[T float32 | float64](pieces int, call gemm[T], tA, tB gonum.Transp
 	done.Wait()
 }
 
-// fits reports whether a slice of that length holds op(X) of rows x cols. What does not is left to call, which panics with the reason, where its caller can
-// recover from that.
+// fits reports whether a slice of that length holds op(X) of rows x cols. If it does not, product
+// leaves the whole to call, which panics with the reason where its caller can recover from it.
 func fits(length, stride, rows, cols int, t gonum.Transpose) bool {
 	if t != gonum.NoTrans {
 		rows, cols = cols, rows

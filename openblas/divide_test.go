@@ -22,10 +22,14 @@ func TestProducts(t *testing.T) {
 	t.Run("float64", func(t *testing.T) { testProducts(t, divided.Dgemm, pureblas.Implementation{}.Dgemm, 1e-11) })
 }
 
-// testProducts compares products of all forms, with strides larger than the rows, and checks that what lies beside C stays.
+// testProducts compares products of all forms, with strides larger than the rows. It checks that
+// what lies beside C stays.
 func testProducts[T linalg.Float](t *testing.T, got, want gemm[T], tolerance float64) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	for _, size := range [][3]int{{1, 1, 1}, {3, 5, 7}, {300, 40, 400}, {40, 300, 400}, {257, 263, 129}, {16, 1000, 600}, {1000, 1, 1500}, {1, 1000, 5000}} {
+	for _, size := range [][3]int{
+		{1, 1, 1}, {3, 5, 7}, {300, 40, 400}, {40, 300, 400},
+		{257, 263, 129}, {16, 1000, 600}, {1000, 1, 1500}, {1, 1000, 5000},
+	} {
 		m, n, k := size[0], size[1], size[2]
 		for _, tA := range []gonum.Transpose{gonum.NoTrans, gonum.Trans} {
 			for _, tB := range []gonum.Transpose{gonum.NoTrans, gonum.Trans} {

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// A generation is an extension of the processors' vector instructions that OpenBLAS has kernels for.
+// A generation is an extension of the processors' vector instructions that OpenBLAS has kernels
+// for.
 type generation struct {
 	name    string
 	remedy  string   // the value of OPENBLAS_CORETYPE that asks for them
@@ -22,7 +23,8 @@ var generations = []generation{
 	{"AVX2", "HASWELL", []string{"haswell", "zen", "excavator"}},
 }
 
-// processor is the newest generation whose instructions this processor and its operating system have, as an index of generations.
+// processor is the newest generation whose instructions both this processor and its operating
+// system have. It is an index of generations.
 func processor() int {
 	x := cpu.X86
 	switch {
@@ -34,7 +36,8 @@ func processor() int {
 	return len(generations)
 }
 
-// warn writes a line to w if OpenBLAS runs kernels of an older generation than the processor's, and nobody chose that.
+// warn writes a line to w if OpenBLAS runs kernels of an older generation than the processor's and
+// nobody chose that.
 func warn(w io.Writer, env func(string) string, kernels string, processor int) {
 	for _, g := range generations[:min(processor+1, len(generations))] {
 		if slices.Contains(g.kernels, strings.ToLower(kernels)) {
@@ -45,6 +48,7 @@ func warn(w io.Writer, env func(string) string, kernels string, processor int) {
 		return
 	}
 	g := generations[processor]
-	fmt.Fprintf(w, "kfac/openblas: OpenBLAS runs its kernels for %s, but this processor has %s: OPENBLAS_CORETYPE=%s in the environment may make "+
-		"matrix products several times as fast (KFAC_OPENBLAS_QUIET=1 leaves this line out)\n", kernels, g.name, g.remedy)
+	fmt.Fprintf(w, "kfac/openblas: OpenBLAS runs its kernels for %s, but this processor has %s: "+
+		"OPENBLAS_CORETYPE=%s in the environment may make matrix products several times as fast "+
+		"(KFAC_OPENBLAS_QUIET=1 leaves this line out)\n", kernels, g.name, g.remedy)
 }

@@ -19,8 +19,9 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// columnMajor is LAPACK_COL_MAJOR. LAPACKE takes row-major matrices too, but transposes them before and after, which costs more than a factorisation. The
-// lower triangle of a row-major symmetric matrix is the upper one of the same matrix in columns.
+// columnMajor is LAPACK_COL_MAJOR. LAPACKE takes row-major matrices too, but it transposes them
+// before and after, which costs more than a factorisation. No transposition is needed: the lower
+// triangle of a row-major symmetric matrix is the upper one of the same matrix in columns.
 const columnMajor = 102
 
 func transposed(ul gonum.Uplo) C.char {
@@ -30,8 +31,9 @@ func transposed(ul gonum.Uplo) C.char {
 	return 'L'
 }
 
-// lapack is LAPACK, but without transpositions where kfac waits for them, and with what gonum's has and kfac relies on: a matrix that holds a
-// NaN is not positive definite.
+// lapack is netlib's LAPACK with two differences. It does not transpose where kfac waits for it.
+// And it says, as gonum's does and kfac relies on, that a matrix with a NaN is not positive
+// definite.
 type lapack struct{ netlib.Implementation }
 
 // Dpotrf factorises a symmetric positive definite matrix by Cholesky.
@@ -58,12 +60,13 @@ func (l lapack) Dpotri(ul gonum.Uplo, n int, a []float64, lda int) (ok bool) {
 	return C.LAPACKE_dpotri(columnMajor, transposed(ul), C.int(n), (*C.double)(&a[0]), C.int(lda)) == 0
 }
 
-// symmetric reports whether the arguments describe a matrix; netlib's functions have the panics for others.
+// symmetric reports whether the arguments describe a matrix. If they do not, netlib's functions
+// panic.
 func symmetric(ul gonum.Uplo, length, n, lda int) bool {
 	return (ul == gonum.Lower || ul == gonum.Upper) && fits(length, lda, n, n, gonum.NoTrans)
 }
 
-// eigenSym is linalg.EigenSym by dsyevd, whose eigenvectors are the columns of a column-major matrix.
+// eigenSym is linalg.EigenSym by dsyevd. The eigenvectors are the columns of a column-major matrix.
 func eigenSym(n int, a, values []float64) error {
 	info := C.LAPACKE_dsyevd(columnMajor, 'V', 'L', C.int(n), (*C.double)(&a[0]), C.int(n), (*C.double)(&values[0]))
 	if info != 0 {

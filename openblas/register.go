@@ -7,8 +7,10 @@ package openblas
 #cgo darwin LDFLAGS: -L/opt/homebrew/opt/openblas/lib -L/usr/local/opt/openblas/lib -lopenblas
 #cgo !darwin LDFLAGS: -llapacke -lopenblas
 
-#if !__has_include(<lapacke.h>) && !__has_include(<lapacke/lapacke.h>) && !__has_include(<openblas/lapacke.h>)
-#error "OpenBLAS with LAPACKE is not installed: apt-get install libopenblas-dev liblapacke-dev (or dnf install openblas-devel lapack-devel, brew install openblas)"
+#if !__has_include(<lapacke.h>) && !__has_include(<lapacke/lapacke.h>) && \
+    !__has_include(<openblas/lapacke.h>)
+#error "OpenBLAS with LAPACKE is not installed: apt-get install libopenblas-dev liblapacke-dev \
+(or dnf install openblas-devel lapack-devel, brew install openblas)"
 #endif
 
 // Declared here since systems differ in where the headers are and in which has what.

@@ -18,7 +18,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// TestSteps trains a small autoencoder with OpenBLAS and in pure Go: the same weights come out, to rounding.
+// TestSteps trains a small autoencoder with OpenBLAS and in pure Go. The weights are the same up to
+// rounding.
 func TestSteps(t *testing.T) {
 	for name, options := range map[string][]kfac.Option{
 		"default":     nil,
@@ -72,7 +73,8 @@ func newModel[T linalg.Float](t testing.TB, sizes []int, batch int) *model[T] {
 	}
 	g := gorgonia.NewGraph()
 	matrix := func(name string, rows, cols int, data []T) *gorgonia.Node {
-		return gorgonia.NewMatrix(g, dtype, gorgonia.WithName(name), gorgonia.WithValue(tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(data))))
+		return gorgonia.NewMatrix(g, dtype, gorgonia.WithName(name),
+			gorgonia.WithValue(tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(data))))
 	}
 	rng := rand.New(rand.NewPCG(4, 1))
 	pixels := make([]T, batch*sizes[0])
@@ -95,7 +97,8 @@ func newModel[T linalg.Float](t testing.TB, sizes []int, batch int) *model[T] {
 		}
 	}
 	m.logits = h
-	likelihood := gorgonia.Must(gorgonia.Sub(gorgonia.Must(gorgonia.Softplus(h)), gorgonia.Must(gorgonia.HadamardProd(x, h))))
+	softplus := gorgonia.Must(gorgonia.Softplus(h))
+	likelihood := gorgonia.Must(gorgonia.Sub(softplus, gorgonia.Must(gorgonia.HadamardProd(x, h))))
 	m.cost = gorgonia.Must(gorgonia.Mean(gorgonia.Must(gorgonia.Sum(likelihood, 1))))
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		t.Fatal(err)
@@ -130,8 +133,10 @@ func train[T linalg.Float](t *testing.T, options []kfac.Option) []T {
 	return m.weights
 }
 
-// BenchmarkThreads compares ways to use the processors, on the MNIST autoencoder of Martens & Grosse (2015): OpenBLAS on one thread, OpenBLAS with as many as
-// there are processors, and products divided here. The ways take turns at whole inverse update periods, so that their ratios are of one run.
+// BenchmarkThreads compares three ways to use the processors, on the MNIST autoencoder of Martens &
+// Grosse (2015): OpenBLAS on one thread, OpenBLAS with as many threads as there are processors, and
+// products divided here. The ways take turns at whole inverse update periods, so that their ratios
+// are of one run.
 //
 //	go test -run '^$' -bench Threads -benchtime 2x .
 func BenchmarkThreads(b *testing.B) {

@@ -1,5 +1,5 @@
-// Autoencoder trains the deep autoencoder of Martens & Grosse (2015, section 13) on MNIST with K-FAC, and with Gorgonia's
-// Adam and Momentum from the same initial weights on the same batches.
+// Autoencoder trains the deep autoencoder of Martens & Grosse (2015, section 13) on MNIST with
+// K-FAC, and with Gorgonia's Adam and Momentum from the same initial weights on the same batches.
 //
 //	go run ./graph_examples/autoencoder
 package main
@@ -24,7 +24,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// sizes are the units of the layers. The hidden units are logistic, except that the code, the smallest layer, is linear.
+// sizes are the units of the layers. The hidden units are logistic, except for the smallest layer,
+// the code: it is linear.
 var sizes = []int{mnist.Pixels, 1000, 500, 250, 30, 250, 500, 1000, mnist.Pixels}
 
 // code is the layer of weights that computes the code.
@@ -95,8 +96,10 @@ func newModel(layers []layer, batch int) *model {
 	var params gorgonia.Nodes
 	a := x
 	for i, l := range layers {
-		w := gorgonia.NewMatrix(g, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("w%d", i+1)), gorgonia.WithValue(l.w))
-		b := gorgonia.NewVector(g, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("b%d", i+1)), gorgonia.WithValue(l.b))
+		w := gorgonia.NewMatrix(g, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("w%d", i+1)),
+			gorgonia.WithValue(l.w))
+		b := gorgonia.NewVector(g, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("b%d", i+1)),
+			gorgonia.WithValue(l.b))
 		params = append(params, w, b)
 		a = gorgonia.Must(gorgonia.BroadcastAdd(gorgonia.Must(gorgonia.Mul(a, w)), b, nil, []byte{0}))
 		if i != code && i != len(layers)-1 {
@@ -105,7 +108,8 @@ func newModel(layers []layer, batch int) *model {
 	}
 	logits := a
 
-	// -log p(x|z) = softplus(z) - x z for a Bernoulli pixel with logit z: no exponential overflows, no logarithm is of 0.
+	// -log p(x|z) = softplus(z) - x z for a Bernoulli pixel with logit z. No exponential overflows,
+	// and there is no logarithm of 0.
 	nll := gorgonia.Must(gorgonia.Sub(
 		gorgonia.Must(gorgonia.Softplus(logits)),
 		gorgonia.Must(gorgonia.HadamardProd(logits, x))))
@@ -178,7 +182,8 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data mnist.Set, 
 	return nil
 }
 
-// run trains with one optimizer after the other and shows what each reached, also after an error or an interrupt.
+// run trains with one optimizer after the other and shows what each reached, even if an error or an
+// interrupt ends it.
 func run(ctx context.Context, s trial.Settings) error {
 	data, test, err := mnist.Load(s.Data)
 	if err != nil {
@@ -206,7 +211,8 @@ func run(ctx context.Context, s trial.Settings) error {
 
 // show prints the table and writes the pictures.
 func show(s trial.Settings, curves []*trial.Curve, rows []report.Row) error {
-	fmt.Printf("\nSquared reconstruction error per case on the first %d of %d training cases; batch %d, seed %d\n\n", s.Eval, s.Cases, s.Batch, s.Seed)
+	fmt.Printf("\nSquared reconstruction error per case on the first %d of %d training cases; batch %d, seed %d\n\n",
+		s.Eval, s.Cases, s.Batch, s.Seed)
 	if s.Grid {
 		return report.Grid(os.Stdout, curves)
 	}
@@ -216,5 +222,6 @@ func show(s trial.Settings, curves []*trial.Curve, rows []report.Row) error {
 	plot, picture := filepath.Join(s.Out, "error.png"), filepath.Join(s.Out, "digits.png")
 	fmt.Printf("\nError against updates and seconds: %s\nDigits and their reconstructions: %s\n", plot, picture)
 	title := fmt.Sprintf("MNIST autoencoder, batches of %d", s.Batch)
-	return errors.Join(report.Plot(plot, title, "squared reconstruction error per case", curves), report.Digits(picture, rows))
+	return errors.Join(report.Plot(plot, title, "squared reconstruction error per case", curves),
+		report.Digits(picture, rows))
 }

@@ -42,8 +42,8 @@ func reference(layers []layer, x []float32) []float64 {
 	return a
 }
 
-// referenceCost is the mean over the rows of x of -log p(x|z), with the pixel's log-probability from whichever of p and
-// 1-p does not cancel.
+// referenceCost is the mean over the rows of x of -log p(x|z). The pixel's log-probability is from
+// whichever of p and 1-p does not cancel.
 func referenceCost(layers []layer, x []float32) float64 {
 	var sum float64
 	cases := len(x) / mnist.Pixels
@@ -70,8 +70,8 @@ func randomCases(rng *rand.Rand, pixels []float32) {
 	}
 }
 
-// TestCostAndGradient compares the graph with the reference, the gradient by central differences, for ordinary logits and
-// for logits up to hundreds.
+// TestCostAndGradient compares the graph with the reference, for ordinary logits and for logits up
+// to hundreds. The reference gradient is by central differences.
 func TestCostAndGradient(t *testing.T) {
 	for _, scale := range []float32{1, 100} {
 		rng := rand.New(rand.NewPCG(7, 7))
@@ -112,15 +112,17 @@ func TestCostAndGradient(t *testing.T) {
 			for range 5 {
 				k := rng.IntN(len(w))
 				if want := difference(layers, m.pixels, &w[k]); math.Abs(float64(g[k])-want) > 1e-4*largest {
-					t.Errorf("scale %g, parameter %d, entry %d: gradient %.7g, want %.7g (largest entry %.3g)", scale, i, k, g[k], want, largest)
+					t.Errorf("scale %g, parameter %d, entry %d: gradient %.7g, want %.7g (largest entry %.3g)",
+						scale, i, k, g[k], want, largest)
 				}
 			}
 		}
 	}
 }
 
-// difference is the derivative of the reference cost with respect to w, by central differences with Richardson's
-// extrapolation; the steps are powers of two so that float32 weights take them exactly enough.
+// difference is the derivative of the reference cost with respect to w, by central differences with
+// Richardson's extrapolation. The steps are powers of two, so that float32 weights take them
+// exactly enough.
 func difference(layers []layer, x []float32, w *float32) float64 {
 	value := *w
 	defer func() { *w = value }()

@@ -36,12 +36,16 @@ var sweeps = []sweep{
 	{"batch", []int{1, 8, 64, 512, 2048, 8192}, func(v int) shape { return shape{512, 4, v} }},
 }
 
-// operations are multiplications and additions that an iteration needs, in products and factorisations, by the sizes alone.
+// operations are the multiplications and additions that an iteration needs in products and
+// factorisations, by the sizes alone.
 type operations struct{ run, step, inverses float64 }
 
-// count counts those of RunAll, of a step without inverses, and of all inverses, at the default fractions of the batch. The step has a pass forward and one back for
-// the statistics; two factors, each of 5/8 of a product; two products with inverses, or where the batch is small a pass back and three products of its size; and for
-// the exact Fisher matrix along two directions tangents of two products for each, and a pass forward where that of the statistics does not serve.
+// count counts the operations of RunAll, of a step without inverses, and of all inverses, at the
+// default fractions of the batch. The statistics take a pass forward and one back, and two factors,
+// each of 5/8 of a product. Preconditioning takes two products with inverses, or where the batch is
+// small a pass back and three products of its size. The exact Fisher matrix along two directions
+// takes tangents of two products for each, and a pass forward where that of the statistics does not
+// serve.
 func (s shape) count() operations {
 	n, l, m := float64(s.width), float64(s.depth), float64(s.batch)
 	pass := 2 * l * n * n // of a case through all layers
@@ -76,14 +80,20 @@ type growthPoint struct {
 // whole is more than the widest layer: all factors are whole, as count has them.
 const whole = 1 << 13
 
-// growthSteps leave out the checks at the first two, have inverses at three, and the search for the damping at the fifth.
+// growthSteps are so many that the checks at the first two and the search for the damping at the
+// fifth do not move the median. Three of the steps have inverses.
 const growthSteps = 8
 
 func grow(w io.Writer, s settings) error {
 	blas := countProducts()
-	fmt.Fprintf(w, "%s\nSeconds by the number of one quantity: nets of equal tanh layers, %s. A step of K-FAC is the median of those without new inverses.\n", machine(blas), s.dtypes[0])
-	canvas := vgimg.NewWith(vgimg.UseWH(36*vg.Centimeter, 20*vg.Centimeter), vgimg.UseDPI(90), vgimg.UseBackgroundColor(color.White))
-	tiles := draw.Tiles{Rows: 2, Cols: len(sweeps), PadX: vg.Centimeter, PadY: vg.Centimeter, PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12}
+	fmt.Fprintf(w, "%s\nSeconds by the number of one quantity: nets of equal tanh layers, %s. "+
+		"A step of K-FAC is the median of those without new inverses.\n", machine(blas), s.dtypes[0])
+	canvas := vgimg.NewWith(vgimg.UseWH(36*vg.Centimeter, 20*vg.Centimeter), vgimg.UseDPI(90),
+		vgimg.UseBackgroundColor(color.White))
+	tiles := draw.Tiles{
+		Rows: 2, Cols: len(sweeps), PadX: vg.Centimeter, PadY: vg.Centimeter,
+		PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12,
+	}
 	plots := make([][]*plot.Plot, 2)
 	rate := blas.rateAlone(s.dtypes[0]) * 1e9
 	for _, sw := range sweeps {
@@ -111,7 +121,8 @@ func grow(w io.Writer, s settings) error {
 	if _, err := (vgimg.PngCanvas{Canvas: canvas}).WriteTo(out); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nTime and memory, and what the operations would take at the rate of the BLAS's square products: %s\n", file)
+	fmt.Fprintf(w, "\nTime and memory, "+
+		"and what the operations would take at the rate of the BLAS's square products: %s\n", file)
 	return out.Close()
 }
 
@@ -120,7 +131,8 @@ func (sw sweep) measure(w io.Writer, s settings, rate float64) ([]growthPoint, e
 	at := sw.shape(sw.values[0])
 	fmt.Fprintf(w, "\n%s, from width %d, depth %d, batch %d on\n\n", sw.name, at.width, at.depth, at.batch)
 	table := tabwriter.NewWriter(w, 10, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(table, "%s\tAdam, ms\tRunAll\tStep of K-FAC\tby operations\tinverses\tby operations\tlive, Adam\tlive, K-FAC\t\n", sw.name)
+	fmt.Fprintf(table, "%s\tAdam, ms\tRunAll\tStep of K-FAC\tby operations\tinverses\tby operations\t"+
+		"live, Adam\tlive, K-FAC\t\n", sw.name)
 	var points []growthPoint
 	for _, v := range sw.values {
 		at := sw.shape(v)
@@ -133,7 +145,9 @@ func (sw sweep) measure(w io.Writer, s settings, rate float64) ([]growthPoint, e
 		}
 		p.value = v
 		points = append(points, p)
-		fmt.Fprintf(table, "%d\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g MB\t%.3g MB\t\n", v, 1e3*p.adam, 1e3*p.run, 1e3*p.step, 1e3*p.predictedStep, 1e3*p.inverses, 1e3*p.predictedInv, p.bytes/1e6, p.kfacBytes/1e6)
+		fmt.Fprintf(table, "%d\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g MB\t%.3g MB\t\n",
+			v, 1e3*p.adam, 1e3*p.run, 1e3*p.step, 1e3*p.predictedStep, 1e3*p.inverses, 1e3*p.predictedInv,
+			p.bytes/1e6, p.kfacBytes/1e6)
 	}
 	return points, table.Flush()
 }
@@ -147,7 +161,8 @@ func (at shape) measure(s settings, rate float64) (growthPoint, error) {
 	p.predictedStep, p.predictedInv = p.count.step/rate, p.count.inverses/rate
 	for _, name := range []string{"adam", "kfac"} {
 		before := live()
-		t, err := newTrainer(name, newModel(s.dtypes[0], at.batch, 1, s.seed, func(sk *sketch) { sk.classifier(sizes...) }), s.seed, kfac.WithInverseUpdatePeriod(period), kfac.WithMaxDim(whole))
+		m := newModel(s.dtypes[0], at.batch, 1, s.seed, func(sk *sketch) { sk.classifier(sizes...) })
+		t, err := newTrainer(name, m, s.seed, kfac.WithInverseUpdatePeriod(period), kfac.WithMaxDim(whole))
 		if err != nil {
 			return p, err
 		}

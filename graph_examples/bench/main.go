@@ -1,11 +1,15 @@
-// Bench measures what an update costs: the seconds of an iteration (RunAll and Step) of Adam, Momentum and K-FAC on several models, where in a step
-// they go, what is allocated, and how fast the matrix products are beside those of the same BLAS alone. The images and characters are random, which the
-// time does not depend on.
+// Bench measures what an update costs, for Adam, Momentum and K-FAC on several models: the seconds
+// of an iteration (RunAll and Step), where in a step they go, and what is allocated. It also shows
+// how fast the matrix products are beside those of the same BLAS alone. The images and characters
+// are random: the time does not depend on them.
 //
-//	go run ./graph_examples/bench                                      all models, float32
+//	go run ./graph_examples/bench
 //	go run ./graph_examples/bench -models autoencoder -dtypes float32,float64 -batch 256,1000,4000
-//	go run ./graph_examples/bench -growth                              against width, depth and batch
-//	openblas/with run ./graph_examples/bench                           with OpenBLAS
+//	go run ./graph_examples/bench -growth
+//	openblas/with run ./graph_examples/bench
+//
+// Without flags it measures all models in float32. With -growth it measures a step against width,
+// depth and batch.
 package main
 
 import (
@@ -69,16 +73,20 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.SetOutput(help)
 	models := f.String("models", strings.Join(modelNames(), ","), "models")
 	dtypes := f.String("dtypes", "float32", "float32, float64 or both")
-	optimizers := f.String("optimizers", "adam,momentum,kfac,kfac-rate", "optimizers; there are "+strings.Join(optimizerNames, ", "))
+	optimizers := f.String("optimizers", "adam,momentum,kfac,kfac-rate",
+		"optimizers; there are "+strings.Join(optimizerNames, ", "))
 	batches := f.String("batch", "", "cases in a batch, one number or several (default: the model's own)")
-	f.IntVar(&s.steps, "steps", period, "iterations of every optimizer in a round; what K-FAC does not do at every step comes round in 20. Fewer are a trial: "+
+	f.IntVar(&s.steps, "steps", period, "iterations of every optimizer in a round; "+
+		"what K-FAC does not do at every step comes round in 20. Fewer are a trial: "+
 		"unless other flags say otherwise one round of small models, without -warmup and -memory")
 	f.IntVar(&s.rounds, "rounds", 3, "rounds, of which the medians are shown")
 	f.IntVar(&s.shrink, "shrink", 1, "make hidden layers this many times smaller")
-	f.IntVar(&s.warmup, "warmup", period, "iterations before the first round; in the first twenty K-FAC checks the model, starts its damping and searches for gamma")
+	f.IntVar(&s.warmup, "warmup", period, "iterations before the first round; "+
+		"in the first twenty K-FAC checks the model, starts its damping and searches for gamma")
 	f.Uint64Var(&s.seed, "seed", 1, "seed of data, weights and K-FAC's samples")
 	f.BoolVar(&s.memory, "memory", true, "measure the peak memory of each optimizer in a process of its own (Linux)")
-	f.BoolVar(&s.growth, "growth", false, "measure time and memory of a step against width, depth and batch, in place of the models")
+	f.BoolVar(&s.growth, "growth", false,
+		"measure time and memory of a step against width, depth and batch, in place of the models")
 	f.StringVar(&s.out, "out", "out/bench", "folder for the pictures")
 	f.Int("cases", 0, "as in the other examples; batches are random here")
 	f.Int("eval", 0, "as in the other examples; nothing is evaluated here")
@@ -88,11 +96,17 @@ func parse(args []string, help io.Writer) (settings, error) {
 	if s.steps < period {
 		s.makeTrial(f)
 	}
-	s.models, s.dtypes, s.optimizers = strings.Split(*models, ","), strings.Split(*dtypes, ","), strings.Split(*optimizers, ",")
+	s.models = strings.Split(*models, ",")
+	s.dtypes = strings.Split(*dtypes, ",")
+	s.optimizers = strings.Split(*optimizers, ",")
 	for _, list := range []struct {
 		flag         string
 		given, known []string
-	}{{"models", s.models, modelNames()}, {"dtypes", s.dtypes, []string{"float32", "float64"}}, {"optimizers", s.optimizers, optimizerNames}} {
+	}{
+		{"models", s.models, modelNames()},
+		{"dtypes", s.dtypes, []string{"float32", "float64"}},
+		{"optimizers", s.optimizers, optimizerNames},
+	} {
 		for _, name := range list.given {
 			if !slices.Contains(list.known, name) {
 				return s, fmt.Errorf("-%s: no %q; there are %s", list.flag, name, strings.Join(list.known, ", "))
@@ -109,7 +123,8 @@ func parse(args []string, help io.Writer) (settings, error) {
 		}
 	}
 	if min(s.rounds, s.steps, s.shrink) < 1 || s.warmup < 0 || f.NArg() > 0 {
-		return s, errors.New("-rounds, -steps and -shrink have to be at least 1, -warmup 0, and there are no arguments but flags")
+		return s, errors.New("-rounds, -steps and -shrink have to be at least 1, -warmup 0, " +
+			"and there are no arguments but flags")
 	}
 	return s, nil
 }
@@ -127,7 +142,8 @@ func (s *settings) makeTrial(f *flag.FlagSet) {
 	}
 }
 
-// run measures every model in every dtype and at every batch, and prints each table as soon as it is known.
+// run measures every model in every dtype and at every batch. It prints each table as soon as it is
+// known.
 func run(w io.Writer, s settings) error {
 	blas := countProducts()
 	fmt.Fprintf(w, "%s\n%s\n", machine(blas), method(s))
@@ -159,7 +175,8 @@ func run(w io.Writer, s settings) error {
 func method(s settings) string {
 	text := fmt.Sprintf("Medians of %d rounds of %d iterations, in which the optimizers take turns.", s.rounds, s.steps)
 	if s.steps%period != 0 {
-		text += fmt.Sprintf(" K-FAC renews its inverses at least every %d steps: only -steps %d, or a multiple, shows what an iteration costs on average.", period, period)
+		text += fmt.Sprintf(" K-FAC renews its inverses at least every %d steps: "+
+			"only -steps %d, or a multiple, shows what an iteration costs on average.", period, period)
 	}
 	if s.shrink > 1 {
 		text += fmt.Sprintf(" Hidden layers have a %dth of their units.", s.shrink)

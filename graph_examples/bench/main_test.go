@@ -12,9 +12,13 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	s, err := parse(strings.Fields("-models rnn,wide -dtypes float64 -optimizers kfac -batch 8,16 -rounds 2 -out x -cases 9 -eval 7"), io.Discard)
-	want := settings{models: []string{"rnn", "wide"}, dtypes: []string{"float64"}, optimizers: []string{"kfac"}, batches: []int{8, 16},
-		rounds: 2, steps: 20, shrink: 1, warmup: 20, seed: 1, memory: true, out: "x"}
+	args := strings.Fields("-models rnn,wide -dtypes float64 -optimizers kfac -batch 8,16 -rounds 2 -out x " +
+		"-cases 9 -eval 7")
+	s, err := parse(args, io.Discard)
+	want := settings{
+		models: []string{"rnn", "wide"}, dtypes: []string{"float64"}, optimizers: []string{"kfac"},
+		batches: []int{8, 16}, rounds: 2, steps: 20, shrink: 1, warmup: 20, seed: 1, memory: true, out: "x",
+	}
 	if err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("parsed %+v (%v), want %+v", s, err, want)
 	}
@@ -22,7 +26,10 @@ func TestParse(t *testing.T) {
 	if err != nil || s.rounds != 2 || s.shrink != 8 || s.warmup != 0 || s.memory {
 		t.Errorf("a trial is %+v (%v)", s, err)
 	}
-	for _, bad := range []string{"-models x", "-dtypes int", "-optimizers sgd", "-batch 0", "-batch x", "-steps 0", "-rounds 0", "-shrink 0", "-warmup -1", "more"} {
+	for _, bad := range []string{
+		"-models x", "-dtypes int", "-optimizers sgd", "-batch 0", "-batch x",
+		"-steps 0", "-rounds 0", "-shrink 0", "-warmup -1", "more",
+	} {
 		if _, err := parse(strings.Fields(bad), io.Discard); err == nil {
 			t.Errorf("%q passes", bad)
 		}
@@ -37,9 +44,11 @@ func TestRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a while")
 	}
+	every := strings.Join(optimizerNames, ",")
 	for args, mentions := range map[string][]string{
-		"-steps 1 -batch 16 -shrink 16 -optimizers adam,kfac":                                                    append(modelNames(), "inverses"),
-		"-steps 2 -models rnn -batch 4 -dtypes float32,float64 -optimizers " + strings.Join(optimizerNames, ","): append(optimizerNames, "float32;", "float64;"),
+		"-steps 1 -batch 16 -shrink 16 -optimizers adam,kfac": append(modelNames(), "inverses"),
+		"-steps 2 -models rnn -batch 4 -dtypes float32,float64 -optimizers " + every: append(optimizerNames,
+			"float32;", "float64;"),
 	} {
 		out := t.TempDir()
 		s, err := parse(append(strings.Fields(args), "-out", out), io.Discard)
@@ -86,7 +95,8 @@ func TestPartsAddUp(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	}
-	// Forward and backward passes of Adam's iteration, products with the weights 784x62, 62x62 and 62x10: one and two of each, and none into the images.
+	// Adam's iteration has a forward and a backward pass. These take one and two products with each
+	// of the weights 784x62, 62x62 and 62x10, but none into the images.
 	want := 2 * 200 * float64(3*(784*62+62*62+62*10))
 	if got := r.lines[0].products.operations; got > want*1.01 || got < want-2*200*784*62 {
 		t.Errorf("an iteration of Adam has %g operations, want about %g", got, want)
@@ -106,7 +116,8 @@ func TestGrowth(t *testing.T) {
 	if err := grow(&text, s); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(out, "growth.png")); err != nil || !strings.Contains(text.String(), "4096") || strings.Contains(text.String(), "NaN") {
+	_, err = os.Stat(filepath.Join(out, "growth.png"))
+	if err != nil || !strings.Contains(text.String(), "4096") || strings.Contains(text.String(), "NaN") {
 		t.Errorf("%v\n%s", err, &text)
 	}
 }

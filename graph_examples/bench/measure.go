@@ -22,7 +22,8 @@ type result struct {
 	lines     []line
 }
 
-// A line is about an iteration of one optimizer: medians over the rounds of the means over a round's iterations.
+// A line is about an iteration of one optimizer. Its figures are medians over the rounds of the
+// means over a round's iterations.
 type line struct {
 	name      string
 	seconds   float64 // RunAll and Step
@@ -99,7 +100,8 @@ func (t *trainer) iterate(sum *tally, blas *counter) error {
 	return nil
 }
 
-// measure does the rounds. In a round the optimizers take turns iteration by iteration, so that whatever else the machine does hits all of them.
+// measure does the rounds. In a round the optimizers take turns at each iteration, so that other
+// work of the machine hits all of them.
 func measure(sub subject, s settings, blas *counter) (result, error) {
 	r := result{subject: sub}
 	var trainers []*trainer

@@ -8,10 +8,12 @@ import (
 	"strings"
 )
 
-// alone is the first argument of a process that trains with one optimizer for a few steps and prints the most memory that it had.
+// alone is the first argument of a process that trains with one optimizer for a few steps and then
+// prints its peak memory.
 const alone = "alone"
 
-// aloneSteps are enough for the checks, the first inverses and the search for the damping at step 5.
+// aloneSteps are enough for the checks, the first inverses and the search for the damping at
+// step 5.
 const aloneSteps = 5
 
 // peakOf starts such a process. It returns 0 where the system does not tell.
@@ -20,7 +22,8 @@ func peakOf(sub subject, optimizer string, s settings) int64 {
 	if err != nil {
 		return 0
 	}
-	run := exec.Command(program, alone, sub.model, sub.dtype, strconv.Itoa(sub.batch), strconv.Itoa(s.shrink), optimizer)
+	run := exec.Command(program, alone,
+		sub.model, sub.dtype, strconv.Itoa(sub.batch), strconv.Itoa(s.shrink), optimizer)
 	run.Stderr = os.Stderr
 	out, err := run.Output()
 	if err != nil {
@@ -59,7 +62,8 @@ func runAlone(args []string) error {
 	return nil
 }
 
-// highWater is the most memory that this process had, in bytes; 0 where there is no /proc/self/status.
+// highWater is the peak memory of this process in bytes. It is 0 where there is no
+// /proc/self/status.
 func highWater() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

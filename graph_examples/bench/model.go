@@ -21,26 +21,34 @@ type model struct {
 	inputs []func() // that fill the data anew
 }
 
-// nextBatch draws other data. On the same ones, again and again, a model is soon so sure of its predictions that its gradients are rounding.
+// nextBatch draws other data. On the same data again and again a model is soon so sure of its
+// predictions that its gradients are only rounding.
 func (m *model) nextBatch() {
 	for _, fill := range m.inputs {
 		fill()
 	}
 }
 
-// models are those that can be measured, with the batches they are measured at unless others are asked for.
+// models are those that can be measured. Each has the batches that it is measured at unless others
+// are asked for.
 var models = map[string]struct {
 	what    string
 	batches []int
 	build   func(s *sketch)
 }{
-	"autoencoder": {"784-1000-500-250-30-250-500-1000-784, logistic units (Martens & Grosse 2015)", []int{256, 1000}, func(s *sketch) {
-		s.autoencoder(784, 1000, 500, 250, 30, 250, 500, 1000, 784)
-	}},
+	"autoencoder": {
+		"784-1000-500-250-30-250-500-1000-784, logistic units (Martens & Grosse 2015)",
+		[]int{256, 1000},
+		func(s *sketch) { s.autoencoder(784, 1000, 500, 250, 30, 250, 500, 1000, 784) },
+	},
 	"classifier": {"784-500-500-10, tanh", []int{500}, func(s *sketch) { s.classifier(784, 500, 500, 10) }},
 	"convnet":    {"28x28, 16 and 32 filters of 5x5 with pooling, dense 10", []int{128}, (*sketch).convnet},
-	"wide":       {"784-2048-2048-2048-2048-10, tanh", []int{256}, func(s *sketch) { s.classifier(784, 2048, 2048, 2048, 2048, 10) }},
-	"rnn":        {"128 recurrent tanh units over 10 characters of 64", []int{64}, (*sketch).rnn},
+	"wide": {
+		"784-2048-2048-2048-2048-10, tanh",
+		[]int{256},
+		func(s *sketch) { s.classifier(784, 2048, 2048, 2048, 2048, 10) },
+	},
+	"rnn": {"128 recurrent tanh units over 10 characters of 64", []int{64}, (*sketch).rnn},
 }
 
 func modelNames() []string { return slices.Sorted(maps.Keys(models)) }
@@ -56,7 +64,8 @@ type sketch struct {
 }
 
 func newModel(dtype string, batch, shrink int, seed uint64, build func(*sketch)) *model {
-	s := &sketch{graph: gorgonia.NewGraph(), dtype: tensor.Float32, batch: batch, small: shrink, rng: rand.New(rand.NewPCG(seed, 1))}
+	rng := rand.New(rand.NewPCG(seed, 1))
+	s := &sketch{graph: gorgonia.NewGraph(), dtype: tensor.Float32, batch: batch, small: shrink, rng: rng}
 	if dtype == "float64" {
 		s.dtype = tensor.Float64
 	}
@@ -68,7 +77,8 @@ func newModel(dtype string, batch, shrink int, seed uint64, build func(*sketch))
 func (s *sketch) node(name string, f func(i int) float64, shape ...int) *gorgonia.Node {
 	t := tensor.New(tensor.WithShape(shape...), tensor.Of(s.dtype))
 	fill(t, f)
-	return gorgonia.NewTensor(s.graph, s.dtype, len(shape), gorgonia.WithName(name), gorgonia.WithShape(shape...), gorgonia.WithValue(t))
+	return gorgonia.NewTensor(s.graph, s.dtype, len(shape), gorgonia.WithName(name),
+		gorgonia.WithShape(shape...), gorgonia.WithValue(t))
 }
 
 // input is a node whose value is another in each batch.
@@ -93,7 +103,8 @@ func fill(v gorgonia.Value, f func(i int) float64) {
 
 // weight is a parameter with elements of N(0, 1/in).
 func (s *sketch) weight(in int, shape ...int) *gorgonia.Node {
-	w := s.node(fmt.Sprint("w", len(s.params)), func(int) float64 { return s.rng.NormFloat64() / math.Sqrt(float64(in)) }, shape...)
+	draw := func(int) float64 { return s.rng.NormFloat64() / math.Sqrt(float64(in)) }
+	w := s.node(fmt.Sprint("w", len(s.params)), draw, shape...)
 	s.params = append(s.params, w)
 	return w
 }
@@ -153,7 +164,8 @@ func (s *sketch) classifier(sizes ...int) {
 
 // crossEntropy is the mean over cases.
 func (s *sketch) crossEntropy(logits, y *gorgonia.Node) *gorgonia.Node {
-	logLikelihood := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.LogSoftMax(logits)), y)), 1))
+	logProbs := gorgonia.Must(gorgonia.LogSoftMax(logits))
+	logLikelihood := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(logProbs, y)), 1))
 	return gorgonia.Must(gorgonia.Neg(gorgonia.Must(gorgonia.Mean(logLikelihood))))
 }
 
@@ -163,7 +175,8 @@ func (s *sketch) convnet() {
 		in := h.Shape()[1]
 		w := s.weight(25*in, filters, in, 5, 5)
 		h = gorgonia.Must(gorgonia.Conv2d(h, w, tensor.Shape{5, 5}, []int{2, 2}, []int{1, 1}, []int{1, 1}))
-		h = gorgonia.Must(gorgonia.MaxPool2D(gorgonia.Must(gorgonia.Rectify(h)), tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
+		h = gorgonia.Must(gorgonia.Rectify(h))
+		h = gorgonia.Must(gorgonia.MaxPool2D(h, tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
 	}
 	features := h.Shape().TotalSize() / s.batch
 	z := s.dense(gorgonia.Must(gorgonia.Reshape(h, tensor.Shape{s.batch, features})), 10)
@@ -175,7 +188,9 @@ func (s *sketch) convnet() {
 func (s *sketch) rnn() {
 	const characters, length = 64, 10
 	units := max(2, 128/s.small)
-	wx, wh, wy := s.weight(characters, characters, units), s.weight(units, units, units), s.weight(units, units, characters)
+	wx := s.weight(characters, characters, units)
+	wh := s.weight(units, units, units)
+	wy := s.weight(units, units, characters)
 	b := s.node("b", func(int) float64 { return 0 }, 1, units)
 	s.params = append(s.params, b)
 	h := s.node("h", func(int) float64 { return 0 }, s.batch, units)

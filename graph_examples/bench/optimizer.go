@@ -8,13 +8,17 @@ import (
 	"github.com/gorgonia-kfac/kfac"
 )
 
-// period is the longest T3, after which K-FAC has done everything that it does not do at every step.
+// period is the longest T3. Within it K-FAC does all that it does not do at every step.
 const period = 20
 
 // optimizerNames are Gorgonia's, and K-FAC with parts of it on and off.
-var optimizerNames = []string{"adam", "momentum", "kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum", "kfac-background"}
+var optimizerNames = []string{
+	"adam", "momentum",
+	"kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum", "kfac-background",
+}
 
-// newSolver makes an optimizer. The rates are so small that no model diverges; they do not change the time.
+// newSolver makes an optimizer. The rates do not change the time: they are so small that no model
+// diverges.
 func newSolver(name string, m *model, seed uint64, options ...kfac.Option) (gorgonia.Solver, error) {
 	options = append(options, kfac.WithSeed(seed))
 	switch name {

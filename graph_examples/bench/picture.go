@@ -9,7 +9,8 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// colors of the parts; they can be told apart by the color-blind (Okabe & Ito, "Color universal design", 2008).
+// colors are those of the parts. The color-blind can tell them apart (Okabe & Ito, "Color universal
+// design", 2008).
 var colors = []color.Color{
 	color.Gray{190},
 	color.RGBA{A: 255},
@@ -21,7 +22,8 @@ var colors = []color.Color{
 	color.RGBA{R: 204, G: 121, B: 167, A: 255},
 }
 
-// drawPhases draws a bar per model and optimizer, in iterations of the model's first optimizer, stacked of the parts.
+// drawPhases draws a bar for each model and optimizer, stacked of the parts. The unit is an
+// iteration of the model's first optimizer.
 func drawPhases(file string, results []result) error {
 	p := plot.New()
 	p.Title.Text = "Where the time of an iteration goes"

@@ -13,7 +13,8 @@ import (
 	"gorgonia.org/gorgonia"
 )
 
-// counter is the registered BLAS, but counts the operations of matrix products and the time in which there are any.
+// counter is the registered BLAS. It also counts the operations of matrix products and the time in
+// which any of them runs.
 type counter struct {
 	gorgonia.BLAS
 	mu      sync.Mutex
@@ -52,13 +53,19 @@ func (c *counter) end(m, n, k int) {
 	}
 }
 
-func (c *counter) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, x []float32, ldx int) {
+func (c *counter) Sgemm(
+	tA, tB blas.Transpose, m, n, k int,
+	alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, x []float32, ldx int,
+) {
 	c.begin()
 	defer c.end(m, n, k)
 	c.BLAS.Sgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
 }
 
-func (c *counter) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, x []float64, ldx int) {
+func (c *counter) Dgemm(
+	tA, tB blas.Transpose, m, n, k int,
+	alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, x []float64, ldx int,
+) {
 	c.begin()
 	defer c.end(m, n, k)
 	c.BLAS.Dgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
@@ -117,5 +124,6 @@ func machine(c *counter) string {
 	if kind := fmt.Sprintf("%T", c.BLAS); !strings.HasPrefix(kind, "gonum.") {
 		name = "BLAS " + kind
 	}
-	return fmt.Sprintf("%s, %s/%s, %d processors, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), name)
+	return fmt.Sprintf("%s, %s/%s, %d processors, %s",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), name)
 }

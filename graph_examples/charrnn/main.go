@@ -1,6 +1,7 @@
-// Charrnn is a character model of Isaac Newton's Opticks: a recurrent net that predicts the next character. It trains with K-FAC, and with
-// Gorgonia's Adam, Momentum and RMSProp from the same initial weights on the same batches, by backpropagation through 20 characters at a
-// time (-length); the state goes on. The model is in model.go.
+// Charrnn is a character model of Isaac Newton's Opticks: a recurrent net that predicts the next
+// character. It trains with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same
+// initial weights on the same batches. Backpropagation goes through 20 characters at a time
+// (-length); the state goes on. The model is in model.go.
 //
 //	go run ./graph_examples/charrnn
 package main
@@ -61,7 +62,8 @@ func task(s *trial.Settings) (learn.Task, error) {
 	}
 	s.Cases = min(s.Cases, (len(text.characters)-1)/length)
 	if s.Cases < s.Batch {
-		return learn.Task{}, fmt.Errorf("the text holds %d sequences of %d characters, too few for a batch of %d", s.Cases, length, s.Batch)
+		return learn.Task{}, fmt.Errorf("the text holds %d sequences of %d characters, too few for a batch of %d",
+			s.Cases, length, s.Batch)
 	}
 	text.characters = text.characters[:s.Cases*length+1]
 	s.Eval = max(s.Eval/s.Batch, 1) * s.Batch

@@ -17,7 +17,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-var small = strings.Fields("-steps 12 -every 12 -batch 16 -cases 320 -eval 64 -length 4 -hidden 6 -lr momentum=0.1,rmsprop=0.003")
+var small = strings.Fields("-steps 12 -every 12 -batch 16 -cases 320 -eval 64 -length 4 -hidden 6 " +
+	"-lr momentum=0.1,rmsprop=0.003")
 
 func TestLossFalls(t *testing.T) {
 	learntest.Falls(t, program, small...)
@@ -41,11 +42,13 @@ func TestRead(t *testing.T) {
 	g := gorgonia.NewGraph()
 	m := &learn.Model{}
 	input := func(columns int) *gorgonia.Node {
-		n := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName(fmt.Sprint(len(m.Inputs))), gorgonia.WithShape(rows, columns), gorgonia.WithInit(gorgonia.Zeroes()))
+		n := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName(fmt.Sprint(len(m.Inputs))),
+			gorgonia.WithShape(rows, columns), gorgonia.WithInit(gorgonia.Zeroes()))
 		m.Inputs = append(m.Inputs, n)
 		return n
 	}
-	m.States = []*learn.State{{In: input(1), Out: tensor.New(tensor.WithShape(rows, 1), tensor.WithBacking([]float64{7, 8}))}}
+	state := tensor.New(tensor.WithShape(rows, 1), tensor.WithBacking([]float64{7, 8}))
+	m.States = []*learn.State{{In: input(1), Out: state}}
 	for range 2 * length {
 		input(text.kinds)
 	}
@@ -86,7 +89,8 @@ func TestMissingText(t *testing.T) {
 	if err := os.WriteFile(file, []byte("short"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if status := trial.Main("charrnn", []string{"-data", file}, program.Defaults, program.Run, &out); status != 1 || !strings.Contains(out.String(), "too few") {
+	status := trial.Main("charrnn", []string{"-data", file}, program.Defaults, program.Run, &out)
+	if status != 1 || !strings.Contains(out.String(), "too few") {
 		t.Errorf("exit status %d, %q", status, out.String())
 	}
 }

@@ -16,8 +16,8 @@ type net struct {
 	model *learn.Model
 }
 
-// newModel returns a function that makes a recurrent net, unrolled over the characters of a sequence. It reads them one-hot, one row per sequence,
-// and predicts at each the character behind it.
+// newModel returns a function that makes a recurrent net, unrolled over the characters of a
+// sequence. The net reads them one-hot, one row per sequence, and at each predicts the next.
 func newModel(characters, length, hidden int, lstm bool) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		n := &net{Options: o, graph: gorgonia.NewGraph(), model: &learn.Model{}}
@@ -50,7 +50,8 @@ func newModel(characters, length, hidden int, lstm bool) func(learn.Options) *le
 			}
 			logLikelihood = l
 		}
-		n.model.Cost = gorgonia.Must(gorgonia.Div(gorgonia.Must(gorgonia.Neg(logLikelihood)), gorgonia.NewConstant(o.Scalar(float64(length)))))
+		sum := gorgonia.Must(gorgonia.Neg(logLikelihood))
+		n.model.Cost = gorgonia.Must(gorgonia.Div(sum, gorgonia.NewConstant(o.Scalar(float64(length)))))
 		n.model.Predicts = kfac.Joint(predicts...) // the line for K-FAC: one prediction at each character
 
 		n.keep(h0, h)
@@ -71,12 +72,18 @@ func (n *net) rnn(in, hidden int) func(x, h, c *gorgonia.Node) (nextH, nextC *go
 
 // lstm has a gate that writes the cell, one that keeps it, and one that reads it.
 func (n *net) lstm(in, hidden int) func(x, h, c *gorgonia.Node) (nextH, nextC *gorgonia.Node) {
-	write, keep, read, cell := n.gate("i", in, hidden), n.gate("f", in, hidden), n.gate("o", in, hidden), n.gate("c", in, hidden)
+	write, keep := n.gate("i", in, hidden), n.gate("f", in, hidden)
+	read, cell := n.gate("o", in, hidden), n.gate("c", in, hidden)
 	return func(x, h, c *gorgonia.Node) (nextH, nextC *gorgonia.Node) {
-		written := gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.Sigmoid(write(x, h))), gorgonia.Must(gorgonia.Tanh(cell(x, h)))))
+		written := gorgonia.Must(gorgonia.HadamardProd(
+			gorgonia.Must(gorgonia.Sigmoid(write(x, h))),
+			gorgonia.Must(gorgonia.Tanh(cell(x, h)))))
 		kept := gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.Sigmoid(keep(x, h))), c))
 		nextC = gorgonia.Must(gorgonia.Add(kept, written))
-		return gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.Sigmoid(read(x, h))), gorgonia.Must(gorgonia.Tanh(nextC)))), nextC
+		nextH = gorgonia.Must(gorgonia.HadamardProd(
+			gorgonia.Must(gorgonia.Sigmoid(read(x, h))),
+			gorgonia.Must(gorgonia.Tanh(nextC))))
+		return nextH, nextC
 	}
 }
 
@@ -98,7 +105,8 @@ func (n *net) input(name string, columns int) *gorgonia.Node {
 }
 
 func (n *net) param(name string, init gorgonia.InitWFn, shape ...int) *gorgonia.Node {
-	p := gorgonia.NewTensor(n.graph, n.Dtype, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name), gorgonia.WithInit(init))
+	p := gorgonia.NewTensor(n.graph, n.Dtype, len(shape), gorgonia.WithShape(shape...),
+		gorgonia.WithName(name), gorgonia.WithInit(init))
 	n.model.Params = append(n.model.Params, p)
 	return p
 }

@@ -19,7 +19,8 @@ type text struct {
 	kinds      int
 }
 
-// opticks is the place of Isaac Newton's Opticks, a text of the public domain, in a Go installation.
+// opticks is the place of Isaac Newton's Opticks in a Go installation. The text is in the public
+// domain.
 const opticks = "src/testdata/Isaac.Newton-Opticks.txt"
 
 // load reads the text in a file. An empty name stands for the Opticks.
@@ -33,7 +34,8 @@ func load(file string) (text, error) {
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return text{}, fmt.Errorf("no text to learn: %w; some packages of Go leave the Opticks out: give any text file by -data", err)
+		return text{}, fmt.Errorf("no text to learn: %w; "+
+			"some packages of Go leave the Opticks out: give any text file by -data", err)
 	}
 	return newText(data), nil
 }
@@ -49,8 +51,9 @@ func newText(data []byte) text {
 	return t
 }
 
-// read returns a function that writes the next characters into the inputs of m. The text is cut into one strand for each row of the batch, and each
-// strand into sequences, which follow each other in the runs, with the state of the net. At the end of the strands all begin again.
+// read returns a function that writes the next characters into the inputs of m. The text is cut
+// into one strand for each row of the batch, and each strand into sequences. These follow each
+// other in the runs, with the state of the net. At the end of the strands all begin again.
 func (t text) read(m *learn.Model, rows, length int) func() {
 	strand := (len(t.characters) - 1) / rows
 	at := strand

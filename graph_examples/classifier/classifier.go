@@ -11,7 +11,8 @@ import (
 // evalBatch is the number of cases that a classifier looks at at once.
 const evalBatch = 500
 
-// A classifier names digits with the present values of the layers: a second graph, without gradients.
+// A classifier names digits with the present values of the layers. It is a second graph, without
+// gradients.
 type classifier struct {
 	model  *model
 	vm     gorgonia.VM
@@ -44,7 +45,8 @@ func (c *classifier) each(set mnist.Set, visit func(i int, logits []float32)) er
 	return nil
 }
 
-// Error is the percentage of the cases of set that c takes for another digit. It is NaN if the logits are.
+// Error is the percentage of the cases of set that c takes for another digit. If a logit is NaN, so
+// is Error.
 func (c *classifier) Error(set mnist.Set) (float64, error) {
 	var wrong int
 	diverged := false

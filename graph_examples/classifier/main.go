@@ -1,5 +1,5 @@
-// Classifier trains a network with two hidden layers on the MNIST digits with K-FAC, and with Gorgonia's Adam and Momentum
-// from the same initial weights on the same batches.
+// Classifier trains a network with two hidden layers on the MNIST digits with K-FAC, and with
+// Gorgonia's Adam and Momentum from the same initial weights on the same batches.
 //
 //	go run ./graph_examples/classifier
 package main
@@ -96,8 +96,10 @@ func newModel(layers []layer, batch int) *model {
 
 	a := x
 	for i, l := range layers {
-		w := gorgonia.NewMatrix(m.graph, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("w%d", i+1)), gorgonia.WithValue(l.w))
-		b := gorgonia.NewVector(m.graph, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("b%d", i+1)), gorgonia.WithValue(l.b))
+		w := gorgonia.NewMatrix(m.graph, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("w%d", i+1)),
+			gorgonia.WithValue(l.w))
+		b := gorgonia.NewVector(m.graph, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("b%d", i+1)),
+			gorgonia.WithValue(l.b))
 		m.params = append(m.params, w, b)
 		a = gorgonia.Must(gorgonia.BroadcastAdd(gorgonia.Must(gorgonia.Mul(a, w)), b, nil, []byte{0}))
 		if i < len(layers)-1 {
@@ -170,7 +172,8 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist
 	return nil
 }
 
-// run trains with one optimizer after the other and shows what each reached, also after an error or an interrupt.
+// run trains with one optimizer after the other and shows what each reached, even if an error or an
+// interrupt ends it.
 func run(ctx context.Context, s trial.Settings) error {
 	data, test, err := mnist.Load(s.Data)
 	if err != nil {
@@ -196,7 +199,8 @@ func run(ctx context.Context, s trial.Settings) error {
 
 // show prints the table and writes the pictures.
 func show(s trial.Settings, curves []*trial.Curve, rows []report.Row) error {
-	fmt.Printf("\nTest error, %% of the first %d of the 10000 test cases; batch %d of %d training cases, seed %d\n\n", s.Eval, s.Batch, s.Cases, s.Seed)
+	fmt.Printf("\nTest error, %% of the first %d of the 10000 test cases; batch %d of %d training cases, seed %d\n\n",
+		s.Eval, s.Batch, s.Cases, s.Seed)
 	if s.Grid {
 		return report.Grid(os.Stdout, curves)
 	}

@@ -91,14 +91,15 @@ func TestCostAndGradient(t *testing.T) {
 		for range 10 {
 			k := rng.IntN(len(w))
 			if want := difference(layers, data, &w[k]); math.Abs(float64(g[k])-want) > 1e-4*largest {
-				t.Errorf("parameter %d, entry %d: gradient %.7g, want %.7g (largest entry %.3g)", i, k, g[k], want, largest)
+				t.Errorf("parameter %d, entry %d: gradient %.7g, want %.7g (largest entry %.3g)",
+					i, k, g[k], want, largest)
 			}
 		}
 	}
 }
 
-// difference is the derivative of the reference cost with respect to w, by central differences with Richardson's
-// extrapolation.
+// difference is the derivative of the reference cost with respect to w, by central differences with
+// Richardson's extrapolation.
 func difference(layers []layer, data mnist.Set, w *float32) float64 {
 	value := *w
 	defer func() { *w = value }()

@@ -1,5 +1,6 @@
-// Convnet is Gorgonia's convolutional network for the MNIST digits, with fewer channels. It trains with K-FAC, and with Gorgonia's Adam, Momentum
-// and RMSProp from the same initial weights on the same batches. The model is in model.go.
+// Convnet is Gorgonia's convolutional network for the MNIST digits, with fewer channels. It trains
+// with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same initial weights on the
+// same batches. The model is in model.go.
 //
 //	go run ./graph_examples/convnet
 package main

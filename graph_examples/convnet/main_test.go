@@ -20,7 +20,8 @@ func TestLossFalls(t *testing.T) {
 		return p
 	}
 	small := few(16)
-	args := []string{"-steps", "4", "-every", "4", "-batch", "16", "-cases", "16", "-eval", "16", "-lr", "momentum=0.01,rmsprop=0.0002"}
+	args := []string{"-steps", "4", "-every", "4", "-batch", "16", "-cases", "16", "-eval", "16",
+		"-lr", "momentum=0.01,rmsprop=0.0002"}
 	learntest.Falls(t, small, args...)
 	learntest.Falls(t, small, append(args, "-bias", "-optimizers", "kfac")...)
 

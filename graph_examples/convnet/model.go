@@ -9,17 +9,20 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 )
 
-// newModel is Gorgonia's convnet, with fewer channels: two convolutions with max pooling, a hidden layer with Dropout, and a softmax output.
-// As there, convolutions have no biases, unless -bias asks for them.
+// newModel is Gorgonia's convnet with fewer channels. It has two convolutions with max pooling, a
+// hidden layer with Dropout, and a softmax output. As in Gorgonia's, convolutions have no biases,
+// unless -bias asks for them.
 func newModel(o learn.Options) *learn.Model {
 	const channels1, channels2, hidden = 8, 16, 64
 	g := gorgonia.NewGraph()
-	x := gorgonia.NewTensor(g, o.Dtype, 4, gorgonia.WithShape(o.Batch, 1, mnist.Side, mnist.Side), gorgonia.WithName("x"))
+	x := gorgonia.NewTensor(g, o.Dtype, 4,
+		gorgonia.WithShape(o.Batch, 1, mnist.Side, mnist.Side), gorgonia.WithName("x"))
 	y := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(o.Batch, mnist.Classes), gorgonia.WithName("y")) // one-hot
 
 	m := &learn.Model{Inputs: gorgonia.Nodes{x, y}}
 	param := func(name string, init gorgonia.InitWFn, shape ...int) *gorgonia.Node {
-		p := gorgonia.NewTensor(g, o.Dtype, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name), gorgonia.WithInit(init))
+		p := gorgonia.NewTensor(g, o.Dtype, len(shape), gorgonia.WithShape(shape...),
+			gorgonia.WithName(name), gorgonia.WithInit(init))
 		m.Params = append(m.Params, p)
 		return p
 	}
@@ -30,7 +33,8 @@ func newModel(o learn.Options) *learn.Model {
 			b := param("b"+name, gorgonia.Zeroes(), 1, channels, 1, 1)
 			out = gorgonia.Must(gorgonia.BroadcastAdd(out, b, nil, []byte{0, 2, 3}))
 		}
-		return gorgonia.Must(gorgonia.MaxPool2D(gorgonia.Must(gorgonia.Rectify(out)), tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
+		out = gorgonia.Must(gorgonia.Rectify(out))
+		return gorgonia.Must(gorgonia.MaxPool2D(out, tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
 	}
 	dense := func(name string, in *gorgonia.Node, units int) *gorgonia.Node {
 		w := param("w"+name, o.Init, in.Shape()[1], units)
@@ -42,11 +46,13 @@ func newModel(o learn.Options) *learn.Model {
 	flat := gorgonia.Must(gorgonia.Reshape(pooled, tensor.Shape{o.Batch, pooled.Shape()[1:].TotalSize()}))
 	a := gorgonia.Must(gorgonia.Rectify(dense("3", flat, hidden)))
 	if o.Training {
-		a = gorgonia.Must(gorgonia.Dropout(a, 0.5)) // the only probability for which Gorgonia v0.9.18 has the right gradient
+		// Gorgonia v0.9.18 has the right gradient for no other probability than 1/2.
+		a = gorgonia.Must(gorgonia.Dropout(a, 0.5))
 	}
 	logits := dense("4", a, mnist.Classes)
 
-	logLikelihood := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.LogSoftMax(logits)), y)), 1))
+	logProbs := gorgonia.Must(gorgonia.LogSoftMax(logits))
+	logLikelihood := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(logProbs, y)), 1))
 	m.Cost = gorgonia.Must(gorgonia.Neg(gorgonia.Must(gorgonia.Mean(logLikelihood))))
 	m.Predicts = kfac.Categorical(logits) // the line for K-FAC
 	return m

@@ -1,5 +1,6 @@
-// Iris learns the species of Fisher's irises from four measurements with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same
-// initial weights on the same batches. The model is in model.go.
+// Iris learns the species of Fisher's irises from four measurements with K-FAC, and with Gorgonia's
+// Adam, Momentum and RMSProp from the same initial weights on the same batches. The model is in
+// model.go.
 //
 //	go run ./graph_examples/iris
 package main

@@ -15,14 +15,20 @@ func newModel(o learn.Options) *learn.Model {
 	y := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(o.Batch, iris.Species), gorgonia.WithName("y")) // one-hot
 
 	w1 := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(4, 8), gorgonia.WithName("w1"), gorgonia.WithInit(o.Init))
-	b1 := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(8), gorgonia.WithName("b1"), gorgonia.WithInit(gorgonia.Zeroes()))
-	w2 := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(8, iris.Species), gorgonia.WithName("w2"), gorgonia.WithInit(o.Init))
-	b2 := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(iris.Species), gorgonia.WithName("b2"), gorgonia.WithInit(gorgonia.Zeroes()))
+	b1 := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(8),
+		gorgonia.WithName("b1"), gorgonia.WithInit(gorgonia.Zeroes()))
+	w2 := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(8, iris.Species),
+		gorgonia.WithName("w2"), gorgonia.WithInit(o.Init))
+	b2 := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(iris.Species),
+		gorgonia.WithName("b2"), gorgonia.WithInit(gorgonia.Zeroes()))
 
-	hidden := gorgonia.Must(gorgonia.Tanh(gorgonia.Must(gorgonia.BroadcastAdd(gorgonia.Must(gorgonia.Mul(x, w1)), b1, nil, []byte{0}))))
+	hidden := gorgonia.Must(gorgonia.Mul(x, w1))
+	hidden = gorgonia.Must(gorgonia.BroadcastAdd(hidden, b1, nil, []byte{0}))
+	hidden = gorgonia.Must(gorgonia.Tanh(hidden))
 	logits := gorgonia.Must(gorgonia.BroadcastAdd(gorgonia.Must(gorgonia.Mul(hidden, w2)), b2, nil, []byte{0}))
 
-	logLikelihood := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(gorgonia.Must(gorgonia.LogSoftMax(logits)), y)), 1))
+	logProbs := gorgonia.Must(gorgonia.LogSoftMax(logits))
+	logLikelihood := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(logProbs, y)), 1))
 	cost := gorgonia.Must(gorgonia.Neg(gorgonia.Must(gorgonia.Mean(logLikelihood))))
 
 	return &learn.Model{

@@ -1,5 +1,7 @@
-// Linear is the linear regression of Gorgonia's iris example: of the petal width of Fisher's irises on their other measurements, in plain cm.
-// It trains with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same initial weights on the same batches. The model is in model.go.
+// Linear is the linear regression of Gorgonia's iris example. It predicts the petal width of
+// Fisher's irises from their other measurements, in plain cm. It trains with K-FAC, and with
+// Gorgonia's Adam, Momentum and RMSProp from the same initial weights on the same batches. The
+// model is in model.go.
 //
 //	go run ./graph_examples/linear
 package main
@@ -14,9 +16,10 @@ import (
 const columns = 4
 
 var program = learn.Program{
-	Name:     "linear",
-	Loss:     "mean squared error, cm^2",
-	Defaults: learn.WholeSet("linear", 150, 500, learn.Rates(0.2, 0.03, 0.005)), // the best rates of the grid at these settings
+	Name: "linear",
+	Loss: "mean squared error, cm^2",
+	// The rates are the best of the grid at these settings.
+	Defaults: learn.WholeSet("linear", 150, 500, learn.Rates(0.2, 0.03, 0.005)),
 	Task:     task,
 }
 

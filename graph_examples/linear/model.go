@@ -12,7 +12,8 @@ func newModel(o learn.Options) *learn.Model {
 	g := gorgonia.NewGraph()
 	x := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(o.Batch, columns), gorgonia.WithName("x"))
 	y := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(o.Batch), gorgonia.WithName("y"))
-	theta := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(columns), gorgonia.WithName("theta"), gorgonia.WithInit(o.Init))
+	theta := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(columns),
+		gorgonia.WithName("theta"), gorgonia.WithInit(o.Init))
 
 	prediction := gorgonia.Must(gorgonia.Mul(x, theta))
 	cost := gorgonia.Must(gorgonia.Mean(gorgonia.Must(gorgonia.Square(gorgonia.Must(gorgonia.Sub(prediction, y))))))

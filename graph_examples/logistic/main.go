@@ -1,5 +1,6 @@
-// Logistic is Gorgonia's logistic regression: whether an iris is a versicolor, from its four measurements. It trains with K-FAC, and with
-// Gorgonia's Adam, Momentum and RMSProp from the same initial weights on the same batches. The model is in model.go.
+// Logistic is Gorgonia's logistic regression. It predicts from four measurements whether an iris is
+// a versicolor. It trains with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from the same
+// initial weights on the same batches. The model is in model.go.
 //
 //	go run ./graph_examples/logistic
 package main
@@ -13,9 +14,10 @@ import (
 const measurements = 4
 
 var program = learn.Program{
-	Name:     "logistic",
-	Loss:     "cross-entropy, nats per flower",
-	Defaults: learn.WholeSet("logistic", 150, 500, learn.Rates(0.5, 0.2, 0.02)), // the best rates of the grid at these settings
+	Name: "logistic",
+	Loss: "cross-entropy, nats per flower",
+	// The rates are the best of the grid at these settings.
+	Defaults: learn.WholeSet("logistic", 150, 500, learn.Rates(0.5, 0.2, 0.02)),
 	Task:     task,
 }
 

@@ -7,12 +7,14 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
 )
 
-// newModel is Gorgonia's logistic regression: a weight for each measurement, a scalar bias, and the cross-entropy of the probability.
+// newModel is Gorgonia's logistic regression. It has a weight for each measurement, a scalar bias,
+// and the cross-entropy of the probability as its cost.
 func newModel(o learn.Options) *learn.Model {
 	g := gorgonia.NewGraph()
 	x := gorgonia.NewMatrix(g, o.Dtype, gorgonia.WithShape(o.Batch, measurements), gorgonia.WithName("x"))
 	y := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(o.Batch), gorgonia.WithName("y"))
-	w := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(measurements), gorgonia.WithName("w"), gorgonia.WithInit(o.Init))
+	w := gorgonia.NewVector(g, o.Dtype, gorgonia.WithShape(measurements),
+		gorgonia.WithName("w"), gorgonia.WithInit(o.Init))
 	b := gorgonia.NewScalar(g, o.Dtype, gorgonia.WithName("bias"), gorgonia.WithValue(o.Scalar(0)))
 	one := gorgonia.NewConstant(o.Scalar(1))
 

@@ -1,10 +1,15 @@
-// Paper is the benchmark of Martens & Grosse (2015, section 13): the deep autoencoders of MNIST and CURVES, and one of Fashion-MNIST in place of FACES,
-// trained by K-FAC with the block-diagonal and the block-tridiagonal inverse, each with and without momentum, by Nesterov's accelerated gradient, the
-// paper's baseline, and by Adam.
+// Paper is the benchmark of Martens & Grosse (2015, section 13): the deep autoencoders of MNIST and
+// CURVES, and one of Fashion-MNIST in place of FACES. It trains them by K-FAC with the
+// block-diagonal and the block-tridiagonal inverse, each with and without momentum. Beside K-FAC
+// are the paper's baseline, Nesterov's accelerated gradient, and Adam.
 //
-//	go run ./graph_examples/paper                          the small problem: 10,000 digits, batches of 1000, 200 updates
-//	go run ./graph_examples/paper -authors                 K-FAC with the settings of the authors' code
-//	go run ./graph_examples/paper -full -problem curves    all cases, with batches that grow to the whole set at update 500
+//	go run ./graph_examples/paper
+//	go run ./graph_examples/paper -authors
+//	go run ./graph_examples/paper -full -problem curves
+//
+// The first is the small problem: 10,000 digits, batches of 1000, 200 updates. The second has the
+// settings of the authors' code for K-FAC. The third takes all cases, with batches that grow to the
+// whole set at update 500.
 package main
 
 import (
@@ -32,7 +37,8 @@ type settings struct {
 	full    bool
 }
 
-// fullAt is the update at which the growing mini-batch has become the whole training set (Martens & Grosse 2015, section 13).
+// fullAt is the update at which the growing mini-batch has become the whole training set (Martens &
+// Grosse 2015, section 13).
 const fullAt = 500
 
 // goals are the errors of which the table says when they were reached.
@@ -47,7 +53,8 @@ func main() {
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&s.problem, "problem", "mnist", "mnist, curves or fashion")
 			f.BoolVar(&s.authors, "authors", false, "run K-FAC with the settings of the authors' code")
-			f.BoolVar(&s.full, "full", false, "use all cases (-cases does not count), and batches that grow to all of them at update 500")
+			f.BoolVar(&s.full, "full", false,
+				"use all cases (-cases does not count), and batches that grow to all of them at update 500")
 		},
 	}
 	run := func(ctx context.Context, ts trial.Settings) error {
@@ -57,7 +64,8 @@ func main() {
 	os.Exit(trial.Main("paper", os.Args[1:], defaults, run, os.Stderr))
 }
 
-// compare trains with one method after the other and shows what each reached, also after an error or an interrupt.
+// compare trains with one method after the other and shows what each reached, even if an error or
+// an interrupt ends it.
 func compare(ctx context.Context, s settings) error {
 	p, err := problemNamed(s.problem)
 	if err != nil {
@@ -180,7 +188,8 @@ func show(s settings, curves []*trial.Curve) error {
 	if s.full {
 		size = fmt.Sprintf("batches from %d cases to all %d at update %d", s.Batch, s.Cases, fullAt)
 	}
-	fmt.Printf("\n%s: squared reconstruction error per case on the first %d of %d training cases; %s, seed %d\n\n", s.problem, s.Eval, s.Cases, size, s.Seed)
+	fmt.Printf("\n%s: squared reconstruction error per case on the first %d of %d training cases; %s, seed %d\n\n",
+		s.problem, s.Eval, s.Cases, size, s.Seed)
 	if s.Grid {
 		return report.Grid(os.Stdout, curves)
 	}
@@ -192,6 +201,8 @@ func show(s settings, curves []*trial.Curve) error {
 		return err
 	}
 	plot := filepath.Join(s.Out, s.problem+".png")
-	fmt.Printf("\nError against updates and seconds: %s\nEvery update of every method: %s\n", plot, filepath.Join(s.Out, "*.csv"))
-	return report.Plot(plot, fmt.Sprintf("%s autoencoder, %s", s.problem, size), "squared reconstruction error per case", curves)
+	fmt.Printf("\nError against updates and seconds: %s\nEvery update of every method: %s\n",
+		plot, filepath.Join(s.Out, "*.csv"))
+	return report.Plot(plot, fmt.Sprintf("%s autoencoder, %s", s.problem, size),
+		"squared reconstruction error per case", curves)
 }

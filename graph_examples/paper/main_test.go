@@ -89,14 +89,17 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// TestNesterov compares the steps with the method as it is written, by theta and velocity, on a quadratic.
+// TestNesterov compares the steps, on a quadratic, with the method as it is written: by theta and
+// velocity.
 func TestNesterov(t *testing.T) {
 	const n, rate, most, eta = 5, 0.1, 0.9, 0.01
 	g := gorgonia.NewGraph()
-	w := gorgonia.NewVector(g, gorgonia.Float32, gorgonia.WithName("w"), gorgonia.WithShape(n), gorgonia.WithInit(gorgonia.Ones()))
+	w := gorgonia.NewVector(g, gorgonia.Float32, gorgonia.WithName("w"),
+		gorgonia.WithShape(n), gorgonia.WithInit(gorgonia.Ones()))
 	curvature := gorgonia.NewVector(g, gorgonia.Float32, gorgonia.WithName("c"),
 		gorgonia.WithValue(tensor.New(tensor.WithBacking([]float32{1, 2, 3, 4, 5}))))
-	cost := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(curvature, gorgonia.Must(gorgonia.Square(w))))))
+	square := gorgonia.Must(gorgonia.Square(w))
+	cost := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(curvature, square))))
 	if _, err := gorgonia.Grad(cost, w); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +133,9 @@ func TestNesterov(t *testing.T) {
 // The schedule's steps, from Sutskever et al. (2013).
 func TestMomentumSchedule(t *testing.T) {
 	s := newNesterov(1, 0.99, 0)
-	for t0, want := range map[int]float64{0: 0.5, 249: 0.5, 250: 0.75, 500: 1 - 1.0/6, 750: 0.875, 1750: 1 - 1.0/16, 100000: 0.99} {
+	for t0, want := range map[int]float64{
+		0: 0.5, 249: 0.5, 250: 0.75, 500: 1 - 1.0/6, 750: 0.875, 1750: 1 - 1.0/16, 100000: 0.99,
+	} {
 		if got := s.momentum(t0); math.Abs(got-want) > 1e-12 {
 			t.Errorf("mu at %d is %g, want %g", t0, got, want)
 		}
@@ -140,12 +145,16 @@ func TestMomentumSchedule(t *testing.T) {
 // settingsFor are those of a run of few cases.
 func settingsFor(t *testing.T, optimizers ...string) settings {
 	return settings{
-		Settings: trial.Settings{Steps: 4, Batch: 10, Cases: 40, Eval: 15, Every: 2, Optimizers: optimizers, Rates: rates, Seed: 1, Out: t.TempDir()},
-		problem:  "mnist",
+		Settings: trial.Settings{
+			Steps: 4, Batch: 10, Cases: 40, Eval: 15, Every: 2,
+			Optimizers: optimizers, Rates: rates, Seed: 1, Out: t.TempDir(),
+		},
+		problem: "mnist",
 	}
 }
 
-// A batch in chunks trains as the same cases in one batch do, for the solvers that sum up gradients.
+// For the solvers that sum up gradients, a batch in chunks trains as the same cases in one batch
+// do.
 func TestChunks(t *testing.T) {
 	p := tiny(false)
 	weights := func(batch, chunks int) []float32 {
@@ -242,9 +251,10 @@ func trainTiny(t *testing.T, p problem, method string) {
 	s := settingsFor(t, method)
 	s.full = true
 	data := curves.Make(40, 7)
-	curves, err := trial.Compare(context.Background(), s.Settings, s.Entrants(grid), &bytes.Buffer{}, func(run *trial.Run) error {
+	train := func(run *trial.Run) error {
 		return p.train(context.Background(), run, s, data, data)
-	})
+	}
+	curves, err := trial.Compare(context.Background(), s.Settings, s.Entrants(grid), &bytes.Buffer{}, train)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +274,8 @@ func TestProblems(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if test.Len() != 10000 || firstOf(data, 7).Len() != 7 || p.sizes[p.code+1] != map[string]int{"mnist": 30, "curves": 6}[name] {
+		code := map[string]int{"mnist": 30, "curves": 6}[name]
+		if test.Len() != 10000 || firstOf(data, 7).Len() != 7 || p.sizes[p.code+1] != code {
 			t.Errorf("%s: %d test cases, code of %d", name, test.Len(), p.sizes[p.code+1])
 		}
 	}
@@ -279,7 +290,10 @@ func TestProblems(t *testing.T) {
 
 // The table has a line for each measurement that the authors' log has too.
 func TestBesideAuthors(t *testing.T) {
-	curve := &trial.Curve{Entrant: trial.Entrant{Name: "kfac"}, Points: []trial.Point{{Updates: 100, Error: 4.1}, {Updates: 110, Error: 4}, {Updates: 200, Error: 1.8}}}
+	curve := &trial.Curve{
+		Entrant: trial.Entrant{Name: "kfac"},
+		Points:  []trial.Point{{Updates: 100, Error: 4.1}, {Updates: 110, Error: 4}, {Updates: 200, Error: 1.8}},
+	}
 	var out bytes.Buffer
 	if err := besideAuthors(&out, "mnist", false, []*trial.Curve{curve}); err != nil {
 		t.Fatal(err)

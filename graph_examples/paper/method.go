@@ -10,17 +10,26 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// l2 is eta, the coefficient of the L2 term (eta/2) |theta|^2 that is part of the objective (Martens & Grosse 2015, section 13).
+// l2 is eta, the coefficient of the L2 term (eta/2) |theta|^2 that is part of the objective
+// (Martens & Grosse 2015, section 13).
 const l2 = 1e-5
 
-// methods are those of the paper's figures 9 to 11, and Adam. The others are the baseline with other limits of its momentum, for -grid.
+// methods are those of the paper's figures 9 to 11, and Adam. The others are for -grid: the
+// baseline with other limits of its momentum.
 var (
 	methods = []string{"kfac", "kfac-tri", "kfac-nomomentum", "kfac-tri-nomomentum", "nesterov-0.99", "adam"}
 	others  = []string{"nesterov-0.9", "nesterov-0.995", "nesterov-0.999"}
 )
 
-// rates are the best of the grid for the small problem on MNIST (10,000 cases, batches of 1000, 200 updates).
-var rates = map[string]float64{"adam": 1e-3, "nesterov-0.9": 5e-3, "nesterov-0.99": 5e-3, "nesterov-0.995": 5e-3, "nesterov-0.999": 5e-3}
+// rates are the best of the grid for the small problem on MNIST: 10,000 cases, batches of 1000,
+// 200 updates.
+var rates = map[string]float64{
+	"adam":           1e-3,
+	"nesterov-0.9":   5e-3,
+	"nesterov-0.99":  5e-3,
+	"nesterov-0.995": 5e-3,
+	"nesterov-0.999": 5e-3,
+}
 
 // grid holds the learning rates that -grid tries.
 var grid = map[string][]float64{
@@ -61,8 +70,9 @@ func newSolver(e trial.Entrant, s settings, m *model) (gorgonia.Solver, error) {
 	return nil, fmt.Errorf("no method %q", e.Name)
 }
 
-// authorsSettings are those of the authors' own code (KFAC3-MATLAB): lambda_0 = 150, gamma at most 1, an eighth of the batch for the statistics and all
-// of it for the exact-Fisher products, and the paper's rules as they stand.
+// authorsSettings are those of the authors' own code (KFAC3-MATLAB): lambda_0 = 150, gamma at
+// most 1, an eighth of the batch for the statistics and all of it for the exact-Fisher products.
+// Otherwise the paper's rules stand as they are.
 func authorsSettings() []kfac.Option {
 	return []kfac.Option{
 		kfac.WithPaperRules(), kfac.WithDamping(150), kfac.WithGammaMax(1),
@@ -70,8 +80,8 @@ func authorsSettings() []kfac.Option {
 	}
 }
 
-// accumulate takes in the gradients of a chunk that is not the last of an update. K-FAC has a method for it. For the other solvers the gradients add up
-// by themselves.
+// accumulate takes in the gradients of a chunk that is not the last of an update. K-FAC has a
+// method for it. For the other solvers the gradients add up by themselves.
 func accumulate(solver gorgonia.Solver, params gorgonia.Nodes) error {
 	if k, ok := solver.(*kfac.Solver); ok {
 		return k.Accumulate(gorgonia.NodesToValueGrads(params))
@@ -79,7 +89,8 @@ func accumulate(solver gorgonia.Solver, params gorgonia.Nodes) error {
 	return nil
 }
 
-// step does an update, from the last of several chunks. For solvers other than K-FAC the sum of the chunks' gradients is made their mean before.
+// step does an update after the last of several chunks. For solvers other than K-FAC it first
+// divides the sum of the chunks' gradients to make their mean.
 func step(solver gorgonia.Solver, params gorgonia.Nodes, chunks int) error {
 	if _, ok := solver.(*kfac.Solver); !ok && chunks > 1 {
 		for _, p := range params {

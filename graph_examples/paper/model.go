@@ -44,8 +44,10 @@ func (p problem) newModel(layers []layer, batch int) *model {
 		gorgonia.WithValue(tensor.New(tensor.WithShape(batch, p.sizes[0]), tensor.WithBacking(m.pixels))))
 	a := x
 	for i, l := range layers {
-		w := gorgonia.NewMatrix(m.graph, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("w%d", i+1)), gorgonia.WithValue(l.w))
-		b := gorgonia.NewVector(m.graph, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("b%d", i+1)), gorgonia.WithValue(l.b))
+		w := gorgonia.NewMatrix(m.graph, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("w%d", i+1)),
+			gorgonia.WithValue(l.w))
+		b := gorgonia.NewVector(m.graph, gorgonia.Float32, gorgonia.WithName(fmt.Sprintf("b%d", i+1)),
+			gorgonia.WithValue(l.b))
 		m.params = append(m.params, w, b)
 		a = gorgonia.Must(gorgonia.BroadcastAdd(gorgonia.Must(gorgonia.Mul(a, w)), b, nil, []byte{0}))
 		if i != p.code && i != len(layers)-1 {
@@ -57,7 +59,8 @@ func (p problem) newModel(layers []layer, batch int) *model {
 	return m
 }
 
-// negLogLikelihood is that of each pixel: softplus(z) - x z for a logistic output with logit z, (z-x)^2/2 for a linear one.
+// negLogLikelihood is that of each pixel: softplus(z) - x z for a logistic output with logit z,
+// (z-x)^2/2 for a linear one.
 func (m *model) negLogLikelihood(x *gorgonia.Node) *gorgonia.Node {
 	if m.linear {
 		squares := gorgonia.Must(gorgonia.Square(gorgonia.Must(gorgonia.Sub(m.output, x))))

@@ -7,8 +7,9 @@ import (
 	"gorgonia.org/gorgonia"
 )
 
-// nesterov is Nesterov's accelerated gradient with the momentum schedule of Sutskever, Martens, Dahl & Hinton, "On the importance of
-// initialization and momentum in deep learning" (ICML 2013), sections 2 and 3, the paper's baseline:
+// nesterov is Nesterov's accelerated gradient with the momentum schedule of Sutskever, Martens,
+// Dahl & Hinton, "On the importance of initialization and momentum in deep learning" (ICML 2013),
+// sections 2 and 3, the paper's baseline:
 //
 //	v_t+1 = mu_t v_t - rate grad(theta_t + mu_t v_t),   theta_t+1 = theta_t + v_t+1,
 //	mu_t  = min(1 - 2^(-1 - log2(floor(t/250) + 1)), most).

@@ -9,12 +9,14 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/reconstruct"
 )
 
-// A problem is one of the autoencoders of Martens & Grosse (2015, section 13), whose hidden units are logistic, but for the code, which is linear.
+// A problem is one of the autoencoders of Martens & Grosse (2015, section 13). The hidden units are
+// logistic, except for the code, which is linear.
 type problem struct {
 	name  string
 	sizes []int // units of the layers, from the input to the output
 	code  int   // the layer of weights that computes the code
-	// linear: the output is linear, with squared error 1/2 |z-x|^2; else it is logistic, with binary cross-entropy.
+	// linear says that the output is linear, with squared error 1/2 |z-x|^2. Else it is logistic,
+	// with binary cross-entropy.
 	linear bool
 	load   func(dir string) (train, test reconstruct.Images, err error)
 }

@@ -29,7 +29,10 @@ var header = []string{"update", "cases", "seconds", "cost", "alpha", "mu", "gamm
 
 func (r row) fields() []string {
 	fields := []string{strconv.Itoa(r.update), strconv.Itoa(r.cases)}
-	for _, v := range []float64{r.seconds, r.cost, r.alpha, r.mu, r.gamma, r.lambda, r.rho, r.trainError, r.testError, r.averageTrain, r.averageTestError} {
+	for _, v := range []float64{
+		r.seconds, r.cost, r.alpha, r.mu, r.gamma, r.lambda, r.rho,
+		r.trainError, r.testError, r.averageTrain, r.averageTestError,
+	} {
 		text := ""
 		if !math.IsNaN(v) {
 			text = strconv.FormatFloat(v, 'g', 6, 64)

@@ -1,6 +1,8 @@
-// Stacked is Gorgonia's stacked denoising autoencoder on MNIST: each layer learns to restore what the layers before it make of a digit, and then
-// all together, with a softmax output, learn to name the digit. At each stage it trains with K-FAC, and with Gorgonia's Adam, Momentum and
-// RMSProp from the same initial weights on the same batches; the best goes on to the next stage. The models are in model.go.
+// Stacked is Gorgonia's stacked denoising autoencoder on MNIST. First each layer learns to restore
+// what the layers before it make of a digit. Then all together, with a softmax output, learn to
+// name the digit. Each stage trains with K-FAC, and with Gorgonia's Adam, Momentum and RMSProp from
+// the same initial weights on the same batches. The best goes on to the next stage. The models are
+// in model.go.
 //
 //	go run ./graph_examples/stacked
 package main
@@ -21,7 +23,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// sizes are the units of the layers; corruptions are the parts of their inputs that are set to 0 in pretraining.
+// sizes are the units of the layers. corruptions are the fractions of their inputs that are set
+// to 0 in pretraining.
 var (
 	sizes       = []int{mnist.Pixels, 200, 100, 50}
 	corruptions = []float64{0.1, 0.2, 0.3}

@@ -14,7 +14,8 @@ import (
 
 func TestLossFalls(t *testing.T) {
 	defer func() { untied = false }()
-	args := []string{"-steps", "4", "-every", "4", "-batch", "8", "-cases", "8", "-eval", "8", "-lr", "momentum=0.1,rmsprop=0.001"}
+	args := []string{"-steps", "4", "-every", "4", "-batch", "8", "-cases", "8", "-eval", "8",
+		"-lr", "momentum=0.1,rmsprop=0.001"}
 	const pixels = 30
 	for _, c := range []struct {
 		model func(learn.Options) *learn.Model

@@ -1,5 +1,6 @@
-// Package iris holds Fisher's 150 irises, for the examples and the tests.
-// R. A. Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7 (1936), table I; measured by E. Anderson.
+// Package iris holds Fisher's 150 irises, for the examples and the tests. Source: R. A. Fisher,
+// "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7 (1936), table I;
+// measured by E. Anderson.
 package iris
 
 import (

@@ -15,7 +15,11 @@ func TestFlowers(t *testing.T) {
 			sums[f.Species][k] += v
 		}
 	}
-	for species, want := range [Species][4]float64{{5.006, 3.428, 1.462, 0.246}, {5.936, 2.770, 4.260, 1.326}, {6.588, 2.974, 5.552, 2.026}} {
+	for species, want := range [Species][4]float64{
+		{5.006, 3.428, 1.462, 0.246},
+		{5.936, 2.770, 4.260, 1.326},
+		{6.588, 2.974, 5.552, 2.026},
+	} {
 		if count[species] != 50 {
 			t.Errorf("%g flowers of species %d, want 50", count[species], species)
 		}

@@ -11,9 +11,11 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// conquest is the divide-and-conquer method for the eigenproblem of a symmetric tridiagonal matrix T (Cuppen 1981; Gu & Eisenstat 1995,
-// "A divide-and-conquer algorithm for the symmetric tridiagonal eigenproblem"). T is two tridiagonal blocks plus a matrix of rank one;
-// given the eigenvectors of the blocks, those of T come from a secular equation and a matrix product.
+// conquest is the divide-and-conquer method for the eigenproblem of a symmetric tridiagonal matrix
+// T (Cuppen 1981; Gu & Eisenstat 1995, "A divide-and-conquer algorithm for the symmetric
+// tridiagonal eigenproblem"). T is two tridiagonal blocks plus a matrix of rank one. The
+// eigenvectors of the blocks come first. Those of T follow from them by a secular equation and a
+// matrix product.
 type conquest struct {
 	n int
 	d []float64 // n: the diagonal of T, which turns into the eigenvalues, in no order
@@ -35,7 +37,8 @@ const (
 	forkSize = 96
 )
 
-// grain is the least piece of the work on a block of n: all of it if the block is too small to be divided.
+// grain is the least piece of the work on a block of n. A block that is too small to be divided is
+// one piece.
 func grain(n int) int {
 	if n < forkSize {
 		return n
@@ -43,7 +46,8 @@ func grain(n int) int {
 	return 1
 }
 
-// solve finds the eigenvalues and eigenvectors of the diagonal block lo <= i < hi of T. It reports false if an iteration does not converge.
+// solve finds the eigenvalues and eigenvectors of the diagonal block lo <= i < hi of T. It reports
+// false if an iteration does not converge.
 func (c *conquest) solve(lo, hi int) bool {
 	if hi-lo <= leafSize {
 		return c.leaf(lo, hi)
@@ -78,8 +82,9 @@ func (c *conquest) leaf(lo, hi int) bool {
 	return true
 }
 
-// merge makes the eigenvectors of the block lo <= i < hi from those of its halves, which meet at mid. The block is the halves on the
-// diagonal plus |e| w w^T, where w has a one at mid-1, the sign of e at mid, and zeros elsewhere; z is V w / sqrt(2).
+// merge makes the eigenvectors of the block lo <= i < hi from those of its halves, which meet at
+// mid. The block has the halves on its diagonal, plus |e| w w^T. There w has a one at mid-1, the
+// sign of e at mid, and zeros elsewhere. z is V w / sqrt(2).
 func (c *conquest) merge(lo, mid, hi int, e float64) bool {
 	n := hi - lo
 	b := joint{

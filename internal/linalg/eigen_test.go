@@ -44,7 +44,8 @@ func tridiagonalMatrix(n int, d, e func(i int) float64) []float64 {
 	})
 }
 
-// rotated returns H diag(d) H for the reflection H = I - 2 w w^T at a random unit vector w: a dense matrix with the eigenvalues d.
+// rotated returns a dense matrix with the eigenvalues d: H diag(d) H for the reflection H = I -
+// 2 w w^T at a random unit vector w.
 func rotated(d []float64, rng *rand.Rand) []float64 {
 	n := len(d)
 	w := normals(n, rng)
@@ -122,10 +123,14 @@ var eigenKinds = []struct {
 		return rotated(spectrum(n, func(i int) float64 { return math.Pow(10, -20*float64(i)/float64(n)) }), rng)
 	}},
 	{"graded down", func(n int, rng *rand.Rand) []float64 {
-		return symmetric(n, func(i, j int) float64 { return math.Pow(10, 20-40*float64(i+j)/float64(2*n)) * rng.NormFloat64() })
+		return symmetric(n, func(i, j int) float64 {
+			return math.Pow(10, 20-40*float64(i+j)/float64(2*n)) * rng.NormFloat64()
+		})
 	}},
 	{"graded up", func(n int, rng *rand.Rand) []float64 {
-		return symmetric(n, func(i, j int) float64 { return math.Pow(10, -20+40*float64(i+j)/float64(2*n)) * rng.NormFloat64() })
+		return symmetric(n, func(i, j int) float64 {
+			return math.Pow(10, -20+40*float64(i+j)/float64(2*n)) * rng.NormFloat64()
+		})
 	}},
 	{"huge", func(n int, rng *rand.Rand) []float64 {
 		return symmetric(n, func(int, int) float64 { return 1e300 * (rng.Float64() - 0.5) })
@@ -145,7 +150,9 @@ var eigenKinds = []struct {
 		return tridiagonalMatrix(n, func(int) float64 { return 2 }, func(int) float64 { return -1 })
 	}},
 	{"tridiagonal with zeros", func(n int, rng *rand.Rand) []float64 {
-		return tridiagonalMatrix(n, func(int) float64 { return rng.NormFloat64() }, func(i int) float64 { return float64(i % 3) })
+		return tridiagonalMatrix(n,
+			func(int) float64 { return rng.NormFloat64() },
+			func(i int) float64 { return float64(i % 3) })
 	}},
 	{"zero diagonal", func(n int, _ *rand.Rand) []float64 {
 		return tridiagonalMatrix(n, func(int) float64 { return 0 }, one)
@@ -163,7 +170,8 @@ var eigenKinds = []struct {
 	}},
 }
 
-// checkEigen fails the test unless v and values are the eigenvectors and eigenvalues of a, to a small multiple of rounding.
+// checkEigen fails the test unless v and values are the eigenvectors and eigenvalues of a, up to a
+// small multiple of the rounding error.
 func checkEigen(t *testing.T, n int, a, v, values []float64) {
 	t.Helper()
 	if !slices.IsSorted(values) {
@@ -225,8 +233,8 @@ func TestEigenSym(t *testing.T) {
 	}
 }
 
-// checkAgainstGonum compares eigenvalues with those that gonum finds by QR iterations. The matrix is scaled first: gonum panics where it
-// would have to do that itself.
+// checkAgainstGonum compares eigenvalues with those that gonum finds by QR iterations. The matrix
+// is scaled first, because gonum panics where it would have to scale it.
 func checkAgainstGonum(t *testing.T, n int, a, values []float64) {
 	t.Helper()
 	norm := slices.Max(absolutes(a))
@@ -246,7 +254,8 @@ func checkAgainstGonum(t *testing.T, n int, a, values []float64) {
 	}
 }
 
-// The eigenvalues of the matrix with 2 on the diagonal and -1 beside it are 4 sin^2(pi j / (2 (n + 1))).
+// The matrix with 2 on the diagonal and -1 beside it has the eigenvalues
+// 4 sin^2(pi j / (2 (n + 1))).
 func TestEigenSymOfLaplacian(t *testing.T) {
 	const n = 150
 	a := tridiagonalMatrix(n, func(int) float64 { return 2 }, func(int) float64 { return -1 })
@@ -262,7 +271,8 @@ func TestEigenSymOfLaplacian(t *testing.T) {
 	}
 }
 
-// One reflection at a time is what the blocks of reflections must agree with, also where some of them end in zeros or do nothing.
+// The blocks of reflections agree with one reflection at a time, also where some of them end in
+// zeros or do nothing.
 func TestApplyReflections(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 64, 65, 66, 130} {
 		rng := rand.New(rand.NewPCG(2, uint64(n)))

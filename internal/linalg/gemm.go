@@ -18,8 +18,9 @@ func transpose(t bool) blas.Transpose {
 	return blas.NoTrans
 }
 
-// Gemm computes C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n and C is m x n. A is stored k x m if tA,
-// B is stored n x k if tB. With beta = 0 the old contents of C, NaN included, do not matter.
+// Gemm computes C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n and C is
+// m x n. A is stored k x m if tA, B is stored n x k if tB. With beta = 0 the old contents of C do
+// not matter, even if they are NaN.
 func Gemm[T Float](tA, tB bool, m, n, k int, alpha T, a, b []T, beta T, c []T) {
 	lda, ldb := k, n
 	if tA {
@@ -69,9 +70,12 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 	tiled(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 }
 
-// isGonum reports whether the registered BLAS is gonum's own, by itself or within one that has an Unwrap. That one computes A B^T, by inner products, two to eight times as
-// fast as the other forms, so that operands are worth transposing for worthRows rows of A, or columns of B, and inner products as long. And it divides products into tiles of 64
-// along k too, where longer inner products take two thirds of the time. Others do best with whole products as they are.
+// isGonum reports whether the registered BLAS is gonum's own, by itself or within one that has an
+// Unwrap. gonum computes A B^T by inner products, two to eight times as fast as the other forms. So
+// operands are worth transposing from worthRows rows of A or columns of B on, and for inner
+// products as long. gonum also divides products into tiles of 64 along k, where longer inner
+// products take two thirds of the time. Other implementations do best with whole products as they
+// are.
 func isGonum[T Float]() bool {
 	impl := any(blas32.Implementation())
 	if !single[T]() {
@@ -87,11 +91,12 @@ func isGonum[T Float]() bool {
 const (
 	worthTiles = 1 << 14 // multiplications
 	worthRows  = 16
-	tile       = 64   // rows and columns of C; gonum's GEMM works on less than four of its tiles of 64 by itself, without goroutines
+	tile       = 64   // rows and columns of C; gonum's GEMM starts no goroutines for less than four of its tiles
 	tileDepth  = 1024 // along k
 )
 
-// tiled computes C = alpha A B^T + beta C tile by tile. The tiles are the same however many processors work on them.
+// tiled computes C = alpha A B^T + beta C tile by tile. The tiles do not depend on the number of
+// processors.
 func tiled[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
 	if m <= tile && n <= tile && k <= tileDepth { // without a closure
 		gemm(false, true, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
@@ -103,7 +108,8 @@ func tiled[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T
 		for t := from; t < to; t++ {
 			i, j, beta := t/across*tile, t%across*tile, beta
 			for p := 0; p < k; p += tileDepth {
-				gemm(false, true, min(tile, m-i), min(tile, n-j), min(tileDepth, k-p), alpha, a[i*lda+p:], lda, b[j*ldb+p:], ldb, beta, c[i*ldc+j:], ldc)
+				gemm(false, true, min(tile, m-i), min(tile, n-j), min(tileDepth, k-p),
+					alpha, a[i*lda+p:], lda, b[j*ldb+p:], ldb, beta, c[i*ldc+j:], ldc)
 				beta = 1
 			}
 		}
@@ -113,9 +119,11 @@ func tiled[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T
 func gemm[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
 	switch c := any(c).(type) {
 	case []float32:
-		blas32.Implementation().Sgemm(transpose(tA), transpose(tB), m, n, k, float32(alpha), any(a).([]float32), lda, any(b).([]float32), ldb, float32(beta), c, ldc)
+		blas32.Implementation().Sgemm(transpose(tA), transpose(tB), m, n, k,
+			float32(alpha), any(a).([]float32), lda, any(b).([]float32), ldb, float32(beta), c, ldc)
 	case []float64:
-		blas64.Implementation().Dgemm(transpose(tA), transpose(tB), m, n, k, float64(alpha), any(a).([]float64), lda, any(b).([]float64), ldb, float64(beta), c, ldc)
+		blas64.Implementation().Dgemm(transpose(tA), transpose(tB), m, n, k,
+			float64(alpha), any(a).([]float64), lda, any(b).([]float64), ldb, float64(beta), c, ldc)
 	}
 }
 

@@ -2,15 +2,16 @@ package linalg
 
 import "github.com/gorgonia-kfac/kfac/internal/parallel"
 
-// gramPanel is the number of columns of a panel of GramT. Panels below the diagonal are skipped, so that about
-// (1 + gramPanel/n)/2 of the full product is computed, each piece at the rate of GEMM.
+// gramPanel is the number of columns of a panel of GramT. Panels below the diagonal are skipped, so
+// that about (1 + gramPanel/n)/2 of the full product is computed, each piece at the rate of GEMM.
 const gramPanel = 256
 
-// GramT computes C = alpha X^T X + beta C for X of size m x n given transposed, as xt of size n x m, and C of size n x n and
-// symmetric: the symmetric rank-m product of the Kronecker factors.
+// GramT computes C = alpha X^T X + beta C, the symmetric rank-m product of the Kronecker factors. X
+// is m x n and given transposed, as xt of n x m. C is n x n and symmetric.
 //
-// It multiplies panels as op(A) op(B)^T with GEMM: gonum's Syrk runs on one thread and its GEMM with a transposed first operand
-// hardly scales to two, while this form does, transposing X first included.
+// It multiplies panels as op(A) op(B)^T with GEMM. gonum's Syrk runs on one thread, and its GEMM
+// with a transposed first operand hardly scales to two. This form does scale, even with the time to
+// transpose X.
 func GramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
 	UpperGramT(m, n, alpha, xt, beta, c)
 	MirrorUpper(c, n)
@@ -52,7 +53,8 @@ func mirror[T Float](c []T, n int, upper bool) {
 	})
 }
 
-// eachTileAbove calls f for the tiles on and above the diagonal, of the rows i0 to i1-1 and the columns j0 to j1-1. Several may be worked on at the same time.
+// eachTileAbove calls f for the tiles on and above the diagonal. A tile has the rows i0 to i1-1 and
+// the columns j0 to j1-1. Calls may run at the same time.
 func eachTileAbove(n int, f func(i0, i1, j0, j1 int)) {
 	tiles := (n + block - 1) / block // along an edge
 	row := func(t int) {

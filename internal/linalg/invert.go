@@ -6,7 +6,8 @@ import (
 	"gonum.org/v1/gonum/lapack/lapack64"
 )
 
-// An Inverter inverts symmetric positive definite matrices in place, in their own type. It keeps its scratch from one to the next.
+// An Inverter inverts symmetric positive definite matrices in place, in their own type. It keeps
+// its scratch from one matrix to the next.
 type Inverter[T Float] struct {
 	columns, tmp []T       // n x b: columns K of M, and what becomes of them
 	w, wt        []T       // b x b: L^-1 and L^-T
@@ -16,15 +17,18 @@ type Inverter[T Float] struct {
 // sweepWidth is b, the number of rows and columns that are swept at once.
 const sweepWidth = 64
 
-// Invert replaces the symmetric n x n matrix M, of which it reads the upper triangle, by its inverse. It reports false, and leaves M undefined, if M is numerically not
-// positive definite.
+// Invert replaces the symmetric n x n matrix M by its inverse. It reads the upper triangle only. If
+// M is numerically not positive definite, it reports false and leaves M undefined.
 //
-// It sweeps block after block K of rows and columns (Goodnight 1979, "A tutorial on the SWEEP operator"): with P = M_KK^-1
+// It sweeps block after block K of rows and columns (Goodnight 1979, "A tutorial on the SWEEP
+// operator"): with P = M_KK^-1
 //
 //	M_KK <- -P,  M_iK <- M_iK P,  M_ij <- M_ij - M_iK P M_Kj,
 //
-// after which M is the inverse with its sign changed. That takes n^3 operations, as Cholesky's factorisation with the inverse from it does, but nearly all of them in
-// products. What is subtracted is R R^T with R = M_iK L^-T and M_KK = L L^T, where L is computed in float64: the rows below K are what Cholesky's factorisation has there.
+// after which M is the inverse with its sign changed. That takes n^3 operations, as many as
+// Cholesky's factorisation with the inverse from it, but nearly all of them are in products. What
+// is subtracted is R R^T with R = M_iK L^-T and M_KK = L L^T, where L is computed in float64. So
+// the rows below K are those of Cholesky's factorisation.
 func (v *Inverter[T]) Invert(m []T, n int) (ok bool) {
 	b := min(sweepWidth, n)
 	v.columns, v.tmp = Resized(v.columns, n*b), Resized(v.tmp, n*b)

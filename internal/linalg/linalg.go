@@ -1,5 +1,5 @@
-// Package linalg is the thin layer between generic float32/float64 code and the BLAS that is registered with gonum
-// (blas32.Use, blas64.Use). All matrices are row-major and dense.
+// Package linalg is the thin layer between generic float32/float64 code and the BLAS that is
+// registered with gonum (blas32.Use, blas64.Use). All matrices are row-major and dense.
 package linalg
 
 import (
@@ -13,7 +13,8 @@ import (
 // Float is the set of element types that Gorgonia models are trained in.
 type Float interface{ float32 | float64 }
 
-// Resized is n elements in the memory of x, which is grown as needed; what they hold is unspecified.
+// Resized returns n elements in the memory of x, grown if it is too small. Their values are
+// unspecified.
 func Resized[T Float](x []T, n int) []T {
 	if cap(x) < n {
 		return make([]T, n)
@@ -43,7 +44,8 @@ func Dot64[T Float](x, y []T) float64 {
 // piece is the number of elements that Sum and Sums give f at once.
 const piece = parallel.Grain
 
-// Sum adds up what f returns for consecutive pieces of 0 <= i < n. The pieces are the same however many processors work on them.
+// Sum adds up what f returns for consecutive pieces of 0 <= i < n. The pieces do not depend on the
+// number of processors.
 func Sum(n int, f func(from, to int) float64) float64 {
 	if n <= piece {
 		return f(0, n)
@@ -53,7 +55,8 @@ func Sum(n int, f func(from, to int) float64) float64 {
 	return sum[0]
 }
 
-// Sums is Sum for several sums: it adds up in total, which is zero, what f writes to its sums, which are zero too.
+// Sums is Sum for several sums: it adds up in total what f writes to its sums. Both are zero
+// before.
 func Sums(n int, total []float64, f func(from, to int, sums []float64)) {
 	if n <= piece {
 		f(0, n, total)
@@ -71,8 +74,10 @@ func Sums(n int, total []float64, f func(from, to int, sums []float64)) {
 	}
 }
 
-// dot64 is gonum's, whatever BLAS is registered: others sum some products of a Dsdot in float32, or divide a Ddot among threads. The order of gonum's sum depends on
-// where the vectors lie between multiples of 16 bytes, where Go puts all but short ones; so that equal vectors have equal products, those are summed here.
+// dot64 is gonum's, whatever BLAS is registered: others sum some products of a Dsdot in float32, or
+// divide a Ddot among threads. The order of gonum's sum depends on where the vectors lie between
+// multiples of 16 bytes. Go puts all but short vectors at such multiples. Short ones are summed
+// here, so that equal vectors have equal products.
 func dot64[T Float](x, y []T) (s float64) {
 	if len(x) < short {
 		for i, v := range x {
@@ -126,7 +131,8 @@ func TransposeLD[T any](dst []T, ldd int, src []T, lds, rows, cols int) {
 	transposeTo(dst, ldd, src, lds, rows, cols, nil)
 }
 
-// TransposeTo is Transpose with the rows of dst in another order: column j of src goes to row place[j].
+// TransposeTo is Transpose with the rows of dst in another order: column j of src goes to
+// row place[j].
 func TransposeTo[T Float](dst, src []T, rows int, place []int) {
 	transposeTo(dst, rows, src, len(place), rows, len(place), place)
 }
@@ -137,7 +143,9 @@ func transposeTo[T any](dst []T, ldd int, src []T, lds, rows, cols int, place []
 		transposeTiles(dst, ldd, src, lds, rows, cols, place, 0, tiles)
 		return
 	}
-	parallel.Rows(tiles, block*cols, func(from, to int) { transposeTiles(dst, ldd, src, lds, rows, cols, place, from, to) })
+	parallel.Rows(tiles, block*cols, func(from, to int) {
+		transposeTiles(dst, ldd, src, lds, rows, cols, place, from, to)
+	})
 }
 
 // transposeTiles is transposeTo for the rows from to to of tiles of src.
@@ -154,7 +162,8 @@ func transposeTiles[T any](dst []T, ldd int, src []T, lds, rows, cols int, place
 	}
 }
 
-// transposeTile takes four columns at a time, which lie side by side, so that it reads cache lines less often. It is not divided among the processors.
+// transposeTile takes four columns at a time, which lie side by side. So it reads each cache line
+// less often. It runs on one processor.
 func transposeTile[T any](dst []T, ldd int, src []T, lds, rows, cols int, place []int) {
 	row := func(j int) []T { // of dst
 		if place != nil {
@@ -209,7 +218,8 @@ func Finite[T Float](x []T) bool {
 	return Sum(len(x), func(from, to int) float64 { return oddness(x[from:to]) }) == 0
 }
 
-// oddness is 0 if all of x is finite and else NaN: v - v is 0 for every finite v and NaN for every other.
+// oddness is 0 if all of x is finite, and else NaN. For every finite v the difference v-v is 0, and
+// for every other it is NaN.
 func oddness[T Float](x []T) float64 {
 	var s0, s1, s2, s3 T // apart, so that additions do not wait for each other
 	n := len(x) &^ 3

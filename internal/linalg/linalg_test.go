@@ -62,7 +62,9 @@ func at[T Float](a []T, ld int, trans bool, i, j int) float64 {
 }
 
 // naiveGemm is alpha op(A) op(B) + beta C by the definition. What lies between the rows of C stays.
-func naiveGemm[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) []float64 {
+func naiveGemm[T Float](
+	tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int,
+) []float64 {
 	out := make([]float64, len(c))
 	Convert(out, c)
 	for i := range m {
@@ -125,7 +127,8 @@ func gemmProperty[T Float](t *rapid.T) {
 	}
 }
 
-// Products of several tiles, along k too, are right in all forms, whether operands are worth transposing or not, and do not depend on the number of processors.
+// Products of several tiles, along k too, are right in all forms, whether operands are worth
+// transposing or not. They do not depend on the number of processors.
 func TestGemmInTiles(t *testing.T) {
 	t.Run("float32", testGemmInTiles[float32])
 	t.Run("float64", testGemmInTiles[float64])
@@ -133,7 +136,11 @@ func TestGemmInTiles(t *testing.T) {
 
 func testGemmInTiles[T Float](t *testing.T) {
 	rng := rand.New(rand.NewPCG(8, 8))
-	for _, size := range [][3]int{{2*tile + 1, tile + 3, 2*tileDepth + 5}, {worthRows - 1, 2 * tile, tileDepth}, {2 * tile, worthRows - 1, tileDepth + 1}} {
+	for _, size := range [][3]int{
+		{2*tile + 1, tile + 3, 2*tileDepth + 5},
+		{worthRows - 1, 2 * tile, tileDepth},
+		{2 * tile, worthRows - 1, tileDepth + 1},
+	} {
 		m, n, k := size[0], size[1], size[2]
 		a, b := numbers[T](rng, m*k), numbers[T](rng, k*n)
 		for _, tA := range []bool{false, true} {
@@ -363,8 +370,9 @@ func TestConvertNarrows(t *testing.T) {
 	}
 }
 
-// The inverse of a symmetric positive definite matrix of known spectrum is that with the reciprocals, as exactly as Cholesky's is, in either type. Only the upper
-// triangle is read, and what was computed before does not matter.
+// A symmetric positive definite matrix of known spectrum has the inverse with the reciprocals. It
+// is as exact as Cholesky's, in either type. Only the upper triangle is read, and what was computed
+// before does not matter.
 func TestInverter(t *testing.T) {
 	t.Run("float64", func(t *testing.T) { testInverter[float64](t, 0x1p-52) })
 	t.Run("float32", func(t *testing.T) { testInverter[float32](t, 0x1p-23) })
@@ -434,7 +442,8 @@ func orthogonal(n int, rng *rand.Rand) []float64 {
 	return q
 }
 
-// What is not positive definite is told so, wherever that shows: in the first rows, in later ones, or by a NaN.
+// A matrix that is not positive definite is reported, wherever that shows: in the first rows, in
+// later ones, or by a NaN.
 func TestInverterOfNoPositiveDefiniteMatrix(t *testing.T) {
 	const n = 2*sweepWidth + 5
 	for _, bad := range []float64{-1, 0, math.NaN()} {

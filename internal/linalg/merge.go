@@ -9,8 +9,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// joint is a block of a tridiagonal matrix whose two halves are solved: V^T (diag(d) + rho z z^T) V, where the rows of V, which are
-// orthonormal, are the eigenvectors of the halves.
+// joint is a block of a tridiagonal matrix whose two halves are solved: V^T (diag(d) +
+// rho z z^T) V. The rows of V, which are orthonormal, are the eigenvectors of the halves.
 type joint struct {
 	n, mid int       // size of the block, and of its first half
 	rho    float64   // > 0, or 0 if the halves are not connected
@@ -30,14 +30,15 @@ const (
 	second
 )
 
-// smallest is the rounding error that deflation assumes at least, beside a matrix whose elements are about 1: far from underflow even
-// where it is multiplied by squares of rounding errors.
+// smallest is the least rounding error that deflation assumes, for a matrix whose elements are
+// about 1. Its products with squares of rounding errors are still far from underflow.
 const smallest = 1e-100
 
 // roundoff is the distance from 1 to the next larger float64.
 const roundoff = 0x1p-52
 
-// solve replaces d and v by the eigenvalues and eigenvectors of the block. It reports false if the secular equation is not solved.
+// solve replaces d and v by the eigenvalues and eigenvectors of the block. It reports false if the
+// secular equation is not solved.
 func (b *joint) solve() bool {
 	kept, kind := b.deflate()
 	k := len(kept)
@@ -60,9 +61,10 @@ func (b *joint) solve() bool {
 	return true
 }
 
-// deflate sets apart the eigenvectors of the halves that are, up to rounding, eigenvectors of the block: those with z = 0, and of two with
-// equal d a combination with z = 0 (Golub & Van Loan, Matrix Computations, 4th edition, section 8.5.4; Gu & Eisenstat 1995, section 4).
-// It returns the rows of V that are left, in ascending order of d, and the support of all rows.
+// deflate sets apart the eigenvectors of the halves that are, up to rounding, eigenvectors of the
+// block (Golub & Van Loan, Matrix Computations, 4th edition, section 8.5.4; Gu & Eisenstat 1995,
+// section 4). These have z = 0. Of two with equal d a combination has z = 0. It returns the rows of
+// V that are left, in ascending order of d, and the support of all rows.
 func (b *joint) deflate() (kept []int, kind []support) {
 	order := ascending(b.d)
 	norm := max(math.Abs(b.d[order[0]]), math.Abs(b.d[order[b.n-1]]), b.rho)
@@ -88,8 +90,8 @@ func (b *joint) deflate() (kept []int, kind []support) {
 	return kept, kind
 }
 
-// combine rotates rows i and j of V, where d_i <= d_j, such that z_i becomes zero, if the element that this brings to row i, column j of
-// diag(d) is below tol.
+// combine rotates rows i and j of V, where d_i <= d_j, so that z_i becomes zero. It does so only if
+// the element that this brings to row i, column j of diag(d) is below tol.
 func (b *joint) combine(i, j int, tol float64) bool {
 	norm := math.Hypot(b.z[i], b.z[j])
 	cos, sin := b.z[j]/norm, b.z[i]/norm
@@ -105,8 +107,8 @@ func (b *joint) combine(i, j int, tol float64) bool {
 
 func (b *joint) row(i int) []float64 { return b.v[i*b.stride:][:b.n] }
 
-// gather copies V to p, the kept rows first, ordered by their support, and d likewise. It returns the place of each kept row and the ends
-// of the three groups of rows.
+// gather copies V to p, the kept rows first and ordered by their support, and d likewise. It
+// returns the place of each kept row and the ends of the three groups of rows.
 func (b *joint) gather(kept []int, kind []support) (place []int, ends [3]int) {
 	place = make([]int, len(kept))
 	n := 0
@@ -136,7 +138,8 @@ func (b *joint) gather(kept []int, kind []support) (place []int, ends [3]int) {
 	return place, ends
 }
 
-// roots writes the roots of the secular equation to d, and their distances from the poles to u, a row per root.
+// roots writes the roots of the secular equation to d, and their distances from the poles to u, a
+// row per root.
 func (b *joint) roots(s *secular) bool {
 	k := len(s.d)
 	var failed atomic.Bool
@@ -157,11 +160,13 @@ func (b *joint) roots(s *secular) bool {
 	return !failed.Load()
 }
 
-// nearbyZ replaces z by the vector, equal to it up to rounding, for which the computed roots x are exact:
+// nearbyZ replaces z by a vector that equals it up to rounding. For that vector the computed
+// roots x are exact:
 //
 //	z_i^2 is proportional to (x_i - d_i) prod_{j != i} (x_j - d_i) / (d_j - d_i).
 //
-// The eigenvectors that follow from it are orthogonal to working precision, however close the roots are (Gu & Eisenstat 1995, section 3.2).
+// The eigenvectors that follow from it are orthogonal to working precision, however close the roots
+// are (Gu & Eisenstat 1995, section 3.2).
 func (b *joint) nearbyZ(d, z []float64) {
 	k := len(d)
 	parallel.For(k, grain(k), func(from, to int) {
@@ -183,7 +188,8 @@ func (b *joint) nearbyZ(d, z []float64) {
 	})
 }
 
-// vectors replaces the distances in u by the eigenvectors of diag(d) + rho z z^T, whose elements z_i / (d_i - x) go to their places in p.
+// vectors replaces the distances in u by the eigenvectors of diag(d) + rho z z^T, whose elements
+// z_i / (d_i - x) go to their places in p.
 func (b *joint) vectors(z []float64, place []int) {
 	k := len(z)
 	parallel.For(k, grain(k), func(from, to int) {
@@ -203,11 +209,13 @@ func (b *joint) vectors(z []float64, place []int) {
 	})
 }
 
-// multiply writes the eigenvectors of the block to v: the first k are the rows of u times the rows of p, the others those of p.
+// multiply writes the eigenvectors of the block to v. The first k are the rows of u times the rows
+// of p. The others are those of p.
 func (b *joint) multiply(k int, ends [3]int) {
 	n, left, right := b.n, b.mid, b.n-b.mid
 	GemmLD(false, false, k, left, ends[both], 1, b.u, k, b.p, n, 0, b.v, b.stride)
-	GemmLD(false, false, k, right, k-ends[first], 1, b.u[ends[first]:], k, b.p[ends[first]*n+left:], n, 0, b.v[left:], b.stride)
+	GemmLD(false, false, k, right, k-ends[first],
+		1, b.u[ends[first]:], k, b.p[ends[first]*n+left:], n, 0, b.v[left:], b.stride)
 	for i := k; i < n; i++ {
 		copy(b.row(i), b.p[i*n:])
 	}

@@ -8,14 +8,16 @@ import (
 // panelRows is the number of reflections that are applied at a time.
 const panelRows = 64
 
-// applyReflections computes V Q^T for the n x n matrix v, where Q = H_0 H_1 ... H_n-2 is the product of the reflections
-// H_i = I - tau_i w_i w_i^T that Dsytrd leaves in the lower triangle of a: w_i is zero up to i, one at i+1, and goes on below the
-// subdiagonal in column i. panel and work hold at least n*min(n, panelRows) elements each.
+// applyReflections computes V Q^T for the n x n matrix v, where Q = H_0 H_1 ... H_n-2. The
+// reflections H_i = I - tau_i w_i w_i^T are those that Dsytrd leaves in the lower triangle of a:
+// w_i is zero up to i, one at i+1, and goes on below the subdiagonal in column i. panel and work
+// hold at least n*min(n, panelRows) elements each.
 //
-// A product of reflections is I - W^T T W, with a w_i in each row of W and T upper triangular. The inverse of T is the upper triangle of
-// W W^T with 1/tau on the diagonal (Joffrain et al. 2006, "Accumulating Householder transformations, revisited"), which makes all of it
-// matrix products and triangular solves. (Dormqr of gonum v0.17.0 is no alternative: its Dlarft makes a wrong T if the second
-// reflection of a block ends in zeros and the first does not.)
+// A product of reflections is I - W^T T W, with a w_i in each row of W and T upper triangular. The
+// inverse of T is the upper triangle of W W^T with 1/tau on the diagonal (Joffrain et al. 2006,
+// "Accumulating Householder transformations, revisited"). So all of it is matrix products and
+// triangular solves. Dormqr of gonum v0.17.0 is no alternative: its Dlarft makes a wrong T if the
+// second reflection of a block ends in zeros and the first does not.
 func applyReflections(n int, a, tau, v, panel, work []float64) {
 	for to := n - 1; to > 0; to -= panelRows { // the last ones come first, since Q^T = H_n-2 ... H_0
 		applyPanel(n, max(0, to-panelRows), to, a, tau, v, panel, work)

@@ -2,20 +2,21 @@ package linalg
 
 import "math"
 
-// secular is the eigenproblem of diag(d) + rho z z^T, with d ascending and distinct, rho > 0, no element of z zero, and |z| <= 1. Its
-// eigenvalues are the roots of the increasing function
+// secular is the eigenproblem of diag(d) + rho z z^T, with d ascending and distinct, rho > 0, no
+// element of z zero, and |z| <= 1. Its eigenvalues are the roots of the increasing function
 //
-//	f(x) = 1/rho + sum_i z_i^2 / (d_i - x),
+//	f(x) = 1/rho + sum_i z_i^2 / (d_i - x).
 //
-// one between any d_j and d_j+1, and one between the last d and d + rho (Golub & Van Loan, Matrix Computations, 4th edition, section 8.5.3).
+// There is one between any d_j and d_j+1, and one between the last d and d + rho (Golub & Van Loan,
+// Matrix Computations, 4th edition, section 8.5.3).
 type secular struct {
 	d      []float64 // the poles of f
 	z2     []float64 // the squares of the elements of z
 	rhoInv float64
 }
 
-// root is the number d[pole] + offset, where pole is the nearest one. Kept apart, they tell the distance from each pole to nearly all its
-// digits, as the eigenvectors need it.
+// root is the number d[pole] + offset, where pole is the nearest one. The two are kept apart
+// because the eigenvectors need the distance from each pole to nearly all its digits.
 type root struct {
 	pole   int
 	offset float64
@@ -24,7 +25,8 @@ type root struct {
 // distance returns d_i - r.
 func (s *secular) distance(i int, r root) float64 { return (s.d[i] - s.d[r.pole]) - r.offset }
 
-// point is what is known of f at one place: psi is the sum over the poles up to a given one, phi the sum over those after it.
+// point is what is known of f at one place. psi is the sum over the poles up to a given one, phi
+// the sum over those after it.
 type point struct {
 	f, size     float64 // f, and the sum of the absolute values of its three parts
 	dPsi, dPhi  float64 // derivatives
@@ -56,16 +58,19 @@ func (s *secular) sum(from, to int, r root) (f, df float64) {
 }
 
 const (
-	// maxSteps bounds the evaluations of f per root. Usual are three to six; bisection alone, every second step, needs fewer than this.
+	// maxSteps bounds the evaluations of f per root. Three to six are usual. Bisection alone, at
+	// every second step, needs fewer than this.
 	maxSteps = 400
 	// patience is the number of steps after which every second one is a bisection.
 	patience = 12
-	// rootTolerance is the value of f, relative to the sizes of its parts, that counts as zero: a few roundings. The vectors are those of a
-	// nearby z for which the roots are exact (nearbyZ), so that this is a backward error (Gu & Eisenstat 1995, section 3).
+	// rootTolerance is the value of f, relative to the sizes of its parts, that counts as zero: a
+	// few roundings. The vectors are those of a nearby z for which the roots are exact (nearbyZ).
+	// So this is a backward error (Gu & Eisenstat 1995, section 3).
 	rootTolerance = 0x1p-49
 )
 
-// root finds the j-th root, by steps to the root of a model that has two poles where f has all. It reports false if that does not converge.
+// root finds the j-th root. Each step goes to the root of a model of f that has only two poles. It
+// reports false if that does not converge.
 func (s *secular) root(j int) (root, bool) {
 	k := len(s.d)
 	if k == 1 {
@@ -106,8 +111,8 @@ func (s *secular) start(j, p int) (r root, lo, hi float64, at point) {
 	gap := s.d[j+1] - s.d[j]
 	r = root{j, gap / 2}
 	at = s.at(r, p)
-	// Beyond the middle the terms of the farther side are at most 2 |z|^2 / gap, and balance that of the nearer pole. The factor 1/2 is
-	// for rounding.
+	// Beyond the middle the terms of the farther side are at most 2 |z|^2 / gap, and balance that
+	// of the nearer pole. The factor 1/2 is for rounding.
 	if at.f >= 0 {
 		return r, 0.5 * s.z2[j] / (s.rhoInv + 2/gap), gap / 2, at
 	}
@@ -119,8 +124,9 @@ func (s *secular) start(j, p int) (r root, lo, hi float64, at point) {
 //
 //	c + left / (at.left - x) + right / (at.right - x) = 0,
 //
-// with c such that it equals f at the point: of its two roots the one between lo and hi, or NaN. With the weights that make the
-// derivatives of psi and phi agree, this converges quadratically (Li 1994, "Solving secular equations stably and efficiently").
+// where c makes it equal f at the point. The model has two roots: the result is the one between lo
+// and hi, or NaN. With the weights for which the derivatives of psi and phi agree, this converges
+// quadratically (Li 1994, "Solving secular equations stably and efficiently").
 func (at point) step(left, right, lo, hi float64) float64 {
 	l, r := at.left, at.right
 	c := at.f - left/l - right/r

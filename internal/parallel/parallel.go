@@ -1,5 +1,5 @@
-// Package parallel divides work among the processors. What is written to a place must not depend on how the work is divided; then results do not depend on
-// the number of processors.
+// Package parallel divides work among the processors. The results do not depend on the number of
+// processors, as long as what is written to a place does not depend on how the work is divided.
 package parallel
 
 import (
@@ -7,10 +7,12 @@ import (
 	"sync"
 )
 
-// Grain is a number of elements that is worth the start of a goroutine, where each takes a nanosecond or so.
+// Grain is the number of elements that is worth the start of a goroutine, at a nanosecond or so for
+// each.
 const Grain = 1 << 14
 
-// For calls f for consecutive pieces of 0 <= i < n, at the same time: one for each processor, but none shorter than grain.
+// For calls f for consecutive pieces of 0 <= i < n, at the same time: one for each processor, but
+// none shorter than grain.
 func For(n, grain int, f func(from, to int)) {
 	workers := min(runtime.GOMAXPROCS(0), n/max(grain, 1))
 	if workers <= 1 {
@@ -25,12 +27,14 @@ func For(n, grain int, f func(from, to int)) {
 	wg.Wait()
 }
 
-// Rows calls f for consecutive pieces of n rows of the given length, at the same time if there are many elements.
+// Rows calls f for consecutive pieces of n rows of the given length. With many elements the calls
+// run at the same time.
 func Rows(n, length int, f func(from, to int)) {
 	For(n, (Grain+length-1)/max(length, 1), f)
 }
 
-// Jobs runs the jobs, which must not depend on each other, in as many goroutines as there are processors.
+// Jobs runs the jobs in as many goroutines as there are processors. The jobs must not depend on
+// each other.
 func Jobs(jobs []func()) {
 	queue := make(chan func())
 	var workers sync.WaitGroup

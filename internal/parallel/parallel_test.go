@@ -10,7 +10,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// Every element is in one piece, pieces are long enough, and there are no more of them than processors.
+// Every element is in one piece, pieces are long enough, and there are at most as many as
+// processors.
 func TestFor(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	rapid.Check(t, func(t *rapid.T) {
@@ -34,7 +35,8 @@ func TestFor(t *testing.T) {
 			}
 		}
 		if pieces.Load() > int32(procs) || short.Load() > 0 {
-			t.Fatalf("%d pieces, %d of them shorter than %d, on %d processors", pieces.Load(), short.Load(), grain, procs)
+			t.Fatalf("%d pieces, %d of them shorter than %d, on %d processors",
+				pieces.Load(), short.Load(), grain, procs)
 		}
 	})
 }

@@ -3,8 +3,9 @@ package batch
 
 import "math/rand/v2"
 
-// A Sampler cuts the shuffled training cases into batches. At the end of an epoch it shuffles anew; a batch that the epoch
-// cannot fill is filled from the next one, so all batches have the same size.
+// A Sampler cuts the shuffled training cases into batches. At the end of an epoch it shuffles anew.
+// A batch that the epoch cannot fill is filled from the next one, so all batches have the same
+// size.
 type Sampler struct {
 	batch []int
 	order []int // of the current epoch
@@ -12,8 +13,8 @@ type Sampler struct {
 	rng   *rand.Rand
 }
 
-// NewSampler returns a sampler of batches of the given size from cases 0 .. cases-1; both must be positive. Samplers with
-// equal arguments give equal batches.
+// NewSampler returns a sampler of batches of the given size from cases 0 .. cases-1; both must be
+// positive. Samplers with equal arguments give equal batches.
 func NewSampler(cases, size int, seed uint64) *Sampler {
 	s := &Sampler{
 		batch: make([]int, size),

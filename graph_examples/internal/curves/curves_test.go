@@ -61,7 +61,8 @@ func TestCurvePassesItsPoints(t *testing.T) {
 			if min(p.x, p.y) < margin || max(p.x, p.y) > Side-margin {
 				t.Fatalf("image %d: point %d is %v, within %g of the edge", i, j, p, margin)
 			}
-			// The middle of the pixel that a point lies in is as near to the curve as to the point, or nearer.
+			// The curve goes through the point. So from the middle of the point's pixel the curve
+			// is at most as far as the point.
 			dx, dy := p.x-math.Floor(p.x)-0.5, p.y-math.Floor(p.y)-0.5
 			least := ink * math.Exp(-(dx*dx+dy*dy)/(2*width*width))
 			if got := float64(image[int(p.y)*Side+int(p.x)]); got < least-1e-6 {
@@ -71,7 +72,8 @@ func TestCurvePassesItsPoints(t *testing.T) {
 	}
 }
 
-// A straight stroke has a closed form. The ends are at t = 0 and 1, for a middle point half way between them.
+// A straight stroke has a closed form. If the middle point is half way between the other two, these
+// are the ends, at t = 0 and 1.
 func TestStraight(t *testing.T) {
 	const left, right, y = 6.3, 20.9, 13.2
 	image := drawn(point{left, y}, point{(left + right) / 2, y}, point{right, y})
@@ -123,8 +125,9 @@ func TestSymmetries(t *testing.T) {
 	}
 }
 
-// An image is a smooth function of the points: the slope of a pixel is at most that of the profile, ink/(width sqrt(e)), and
-// the curve moves by at most 5/4 of what its points move, the largest sum of the weights' sizes.
+// An image is a smooth function of the points. The slope of a pixel is at most that of the profile,
+// ink/(width sqrt(e)). The curve moves by at most 5/4 of what its points move, the largest sum of
+// the weights' sizes.
 func TestSmooth(t *testing.T) {
 	const step = 0.01
 	bound := 1.25 * math.Sqrt2 * step * ink / (width * math.Sqrt(math.E))
@@ -172,7 +175,8 @@ func TestCalibration(t *testing.T) {
 		variance += squares/cases - mean*mean
 		ofMean += entropy(mean)
 	}
-	t.Logf("variance %.3f, cross-entropy of the mean image %.2f, entropy of the pixels %.2f", variance, ofMean, ofPixels)
+	t.Logf("variance %.3f, cross-entropy of the mean image %.2f, entropy of the pixels %.2f",
+		variance, ofMean, ofPixels)
 	for _, c := range []struct {
 		name                  string
 		got, original, within float64

@@ -1,8 +1,9 @@
-// Package fashion hands out Fashion-MNIST: 60,000 training and 10,000 test images of clothes, grey, 28x28 pixels, of 10 kinds.
-// Xiao, Rasul & Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms" (2017).
+// Package fashion hands out Fashion-MNIST: 60,000 training and 10,000 test images of clothes of 10
+// kinds, grey, 28x28 pixels (Xiao, Rasul & Vollgraf, "Fashion-MNIST: a novel image dataset for
+// benchmarking machine learning algorithms", 2017).
 //
-// The files have the names and the format of MNIST's, and the cases come as a mnist.Set. They are not part of any Go module;
-// Debian and Ubuntu have them as the package dataset-fashion-mnist.
+// The files have the names and the format of MNIST's, and the cases come as a mnist.Set. They are
+// not part of any Go module; Debian and Ubuntu have them as the package dataset-fashion-mnist.
 package fashion
 
 import (

@@ -14,12 +14,17 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 )
 
-// write writes a file of the format IDX: a magic number and sizes, big-endian, and bytes; all of it compressed.
+// write writes a compressed file of the format IDX: a magic number and sizes, big-endian, and
+// bytes.
 func write(t *testing.T, dir, name string, header []uint32, data []byte) {
 	t.Helper()
 	var file bytes.Buffer
 	z := gzip.NewWriter(&file)
-	if err := errors.Join(binary.Write(z, binary.BigEndian, header), binary.Write(z, binary.BigEndian, data), z.Close()); err != nil {
+	err := errors.Join(
+		binary.Write(z, binary.BigEndian, header),
+		binary.Write(z, binary.BigEndian, data),
+		z.Close())
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, name), file.Bytes(), 0o644); err != nil {
@@ -27,7 +32,7 @@ func write(t *testing.T, dir, name string, header []uint32, data []byte) {
 	}
 }
 
-// writePart writes images of side x side pixels, of which pixel k of image i is i+k, and their labels.
+// writePart writes images of side x side pixels and their labels. Pixel k of image i is i+k.
 func writePart(t *testing.T, dir, part string, images, side int, labels ...byte) {
 	t.Helper()
 	data := make([]byte, 0, images*side*side)
@@ -74,7 +79,8 @@ func TestLoadErrors(t *testing.T) {
 		{"missing test labels", func(dir string) { remove(t, dir, "t10k-labels-idx1-ubyte.gz") },
 			[]string{"t10k-labels-idx1-ubyte.gz", "apt-get install -y dataset-fashion-mnist", Dir, "-data"}},
 		{"too few pixels", func(dir string) {
-			write(t, dir, "train-images-idx3-ubyte.gz", []uint32{0x803, 3, mnist.Side, mnist.Side}, make([]byte, 2*mnist.Pixels))
+			write(t, dir, "train-images-idx3-ubyte.gz", []uint32{0x803, 3, mnist.Side, mnist.Side},
+				make([]byte, 2*mnist.Pixels))
 		}, []string{"Fashion-MNIST", `"train"`, "damaged"}},
 		{"labels for images", func(dir string) {
 			write(t, dir, "t10k-images-idx3-ubyte.gz", []uint32{0x801, 2}, make([]byte, 2))
@@ -104,7 +110,8 @@ func TestLoadErrors(t *testing.T) {
 			}
 		}
 		if strings.Contains(err.Error(), "\n") || train.Len()+test.Len() > 0 {
-			t.Errorf("%s: error %q, %d training and %d test cases, want one line and none", tc.name, err, train.Len(), test.Len())
+			t.Errorf("%s: error %q, %d training and %d test cases, want one line and none",
+				tc.name, err, train.Len(), test.Len())
 		}
 	}
 }

@@ -1,5 +1,6 @@
-// Package learn is the frame of the example programs that write Gorgonia models as users write them: it feeds a model with batches, trains it with
-// K-FAC and with Gorgonia's solvers from the same initial weights, and shows the training losses.
+// Package learn is the frame of the example programs whose Gorgonia models are written as users
+// write them. It feeds a model with batches, trains it with K-FAC and with Gorgonia's solvers from
+// the same initial weights, and shows the training losses.
 package learn
 
 import (
@@ -19,7 +20,8 @@ type Model struct {
 	Params gorgonia.Nodes
 	States []*State // of a recurrent net
 
-	// Predicts declares the distribution that Cost is the negative log-likelihood of. Only K-FAC wants to know.
+	// Predicts declares the distribution that Cost is the negative log-likelihood of. Only K-FAC
+	// needs it.
 	Predicts kfac.Distribution
 }
 

@@ -70,8 +70,8 @@ func (p Program) Run(ctx context.Context, s trial.Settings) error {
 	return err
 }
 
-// Compare trains the model of task with every optimizer of s, prints a table and writes a plot, NAME.png. It returns the
-// model with the lowest loss.
+// Compare trains the model of task with every optimizer of s, prints a table and writes a plot,
+// NAME.png. It returns the model with the lowest loss.
 func (p Program) Compare(ctx context.Context, s trial.Settings, task Task, name string) (*Model, error) {
 	if err := s.MakeOut(); err != nil {
 		return nil, err
@@ -84,9 +84,11 @@ func (p Program) Compare(ctx context.Context, s trial.Settings, task Task, name 
 	return best, errors.Join(err, show(os.Stdout, s, curves, name, p.Loss))
 }
 
-// Curves trains the model of t with each of the entrants. It returns the model with the lowest loss at the end, and the curves of the losses.
-// Progress bars go to bar.
-func (t Task) Curves(ctx context.Context, s trial.Settings, entrants []trial.Entrant, bar io.Writer) (*Model, []*trial.Curve, error) {
+// Curves trains the model of t with each of the entrants. It returns the model with the lowest loss
+// at the end, and the curves of the losses. Progress bars go to bar.
+func (t Task) Curves(
+	ctx context.Context, s trial.Settings, entrants []trial.Entrant, bar io.Writer,
+) (*Model, []*trial.Curve, error) {
 	var best *Model
 	lowest := math.Inf(1)
 	curves, err := trial.Compare(ctx, s, entrants, bar, func(run *trial.Run) error {
@@ -100,7 +102,8 @@ func (t Task) Curves(ctx context.Context, s trial.Settings, entrants []trial.Ent
 }
 
 func show(w io.Writer, s trial.Settings, curves []*trial.Curve, name, loss string) error {
-	fmt.Fprintf(w, "\n%s: training loss (%s) on the first %d of %d cases; batch %d, %s, seed %d\n\n", name, loss, s.Eval, s.Cases, s.Batch, s.Dtype, s.Seed)
+	fmt.Fprintf(w, "\n%s: training loss (%s) on the first %d of %d cases; batch %d, %s, seed %d\n\n",
+		name, loss, s.Eval, s.Cases, s.Batch, s.Dtype, s.Seed)
 	if s.Grid {
 		return errors.Join(report.Grid(w, curves), bestRates(w, curves))
 	}

@@ -6,7 +6,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// Rows are cases that do not depend on each other: one of X, and one of Y, are the values of a case in the first and the second input.
+// Rows are cases that do not depend on each other. A row of X and one of Y are the values of a case
+// in the first and the second input.
 type Rows struct {
 	X, Y [][]float64
 }
@@ -14,8 +15,8 @@ type Rows struct {
 // meterBatch is the number of cases that the loss is measured on at once.
 const meterBatch = 250
 
-// Task trains a model on the first s.Cases of r; the loss is measured on the first s.Eval of them, in whole batches. It brings
-// settings that are too large for r down.
+// Task trains a model on the first s.Cases of r and measures the loss on the first s.Eval of them,
+// in whole batches. It lowers settings that are too large for r.
 func (r Rows) Task(s *trial.Settings, model func(Options) *Model) Task {
 	s.Cases = min(s.Cases, len(r.X))
 	s.Batch = min(s.Batch, s.Cases)
@@ -58,8 +59,8 @@ func OneHot(n, i int) []float64 {
 	return v
 }
 
-// Digits are the first n MNIST training digits, 28 x 28 pixels in [0, 1] in a row, with one-hot labels. An empty dir stands for the files
-// that come with the module.
+// Digits are the first n MNIST training digits, 28 x 28 pixels in [0, 1] in a row, with one-hot
+// labels. An empty dir stands for the files that come with the module.
 func Digits(dir string, n int) (Rows, error) {
 	train, _, err := mnist.Load(dir)
 	if err != nil {

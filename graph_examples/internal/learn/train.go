@@ -16,10 +16,11 @@ type Task struct {
 	Model func(Options) *Model
 	// Draw returns a function that writes the next batch for training into the inputs of m.
 	Draw func(m *Model) func()
-	// Walk returns a function that writes one batch after the other of the cases that the loss is measured on into the inputs of m.
+	// Walk returns a function that writes the cases on which the loss is measured into the inputs
+	// of m, one batch after the other.
 	Walk                   func(m *Model) func()
 	WalkBatch, WalkBatches int // cases of such a batch, and how many there are
-	// Start are the initial values of the first parameters, where they do not come from Options.Init.
+	// Start are the initial values of the first parameters, if these do not come from Options.Init.
 	Start []gorgonia.Value
 }
 
@@ -43,8 +44,8 @@ func (t Task) build(s trial.Settings, batch int, training bool) (*Model, error) 
 	return m, m.allocate()
 }
 
-// Train is the training loop of one optimizer, as any Gorgonia program has it. It returns the trained model and its loss at the
-// end, which is infinite or not a number where there is none.
+// Train is the training loop of one optimizer, as any Gorgonia program has it. It returns the
+// trained model and its loss at the end. The loss is infinite or NaN if there is none.
 func (t Task) Train(ctx context.Context, run *trial.Run, s trial.Settings) (trained *Model, loss float64, err error) {
 	m, err := t.build(s, s.Batch, true)
 	if err != nil {

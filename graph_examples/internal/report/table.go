@@ -1,4 +1,5 @@
-// Package report shows the curves of several optimizers: as a table, as a plot, and as rows of digits.
+// Package report shows the curves of several optimizers, as a table and as a plot. It also shows
+// rows of digits.
 package report
 
 import (
@@ -9,8 +10,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// Table writes one column per curve to w: updates and training seconds to each of the goals, the last error, and the
-// seconds of an update.
+// Table writes one column per curve to w: updates and training seconds to each of the goals, the
+// last error, and the seconds of an update.
 func Table(w io.Writer, goals []float64, curves []*trial.Curve) error {
 	table := tabwriter.NewWriter(w, 16, 0, 2, ' ', 0)
 	row := rower(table, curves)
@@ -25,8 +26,9 @@ func Table(w io.Writer, goals []float64, curves []*trial.Curve) error {
 	return table.Flush()
 }
 
-// Losses writes one column per curve to w: the first, the lowest and the last loss; how far the last is above the lowest; and the updates
-// and training seconds to the last loss of each of the other optimizers.
+// Losses writes one column per curve to w: the first, the lowest and the last loss, how far the
+// last is above the lowest, and when the curve reached the last loss of each of the other
+// optimizers, in updates and training seconds.
 func Losses(w io.Writer, curves []*trial.Curve) error {
 	table := tabwriter.NewWriter(w, 16, 0, 2, ' ', 0)
 	row := rower(table, curves)
@@ -83,7 +85,8 @@ func Grid(w io.Writer, curves []*trial.Curve) error {
 	table := tabwriter.NewWriter(w, 12, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "optimizer\tlearning rate\tin all\tlast error\tlowest error")
 	for _, c := range curves {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", c.Name, c.RateText(), when(c.Updates, c.Seconds), lastError(c), lowestError(c))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n",
+			c.Name, c.RateText(), when(c.Updates, c.Seconds), lastError(c), lowestError(c))
 	}
 	return table.Flush()
 }

@@ -13,7 +13,8 @@ type Entrant struct {
 	Rate float64 // 0: the optimizer's own default
 }
 
-// Entrants lists the optimizers of s at their rates; with s.Grid, those that have rates in grid, at each of them.
+// Entrants lists the optimizers of s at their rates. With s.Grid it lists those that have rates in
+// grid, at each of these.
 func (s Settings) Entrants(grid map[string][]float64) []Entrant {
 	var entrants []Entrant
 	for _, name := range s.Optimizers {
@@ -28,9 +29,12 @@ func (s Settings) Entrants(grid map[string][]float64) []Entrant {
 	return entrants
 }
 
-// Compare trains with one entrant after the other and returns their curves. The first error ends it, and so does the end
-// of ctx; the curves are then those of the entrants that began, the last one perhaps cut short. Progress bars go to bar.
-func Compare(ctx context.Context, s Settings, entrants []Entrant, bar io.Writer, train func(*Run) error) ([]*Curve, error) {
+// Compare trains with one entrant after the other and returns their curves. The first error ends
+// it, and so does the end of ctx. Then the curves are those of the entrants that began; the last
+// may be cut short. Progress bars go to bar.
+func Compare(
+	ctx context.Context, s Settings, entrants []Entrant, bar io.Writer, train func(*Run) error,
+) ([]*Curve, error) {
 	var curves []*Curve
 	for _, e := range entrants {
 		if ctx.Err() != nil {

@@ -48,7 +48,8 @@ func TestCompare(t *testing.T) {
 	s.Steps = 12
 	ctx := context.Background()
 	curves, err := compare(ctx, s, pretend(ctx, func(n int) float64 { return 10 / float64(n+1) }))
-	if err != nil || len(curves) != 2 || curves[0].Name != "kfac" || curves[1].Name != "adam" || curves[1].Rate != 0.001 {
+	if err != nil || len(curves) != 2 ||
+		curves[0].Name != "kfac" || curves[1].Name != "adam" || curves[1].Rate != 0.001 {
 		t.Fatalf("curves %v (%v), want one of kfac and one of adam", curves, err)
 	}
 	for _, c := range curves {
@@ -75,7 +76,8 @@ func TestSecondsEndRun(t *testing.T) {
 	for _, c := range curves {
 		last, ok := c.Last()
 		if c.Updates == 0 || c.Updates == s.Steps || !ok || last.Updates != c.Updates {
-			t.Errorf("%s: %d updates, last measured at %d, want a few, and the last one measured", c.Name, c.Updates, last.Updates)
+			t.Errorf("%s: %d updates, last measured at %d, want a few, and the last one measured",
+				c.Name, c.Updates, last.Updates)
 		}
 	}
 }
@@ -94,7 +96,8 @@ func TestDivergenceEndsRun(t *testing.T) {
 		}
 		for _, c := range curves {
 			if !c.Diverged || c.Updates != 10 || !reflect.DeepEqual(measured(c), []int{0, 5}) {
-				t.Errorf("%s: diverged %v at update %d, measured at %v, want true at 10, and 0 and 5", c.Name, c.Diverged, c.Updates, measured(c))
+				t.Errorf("%s: diverged %v at update %d, measured at %v, want true at 10, and 0 and 5",
+					c.Name, c.Diverged, c.Updates, measured(c))
 			}
 		}
 	}
@@ -135,8 +138,10 @@ func TestErrorKeepsWhatWasMeasured(t *testing.T) {
 		run.Stop()
 		return run.Record(0, cause)
 	})
-	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "kfac") || len(curves) != 1 || !reflect.DeepEqual(measured(curves[0]), []int{0}) {
-		t.Errorf("curves %v and error %v, want one curve with its first point, and the cause under kfac's name", curves, err)
+	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "kfac") ||
+		len(curves) != 1 || !reflect.DeepEqual(measured(curves[0]), []int{0}) {
+		t.Errorf("curves %v and error %v, want one curve with its first point, and the cause under kfac's name",
+			curves, err)
 	}
 }
 

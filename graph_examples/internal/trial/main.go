@@ -10,10 +10,13 @@ import (
 	"os/signal"
 )
 
-// Main is the frame of a program: it reads the flags in args, calls run with a context that an interrupt (Ctrl-C) ends, and
-// returns the exit status: 0, also after an interrupt; 1 after an error of run; 2 after a bad flag. An error is one line on stderr. A second
-// interrupt ends the program at once.
-func Main(program string, args []string, defaults Settings, run func(context.Context, Settings) error, stderr io.Writer) int {
+// Main is the frame of a program. It reads the flags in args and calls run with a context that an
+// interrupt (Ctrl-C) ends. A second interrupt ends the program at once. The exit status that it
+// returns is 0, also after an interrupt; 1 after an error of run; 2 after a bad flag. An error is
+// one line on stderr.
+func Main(
+	program string, args []string, defaults Settings, run func(context.Context, Settings) error, stderr io.Writer,
+) int {
 	settings, err := defaults.Parse(program, args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

@@ -51,8 +51,8 @@ func newRun(s Settings, e Entrant, bar io.Writer) *Run {
 	}
 }
 
-// More reports whether another update is to follow: neither updates nor seconds are used up, the error is finite, and ctx
-// is not done.
+// More reports whether another update is to follow. It does while neither updates nor seconds are
+// used up, the error is finite, and ctx is not done.
 func (r *Run) More(ctx context.Context) bool {
 	return ctx.Err() == nil && !r.curve.Diverged && !r.spent()
 }
@@ -75,13 +75,14 @@ func (r *Run) Stop() {
 	_ = r.bar.Add(1) // a bar that cannot be drawn is no reason to stop training
 }
 
-// Due reports whether the error is to be measured now: at every s.Every updates and after the last one.
+// Due reports whether the error is to be measured now: every s.Every updates and after the last
+// one.
 func (r *Run) Due(ctx context.Context) bool {
 	return r.curve.Updates%r.settings.Every == 0 || !r.More(ctx)
 }
 
-// Record adds a measured error to the curve, or passes on the error that prevented the measurement. A value that is
-// infinite or not a number ends the run.
+// Record adds a measured error to the curve. If an error prevented the measurement, it passes that
+// on. A value that is infinite or NaN ends the run.
 func (r *Run) Record(value float64, err error) error {
 	switch {
 	case err != nil:

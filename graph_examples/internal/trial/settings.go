@@ -1,5 +1,5 @@
-// Package trial holds what the example programs share in comparing optimizers: the command line, the run of one optimizer
-// with its stopwatch and progress bar, and the curve that comes out.
+// Package trial holds what the example programs share in comparing optimizers: the command line,
+// the run of one optimizer with its stopwatch and progress bar, and the resulting curve.
 package trial
 
 import (
@@ -39,8 +39,9 @@ type Settings struct {
 // MNISTUsage is the DataUsage of the programs that learn MNIST.
 const MNISTUsage = "folder of the four MNIST *-ubyte.gz files (default: the one in the GoMNIST module)"
 
-// Parse reads the flags in args over the defaults in s, whose optimizers are the ones to choose from.
-// Text for -help goes to help; the error is then flag.ErrHelp. Any other error is one line.
+// Parse reads the flags in args over the defaults in s, whose optimizers are the ones to choose
+// from. The text for -help goes to help, and the error is then flag.ErrHelp. Any other error is one
+// line.
 func (s Settings) Parse(program string, args []string, help io.Writer) (Settings, error) {
 	known := slices.Concat(s.Optimizers, s.Others)
 	rates := make(map[string]float64, len(s.Rates))
@@ -58,14 +59,16 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.IntVar(&s.Eval, "eval", s.Eval, "cases on which the error is measured, from the first")
 	f.IntVar(&s.Every, "every", s.Every, "updates from one measurement of the error to the next")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the initial weights, the batches and K-FAC's samples")
-	f.BoolVar(&s.Grid, "grid", s.Grid, "run the baselines over their grid of learning rates, print the errors, and stop")
+	f.BoolVar(&s.Grid, "grid", s.Grid,
+		"run the baselines over their grid of learning rates, print the errors, and stop")
 	if s.DataUsage != "" {
 		f.StringVar(&s.Data, "data", s.Data, s.DataUsage)
 	}
 	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
 	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
 	f.StringVar(optimizers, "solver", *optimizers, "the same as -optimizers, for one of them")
-	f.Func("lr", "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all", func(list string) error {
+	lrUsage := "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all"
+	f.Func("lr", lrUsage, func(list string) error {
 		return parseRates(list, rates)
 	})
 	choice := s.Dtype != ""
@@ -147,7 +150,8 @@ func (s Settings) check(known []string) error {
 	return nil
 }
 
-// MakeOut makes the folder for the pictures where one is needed, so that a bad one shows before the training.
+// MakeOut makes the folder for the pictures, if one is needed. So a bad one shows before the
+// training.
 func (s Settings) MakeOut() error {
 	if s.Grid {
 		return nil

@@ -24,18 +24,22 @@ var defaults = Settings{
 }
 
 func TestParse(t *testing.T) {
-	s, err := defaults.Parse("demo", strings.Fields("-steps 3 -seconds 1.5 -cases 40 -optimizers adam -lr adam=0.5,kfac=2 -grid -seed 9 -out elsewhere -data there"), io.Discard)
+	args := strings.Fields("-steps 3 -seconds 1.5 -cases 40 -optimizers adam -lr adam=0.5,kfac=2 " +
+		"-grid -seed 9 -out elsewhere -data there")
+	s, err := defaults.Parse("demo", args, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Steps != 3 || s.Seconds != 1.5 || s.Cases != 40 || s.Batch != 10 || s.Seed != 9 || !s.Grid || s.Out != "elsewhere" || s.Data != "there" {
+	if s.Steps != 3 || s.Seconds != 1.5 || s.Cases != 40 || s.Batch != 10 || s.Seed != 9 ||
+		!s.Grid || s.Out != "elsewhere" || s.Data != "there" {
 		t.Errorf("parsed %+v", s)
 	}
 	if len(s.Optimizers) != 1 || s.Optimizers[0] != "adam" || s.Rates["adam"] != 0.5 || s.Rates["kfac"] != 2 {
 		t.Errorf("optimizers %v at %v", s.Optimizers, s.Rates)
 	}
 	s, err = defaults.Parse("demo", strings.Fields("-dtype float64 -solver kfac -lr 0.25"), io.Discard)
-	if err != nil || s.Dtype != "float64" || len(s.Optimizers) != 1 || s.Optimizers[0] != "kfac" || s.Rates["kfac"] != 0.25 || s.Rates["adam"] != 0.25 {
+	if err != nil || s.Dtype != "float64" || len(s.Optimizers) != 1 || s.Optimizers[0] != "kfac" ||
+		s.Rates["kfac"] != 0.25 || s.Rates["adam"] != 0.25 {
 		t.Errorf("parsed %+v (%v)", s, err)
 	}
 	if defaults.Rates["adam"] != 0.001 || len(defaults.Optimizers) != 2 {
@@ -73,7 +77,8 @@ func TestBadFlags(t *testing.T) {
 			return nil
 		}, &stderr)
 		line := stderr.String()
-		if status != 2 || strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "demo: ") || !strings.Contains(line, mention) {
+		if status != 2 || strings.Count(line, "\n") != 1 ||
+			!strings.HasPrefix(line, "demo: ") || !strings.Contains(line, mention) {
 			t.Errorf("%q: exit status %d and %q, want 2 and one line that mentions %s", args, status, line, mention)
 		}
 	}
@@ -81,11 +86,13 @@ func TestBadFlags(t *testing.T) {
 
 func TestMainStatus(t *testing.T) {
 	var stderr bytes.Buffer
-	if status := Main("demo", nil, defaults, func(context.Context, Settings) error { return errors.New("no luck") }, &stderr); status != 1 || stderr.String() != "demo: no luck\n" {
+	fails := func(context.Context, Settings) error { return errors.New("no luck") }
+	if status := Main("demo", nil, defaults, fails, &stderr); status != 1 || stderr.String() != "demo: no luck\n" {
 		t.Errorf("after an error: exit status %d and %q", status, stderr.String())
 	}
 	stderr.Reset()
-	if status := Main("demo", []string{"-help"}, defaults, nil, &stderr); status != 0 || !strings.Contains(stderr.String(), "-optimizers") {
+	status := Main("demo", []string{"-help"}, defaults, nil, &stderr)
+	if status != 0 || !strings.Contains(stderr.String(), "-optimizers") {
 		t.Errorf("-help: exit status %d and %q", status, stderr.String())
 	}
 }

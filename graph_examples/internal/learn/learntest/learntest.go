@@ -13,7 +13,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// Falls runs p with every optimizer in both dtypes, for the few steps that args ask for, and wants the training loss to fall.
+// Falls runs p with every optimizer in both dtypes, for the few steps that args ask for. It fails
+// the test unless the training loss falls.
 func Falls(t *testing.T, p learn.Program, args ...string) {
 	t.Helper()
 	s, err := p.Defaults.Parse(p.Name, args, io.Discard)
@@ -33,7 +34,8 @@ func Falls(t *testing.T, p learn.Program, args ...string) {
 			first := c.Points[0].Error
 			last, _ := c.Last()
 			if c.Diverged || !(last.Error < first) {
-				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)", s.Dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
+				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)",
+					s.Dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
 			}
 		}
 	}
