@@ -15,62 +15,10 @@
 // direction U are abar x out, or out x abar where the weight is stored so.
 package curvature
 
-import (
-	"errors"
-	"fmt"
-
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
-)
-
-// Float is the set of element types.
-type Float = linalg.Float
-
-// Shape is what the factors of a layer depend on. Shapes are equal if their blocks are alike.
-type Shape struct {
-	In, Out int  // of the weight
-	Bias    bool // abar has a homogeneous coordinate behind the inputs
-	OutByIn bool // V and U are out x abar, not abar x out
-	Tied    bool // the weight is used as W and as W^T
-
-	DiagonalA, DiagonalG bool // of the factor only the diagonal is kept
-	Channels             int  // of a convolution whose pixels are taken to be uncorrelated; else 0
-}
-
-// Abar is the size of the layer's input with the homogeneous coordinate.
-func (s Shape) Abar() int {
-	if s.Bias {
-		return s.In + 1
-	}
-	return s.In
-}
-
-// sizeA is the number of rows of the factor A that is kept.
-func (s Shape) sizeA() int {
-	if s.Channels > 0 {
-		return s.Channels + 1
-	}
-	return s.Abar()
-}
-
-// InverseOperations counts the operations that inverting both factors takes.
-func (s Shape) InverseOperations() float64 {
-	var ops float64
-	if n := float64(s.sizeA()); !s.DiagonalA {
-		ops += n * n * n
-	}
-	if m := float64(s.Out); !s.DiagonalG {
-		ops += m * m * m
-	}
-	return ops
-}
-
-// Rows are what a layer, or a parameter, saw in one run.
-type Rows[T Float] struct {
-	A, G    []T   // inputs and gradients: rows x In and rows x Out
-	Lookups []int // for a lookup, in place of a row of A: where the one of the one-hot row is
-	Cases   int   // that the second moment of G is divided by
-	Steps   int   // of time, of a recurrent weight: as many rows for each, one step behind the other
-	Patches *Grid // of a convolution whose patches repeat each other; else nil
+// Averages are the running averages of a block's second moments after a number of updates.
+type Averages[T Float] struct {
+	Updates int
+	Moments [][]T // row-major, in the order that the block's kind says
 }
 
 // A Block is the curvature of one layer, of a chain of layers, or of parameters outside layers.
@@ -99,7 +47,8 @@ type Block[T Float] interface {
 
 	// Trace is the sum of the eigenvalues of the block with these averages.
 	Trace(*Averages[T]) float64
-	// Invert begins the inverse of the block with these averages, damped. They must last until it is done.
+	// Invert begins the inverse of the block with these averages, damped. They must last until it is done;
+	// if the block is Immediate, for as long as the inverse.
 	Invert(*Averages[T], Damping) *Inversion[T]
 	// Immediate reports whether inverses cost nothing: each step then takes one of its own averages.
 	Immediate() bool
@@ -140,52 +89,11 @@ func (v *Inversion[T]) Run() {
 	}
 }
 
-// Inverse returns what the functions, which must have run, have made. The error is an *Error.
+// Inverse returns what the functions, which must have run, have made. It is to be called once, and not
+// beside other calls for the block. The error is an *Error.
 func (v *Inversion[T]) Inverse() (Inverse[T], error) { return v.result() }
 
-// Errors that an Error wraps.
-var (
-	ErrNotFinite = errors.New("not finite")
-	ErrNotPosDef = errors.New("not positive definite")
-)
-
-// An Error is a failure in one layer of a block.
-type Error struct {
-	Layer   int     // of the block, from 0
-	Op      string  // what was being done, e.g. "Cholesky factorisation of A"
-	Next    bool    // what was being done concerns the next layer of the chain too
-	Dim     int     // size of the factor, or 0
-	Damping float64 // that was added to the factor's diagonal last, or 0
-	Err     error
+// done is an inversion for which there is nothing to do.
+func done[T Float](v Inverse[T]) *Inversion[T] {
+	return &Inversion[T]{result: func() (Inverse[T], error) { return v, nil }}
 }
-
-func (e *Error) Error() string {
-	return fmt.Sprintf("curvature: layer %d: %s: %v", e.Layer, e.Op, e.Err)
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Operations that an Error names.
-const (
-	opMoments       = "second moments of its inputs and sampled gradients"
-	opAverages      = "averages of its second moments"
-	opCross         = "cross moments"
-	opCrossAverages = "averages of its cross moments"
-)
-
-// pool keeps values that are out of use, so that the steady state allocates nothing.
-type pool[E any] struct {
-	free []*E
-	make func() *E
-}
-
-func (p *pool[E]) get() *E {
-	if n := len(p.free); n > 0 {
-		e := p.free[n-1]
-		p.free = p.free[:n-1]
-		return e
-	}
-	return p.make()
-}
-
-func (p *pool[E]) put(e *E) { p.free = append(p.free, e) }

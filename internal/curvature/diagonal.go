@@ -19,7 +19,7 @@ var _ Block[float64] = (*Diagonal[float64])(nil)
 // NewDiagonal makes the block of a parameter of the given size, whose diagonal has n entries that repeat.
 func NewDiagonal[T Float](n, size int) *Diagonal[T] {
 	b := &Diagonal[T]{size: size}
-	b.squares = b.add(newCross[T](n, 1), 0, false)
+	b.squares = b.add(newCross[T](n, 1), Error{Op: opSquares})
 	b.ready()
 	return b
 }
@@ -38,6 +38,9 @@ func (b *Diagonal[T]) Observe(rows []Rows[T]) error {
 		}
 		sums[i] = T(s)
 	}
+	if !linalg.Finite(sums) {
+		return &Error{Op: "squared sampled gradients", Err: ErrNotFinite}
+	}
 	return nil
 }
 
@@ -51,8 +54,7 @@ func (b *Diagonal[T]) Trace(avg *Averages[T]) float64 {
 func (b *Diagonal[T]) Immediate() bool { return true }
 
 func (b *Diagonal[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
-	v := diagonalInverse[T]{avg.Moments[0], d.Whole()}
-	return &Inversion[T]{result: func() (Inverse[T], error) { return v, nil }}
+	return done[T](diagonalInverse[T]{avg.Moments[0], d.Whole()})
 }
 
 // diagonalInverse divides by the diagonal.
