@@ -6,13 +6,14 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// Decay is epsilon_k = min(1 - 1/k, ema) for the k-th update, from 1: the plain mean of the first updates,
-// which then fade (Martens & Grosse 2015, section 5).
+// Decay is epsilon_k = min(1 - 1/k, ema) for the k-th update, from 1: the plain mean of the first
+// updates, which then fade (Martens & Grosse 2015, section 5).
 func Decay(k int, ema float64) float64 { return math.Min(1-1/float64(k), ema) }
 
 // moments are those of a block, with their averages. Every kind of block is made of them.
 //
-// Only inverses need averages whole. In between, Update adds to the upper triangle of symmetric ones alone.
+// Only inverses need averages whole. In between, Update adds to the upper triangle of symmetric
+// ones alone.
 type moments[T Float] struct {
 	list      []*moment[T]
 	overflows []Error // by moment: what is wrong if its average is not finite

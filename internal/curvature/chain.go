@@ -1,11 +1,11 @@
 package curvature
 
-// Chain is the block of layers of which each feeds the next and nothing else, with the block-tridiagonal
-// inverse (Martens & Grosse 2015, section 4.3). Each layer is used once for each case, so that the moments of
-// neighbours pair them case by case, and has whole factors.
+// Chain is the block of layers of which each feeds the next and nothing else, with the
+// block-tridiagonal inverse (Martens & Grosse 2015, section 4.3). Each layer is used once for each
+// case, so that the moments of neighbours pair them case by case, and has whole factors.
 //
-// Its moments are A_i, G_i for each layer i, and behind all these E[abar_i abar_{i+1}^T], E[g_i g_{i+1}^T] for
-// each but the last, from the same cases and with the same weights.
+// Its moments are A_i, G_i for each layer i, and behind all these E[abar_i abar_{i+1}^T], E[g_i
+// g_{i+1}^T] for each but the last, from the same cases and with the same weights.
 type Chain[T Float] struct {
 	moments[T]
 	layers         []*factors[T]
@@ -105,15 +105,15 @@ func (b *Chain[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	}
 }
 
-// side is what the links of one side of a chain, all A or all G, are computed from: factors, which are not
-// damped yet, and the moments E[f_i f_{i+1}^T], which are not damped at all (section 4.3).
+// side is what the links of one side of a chain, all A or all G, are computed from: factors, which
+// are not damped yet, and the moments E[f_i f_{i+1}^T], which are not damped at all (section 4.3).
 type side[T Float] struct {
 	factors, cross [][]T
 	damping        []float64
 }
 
-// join returns the computations of the links: those of the first list may run at the same time, then those of
-// the second.
+// join returns the computations of the links: those of the first list may run at the same time,
+// then those of the second.
 func (s side[T]) join(links []link[T], js []junction[T]) (first, then []func()) {
 	for i := range js {
 		j, l := &js[i], &links[i]

@@ -10,8 +10,8 @@ type patchSums[T Float] struct {
 	sums        []T // of the rows of X^T
 }
 
-// observe is what f.observe is, for the patches x, rows x n, with a homogeneous coordinate behind them if f
-// has one.
+// observe is what f.observe is, for the patches x, rows x n, with a homogeneous coordinate behind
+// them if f has one.
 func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok bool) {
 	n := len(g.Place)
 	rows, m := len(x)/n, n/g.KernelRows // m: elements of a patch in one row of the kernel
@@ -56,8 +56,8 @@ func bordersOf[T Float](g *Grid, dst, xt []T, rows, y int) {
 	}
 }
 
-// scatter writes X^T X to run (size x size) in the order of the patches' elements and, if there is room, the
-// sums of the elements behind it.
+// scatter writes X^T X to run (size x size) in the order of the patches' elements and, if there is
+// room, the sums of the elements behind it.
 func (s *patchSums[T]) scatter(g *Grid, run []T, size int) {
 	n, m := len(g.Place), len(g.Place)/g.KernelRows
 	for r, pr := range g.Place {

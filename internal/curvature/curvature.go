@@ -1,18 +1,18 @@
-// Package curvature approximates blocks of the Fisher matrix by Kronecker products, and inverts them
-// (Martens & Grosse 2015). It knows numbers only: what layers saw in a run comes in as rows, and what
-// goes out are directions.
+// Package curvature approximates blocks of the Fisher matrix by Kronecker products, and inverts
+// them (Martens & Grosse 2015). It knows numbers only: what layers saw in a run comes in as rows,
+// and what goes out are directions.
 //
 //	rows -> second moments -> running averages -> inverses -> directions
 //
-// There is one file for each kind of [Block]. A Block keeps its running averages. Everything that a step
-// makes of it is a value: new [Averages], an [Inverse] of them. The step keeps these, or hands them back
-// for their memory to be used again.
+// There is one file for each kind of [Block]. A Block keeps its running averages. Everything that a
+// step makes of it is a value: new [Averages], an [Inverse] of them. The step keeps these, or hands
+// them back for their memory to be used again.
 //
 // # Shapes
 //
-// Matrices are row-major, with one row for each case or position. A layer computes s = abar W, where abar
-// is its input a with a homogeneous coordinate 1 behind it if there is a bias. Its gradient V and its
-// direction U are abar x out, or out x abar where the weight is stored so.
+// Matrices are row-major, with one row for each case or position. A layer computes s = abar W,
+// where abar is its input a with a homogeneous coordinate 1 behind it if there is a bias. Its
+// gradient V and its direction U are abar x out, or out x abar where the weight is stored so.
 package curvature
 
 // Averages are the running averages of a block's second moments after a number of updates.
@@ -23,18 +23,21 @@ type Averages[T Float] struct {
 
 // A Block is the curvature of one layer, of a chain of layers, or of parameters outside layers.
 //
-// Slices of slices hold one element for each layer of the block: Observe takes its rows, and an Inverse its
-// V and its U. A tied weight has rows for either way that it is used, but one V and one U.
+// Slices of slices hold one element for each layer of the block: Observe takes its rows, and an
+// Inverse its V and its U. A tied weight has rows for either way that it is used, but one V and one
+// U.
 type Block[T Float] interface {
-	// Observe computes the second moments of a run, in place of those observed last. The error is an *Error.
+	// Observe computes the second moments of a run, in place of those observed last. The error is
+	// an *Error.
 	Observe(rows []Rows[T]) error
 	// Accumulate counts what was observed last as one of several runs of the update in progress.
 	Accumulate()
 	// Discard forgets the runs of the update in progress.
 	Discard()
 
-	// Average returns what the runs of the update make of the averages: eps times these plus (1 - eps) times
-	// the mean over the runs, with eps = min(1 - 1/k, ema) for the k-th update. The error is an *Error.
+	// Average returns what the runs of the update make of the averages: eps times these plus (1 -
+	// eps) times the mean over the runs, with eps = min(1 - 1/k, ema) for the k-th update. The
+	// error is an *Error.
 	Average(ema float64) (*Averages[T], error)
 	// Keep makes averages from Average the current ones, and ends the update.
 	Keep(*Averages[T])
@@ -47,10 +50,11 @@ type Block[T Float] interface {
 
 	// Trace is the sum of the eigenvalues of the block with these averages.
 	Trace(*Averages[T]) float64
-	// Invert begins the inverse of the block with these averages, damped. They must last until it is done;
-	// if the block is Immediate, for as long as the inverse.
+	// Invert begins the inverse of the block with these averages, damped. They must last until it
+	// is done; if the block is Immediate, for as long as the inverse.
 	Invert(*Averages[T], Damping) *Inversion[T]
-	// Immediate reports whether inverses cost nothing: each step then takes one of its own averages.
+	// Immediate reports whether inverses cost nothing: each step then takes one of its own
+	// averages.
 	Immediate() bool
 }
 
@@ -72,8 +76,9 @@ type Inverse[T Float] interface {
 	Release()
 }
 
-// An Inversion is an inverse in the making. The functions of First may run at the same time, and then those
-// of Then. They touch nothing but the averages, which they read, and memory of their own.
+// An Inversion is an inverse in the making. The functions of First may run at the same time, and
+// then those of Then. They touch nothing but the averages, which they read, and memory of their
+// own.
 type Inversion[T Float] struct {
 	First, Then []func()
 	result      func() (Inverse[T], error)
@@ -89,8 +94,8 @@ func (v *Inversion[T]) Run() {
 	}
 }
 
-// Inverse returns what the functions, which must have run, have made. It is to be called once, and not
-// beside other calls for the block. The error is an *Error.
+// Inverse returns what the functions, which must have run, have made. It is to be called once, and
+// not beside other calls for the block. The error is an *Error.
 func (v *Inversion[T]) Inverse() (Inverse[T], error) { return v.result() }
 
 // done is an inversion for which there is nothing to do.

@@ -9,13 +9,15 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// Elementwise holds the blocks of the Fisher matrix, of width x width each, for parameters that act element by
-// element: the mean over cases of v v^T, where v is what a case contributes to the gradients, summed over its
-// positions first. A single parameter has one block for all its elements if they are few, or else one of width
-// 1 for each. The scale and the shift of a channel have one of width 2 (Osawa et al. 2019). Where the cases
-// can't be told apart, v v^T of their sum stands for the sum of theirs, whose expectation it has.
+// Elementwise holds the blocks of the Fisher matrix, of width x width each, for parameters that act
+// element by element: the mean over cases of v v^T, where v is what a case contributes to the
+// gradients, summed over its positions first. A single parameter has one block for all its elements
+// if they are few, or else one of width 1 for each. The scale and the shift of a channel have one
+// of width 2 (Osawa et al. 2019). Where the cases can't be told apart, v v^T of their sum stands
+// for the sum of theirs, whose expectation it has.
 //
-// Its moment is (channels width) x width. Rows are those of each parameter: G holds what each case contributes.
+// Its moment is (channels width) x width. Rows are those of each parameter: G holds what each case
+// contributes.
 type Elementwise[T Float] struct {
 	moments[T]
 	elements        int // of each parameter
@@ -27,8 +29,8 @@ type Elementwise[T Float] struct {
 
 var _ Block[float64] = (*Elementwise[float64])(nil)
 
-// NewElementwise makes the block of 1 or 2 parameters of so many elements each. A single parameter of up to
-// fullBlock elements has one block for all of them.
+// NewElementwise makes the block of 1 or 2 parameters of so many elements each. A single parameter
+// of up to fullBlock elements has one block for all of them.
 func NewElementwise[T Float](params, elements, fullBlock int) *Elementwise[T] {
 	b := &Elementwise[T]{elements: elements, params: params, width: params, channels: elements}
 	if params == 1 && elements <= fullBlock {
@@ -108,7 +110,8 @@ type elementwiseInverse[T Float] struct {
 	damping float64
 }
 
-// Apply solves (F + damping I) u = v, channel by channel. Where that has no solution it leaves a NaN.
+// Apply solves (F + damping I) u = v, channel by channel. Where that has no solution it leaves a
+// NaN.
 func (v elementwiseInverse[T]) Apply(u, grad [][]T) {
 	b := v.block
 	w := b.width

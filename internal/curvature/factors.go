@@ -2,9 +2,9 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// columnsOf writes X^T (n x rows) into dst, which is grown as needed, for X of rows x n, or of rows x (n-1)
-// with a column of ones behind it if homogeneous. Second moments are computed from this form, which gonum's
-// GEMM is fastest with.
+// columnsOf writes X^T (n x rows) into dst, which is grown as needed, for X of rows x n, or of rows
+// x (n-1) with a column of ones behind it if homogeneous. Second moments are computed from this
+// form, which gonum's GEMM is fastest with.
 func columnsOf[T Float](dst, x []T, rows, n int, homogeneous bool) []T {
 	dst = linalg.Resized(dst, rows*n)
 	cols := n
@@ -20,10 +20,10 @@ func columnsOf[T Float](dst, x []T, rows, n int, homogeneous bool) []T {
 
 // factors are the two Kronecker factors of a layer's block of the Fisher matrix, F = A (x) G.
 //
-// For a layer that is used at S positions per case, a is averaged over cases and positions and g g^T is
-// summed over positions, as in KFC (Grosse & Martens 2016) and KFAC-expand (Eschenhagen et al. 2023); with
-// S = 1 these are the paper's. For KFAC-reduce the rows are means of a and sums of g over the positions of
-// each case.
+// For a layer that is used at S positions per case, a is averaged over cases and positions and g
+// g^T is summed over positions, as in KFC (Grosse & Martens 2016) and KFAC-expand (Eschenhagen et
+// al. 2023); with S = 1 these are the paper's. For KFAC-reduce the rows are means of a and sums of
+// g over the positions of each case.
 type factors[T Float] struct {
 	shape Shape
 	layer int // of the block
@@ -74,8 +74,9 @@ func (f *factors[T]) observe(r Rows[T]) error {
 	return nil
 }
 
-// observePixels observes the channels of all pixels of all patches, with a homogeneous coordinate: X^T, of
-// In rows with those of a channel together, is at once the rows of the channels over all patches and pixels.
+// observePixels observes the channels of all pixels of all patches, with a homogeneous coordinate:
+// X^T, of In rows with those of a channel together, is at once the rows of the channels over all
+// patches and pixels.
 func (f *factors[T]) observePixels(x []T) (ok bool) {
 	pixels := len(x) / f.shape.Channels
 	f.at = columnsOf(f.at, x, f.rows, f.shape.In, false)
@@ -93,7 +94,8 @@ func (f *factors[T]) dampings(a, g []T, d Damping) (dampA, dampG float64) {
 // trace is that of a (x) g.
 func (f *factors[T]) trace(a, g []T) float64 { return f.a.trace(a) * f.g.trace(g) }
 
-// layer is what the blocks of one layer by itself have in common. Their first two moments are A and G.
+// layer is what the blocks of one layer by itself have in common. Their first two moments are A and
+// G.
 type layer[T Float] struct {
 	moments[T]
 	factors *factors[T]

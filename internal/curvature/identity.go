@@ -1,6 +1,7 @@
 package curvature
 
-// Identity is the block of a parameter that has no curvature: the gradient stays as it is. It has no moments.
+// Identity is the block of a parameter that has no curvature: the gradient stays as it is. It has
+// no moments.
 type Identity[T Float] struct{ moments[T] }
 
 var _ Block[float64] = (*Identity[float64])(nil)

@@ -29,8 +29,8 @@ type inverter[T Float] struct {
 	narrow linalg.Inverter[T]
 }
 
-// compute makes v the inverse of F + damping I. If that is numerically not positive definite it raises the
-// damping and tries again, and gives up in the end, with err set.
+// compute makes v the inverse of F + damping I. If that is numerically not positive definite it
+// raises the damping and tries again, and gives up in the end, with err set.
 func (v *factorInverse[T]) compute(w *inverter[T], f []T, damping float64) {
 	v.attempt = retry(damping, func(damping float64) bool {
 		if v.diagonal {
@@ -48,9 +48,9 @@ func (v *factorInverse[T]) reciprocals(f []T, damping float64) bool {
 	return linalg.Finite(v.data)
 }
 
-// safeCondition bounds the condition numbers of what is inverted in float32. There the inverse is known to
-// about a thousandth: the product of the condition number and of float32's rounding, 6e-8. In practice almost
-// all factors are below it.
+// safeCondition bounds the condition numbers of what is inverted in float32. There the inverse is
+// known to about a thousandth: the product of the condition number and of float32's rounding, 6e-8.
+// In practice almost all factors are below it.
 const safeCondition = 1e4
 
 // invertNarrow inverts in float32 if that is the model's dtype and it is safe: F + damping I has no
@@ -69,8 +69,8 @@ func (v *factorInverse[T]) invertNarrow(w *inverter[T], f []T, damping float64) 
 	return w.narrow.Invert(v.data, v.n) && linalg.Finite(v.data)
 }
 
-// invertWide inverts in float64, by Cholesky. It reports false if F + damping I is not positive definite, or
-// the inverse overflows.
+// invertWide inverts in float64, by Cholesky. It reports false if F + damping I is not positive
+// definite, or the inverse overflows.
 func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bool {
 	work, ok := any(v.data).([]float64)
 	if !ok {
@@ -93,8 +93,8 @@ func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bo
 	return linalg.Finite(data)
 }
 
-// cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle of work;
-// what is above it is of no use. ok says that the sum is numerically positive definite.
+// cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle
+// of work; what is above it is of no use. ok says that the sum is numerically positive definite.
 func cholesky[T Float](work []float64, f []T, n int, damping float64) (l blas64.Triangular, ok bool) {
 	linalg.Convert(work, f)
 	for i := range n {

@@ -7,8 +7,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// A link is what one factor F (n x n) of a layer contributes to an inverse, with the next layer's factor N
-// (m x m) and their cross moment. Of the last layer, m is 0.
+// A link is what one factor F (n x n) of a layer contributes to an inverse, with the next layer's
+// factor N (m x m) and their cross moment. Of the last layer, m is 0.
 type link[T Float] struct {
 	n, m      int
 	k, kT     []T       // K^T F K = I and K^T (Psi N Psi^T) K = diag(s)
@@ -31,7 +31,8 @@ type junction[T Float] struct {
 	whiten  []float64 // n x m
 	regress []float64 // n x m
 
-	// err is ErrNotPosDef, ErrNotFinite, or linalg.ErrNoConvergence wrapped; the link is then unspecified.
+	// err is ErrNotPosDef, ErrNotFinite, or linalg.ErrNoConvergence wrapped; the link is then
+	// unspecified.
 	attempt
 	failed bool   // there is no L
 	op     string // what was being done, e.g. "Cholesky factorisation"
@@ -61,9 +62,9 @@ func (j *junction[T]) lower() blas64.Triangular {
 
 // join computes K, s and Psi, given the next layer's L and the cross moment X.
 //
-// With B = L^-1 X L_next^-T it is Psi = X L_next^-T L_next^-1, and L^-1 (Psi N Psi^T) L^-T = B B^T =
-// E diag(s) E^T with K = L^-T E. So s are the squared canonical correlations of the two layers, which lie in
-// [0, 1] but for rounding.
+// With B = L^-1 X L_next^-T it is Psi = X L_next^-T L_next^-1, and L^-1 (Psi N Psi^T) L^-T = B B^T
+// = E diag(s) E^T with K = L^-T E. So s are the squared canonical correlations of the two layers,
+// which lie in [0, 1] but for rounding.
 func (j *junction[T]) join(l *link[T], next *junction[T], cross []T) {
 	if j.failed || next.failed {
 		return
@@ -89,8 +90,8 @@ func (j *junction[T]) join(l *link[T], next *junction[T], cross []T) {
 	j.finish(l)
 }
 
-// joinSymmetric computes K and s for the symmetric part of the moment X of F's rows with those one step behind
-// them: K^T F K = I and K^T ((X + X^T)/2) K = diag(s).
+// joinSymmetric computes K and s for the symmetric part of the moment X of F's rows with those one
+// step behind them: K^T F K = I and K^T ((X + X^T)/2) K = diag(s).
 func (j *junction[T]) joinSymmetric(l *link[T], lag []T) {
 	if j.failed {
 		return
@@ -144,8 +145,8 @@ func general(data []float64, rows, cols int) blas64.General {
 	return blas64.General{Rows: rows, Cols: cols, Stride: max(1, cols), Data: data}
 }
 
-// failures returns how many of the junctions of A and of G had their damping raised, and the first error, of
-// a layer's A before that of its G.
+// failures returns how many of the junctions of A and of G had their damping raised, and the first
+// error, of a layer's A before that of its G.
 func failures[T Float](a, g []junction[T]) (raised int, err error) {
 	for i := range a {
 		for side, j := range []*junction[T]{&a[i], &g[i]} {

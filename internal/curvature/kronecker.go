@@ -23,9 +23,9 @@ func (b *Kronecker[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	return b.products.invert(a, g, dampA, dampG, nil)
 }
 
-// LowRankSavings is how many multiplications the low-rank form saves where what was observed last is the
-// whole batch, and the number of its positions. It saves nothing where the factors are not those of Abar as
-// it is, for which the caller has to answer where rows were reduced.
+// LowRankSavings is how many multiplications the low-rank form saves where what was observed last
+// is the whole batch, and the number of its positions. It saves nothing where the factors are not
+// those of Abar as it is, for which the caller has to answer where rows were reduced.
 func (b *Kronecker[T]) LowRankSavings() (saved, positions int) {
 	f, n, m := b.factors, b.factors.a.n, b.factors.g.n
 	if f.shape.DiagonalA || f.shape.DiagonalG || len(f.at) != n*f.rows {
@@ -34,8 +34,8 @@ func (b *Kronecker[T]) LowRankSavings() (saved, positions int) {
 	return n*m*(n+m) - f.rows*(n*n+m*m+n*m), f.rows
 }
 
-// LowRank makes v the form of a gradient with the inputs observed last and errors E. It lasts until the next
-// Observe.
+// LowRank makes v the form of a gradient with the inputs observed last and errors E. It lasts until
+// the next Observe.
 func (b *Kronecker[T]) LowRank(v *LowRank[T], errors []T) {
 	v.shape, v.inputs, v.errors = b.factors.shape, b.factors.at, errors
 }

@@ -21,8 +21,8 @@ func (b *kroneckers[T]) ready(s Shape) {
 	b.work.make = func() *[2]inverter[T] { return new([2]inverter[T]) }
 }
 
-// invert begins the inverse of the factors a and g, and calls release, if there is one, when they are no
-// longer needed.
+// invert begins the inverse of the factors a and g, and calls release, if there is one, when they
+// are no longer needed.
 func (b *kroneckers[T]) invert(a, g []T, dampA, dampG float64, release func()) *Inversion[T] {
 	v, w := b.inverses.get(), b.work.get()
 	return &Inversion[T]{
@@ -47,8 +47,8 @@ func (b *kroneckers[T]) invert(a, g []T, dampA, dampG float64, release func()) *
 }
 
 // KroneckerInverse is (F + damping)^-1 of one layer: (A + pi gamma I)^-1 (x) (G + gamma/pi I)^-1
-// (Martens & Grosse 2015, section 4.2). It is applied in the model's dtype, and computed in it too where
-// that is safe.
+// (Martens & Grosse 2015, section 4.2). It is applied in the model's dtype, and computed in it too
+// where that is safe.
 type KroneckerInverse[T Float] struct {
 	owner   *kroneckers[T] // whose scratch it is applied with
 	outByIn bool
@@ -59,8 +59,8 @@ func (v *KroneckerInverse[T]) Raised() int { return count(v.a.raised, v.g.raised
 
 func (v *KroneckerInverse[T]) Release() { v.owner.inverses.put(v) }
 
-// Apply computes U = A^-1 V G^-1 for V of size abar x out, or U = G^-1 V A^-1 for V of size out x abar if
-// OutByIn.
+// Apply computes U = A^-1 V G^-1 for V of size abar x out, or U = G^-1 V A^-1 for V of size out x
+// abar if OutByIn.
 func (v *KroneckerInverse[T]) Apply(u, grad [][]T) {
 	v.owner.tmp = linalg.Resized(v.owner.tmp, len(grad[0]))
 	v.apply(u[0], grad[0], v.owner.tmp)
@@ -88,15 +88,15 @@ func (v *KroneckerInverse[T]) apply(u, grad, tmp []T) {
 		scaleColumns(tmp, r)
 		linalg.Gemm(false, false, rows, cols, rows, 1, l, tmp, 0, u)
 	default:
-		// With both symmetric it is U = L (R V^T)^T: two products with the second operand transposed, the
-		// form that gonum's GEMM computes fastest.
+		// With both symmetric it is U = L (R V^T)^T: two products with the second operand
+		// transposed, the form that gonum's GEMM computes fastest.
 		linalg.Gemm(false, true, cols, rows, cols, 1, r, grad, 0, tmp)
 		linalg.Gemm(false, true, rows, cols, rows, 1, l, tmp, 0, u)
 	}
 }
 
-// applyToRows computes U = diag(l) V R. Rows of V that are zero, as those of words that do not occur, cost
-// nothing.
+// applyToRows computes U = diag(l) V R. Rows of V that are zero, as those of words that do not
+// occur, cost nothing.
 func (v *KroneckerInverse[T]) applyToRows(u, grad, tmp, l, r []T) {
 	clear(u)
 	cols := len(grad) / len(l)

@@ -5,18 +5,20 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// moment is a second moment E[x y^T] of vectors x of n and y of m elements: a factor A = E[abar abar^T] or
-// G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It holds the sum over
-// the runs of the update in progress, and is n x m, in the model's dtype, in which products are computed.
+// moment is a second moment E[x y^T] of vectors x of n and y of m elements: a factor A = E[abar
+// abar^T] or G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It
+// holds the sum over the runs of the update in progress, and is n x m, in the model's dtype, in
+// which products are computed.
 //
-// Of a diagonal moment only E[x_i^2] is kept, as n x 1: where that is exact (one-hot inputs), or where the
-// whole would be too large.
+// Of a diagonal moment only E[x_i^2] is kept, as n x 1: where that is exact (one-hot inputs), or
+// where the whole would be too large.
 type moment[T Float] struct {
 	n, m      int
 	diagonal  bool
 	symmetric bool // x and y are the same
 
-	// Rows X and Y of the run observed last, transposed, and their number; xt is nil if run is their sum.
+	// Rows X and Y of the run observed last, transposed, and their number; xt is nil if run is
+	// their sum.
 	xt, yt []T
 	rows   int
 
@@ -37,8 +39,9 @@ func newFactor[T Float](n int, diagonal bool) *moment[T] {
 
 func (f *moment[T]) size() int { return f.n * f.m }
 
-// observe takes in the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows), which have to stay as
-// they are until the update is done. It reports false if the sum of x y^T over them is not finite.
+// observe takes in the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows), which have to
+// stay as they are until the update is done. It reports false if the sum of x y^T over them is not
+// finite.
 func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
 	if f.diagonal {
 		run := f.sums(count)
@@ -52,8 +55,8 @@ func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
 	return finiteSquares(xt, rows) && (f.symmetric || finiteSquares(yt, rows))
 }
 
-// finiteSquares reports whether the sum of squares of every row of X^T is finite. Then so are all inner
-// products of rows, which are no larger.
+// finiteSquares reports whether the sum of squares of every row of X^T is finite. Then so are all
+// inner products of rows, which are no larger.
 func finiteSquares[T Float](xt []T, rows int) bool {
 	var odd T // v - v is 0 for every finite v and NaN for every other
 	for ; rows > 0 && len(xt) > 0; xt = xt[rows:] {
@@ -63,7 +66,8 @@ func finiteSquares[T Float](xt []T, rows int) bool {
 	return odd == 0
 }
 
-// observeLag is observe for pairs of rows that lie lag rows apart: the sum of x_{t+lag} x_t^T, given X^T.
+// observeLag is observe for pairs of rows that lie lag rows apart: the sum of x_{t+lag} x_t^T,
+// given X^T.
 func (f *moment[T]) observeLag(xt []T, rows, lag, count int) (ok bool) {
 	run := f.sums(count)
 	linalg.GemmLD(false, true, f.n, f.n, rows-lag, 1, xt[lag:], rows, xt, rows, 0, run, f.n)
@@ -77,8 +81,8 @@ func (f *moment[T]) sums(count int) []T {
 	return f.run
 }
 
-// observeLookups is observe for one-hot rows, of which ids tells where the one is, and adds to what was
-// observed.
+// observeLookups is observe for one-hot rows, of which ids tells where the one is, and adds to what
+// was observed.
 func (f *moment[T]) observeLookups(ids []int) {
 	for _, i := range ids {
 		f.run[i]++
@@ -86,8 +90,8 @@ func (f *moment[T]) observeLookups(ids []int) {
 	f.runCount += len(ids)
 }
 
-// add computes sum = beta sum + alpha X^T Y for the run observed last; of a symmetric moment the upper
-// triangle only.
+// add computes sum = beta sum + alpha X^T Y for the run observed last; of a symmetric moment the
+// upper triangle only.
 func (f *moment[T]) add(alpha, beta T, sum []T) {
 	if f.symmetric {
 		linalg.UpperGramT(f.rows, f.n, alpha, f.xt, beta, sum)
@@ -121,8 +125,8 @@ func (f *moment[T]) accumulate() {
 // discard forgets the runs of the update.
 func (f *moment[T]) discard() { f.totalCount, f.runCount, f.xt, f.yt = 0, 0, nil, nil }
 
-// average computes next = eps now + (1-eps) mean over the runs; of a symmetric moment the upper triangle.
-// next may be now.
+// average computes next = eps now + (1-eps) mean over the runs; of a symmetric moment the upper
+// triangle. next may be now.
 func (f *moment[T]) average(eps float64, next, now []T) {
 	keep, weight := T(eps), T((1-eps)/float64(f.totalCount+f.runCount))
 	if f.totalCount > 0 {
@@ -156,8 +160,8 @@ func (f *moment[T]) mirrored(x []T) {
 	}
 }
 
-// addLeading adds alpha x, n x n, to the leading rows and columns of a sum of the moment's form, or n elements
-// if that is diagonal.
+// addLeading adds alpha x, n x n, to the leading rows and columns of a sum of the moment's form, or
+// n elements if that is diagonal.
 func (f *moment[T]) addLeading(sum []T, alpha float64, x []T, n int) {
 	if f.diagonal {
 		linalg.Axpy(T(alpha), x, sum[:n])

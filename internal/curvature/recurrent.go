@@ -1,16 +1,18 @@
 package curvature
 
-// Recurrent is the block of a weight that is used once at each of T time steps. Its gradient is the sum of
-// w_t = vec(abar_t g_t^T), and
+// Recurrent is the block of a weight that is used once at each of T time steps. Its gradient is the
+// sum of w_t = vec(abar_t g_t^T), and
 //
-//	F = sum over t and t' of E[w_t w_t'^T],  where E[w_{t+1} w_t^T] = A' (x) G'  and  E[w_t w_t^T] = A (x) G
+//	F = sum over t and t' of E[w_t w_t'^T],
+//	E[w_{t+1} w_t^T] = A' (x) G'  and  E[w_t w_t^T] = A (x) G,
 //
-// and what is farther apart depends by what is in between: w_{t+1} = Phi w_t + noise (Martens, Ba & Johnson
-// 2018, section 3.5).
+// and what is farther apart depends by what is in between: w_{t+1} = Phi w_t + noise (Martens, Ba &
+// Johnson 2018, section 3.5).
 //
-// Its moments are A, G, A', G', with A' = E[abar_{t+1} abar_t^T], G' = E[g_{t+1} g_t^T] and the same divisors
-// as A and G. Rows are those of one time step behind those of another, for the given number of steps, which
-// need not be the same in each run: the inverse is for that of the run observed last.
+// Its moments are A, G, A', G', with A' = E[abar_{t+1} abar_t^T], G' = E[g_{t+1} g_t^T] and the
+// same divisors as A and G. Rows are those of one time step behind those of another, for the given
+// number of steps, which need not be the same in each run: the inverse is for that of the run
+// observed last.
 type Recurrent[T Float] struct {
 	layer[T]
 	lagA, lagG *moment[T]
@@ -24,8 +26,9 @@ type Recurrent[T Float] struct {
 
 var _ Block[float64] = (*Recurrent[float64])(nil)
 
-// NewRecurrent makes the block of a layer, whose time steps are taken to be a chain in which a step depends on
-// the one before as that on it ("option 1" of the paper) or, if stationary, one without end ("option 2").
+// NewRecurrent makes the block of a layer, whose time steps are taken to be a chain in which a step
+// depends on the one before as that on it ("option 1" of the paper) or, if stationary, one without
+// end ("option 2").
 func NewRecurrent[T Float](s Shape, stationary bool) *Recurrent[T] {
 	abar, out := s.Abar(), s.Out
 	b := &Recurrent[T]{stationary: stationary, turned: turned[T]{on: s.OutByIn, rows: out, cols: abar}}
@@ -98,14 +101,14 @@ func (b *Recurrent[T]) join(j *junction[T], l *link[T], factor, lag []T, damping
 	}
 }
 
-// recurrentInverse is (F + damping)^-1 for a recurrent weight, with A and G damped as those of other layers.
-// In the basis K, in which A and G are identities:
+// recurrentInverse is (F + damping)^-1 for a recurrent weight, with A and G damped as those of
+// other layers. In the basis K, in which A and G are identities:
 //
-//   - If A' and G' are symmetric, they are diagonal with s_A and s_G there, so that F is diagonal with
-//     sum over |d| < T of (1 - |d|/T) (s_A s_G)^|d|; the sum over t is in G already.
+//   - If A' and G' are symmetric, they are diagonal with s_A and s_G there, so that F is diagonal
+//     with sum over |d| < T of (1 - |d|/T) (s_A s_G)^|d|; the sum over t is in G already.
 //   - If stationary, F^-1 = (I - Phi)^T Q^-1 (I - Phi) with Phi = (A' A^-1) (x) (G' G^-1), and
-//     Q = A (x) G - Phi (A (x) G) Phi^T diagonal with 1 - s_A s_G there: the block-tridiagonal inverse of a
-//     layer that is its own neighbour.
+//     Q = A (x) G - Phi (A (x) G) Phi^T diagonal with 1 - s_A s_G there: the block-tridiagonal
+//     inverse of a layer that is its own neighbour.
 //
 // See Martens, Ba & Johnson 2018, sections 3.5.3 and 3.5.4.
 type recurrentInverse[T Float] struct {

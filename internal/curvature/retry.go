@@ -1,6 +1,7 @@
 package curvature
 
-// The damping of a factor that can't be factorised is raised by retryFactor, at most maxRetries times.
+// The damping of a factor that can't be factorised is raised by retryFactor, at most maxRetries
+// times.
 const (
 	maxRetries  = 6
 	retryFactor = 10

@@ -53,9 +53,9 @@ type Rows[T Float] struct {
 	Patches *Grid // of a convolution whose patches repeat each other; else nil
 }
 
-// A Grid is the geometry of a convolution's patches, where they repeat each other: what row ky+1 of the
-// kernel sees at position y is what row ky sees at position y + Shift. So of the blocks of A, by rows of the
-// kernel, only those of the first row need the whole sum over positions,
+// A Grid is the geometry of a convolution's patches, where they repeat each other: what row ky+1 of
+// the kernel sees at position y is what row ky sees at position y + Shift. So of the blocks of A,
+// by rows of the kernel, only those of the first row need the whole sum over positions,
 //
 //	A(ky+1, ky'+1) = A(ky, ky') - (positions y < Shift, rows ky and ky')
 //	                 + (positions y >= Height-Shift, rows ky+1 and ky'+1)

@@ -1,7 +1,7 @@
 package curvature
 
-// Tied is the block of a weight that is used both ways round, as W and as W^T. Each way has Kronecker factors
-// of its own: its moments are A_1, G_1, A_2, G_2. Their sum
+// Tied is the block of a weight that is used both ways round, as W and as W^T. Each way has
+// Kronecker factors of its own: its moments are A_1, G_1, A_2, G_2. Their sum
 //
 //	F = A_1 (x) G_1 + G_2 (x) A_2
 //
@@ -11,8 +11,8 @@ package curvature
 //
 // its partial traces are those of F.
 //
-// Observe takes the rows of the use as W and then those of the use as W^T, whose A has Out columns and whose G
-// has In. The latter has no bias.
+// Observe takes the rows of the use as W and then those of the use as W^T, whose A has Out columns
+// and whose G has In. The latter has no bias.
 type Tied[T Float] struct {
 	moments[T]
 	ways     [2]*factors[T]
@@ -63,9 +63,9 @@ func (b *Tied[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	return b.products.invert(sum.l, sum.r, dampA, dampG, func() { b.sums.put(sum) })
 }
 
-// sum computes the Kronecker product in place of the sum. How the scale is divided between its factors does
-// not matter to the inverse, since factored Tikhonov damping balances their traces; they are means with the
-// weights tr(G_1) and tr(A_2) for the first.
+// sum computes the Kronecker product in place of the sum. How the scale is divided between its
+// factors does not matter to the inverse, since factored Tikhonov damping balances their traces;
+// they are means with the weights tr(G_1) and tr(A_2) for the first.
 func (b *Tied[T]) sum(to *tiedSum[T], avg *Averages[T]) {
 	first, second := b.ways[0], b.ways[1]
 	a1, g1, a2, g2 := avg.Moments[0], avg.Moments[1], avg.Moments[2], avg.Moments[3]

@@ -2,30 +2,35 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// minGap is the least that 1 - s_A s_G is taken for. The canonical correlations s_A and s_G of neighbouring
-// layers are below 1 by margins that the damping sets, and known to about n 2^-53, which is 1e-13 for
-// n = 1000: a smaller gap is a rounding error.
+// minGap is the least that 1 - s_A s_G is taken for. The canonical correlations s_A and s_G of
+// neighbouring layers are below 1 by margins that the damping sets, and known to about n 2^-53,
+// which is 1e-13 for n = 1000: a smaller gap is a rounding error.
 const minGap = 1e-12
 
-// A tridiagonal is F^^-1, the block-tridiagonal inverse of the Fisher matrix of a chain of layers 0..l-1, where
-// layer i feeds layer i+1: F^ agrees with the Kronecker products A_ij (x) G_ij on the diagonal and beside it,
-// and its inverse is zero elsewhere (Martens & Grosse 2015, section 4.3).
+// A tridiagonal is F^^-1, the block-tridiagonal inverse of the Fisher matrix of a chain of layers
+// 0..l-1, where layer i feeds layer i+1: F^ agrees with the Kronecker products A_ij (x) G_ij on the
+// diagonal and beside it, and its inverse is zero elsewhere (Martens & Grosse 2015, section 4.3).
 //
-// With A_i = A_ii and G_i = G_ii damped, and V_i of size abar_i x out_i, which is the transpose of the paper's,
-// U = F^^-1 V is
+// With A_i = A_ii and G_i = G_ii damped, and V_i of size abar_i x out_i, which is the transpose of
+// the paper's, U = F^^-1 V is
 //
-//	X_i = V_i - PsiA_i V_{i+1} PsiG_i^T,             PsiA_i = A_{i,i+1} A_{i+1}^-1,   PsiG_i = G_{i,i+1} G_{i+1}^-1
-//	Y_i = Sigma_i^-1 X_i,                            Sigma_i = A_i (x) G_i - C_i (x) D_i
-//	U_i = Y_i - PsiA_{i-1}^T Y_{i-1} PsiG_{i-1},     C_i = PsiA_i A_{i+1} PsiA_i^T,   D_i = PsiG_i G_{i+1} PsiG_i^T
+//	X_i = V_i - PsiA_i V_{i+1} PsiG_i^T
+//	Y_i = Sigma_i^-1 X_i
+//	U_i = Y_i - PsiA_{i-1}^T Y_{i-1} PsiG_{i-1}
 //
-// without the terms of layers that do not exist. Sigma_i is inverted by two generalised eigenproblems
-// (appendix B):
+//	Sigma_i = A_i (x) G_i - C_i (x) D_i
+//	PsiA_i = A_{i,i+1} A_{i+1}^-1,    PsiG_i = G_{i,i+1} G_{i+1}^-1
+//	C_i = PsiA_i A_{i+1} PsiA_i^T,    D_i = PsiG_i G_{i+1} PsiG_i^T
 //
-//	Y = K_A [(K_A^T X K_G) / (1 - s_A s_G^T)] K_G^T,   K_A^T A K_A = I,   K_A^T C K_A = diag(s_A),   K_G and s_G alike.
+// without the terms of layers that do not exist. Sigma_i is inverted by two generalised
+// eigenproblems (appendix B):
 //
-// It is computed in float64 and applied in the model's dtype. It is positive definite if all moments were
-// estimated from the same cases with the same weights, and the damping is positive: without damping it may be
-// singular, as where a layer's units are linear.
+//	Y = K_A [(K_A^T X K_G) / (1 - s_A s_G^T)] K_G^T
+//	K_A^T A K_A = I,   K_A^T C K_A = diag(s_A),   K_G and s_G alike.
+//
+// It is computed in float64 and applied in the model's dtype. It is positive definite if all
+// moments were estimated from the same cases with the same weights, and the damping is positive:
+// without damping it may be singular, as where a layer's units are linear.
 type tridiagonal[T Float] struct {
 	a, g []link[T]
 	tmp  []T
@@ -55,7 +60,8 @@ func nextSize(sizes []int, i int) int {
 	return 0
 }
 
-// apply computes U = F^^-1 V, where v[i] and u[i] are abar_i x out_i. No u may share memory with a v.
+// apply computes U = F^^-1 V, where v[i] and u[i] are abar_i x out_i. No u may share memory with a
+// v.
 func (t *tridiagonal[T]) apply(u, v [][]T) {
 	last := len(t.a) - 1
 	for i := range t.a {
@@ -72,9 +78,9 @@ func (t *tridiagonal[T]) apply(u, v [][]T) {
 	}
 }
 
-// subtract computes U -= P V Q^T for U of layer i, V of layer j, P of abar_i x abar_j and Q of out_i x out_j.
-// As everywhere here the products are arranged so that the second operand is transposed, the form that gonum's
-// GEMM computes fastest.
+// subtract computes U -= P V Q^T for U of layer i, V of layer j, P of abar_i x abar_j and Q of
+// out_i x out_j. As everywhere here the products are arranged so that the second operand is
+// transposed, the form that gonum's GEMM computes fastest.
 func (t *tridiagonal[T]) subtract(u, p, q, v []T, i, j int) {
 	linalg.Gemm(false, true, t.g[i].n, t.a[j].n, t.g[j].n, 1, q, v, 0, t.tmp)
 	linalg.Gemm(false, true, t.a[i].n, t.g[i].n, t.a[j].n, -1, p, t.tmp, 1, u)

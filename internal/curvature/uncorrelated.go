@@ -9,15 +9,16 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// Uncorrelated is the block of a convolution whose activations are taken to be spatially uncorrelated (SUA;
-// Grosse & Martens 2016, section 4.3). With K pixels in a kernel, the patch of K pixels x_k of C channels, and
-// the mean m and the covariance S of the channels over all patches and pixels,
+// Uncorrelated is the block of a convolution whose activations are taken to be spatially
+// uncorrelated (SUA; Grosse & Martens 2016, section 4.3). With K pixels in a kernel, the patch of K
+// pixels x_k of C channels, and the mean m and the covariance S of the channels over all patches
+// and pixels,
 //
 //	A = D + w w^T,   D = I_K (x) S,   w = 1_K (x) m,
 //
-// with a homogeneous coordinate 1 behind w if there is a bias. So a factor of C+1 rows takes the place of one
-// of C K + 1: its moments are E[(x,1)(x,1)^T] over pixels, and G. A patch has its elements of a channel
-// together.
+// with a homogeneous coordinate 1 behind w if there is a bias. So a factor of C+1 rows takes the
+// place of one of C K + 1: its moments are E[(x,1)(x,1)^T] over pixels, and G. A patch has its
+// elements of a channel together.
 type Uncorrelated[T Float] struct {
 	layer[T]
 	channels, pixels int // C and K
@@ -96,12 +97,13 @@ func (b *Uncorrelated[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	}
 }
 
-// uncorrelatedInverse holds the inverse of G, and (A + delta I)^-1 by the formula of Sherman and Morrison. With
-// P = (S + delta I)^-1 and q = P m it is
+// uncorrelatedInverse holds the inverse of G, and (A + delta I)^-1 by the formula of Sherman and
+// Morrison. With P = (S + delta I)^-1 and q = P m it is
 //
 //	I_K (x) P - gain (1_K (x) q) (1_K (x) q)^T
 //
-// and with a bias it has a last column -cross (1_K (x) q) and a last row alike, and corner where they meet.
+// and with a bias it has a last column -cross (1_K (x) q) and a last row alike, and corner where
+// they meet.
 type uncorrelatedInverse[T Float] struct {
 	block               *Uncorrelated[T] // whose scratch it is applied with
 	p, q                []T
@@ -155,8 +157,8 @@ func (v *uncorrelatedInverse[T]) Apply(u, grad [][]T) {
 	b.turned.leave(u[0])
 }
 
-// applyA replaces a row, C K elements with those of a channel together and perhaps one of the bias behind them,
-// by its product with (A + delta I)^-1.
+// applyA replaces a row, C K elements with those of a channel together and perhaps one of the bias
+// behind them, by its product with (A + delta I)^-1.
 func (v *uncorrelatedInverse[T]) applyA(row []T) {
 	k, n := v.block.pixels, v.block.channels
 	patches, tmp := row[:n*k], v.block.row
