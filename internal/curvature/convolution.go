@@ -2,22 +2,7 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// A Grid is the geometry of a convolution's patches, where they repeat each other: what row ky+1 of the
-// kernel sees at position y is what row ky sees at position y + Shift. So of the blocks of A, by rows of the
-// kernel, only those of the first row need the whole sum over positions,
-//
-//	A(ky+1, ky'+1) = A(ky, ky') - (positions y < Shift, rows ky and ky')
-//	                 + (positions y >= Height-Shift, rows ky+1 and ky'+1)
-//
-// which takes 1 of kh (kh+1)/2 blocks' work for each of kh: about half for 3 x 3.
-type Grid struct {
-	KernelRows    int // kh
-	Height, Width int // positions
-	Shift         int
-	Place         []int // of a patch's element: where it goes when they are sorted by rows of the kernel
-}
-
-// patchSums is the scratch of observePatches.
+// patchSums is the scratch of its observe.
 type patchSums[T Float] struct {
 	xt          []T // X^T, sorted by rows of the kernel
 	first, last []T // the columns of its positions y < Shift, and y >= Height-Shift
@@ -25,9 +10,9 @@ type patchSums[T Float] struct {
 	sums        []T // of the rows of X^T
 }
 
-// observePatches is observe for the patches x, rows x n, with a homogeneous coordinate behind them if the
-// moment has one.
-func (f *moment[T]) observePatches(g *Grid, s *patchSums[T], x []T) (ok bool) {
+// observe is what f.observe is, for the patches x, rows x n, with a homogeneous coordinate behind
+// them if f has one.
+func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok bool) {
 	n := len(g.Place)
 	rows, m := len(x)/n, n/g.KernelRows // m: elements of a patch in one row of the kernel
 	border := rows / g.Height * g.Shift
@@ -71,8 +56,8 @@ func bordersOf[T Float](g *Grid, dst, xt []T, rows, y int) {
 	}
 }
 
-// scatter writes X^T X to run (size x size) in the order of the patches' elements and, if there is room, the
-// sums of the elements behind it.
+// scatter writes X^T X to run (size x size) in the order of the patches' elements and, if there is
+// room, the sums of the elements behind it.
 func (s *patchSums[T]) scatter(g *Grid, run []T, size int) {
 	n, m := len(g.Place), len(g.Place)/g.KernelRows
 	for r, pr := range g.Place {

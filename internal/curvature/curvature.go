@@ -1,92 +1,43 @@
-// Package curvature approximates blocks of the Fisher matrix by Kronecker products, and inverts them
-// (Martens & Grosse 2015). It knows numbers only: what layers saw in a run comes in as rows, and what
-// goes out are directions.
+// Package curvature approximates blocks of the Fisher matrix by Kronecker products, and inverts
+// them (Martens & Grosse 2015). It knows numbers only: what layers saw in a run comes in as rows,
+// and what goes out are directions.
 //
 //	rows -> second moments -> running averages -> inverses -> directions
 //
-// There is one file for each kind of [Block]. A Block keeps its running averages. Everything that a step
-// makes of it is a value: new [Averages], an [Inverse] of them. The step keeps these, or hands them back
-// for their memory to be used again.
+// There is one file for each kind of [Block]. A Block keeps its running averages. Everything that a
+// step makes of it is a value: new [Averages], an [Inverse] of them. The step keeps these, or hands
+// them back for their memory to be used again.
 //
 // # Shapes
 //
-// Matrices are row-major, with one row for each case or position. A layer computes s = abar W, where abar
-// is its input a with a homogeneous coordinate 1 behind it if there is a bias. Its gradient V and its
-// direction U are abar x out, or out x abar where the weight is stored so.
+// Matrices are row-major, with one row for each case or position. A layer computes s = abar W,
+// where abar is its input a with a homogeneous coordinate 1 behind it if there is a bias. Its
+// gradient V and its direction U are abar x out, or out x abar where the weight is stored so.
 package curvature
 
-import (
-	"errors"
-	"fmt"
-
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
-)
-
-// Float is the set of element types.
-type Float = linalg.Float
-
-// Shape is what the factors of a layer depend on. Shapes are equal if their blocks are alike.
-type Shape struct {
-	In, Out int  // of the weight
-	Bias    bool // abar has a homogeneous coordinate behind the inputs
-	OutByIn bool // V and U are out x abar, not abar x out
-	Tied    bool // the weight is used as W and as W^T
-
-	DiagonalA, DiagonalG bool // of the factor only the diagonal is kept
-	Channels             int  // of a convolution whose pixels are taken to be uncorrelated; else 0
-}
-
-// Abar is the size of the layer's input with the homogeneous coordinate.
-func (s Shape) Abar() int {
-	if s.Bias {
-		return s.In + 1
-	}
-	return s.In
-}
-
-// sizeA is the number of rows of the factor A that is kept.
-func (s Shape) sizeA() int {
-	if s.Channels > 0 {
-		return s.Channels + 1
-	}
-	return s.Abar()
-}
-
-// InverseOperations counts the operations that inverting both factors takes.
-func (s Shape) InverseOperations() float64 {
-	var ops float64
-	if n := float64(s.sizeA()); !s.DiagonalA {
-		ops += n * n * n
-	}
-	if m := float64(s.Out); !s.DiagonalG {
-		ops += m * m * m
-	}
-	return ops
-}
-
-// Rows are what a layer, or a parameter, saw in one run.
-type Rows[T Float] struct {
-	A, G    []T   // inputs and gradients: rows x In and rows x Out
-	Lookups []int // for a lookup, in place of a row of A: where the one of the one-hot row is
-	Cases   int   // that the second moment of G is divided by
-	Steps   int   // of time, of a recurrent weight: as many rows for each, one step behind the other
-	Patches *Grid // of a convolution whose patches repeat each other; else nil
+// Averages are the running averages of a block's second moments after a number of updates.
+type Averages[T Float] struct {
+	Updates int
+	Moments [][]T // row-major, in the order that the block's kind says
 }
 
 // A Block is the curvature of one layer, of a chain of layers, or of parameters outside layers.
 //
-// Slices of slices hold one element for each layer of the block: Observe takes its rows, and an Inverse its
-// V and its U. A tied weight has rows for either way that it is used, but one V and one U.
+// Slices of slices hold one element for each layer of the block: Observe takes its rows, and an
+// Inverse its V and its U. A tied weight has rows for either way that it is used, but one V and one
+// U.
 type Block[T Float] interface {
-	// Observe computes the second moments of a run, in place of those observed last. The error is an *Error.
+	// Observe computes the second moments of a run, in place of those observed last. The error is
+	// an *Error.
 	Observe(rows []Rows[T]) error
 	// Accumulate counts what was observed last as one of several runs of the update in progress.
 	Accumulate()
 	// Discard forgets the runs of the update in progress.
 	Discard()
 
-	// Average returns what the runs of the update make of the averages: eps times these plus (1 - eps) times
-	// the mean over the runs, with eps = min(1 - 1/k, ema) for the k-th update. The error is an *Error.
+	// Average returns what the runs of the update make of the averages: eps times these plus (1 -
+	// eps) times the mean over the runs, with eps = min(1 - 1/k, ema) for the k-th update. The
+	// error is an *Error.
 	Average(ema float64) (*Averages[T], error)
 	// Keep makes averages from Average the current ones, and ends the update.
 	Keep(*Averages[T])
@@ -99,9 +50,11 @@ type Block[T Float] interface {
 
 	// Trace is the sum of the eigenvalues of the block with these averages.
 	Trace(*Averages[T]) float64
-	// Invert begins the inverse of the block with these averages, damped. They must last until it is done.
+	// Invert begins the inverse of the block with these averages, damped. They must last until it
+	// is done; if the block is Immediate, for as long as the inverse.
 	Invert(*Averages[T], Damping) *Inversion[T]
-	// Immediate reports whether inverses cost nothing: each step then takes one of its own averages.
+	// Immediate reports whether inverses cost nothing: each step then takes one of its own
+	// averages.
 	Immediate() bool
 }
 
@@ -123,8 +76,9 @@ type Inverse[T Float] interface {
 	Release()
 }
 
-// An Inversion is an inverse in the making. The functions of First may run at the same time, and then those
-// of Then. They touch nothing but the averages, which they read, and memory of their own.
+// An Inversion is an inverse in the making. The functions of First may run at the same time, and
+// then those of Then. They touch nothing but the averages, which they read, and memory of their
+// own.
 type Inversion[T Float] struct {
 	First, Then []func()
 	result      func() (Inverse[T], error)
@@ -140,52 +94,11 @@ func (v *Inversion[T]) Run() {
 	}
 }
 
-// Inverse returns what the functions, which must have run, have made. The error is an *Error.
+// Inverse returns what the functions, which must have run, have made. It is to be called once, and
+// not beside other calls for the block. The error is an *Error.
 func (v *Inversion[T]) Inverse() (Inverse[T], error) { return v.result() }
 
-// Errors that an Error wraps.
-var (
-	ErrNotFinite = errors.New("not finite")
-	ErrNotPosDef = errors.New("not positive definite")
-)
-
-// An Error is a failure in one layer of a block.
-type Error struct {
-	Layer   int     // of the block, from 0
-	Op      string  // what was being done, e.g. "Cholesky factorisation of A"
-	Next    bool    // what was being done concerns the next layer of the chain too
-	Dim     int     // size of the factor, or 0
-	Damping float64 // that was added to the factor's diagonal last, or 0
-	Err     error
+// done is an inversion for which there is nothing to do.
+func done[T Float](v Inverse[T]) *Inversion[T] {
+	return &Inversion[T]{result: func() (Inverse[T], error) { return v, nil }}
 }
-
-func (e *Error) Error() string {
-	return fmt.Sprintf("curvature: layer %d: %s: %v", e.Layer, e.Op, e.Err)
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Operations that an Error names.
-const (
-	opMoments       = "second moments of its inputs and sampled gradients"
-	opAverages      = "averages of its second moments"
-	opCross         = "cross moments"
-	opCrossAverages = "averages of its cross moments"
-)
-
-// pool keeps values that are out of use, so that the steady state allocates nothing.
-type pool[E any] struct {
-	free []*E
-	make func() *E
-}
-
-func (p *pool[E]) get() *E {
-	if n := len(p.free); n > 0 {
-		e := p.free[n-1]
-		p.free = p.free[:n-1]
-		return e
-	}
-	return p.make()
-}
-
-func (p *pool[E]) put(e *E) { p.free = append(p.free, e) }

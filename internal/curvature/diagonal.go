@@ -4,10 +4,11 @@ import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
 // Diagonal is the diagonal of the Fisher matrix for a parameter outside layers, E[(dL/dtheta_i)^2].
 //
-// The sampled gradients of different cases are independent and have mean zero, so the square of their sum has
-// the expectation of the sum of their squares (Martens & Grosse 2015, lemma 4): one backward sweep over all
-// cases is enough. Its moment is the mean of the squares, n x 1. Rows are gradients of n elements; there may
-// be several, of a parameter with elements of its own for each case.
+// The sampled gradients of different cases are independent and have mean zero, so the square of
+// their sum has the expectation of the sum of their squares (Martens & Grosse 2015, lemma 4): one
+// backward sweep over all cases is enough. Its moment is the mean of the squares, n x 1. Rows are
+// gradients of n elements; there may be several, of a parameter with elements of its own for each
+// case.
 type Diagonal[T Float] struct {
 	moments[T]
 	squares *moment[T]
@@ -16,10 +17,11 @@ type Diagonal[T Float] struct {
 
 var _ Block[float64] = (*Diagonal[float64])(nil)
 
-// NewDiagonal makes the block of a parameter of the given size, whose diagonal has n entries that repeat.
+// NewDiagonal makes the block of a parameter of the given size, whose diagonal has n entries that
+// repeat.
 func NewDiagonal[T Float](n, size int) *Diagonal[T] {
 	b := &Diagonal[T]{size: size}
-	b.squares = b.add(newCross[T](n, 1), 0, false)
+	b.squares = b.add(newCross[T](n, 1), Error{Op: opSquares})
 	b.ready()
 	return b
 }
@@ -38,6 +40,9 @@ func (b *Diagonal[T]) Observe(rows []Rows[T]) error {
 		}
 		sums[i] = T(s)
 	}
+	if !linalg.Finite(sums) {
+		return &Error{Op: "squared sampled gradients", Err: ErrNotFinite}
+	}
 	return nil
 }
 
@@ -51,8 +56,7 @@ func (b *Diagonal[T]) Trace(avg *Averages[T]) float64 {
 func (b *Diagonal[T]) Immediate() bool { return true }
 
 func (b *Diagonal[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
-	v := diagonalInverse[T]{avg.Moments[0], d.Whole()}
-	return &Inversion[T]{result: func() (Inverse[T], error) { return v, nil }}
+	return done[T](diagonalInverse[T]{avg.Moments[0], d.Whole()})
 }
 
 // diagonalInverse divides by the diagonal.

@@ -1,6 +1,7 @@
 package curvature
 
-// Identity is the block of a parameter that has no curvature: the gradient stays as it is. It has no moments.
+// Identity is the block of a parameter that has no curvature: the gradient stays as it is. It has
+// no moments.
 type Identity[T Float] struct{ moments[T] }
 
 var _ Block[float64] = (*Identity[float64])(nil)
@@ -17,7 +18,7 @@ func (b *Identity[T]) Trace(*Averages[T]) float64 { return 0 }
 func (b *Identity[T]) Immediate() bool            { return true }
 
 func (b *Identity[T]) Invert(*Averages[T], Damping) *Inversion[T] {
-	return &Inversion[T]{result: func() (Inverse[T], error) { return identity[T]{}, nil }}
+	return done[T](identity[T]{})
 }
 
 type identity[T Float] struct{}

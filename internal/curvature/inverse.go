@@ -8,21 +8,12 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// The damping of a factor that can't be factorised is raised by retryFactor, at most maxRetries times.
-const (
-	maxRetries  = 6
-	retryFactor = 10
-)
-
 // factorInverse is (F + damping I)^-1 of one factor F.
 type factorInverse[T Float] struct {
 	n        int
 	diagonal bool
 	data     []T // n x n, or n elements if diagonal
-
-	damping float64 // that was added
-	raised  bool
-	err     error
+	attempt
 }
 
 func newFactorInverse[T Float](n int, diagonal bool) factorInverse[T] {
@@ -38,10 +29,10 @@ type inverter[T Float] struct {
 	narrow linalg.Inverter[T]
 }
 
-// compute makes v the inverse of F + damping I. If that is numerically not positive definite it raises the
-// damping and tries again, and gives up in the end, with err set.
+// compute makes v the inverse of F + damping I. If that is numerically not positive definite it
+// raises the damping and tries again, and gives up in the end, with err set.
 func (v *factorInverse[T]) compute(w *inverter[T], f []T, damping float64) {
-	v.damping, v.raised, v.err = retry(damping, func(damping float64) bool {
+	v.attempt = retry(damping, func(damping float64) bool {
 		if v.diagonal {
 			return v.reciprocals(f, damping)
 		}
@@ -57,22 +48,9 @@ func (v *factorInverse[T]) reciprocals(f []T, damping float64) bool {
 	return linalg.Finite(v.data)
 }
 
-// retry calls try with damping, and for as long as that fails with more of it.
-func retry(damping float64, try func(damping float64) bool) (used float64, raised bool, err error) {
-	for n := range maxRetries + 1 {
-		if n > 0 {
-			damping *= retryFactor
-		}
-		if try(damping) {
-			return damping, n > 0, nil
-		}
-	}
-	return damping, true, ErrNotPosDef
-}
-
-// safeCondition bounds the condition numbers of what is inverted in float32. There the inverse is known to
-// about a thousandth: the product of the condition number and of float32's rounding, 6e-8. In practice almost
-// all factors are below it.
+// safeCondition bounds the condition numbers of what is inverted in float32. There the inverse is
+// known to about a thousandth: the product of the condition number and of float32's rounding, 6e-8.
+// In practice almost all factors are below it.
 const safeCondition = 1e4
 
 // invertNarrow inverts in float32 if that is the model's dtype and it is safe: F + damping I has no
@@ -91,8 +69,8 @@ func (v *factorInverse[T]) invertNarrow(w *inverter[T], f []T, damping float64) 
 	return w.narrow.Invert(v.data, v.n) && linalg.Finite(v.data)
 }
 
-// invertWide inverts in float64, by Cholesky. It reports false if F + damping I is not positive definite, or
-// the inverse overflows.
+// invertWide inverts in float64, by Cholesky. It reports false if F + damping I is not positive
+// definite, or the inverse overflows.
 func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bool {
 	work, ok := any(v.data).([]float64)
 	if !ok {
@@ -115,27 +93,12 @@ func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bo
 	return linalg.Finite(data)
 }
 
-// cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle of work;
-// what is above it is of no use. ok says that the sum is numerically positive definite.
+// cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle
+// of work; what is above it is of no use. ok says that the sum is numerically positive definite.
 func cholesky[T Float](work []float64, f []T, n int, damping float64) (l blas64.Triangular, ok bool) {
 	linalg.Convert(work, f)
 	for i := range n {
 		work[i*n+i] += damping
 	}
 	return lapack64.Potrf(blas64.Symmetric{N: n, Stride: n, Data: work, Uplo: blas.Lower})
-}
-
-// failure is the Error of a factor that can't be inverted.
-func failure(layer int, op string, dim int, damping float64, err error) error {
-	return &Error{Layer: layer, Op: op, Dim: dim, Damping: damping, Err: err}
-}
-
-// raised counts the factors whose damping was raised.
-func count(raised ...bool) (n int) {
-	for _, r := range raised {
-		if r {
-			n++
-		}
-	}
-	return n
 }

@@ -1,15 +1,9 @@
 package curvature
 
-import "github.com/gorgonia-kfac/kfac/internal/linalg"
-
 // Kronecker is the block A (x) G of a layer by itself. Its moments are A and G.
 type Kronecker[T Float] struct {
-	moments[T]
-	factors  *factors[T]
-	inverses pool[KroneckerInverse[T]]
-	work     pool[[2]inverter[T]]
-	tmp      []T   // scratch of V's size
-	rows     []int // scratch of applyToRows
+	layer[T]
+	products kroneckers[T]
 }
 
 var _ Block[float64] = (*Kronecker[float64])(nil)
@@ -17,157 +11,31 @@ var _ Block[float64] = (*Kronecker[float64])(nil)
 // NewKronecker makes the block of a layer.
 func NewKronecker[T Float](s Shape) *Kronecker[T] {
 	b := &Kronecker[T]{}
-	b.factors = newFactors(&b.moments, s, 0)
-	b.ready()
-	b.provide(s)
+	b.init(s)
+	b.moments.ready()
+	b.products.ready(s)
 	return b
 }
 
-// provide sets the pools up.
-func (b *Kronecker[T]) provide(s Shape) {
-	b.inverses.make = func() *KroneckerInverse[T] {
-		return &KroneckerInverse[T]{
-			block: b, outByIn: s.OutByIn,
-			a: newFactorInverse[T](s.Abar(), s.DiagonalA), g: newFactorInverse[T](s.Out, s.DiagonalG),
-		}
-	}
-	b.work.make = func() *[2]inverter[T] { return new([2]inverter[T]) }
-}
-
-func (b *Kronecker[T]) Observe(rows []Rows[T]) error {
-	if b.factors.observe(rows[0]) {
-		return nil
-	}
-	return &Error{Op: opMoments, Err: ErrNotFinite}
-}
-
-func (b *Kronecker[T]) Trace(avg *Averages[T]) float64 {
-	return b.factors.a.trace(avg.Moments[0]) * b.factors.g.trace(avg.Moments[1])
-}
-
-func (b *Kronecker[T]) Immediate() bool { return false }
-
 func (b *Kronecker[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
-	return b.invert(avg.Moments[0], avg.Moments[1], d)
+	a, g := avg.Moments[0], avg.Moments[1]
+	dampA, dampG := b.factors.dampings(a, g, d)
+	return b.products.invert(a, g, dampA, dampG, nil)
 }
 
-// invert begins the inverse of the factors a and g.
-func (b *Kronecker[T]) invert(a, g []T, d Damping) *Inversion[T] {
-	v, w := b.inverses.get(), b.work.get()
-	dampA, dampG := d.Split(b.factors.a.trace(a), v.a.n, b.factors.g.trace(g), v.g.n)
-	return &Inversion[T]{
-		First: []func(){
-			func() { v.a.compute(&w[0], a, dampA) },
-			func() { v.g.compute(&w[1], g, dampG) },
-		},
-		result: func() (Inverse[T], error) {
-			b.work.put(w)
-			for i, f := range []*factorInverse[T]{&v.a, &v.g} {
-				if f.err != nil {
-					v.Release()
-					return nil, failure(0, "Cholesky factorisation of "+"AG"[i:i+1], f.n, f.damping, f.err)
-				}
-			}
-			return v, nil
-		},
+// LowRankSavings is how many multiplications the low-rank form saves where what was observed last
+// is the whole batch, and the number of its positions. It saves nothing where the factors are not
+// those of Abar as it is, for which the caller has to answer where rows were reduced.
+func (b *Kronecker[T]) LowRankSavings() (saved, positions int) {
+	f, n, m := b.factors, b.factors.a.n, b.factors.g.n
+	if f.shape.DiagonalA || f.shape.DiagonalG || len(f.at) != n*f.rows {
+		return 0, f.rows
 	}
+	return n*m*(n+m) - f.rows*(n*n+m*m+n*m), f.rows
 }
 
-// KroneckerInverse is (F + damping)^-1 of one layer: (A + pi gamma I)^-1 (x) (G + gamma/pi I)^-1
-// (Martens & Grosse 2015, section 4.2). It is applied in the model's dtype, and computed in it too where
-// that is safe.
-type KroneckerInverse[T Float] struct {
-	block   *Kronecker[T] // whose scratch it is applied with
-	outByIn bool
-	a, g    factorInverse[T]
-}
-
-func (v *KroneckerInverse[T]) Raised() int { return count(v.a.raised, v.g.raised) }
-
-func (v *KroneckerInverse[T]) Release() { v.block.inverses.put(v) }
-
-// Apply computes U = A^-1 V G^-1 for V of size abar x out, or U = G^-1 V A^-1 for V of size out x abar if
-// OutByIn.
-func (v *KroneckerInverse[T]) Apply(u, grad [][]T) {
-	v.block.tmp = linalg.Resized(v.block.tmp, len(grad[0]))
-	v.apply(u[0], grad[0], v.block.tmp)
-}
-
-func (v *KroneckerInverse[T]) apply(u, grad, tmp []T) {
-	left, right := &v.a, &v.g
-	if v.outByIn {
-		left, right = right, left
-	}
-	l, r := left.data, right.data
-	rows, cols := left.n, right.n
-	switch {
-	case left.diagonal && right.diagonal:
-		copy(u, grad)
-		scaleColumns(u, r)
-		scaleRows(u, l)
-	case left.diagonal:
-		v.applyToRows(u, grad, tmp, l, r)
-	case right.diagonal:
-		copy(tmp, grad)
-		scaleColumns(tmp, r)
-		linalg.Gemm(false, false, rows, cols, rows, 1, l, tmp, 0, u)
-	default:
-		// With both symmetric it is U = L (R V^T)^T: two products with the second operand transposed, the
-		// form that gonum's GEMM computes fastest.
-		linalg.Gemm(false, true, cols, rows, cols, 1, r, grad, 0, tmp)
-		linalg.Gemm(false, true, rows, cols, rows, 1, l, tmp, 0, u)
-	}
-}
-
-// applyToRows computes U = diag(l) V R. Rows of V that are zero, as those of words that do not occur, cost
-// nothing.
-func (v *KroneckerInverse[T]) applyToRows(u, grad, tmp, l, r []T) {
-	clear(u)
-	cols := len(grad) / len(l)
-	b := v.block
-	b.rows = b.rows[:0]
-	for i := range l {
-		if row := grad[i*cols : (i+1)*cols]; !allZero(row) {
-			copy(tmp[len(b.rows)*cols:], row)
-			b.rows = append(b.rows, i)
-		}
-	}
-	n := len(b.rows)
-	if n == 0 {
-		return
-	}
-	products := u[:n*cols]
-	linalg.Gemm(false, true, n, cols, cols, 1, tmp, r, 0, products)
-	copy(tmp, products)
-	clear(products)
-	for k, i := range b.rows {
-		row := u[i*cols : (i+1)*cols]
-		copy(row, tmp[k*cols:])
-		linalg.Scale(l[i], row)
-	}
-}
-
-func allZero[T Float](x []T) bool {
-	for _, v := range x {
-		if v != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// scaleRows multiplies the rows of m by the elements of d, and scaleColumns its columns.
-func scaleRows[T Float](m, d []T) {
-	cols := len(m) / len(d)
-	for i, s := range d {
-		linalg.Scale(s, m[i*cols:(i+1)*cols])
-	}
-}
-
-func scaleColumns[T Float](m, d []T) {
-	for at := 0; at < len(m); at += len(d) {
-		for j, s := range d {
-			m[at+j] *= s
-		}
-	}
+// LowRank makes v the form of a gradient with the inputs observed last and errors E. It lasts until
+// the next Observe.
+func (b *Kronecker[T]) LowRank(v *LowRank[T], errors []T) {
+	v.shape, v.inputs, v.errors = b.factors.shape, b.factors.at, errors
 }

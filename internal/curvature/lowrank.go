@@ -7,14 +7,14 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// LowRank is a gradient V = Abar^T E that is known by its parts: Abar (R x abar), the layer's inputs at the R
-// positions of the batch, and E (R x out), the gradients of the objective with respect to its outputs there
-// (Martens & Grosse 2015, section 8, task 6). Then
+// LowRank is a gradient V = Abar^T E that is known by its parts: Abar (R x abar), the layer's
+// inputs at the R positions of the batch, and E (R x out), the gradients of the objective with
+// respect to its outputs there (Martens & Grosse 2015, section 8, task 6). Then
 //
 //	U = A^-1 V G^-1 = (A^-1 Abar^T) (E G^-1)
 //
-// takes R (n^2 + m^2 + n m) multiplications in place of n m (n + m): less where the batch is small beside the
-// layer.
+// takes R (n^2 + m^2 + n m) multiplications in place of n m (n + m): less where the batch is small
+// beside the layer.
 type LowRank[T Float] struct {
 	shape  Shape
 	inputs []T // Abar^T: abar x R
@@ -24,27 +24,10 @@ type LowRank[T Float] struct {
 	signs, rows, product, given []T // scratch of Matches
 }
 
-// LowRankSavings is how many multiplications the low-rank form saves where what was observed last is the
-// whole batch, and the number of its positions. It saves nothing where the factors are not those of Abar as it is, for
-// which the caller has to answer where rows were reduced.
-func (b *Kronecker[T]) LowRankSavings() (saved, positions int) {
-	f, n, m := b.factors, b.factors.a.n, b.factors.g.n
-	if f.shape.DiagonalA || f.shape.DiagonalG || len(f.at) != n*f.rows {
-		return 0, f.rows
-	}
-	return n*m*(n+m) - f.rows*(n*n+m*m+n*m), f.rows
-}
-
-// LowRank makes v the form of a gradient with the inputs observed last and errors E. It lasts until the next
-// Observe.
-func (b *Kronecker[T]) LowRank(v *LowRank[T], errors []T) {
-	v.shape, v.inputs, v.errors = b.factors.shape, b.factors.at, errors
-}
-
-// Matches reports whether a gradient is Abar^T E, up to tolerance times its norm: whether both have the same
-// product with a vector of random signs (Freivalds 1977). The squared difference of the products is that of
-// the matrices in the mean. So a gradient that was clipped, or that another term of the cost adds to, does
-// not go unnoticed.
+// Matches reports whether a gradient is Abar^T E, up to tolerance times its norm: whether both have
+// the same product with a vector of random signs (Freivalds 1977). The squared difference of the
+// products is that of the matrices in the mean. So a gradient that was clipped, or that another
+// term of the cost adds to, does not go unnoticed.
 func (v *LowRank[T]) Matches(grad []T, tolerance float64, rng *rand.Rand) bool {
 	n, m := v.shape.Abar(), v.shape.Out
 	rows := len(v.errors) / m
@@ -65,16 +48,16 @@ func (v *LowRank[T]) Matches(grad []T, tolerance float64, rng *rand.Rand) bool {
 	return math.Sqrt(miss) <= tolerance*math.Sqrt(linalg.Dot64(grad, grad))
 }
 
-// ApplyLowRank is Apply for a gradient in low-rank form.
-func (v *KroneckerInverse[T]) ApplyLowRank(u []T, low *LowRank[T]) {
-	n, m := v.a.n, v.g.n
-	rows := len(low.inputs) / n
-	low.at, low.et = linalg.Resized(low.at, n*rows), linalg.Resized(low.et, m*rows)
-	linalg.Gemm(false, false, n, rows, n, 1, v.a.data, low.inputs, 0, low.at)
-	linalg.Gemm(false, true, m, rows, m, 1, v.g.data, low.errors, 0, low.et)
-	if v.outByIn {
-		linalg.Gemm(false, true, m, n, rows, 1, low.et, low.at, 0, u)
+// apply computes U from A^-1 and G^-1.
+func (v *LowRank[T]) apply(u, a, g []T) {
+	n, m := v.shape.Abar(), v.shape.Out
+	rows := len(v.inputs) / n
+	v.at, v.et = linalg.Resized(v.at, n*rows), linalg.Resized(v.et, m*rows)
+	linalg.Gemm(false, false, n, rows, n, 1, a, v.inputs, 0, v.at)
+	linalg.Gemm(false, true, m, rows, m, 1, g, v.errors, 0, v.et)
+	if v.shape.OutByIn {
+		linalg.Gemm(false, true, m, n, rows, 1, v.et, v.at, 0, u)
 	} else {
-		linalg.Gemm(false, true, n, m, rows, 1, low.at, low.et, 0, u)
+		linalg.Gemm(false, true, n, m, rows, 1, v.at, v.et, 0, u)
 	}
 }

@@ -1,0 +1,96 @@
+package curvature
+
+import (
+	"math"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// Decay is epsilon_k = min(1 - 1/k, ema) for the k-th update, from 1: the plain mean of the first
+// updates, which then fade (Martens & Grosse 2015, section 5).
+func Decay(k int, ema float64) float64 { return math.Min(1-1/float64(k), ema) }
+
+// moments are those of a block, with their averages. Every kind of block is made of them.
+//
+// Only inverses need averages whole. In between, Update adds to the upper triangle of symmetric
+// ones alone.
+type moments[T Float] struct {
+	list      []*moment[T]
+	overflows []Error // by moment: what is wrong if its average is not finite
+	current   *Averages[T]
+	unused    pool[Averages[T]]
+}
+
+// add makes a moment one of the block's. An overflow of its average is the given error.
+func (b *moments[T]) add(f *moment[T], overflow Error) *moment[T] {
+	overflow.Err = ErrNotFinite
+	b.list, b.overflows = append(b.list, f), append(b.overflows, overflow)
+	return f
+}
+
+// ready makes room for the averages, once all moments are there.
+func (b *moments[T]) ready() {
+	b.unused.make = func() *Averages[T] {
+		a := &Averages[T]{Moments: make([][]T, len(b.list))}
+		for i, f := range b.list {
+			a.Moments[i] = make([]T, f.size())
+		}
+		return a
+	}
+	b.current = b.unused.make()
+}
+
+func (b *moments[T]) Accumulate() {
+	for _, f := range b.list {
+		f.accumulate()
+	}
+}
+
+func (b *moments[T]) Discard() {
+	for _, f := range b.list {
+		f.discard()
+	}
+}
+
+func (b *moments[T]) Average(ema float64) (*Averages[T], error) {
+	next := b.unused.get()
+	next.Updates = b.current.Updates + 1
+	eps := Decay(next.Updates, ema)
+	for i, f := range b.list {
+		f.average(eps, next.Moments[i], b.current.Moments[i])
+		f.mirrored(next.Moments[i])
+		if !linalg.Finite(next.Moments[i]) {
+			b.Release(next)
+			overflow := b.overflows[i]
+			return nil, &overflow
+		}
+	}
+	return next, nil
+}
+
+func (b *moments[T]) Keep(next *Averages[T]) {
+	b.Release(b.current)
+	b.current = next
+	b.Discard()
+}
+
+func (b *moments[T]) Update(ema float64) {
+	b.current.Updates++
+	eps := Decay(b.current.Updates, ema)
+	for i, f := range b.list {
+		f.average(eps, b.current.Moments[i], b.current.Moments[i])
+	}
+	b.Discard()
+}
+
+func (b *moments[T]) Copy() *Averages[T] {
+	c := b.unused.get()
+	c.Updates = b.current.Updates
+	for i, f := range b.list {
+		copy(c.Moments[i], b.current.Moments[i])
+		f.mirrored(c.Moments[i])
+	}
+	return c
+}
+
+func (b *moments[T]) Release(a *Averages[T]) { b.unused.put(a) }

@@ -1,0 +1,150 @@
+package curvature
+
+// Chain is the block of layers of which each feeds the next and nothing else, with the
+// block-tridiagonal inverse (Martens & Grosse 2015, section 4.3). Each layer is used once for each
+// case, so that the moments of neighbours pair them case by case, and has whole factors.
+//
+// Its moments are A_i, G_i for each layer i, and behind all these E[abar_i abar_{i+1}^T], E[g_i
+// g_{i+1}^T] for each but the last, from the same cases and with the same weights.
+type Chain[T Float] struct {
+	moments[T]
+	layers         []*factors[T]
+	crossA, crossG []*moment[T]
+	inverses       pool[chainInverse[T]]
+	work           pool[junctions[T]]
+
+	turned []turned[T] // of the layers whose weights are stored out x abar
+	u, v   [][]T       // scratch of Apply
+}
+
+// junctions are the scratch of an inversion.
+type junctions[T Float] struct{ a, g []junction[T] }
+
+var _ Block[float64] = (*Chain[float64])(nil)
+
+// NewChain makes the block of two or more layers.
+func NewChain[T Float](shapes []Shape) *Chain[T] {
+	n := len(shapes)
+	b := &Chain[T]{u: make([][]T, n), v: make([][]T, n)}
+	var abar, out []int
+	for i, s := range shapes {
+		abar, out = append(abar, s.Abar()), append(out, s.Out)
+		b.layers = append(b.layers, newFactors(&b.moments, s, i))
+		b.turned = append(b.turned, turned[T]{on: s.OutByIn, rows: s.Out, cols: s.Abar()})
+	}
+	for i := range n - 1 {
+		overflow := Error{Layer: i, Op: "averages of its cross moments", Next: true}
+		b.crossA = append(b.crossA, b.add(newCross[T](abar[i], abar[i+1]), overflow))
+		b.crossG = append(b.crossG, b.add(newCross[T](out[i], out[i+1]), overflow))
+	}
+	b.ready()
+	b.inverses.make = func() *chainInverse[T] { return &chainInverse[T]{block: b, links: newTridiagonal[T](abar, out)} }
+	b.work.make = func() *junctions[T] {
+		w := &junctions[T]{}
+		for i := range shapes {
+			w.a = append(w.a, newJunction[T](abar[i], nextSize(abar, i)))
+			w.g = append(w.g, newJunction[T](out[i], nextSize(out, i)))
+		}
+		return w
+	}
+	return b
+}
+
+func (b *Chain[T]) Observe(rows []Rows[T]) error {
+	for i, f := range b.layers {
+		if err := f.observe(rows[i]); err != nil {
+			return err
+		}
+	}
+	for i := range b.crossA {
+		x, y := b.layers[i], b.layers[i+1]
+		a := b.crossA[i].observe(x.at, y.at, x.rows, x.rows)
+		g := b.crossG[i].observe(x.gt, y.gt, x.rows, rows[i].Cases)
+		if !a || !g {
+			return &Error{Layer: i, Op: "cross moments", Next: true, Err: ErrNotFinite}
+		}
+	}
+	return nil
+}
+
+func (b *Chain[T]) Trace(avg *Averages[T]) (sum float64) {
+	for i, f := range b.layers {
+		sum += f.trace(avg.Moments[2*i], avg.Moments[2*i+1])
+	}
+	return sum
+}
+
+func (b *Chain[T]) Immediate() bool { return false }
+
+func (b *Chain[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
+	v, w, n := b.inverses.get(), b.work.get(), len(b.layers)
+	var a, g side[T]
+	for i, f := range b.layers {
+		factorA, factorG := avg.Moments[2*i], avg.Moments[2*i+1]
+		dampA, dampG := f.dampings(factorA, factorG, d)
+		a.factors, a.damping = append(a.factors, factorA), append(a.damping, dampA)
+		g.factors, g.damping = append(g.factors, factorG), append(g.damping, dampG)
+	}
+	for i := range b.crossA {
+		a.cross = append(a.cross, avg.Moments[2*(n+i)])
+		g.cross = append(g.cross, avg.Moments[2*(n+i)+1])
+	}
+	firstA, thenA := a.join(v.links.a, w.a)
+	firstG, thenG := g.join(v.links.g, w.g)
+	return &Inversion[T]{
+		First: append(firstA, firstG...), Then: append(thenA, thenG...),
+		result: func() (Inverse[T], error) {
+			b.work.put(w)
+			var err error
+			if v.raised, err = failures(w.a, w.g); err != nil {
+				v.Release()
+				return nil, err
+			}
+			return v, nil
+		},
+	}
+}
+
+// side is what the links of one side of a chain, all A or all G, are computed from: factors, which
+// are not damped yet, and the moments E[f_i f_{i+1}^T], which are not damped at all (section 4.3).
+type side[T Float] struct {
+	factors, cross [][]T
+	damping        []float64
+}
+
+// join returns the computations of the links: those of the first list may run at the same time,
+// then those of the second.
+func (s side[T]) join(links []link[T], js []junction[T]) (first, then []func()) {
+	for i := range js {
+		j, l := &js[i], &links[i]
+		first = append(first, func() { j.decompose(s.factors[i], s.damping[i]) })
+		if i+1 < len(js) {
+			then = append(then, func() { j.join(l, &js[i+1], s.cross[i]) })
+		} else {
+			then = append(then, func() { j.end(l) })
+		}
+	}
+	return first, then
+}
+
+type chainInverse[T Float] struct {
+	block  *Chain[T] // whose scratch it is applied with
+	links  *tridiagonal[T]
+	raised int
+}
+
+func (v *chainInverse[T]) Apply(u, grad [][]T) {
+	b := v.block
+	for i := range b.turned {
+		b.u[i], b.v[i] = b.turned[i].enter(u[i], grad[i])
+	}
+	v.links.apply(b.u, b.v)
+	for i := range b.turned {
+		b.turned[i].leave(u[i])
+	}
+	clear(b.u) // the caller's memory is not to be held on to
+	clear(b.v)
+}
+
+func (v *chainInverse[T]) Raised() int { return v.raised }
+func (v *chainInverse[T]) Release()    { v.block.inverses.put(v) }

@@ -1,0 +1,150 @@
+package curvature
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/lapack/lapack64"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// Elementwise holds the blocks of the Fisher matrix, of width x width each, for parameters that act
+// element by element: the mean over cases of v v^T, where v is what a case contributes to the
+// gradients, summed over its positions first. A single parameter has one block for all its elements
+// if they are few, or else one of width 1 for each. The scale and the shift of a channel have one
+// of width 2 (Osawa et al. 2019). Where the cases can't be told apart, v v^T of their sum stands
+// for the sum of theirs, whose expectation it has.
+//
+// Its moment is (channels width) x width. Rows are those of each parameter: G holds what each case
+// contributes.
+type Elementwise[T Float] struct {
+	moments[T]
+	elements        int // of each parameter
+	params          int
+	width, channels int
+	mean            *moment[T]
+	work, v         []float64 // scratch of Apply
+}
+
+var _ Block[float64] = (*Elementwise[float64])(nil)
+
+// NewElementwise makes the block of 1 or 2 parameters of so many elements each. A single parameter
+// of up to fullBlock elements has one block for all of them.
+func NewElementwise[T Float](params, elements, fullBlock int) *Elementwise[T] {
+	b := &Elementwise[T]{elements: elements, params: params, width: params, channels: elements}
+	if params == 1 && elements <= fullBlock {
+		b.width, b.channels = elements, 1
+	}
+	b.mean = b.add(newCross[T](b.channels*b.width, b.width), Error{Op: opSquares})
+	b.ready()
+	b.work, b.v = make([]float64, b.width*b.width), make([]float64, b.width)
+	return b
+}
+
+// Width is the number of rows of each block, and Channels the number of blocks.
+func (b *Elementwise[T]) Width() int    { return b.width }
+func (b *Elementwise[T]) Channels() int { return b.channels }
+
+// element tells where element i of a channel's block lies: in which parameter, and where in that.
+func (b *Elementwise[T]) element(channel, i int) (param, at int) {
+	if b.params == 1 {
+		return 0, channel + i // one of channel and i is 0
+	}
+	return i, channel
+}
+
+// Observe adds up v v^T.
+func (b *Elementwise[T]) Observe(rows []Rows[T]) error {
+	sums := b.mean.sums(rows[0].Cases)
+	clear(sums)
+	cases, w := len(rows[0].G)/b.elements, b.width
+	for c := range b.channels {
+		block := sums[c*w*w : (c+1)*w*w]
+		for n := range cases {
+			b.addOuter(block, rows, c, n)
+		}
+	}
+	if !linalg.Finite(sums) {
+		return &Error{Op: "sampled gradients", Err: ErrNotFinite}
+	}
+	return nil
+}
+
+// addOuter adds v v^T of one channel and case.
+func (b *Elementwise[T]) addOuter(block []T, rows []Rows[T], channel, n int) {
+	for i := range b.width {
+		p, at := b.element(channel, i)
+		vi := rows[p].G[n*b.elements+at]
+		for j := range i + 1 {
+			p, at := b.element(channel, j)
+			s := vi * rows[p].G[n*b.elements+at]
+			block[i*b.width+j] += s
+			if j < i {
+				block[j*b.width+i] += s
+			}
+		}
+	}
+}
+
+func (b *Elementwise[T]) Trace(avg *Averages[T]) (t float64) {
+	w := b.width
+	for c := range b.channels {
+		for i := range w {
+			t += float64(avg.Moments[0][(c*w+i)*w+i])
+		}
+	}
+	return t
+}
+
+func (b *Elementwise[T]) Immediate() bool { return true }
+
+func (b *Elementwise[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
+	return done[T](elementwiseInverse[T]{b, avg.Moments[0], d.Whole()})
+}
+
+// elementwiseInverse solves with each block.
+type elementwiseInverse[T Float] struct {
+	block   *Elementwise[T] // whose scratch it is applied with
+	mean    []T
+	damping float64
+}
+
+// Apply solves (F + damping I) u = v, channel by channel. Where that has no solution it leaves a
+// NaN.
+func (v elementwiseInverse[T]) Apply(u, grad [][]T) {
+	b := v.block
+	w := b.width
+	for c := range b.channels {
+		for i := range w {
+			p, at := b.element(c, i)
+			b.v[i] = float64(grad[p][at])
+		}
+		b.solve(v.mean[c*w*w:(c+1)*w*w], v.damping)
+		for i := range w {
+			p, at := b.element(c, i)
+			u[p][at] = T(b.v[i])
+		}
+	}
+}
+
+// solve replaces v by (block + damping I)^-1 v.
+func (b *Elementwise[T]) solve(block []T, damping float64) {
+	if b.width == 1 {
+		b.v[0] /= float64(block[0]) + damping
+		return
+	}
+	solved := retry(damping, func(damping float64) bool {
+		l, ok := cholesky(b.work, block, b.width, damping)
+		if ok {
+			lapack64.Potrs(l, blas64.General{Rows: b.width, Cols: 1, Stride: 1, Data: b.v})
+		}
+		return ok
+	})
+	if solved.err != nil {
+		b.v[0] = math.NaN()
+	}
+}
+
+func (v elementwiseInverse[T]) Raised() int { return 0 }
+func (v elementwiseInverse[T]) Release()    {}

@@ -1,0 +1,160 @@
+package curvature
+
+import (
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+)
+
+// A link is what one factor F (n x n) of a layer contributes to an inverse, with the next layer's
+// factor N (m x m) and their cross moment. Of the last layer, m is 0.
+type link[T Float] struct {
+	n, m      int
+	k, kT     []T       // K^T F K = I and K^T (Psi N Psi^T) K = diag(s)
+	s         []float64 // ascending, in [0, 1] but for rounding below 0
+	psi, psiT []T       // Psi = E[f n^T] N^-1
+}
+
+func newLink[T Float](n, m int) link[T] {
+	return link[T]{
+		n: n, m: m, k: make([]T, n*n), kT: make([]T, n*n), s: make([]float64, n),
+		psi: make([]T, n*m), psiT: make([]T, m*n),
+	}
+}
+
+// A junction computes a link. It holds the scratch, and what came of it.
+type junction[T Float] struct {
+	n, m    int
+	chol    []float64 // lower triangle: L with L L^T = F + damping I; what is above is not used
+	eigen   []float64 // n x n
+	whiten  []float64 // n x m
+	regress []float64 // n x m
+
+	// err is ErrNotPosDef, ErrNotFinite, or linalg.ErrNoConvergence wrapped; the link is then
+	// unspecified.
+	attempt
+	failed bool   // there is no L
+	op     string // what was being done, e.g. "Cholesky factorisation"
+}
+
+func newJunction[T Float](n, m int) junction[T] {
+	return junction[T]{
+		n: n, m: m, chol: make([]float64, n*n), eigen: make([]float64, n*n),
+		whiten: make([]float64, n*m), regress: make([]float64, n*m),
+	}
+}
+
+// decompose computes L, and raises the damping if it has to.
+func (j *junction[T]) decompose(factor []T, damping float64) {
+	j.op = "Cholesky factorisation"
+	j.attempt = retry(damping, func(damping float64) bool {
+		_, ok := cholesky(j.chol, factor, j.n, damping)
+		return ok
+	})
+	j.failed = j.err != nil
+}
+
+// lower is L.
+func (j *junction[T]) lower() blas64.Triangular {
+	return blas64.Triangular{N: j.n, Stride: j.n, Data: j.chol, Uplo: blas.Lower, Diag: blas.NonUnit}
+}
+
+// join computes K, s and Psi, given the next layer's L and the cross moment X.
+//
+// With B = L^-1 X L_next^-T it is Psi = X L_next^-T L_next^-1, and L^-1 (Psi N Psi^T) L^-T = B B^T
+// = E diag(s) E^T with K = L^-T E. So s are the squared canonical correlations of the two layers,
+// which lie in [0, 1] but for rounding.
+func (j *junction[T]) join(l *link[T], next *junction[T], cross []T) {
+	if j.failed || next.failed {
+		return
+	}
+	j.op = "generalised eigenproblem"
+	b, psi := general(j.whiten, j.n, j.m), general(j.regress, j.n, j.m)
+	linalg.Convert(j.whiten, cross)
+	blas64.Trsm(blas.Right, blas.Trans, 1, next.lower(), b)
+	copy(j.regress, j.whiten)
+	blas64.Trsm(blas.Right, blas.NoTrans, 1, next.lower(), psi)
+	blas64.Trsm(blas.Left, blas.NoTrans, 1, j.lower(), b)
+	linalg.GramT(j.m, j.n, 1, j.whiten, 0, j.eigen)
+	if !linalg.Finite(j.eigen) || !linalg.Finite(j.regress) {
+		j.err = ErrNotFinite
+		return
+	}
+	if j.err = linalg.EigenSym(j.n, j.eigen, l.s); j.err != nil {
+		return
+	}
+	for i, s := range l.s {
+		l.s[i] = min(s, 1) // what rounding puts below 0 does no harm
+	}
+	j.finish(l)
+}
+
+// joinSymmetric computes K and s for the symmetric part of the moment X of F's rows with those one
+// step behind them: K^T F K = I and K^T ((X + X^T)/2) K = diag(s).
+func (j *junction[T]) joinSymmetric(l *link[T], lag []T) {
+	if j.failed {
+		return
+	}
+	j.op = "eigenproblem of the lag"
+	for r := range j.n {
+		for c := range j.n {
+			j.eigen[r*j.n+c] = (float64(lag[r*j.n+c]) + float64(lag[c*j.n+r])) / 2
+		}
+	}
+	whitened := general(j.eigen, j.n, j.n)
+	blas64.Trsm(blas.Left, blas.NoTrans, 1, j.lower(), whitened)
+	blas64.Trsm(blas.Right, blas.Trans, 1, j.lower(), whitened)
+	linalg.MirrorLower(j.eigen, j.n)
+	if !linalg.Finite(j.eigen) {
+		j.err = ErrNotFinite
+		return
+	}
+	if j.err = linalg.EigenSym(j.n, j.eigen, l.s); j.err == nil {
+		j.finish(l)
+	}
+}
+
+// end computes K of the last layer, where s is zero.
+func (j *junction[T]) end(l *link[T]) {
+	if j.failed {
+		return
+	}
+	j.op = "inversion"
+	clear(j.eigen)
+	for i := range j.n {
+		j.eigen[i*j.n+i] = 1
+	}
+	j.finish(l)
+}
+
+// finish computes K = L^-T E and puts the results into the model's dtype.
+func (j *junction[T]) finish(l *link[T]) {
+	blas64.Trsm(blas.Left, blas.Trans, 1, j.lower(), general(j.eigen, j.n, j.n))
+	linalg.Convert(l.k, j.eigen)
+	linalg.Convert(l.psi, j.regress)
+	if !linalg.Finite(l.k) || !linalg.Finite(l.psi) {
+		j.err = ErrNotPosDef // F is so nearly singular that its inverse overflows
+		return
+	}
+	linalg.Transpose(l.kT, l.k, l.n, l.n)
+	linalg.Transpose(l.psiT, l.psi, l.n, l.m)
+}
+
+func general(data []float64, rows, cols int) blas64.General {
+	return blas64.General{Rows: rows, Cols: cols, Stride: max(1, cols), Data: data}
+}
+
+// failures returns how many of the junctions of A and of G had their damping raised, and the first
+// error, of a layer's A before that of its G.
+func failures[T Float](a, g []junction[T]) (raised int, err error) {
+	for i := range a {
+		for side, j := range []*junction[T]{&a[i], &g[i]} {
+			if err := j.failure(i, j.op+" of "+"AG"[side:side+1], j.n); err != nil {
+				return 0, err
+			}
+			raised += count(j.raised)
+		}
+	}
+	return raised, nil
+}

@@ -1,0 +1,18 @@
+package curvature
+
+// pool keeps values that are out of use, so that the steady state allocates nothing.
+type pool[E any] struct {
+	free []*E
+	make func() *E
+}
+
+func (p *pool[E]) get() *E {
+	if n := len(p.free); n > 0 {
+		e := p.free[n-1]
+		p.free = p.free[:n-1]
+		return e
+	}
+	return p.make()
+}
+
+func (p *pool[E]) put(e *E) { p.free = append(p.free, e) }

@@ -1,0 +1,170 @@
+package curvature
+
+// Recurrent is the block of a weight that is used once at each of T time steps. Its gradient is the
+// sum of w_t = vec(abar_t g_t^T), and
+//
+//	F = sum over t and t' of E[w_t w_t'^T],
+//	E[w_{t+1} w_t^T] = A' (x) G'  and  E[w_t w_t^T] = A (x) G,
+//
+// and what is farther apart depends by what is in between: w_{t+1} = Phi w_t + noise (Martens, Ba &
+// Johnson 2018, section 3.5).
+//
+// Its moments are A, G, A', G', with A' = E[abar_{t+1} abar_t^T], G' = E[g_{t+1} g_t^T] and the
+// same divisors as A and G. Rows are those of one time step behind those of another, for the given
+// number of steps, which need not be the same in each run: the inverse is for that of the run
+// observed last.
+type Recurrent[T Float] struct {
+	layer[T]
+	lagA, lagG *moment[T]
+	stationary bool
+	steps      int // of time, in the run observed last
+	inverses   pool[recurrentInverse[T]]
+	work       pool[junctions[T]]
+	turned     turned[T]
+	y          []T // scratch of Apply: abar x out
+}
+
+var _ Block[float64] = (*Recurrent[float64])(nil)
+
+// NewRecurrent makes the block of a layer, whose time steps are taken to be a chain in which a step
+// depends on the one before as that on it ("option 1" of the paper) or, if stationary, one without
+// end ("option 2").
+func NewRecurrent[T Float](s Shape, stationary bool) *Recurrent[T] {
+	abar, out := s.Abar(), s.Out
+	b := &Recurrent[T]{stationary: stationary, turned: turned[T]{on: s.OutByIn, rows: out, cols: abar}}
+	b.init(s)
+	overflow := Error{Op: "averages of the cross moments of its time steps"}
+	b.lagA, b.lagG = b.add(newCross[T](abar, abar), overflow), b.add(newCross[T](out, out), overflow)
+	b.ready()
+	nextA, nextG := 0, 0 // sizes: a stationary chain's layer is its own neighbour
+	if stationary {
+		nextA, nextG = abar, out
+	}
+	b.inverses.make = func() *recurrentInverse[T] {
+		v := &recurrentInverse[T]{block: b, gains: make([]T, abar*out)}
+		v.a, v.g = []link[T]{newLink[T](abar, nextA)}, []link[T]{newLink[T](out, nextG)}
+		v.tmp = make([]T, abar*out)
+		return v
+	}
+	b.work.make = func() *junctions[T] {
+		return &junctions[T]{[]junction[T]{newJunction[T](abar, nextA)}, []junction[T]{newJunction[T](out, nextG)}}
+	}
+	return b
+}
+
+func (b *Recurrent[T]) Observe(rows []Rows[T]) error {
+	if err := b.layer.Observe(rows); err != nil {
+		return err
+	}
+	f := b.factors
+	b.steps = rows[0].Steps
+	lag := f.rows / b.steps
+	a := b.lagA.observeLag(f.at, f.rows, lag, f.a.runCount)
+	g := b.lagG.observeLag(f.gt, f.rows, lag, f.g.runCount)
+	if !a || !g {
+		return &Error{Op: "cross moments of its time steps", Err: ErrNotFinite}
+	}
+	return nil
+}
+
+// Invert computes K and s of both sides, and then what the two make together.
+func (b *Recurrent[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
+	v, w := b.inverses.get(), b.work.get()
+	v.steps = b.steps
+	m := avg.Moments
+	dampA, dampG := b.factors.dampings(m[0], m[1], d)
+	return &Inversion[T]{
+		First: []func(){
+			func() { b.join(&w.a[0], &v.a[0], m[0], m[2], dampA) },
+			func() { b.join(&w.g[0], &v.g[0], m[1], m[3], dampG) },
+		},
+		Then: []func(){v.computeGains},
+		result: func() (Inverse[T], error) {
+			b.work.put(w)
+			var err error
+			if v.raised, err = failures(w.a, w.g); err != nil {
+				v.Release()
+				return nil, err
+			}
+			return v, nil
+		},
+	}
+}
+
+// join computes the link of one side.
+func (b *Recurrent[T]) join(j *junction[T], l *link[T], factor, lag []T, damping float64) {
+	j.decompose(factor, damping)
+	if b.stationary {
+		j.join(l, j, lag)
+	} else {
+		j.joinSymmetric(l, lag)
+	}
+}
+
+// recurrentInverse is (F + damping)^-1 for a recurrent weight, with A and G damped as those of
+// other layers. In the basis K, in which A and G are identities:
+//
+//   - If A' and G' are symmetric, they are diagonal with s_A and s_G there, so that F is diagonal
+//     with sum over |d| < T of (1 - |d|/T) (s_A s_G)^|d|; the sum over t is in G already.
+//   - If stationary, F^-1 = (I - Phi)^T Q^-1 (I - Phi) with Phi = (A' A^-1) (x) (G' G^-1), and
+//     Q = A (x) G - Phi (A (x) G) Phi^T diagonal with 1 - s_A s_G there: the block-tridiagonal
+//     inverse of a layer that is its own neighbour.
+//
+// See Martens, Ba & Johnson 2018, sections 3.5.3 and 3.5.4.
+type recurrentInverse[T Float] struct {
+	tridiagonal[T]
+	block  *Recurrent[T] // whose scratch it is applied with
+	steps  int           // of time
+	gains  []T           // abar x out: what is multiplied by in the basis K
+	raised int
+}
+
+// computeGains needs the links of both sides.
+func (v *recurrentInverse[T]) computeGains() {
+	cols := v.g[0].n
+	for r, sA := range v.a[0].s {
+		for c, sG := range v.g[0].s {
+			v.gains[r*cols+c] = T(v.gain(sA * sG))
+		}
+	}
+}
+
+func (v *recurrentInverse[T]) gain(x float64) float64 {
+	if v.block.stationary {
+		return 1 / max(1-x, minGap)
+	}
+	x = min(max(x, -1), 1)
+	sum, power := 1.0, 1.0
+	for d := 1; d < v.steps; d++ {
+		power *= x
+		sum += 2 * (1 - float64(d)/float64(v.steps)) * power
+	}
+	return 1 / max(sum, minGap)
+}
+
+func (v *recurrentInverse[T]) Apply(u, grad [][]T) {
+	x, y := v.block.turned.enter(u[0], grad[0])
+	v.apply(x, y)
+	v.block.turned.leave(u[0])
+}
+
+// apply computes U for V of abar x out.
+func (v *recurrentInverse[T]) apply(u, grad []T) {
+	a, g, b := &v.a[0], &v.g[0], v.block
+	copy(u, grad)
+	if b.stationary {
+		v.subtract(u, a.psi, g.psi, grad, 0, 0)
+	}
+	v.solveWith(u, 0, func(x []T) {
+		for i, s := range v.gains {
+			x[i] *= s
+		}
+	})
+	if b.stationary {
+		b.y = append(b.y[:0], u...)
+		v.subtract(u, a.psiT, g.psiT, b.y, 0, 0)
+	}
+}
+
+func (v *recurrentInverse[T]) Raised() int { return v.raised }
+func (v *recurrentInverse[T]) Release()    { v.block.inverses.put(v) }
