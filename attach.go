@@ -7,6 +7,7 @@ import (
 
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -70,7 +71,7 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 	if c.runs == 0 {
 		c.oneHot = map[string]bool{} // to be decided by the inputs of the first step
 	}
-	layers, rest := hookup(c.model, leaves, c.isOneHot)
+	found, rest := layers.Find(c.model, leaves, c.isOneHot)
 
 	old := c.params
 	params := make(map[*gorgonia.Node]*parameter[T], len(nodes))
@@ -85,7 +86,7 @@ func (c *conductor[T]) makePlan(nodes []*gorgonia.Node) error {
 		order = append(order, p)
 	}
 	pl := planner[T]{c: c, params: params, rows: map[*gorgonia.Node]ParamPlan{}, bound: map[*layerBlock[T]]*layer{}, uses: map[*elementwiseBlock[T]][][]program.Use{}}
-	pl.layers(layers, rest)
+	rest = pl.layers(found, rest)
 	pl.others(rest)
 	plan := pl.plan(nodes)
 	if c.cfg.strict {
@@ -153,33 +154,33 @@ func (pl *planner[T]) row(n *gorgonia.Node, t Treatment, block, reason string) {
 }
 
 // layers makes blocks of the layers that the sampled gradients can reach; the parameters of the others go to rest.
-func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
+func (pl *planner[T]) layers(found []*layer, rest []layers.Rest) []layers.Rest {
 	var reached []*layer
-	for _, l := range layers {
-		outputs := l.outputs()
+	for _, l := range found {
+		outputs := l.Outputs()
 		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(outputs...)); err != nil {
-			rest[l.weight] = err.Error()
-			if l.bias != nil {
-				rest[l.bias] = err.Error()
+			rest = append(rest, layers.Rest{Param: l.Weight, Why: err.Error()})
+			if l.Bias != nil {
+				rest = append(rest, layers.Rest{Param: l.Bias, Why: err.Error()})
 			}
 			continue
 		}
 		pl.observed = append(pl.observed, outputs...)
 		reached = append(reached, l)
-		pl.settle(l)
-		name := blockName(l)
-		reason := layerReason(l, pl.c.model.Cases)
+		l.Approximate(pl.c.model, pl.approximation())
+		name := l.Block()
+		reason := l.Describe(pl.c.model.Cases)
 		if pl.recurrent(l) {
 			reason += ", its time steps " + string(pl.c.cfg.timing)
 		}
-		pl.row(l.weight.Src, Kronecker, name, reason)
-		if l.bias != nil {
-			pl.row(l.bias.Src, Kronecker, name, "homogeneous coordinate of "+l.name())
+		pl.row(l.Weight.Src, Kronecker, name, reason)
+		if l.Bias != nil {
+			pl.row(l.Bias.Src, Kronecker, name, l.DescribeBias())
 		}
 	}
 	linked := map[*layer]bool{}
 	if pl.c.cfg.tridiagonal {
-		for _, chain := range chainsOf(pl.c.model, reached) {
+		for _, chain := range layers.Chains(pl.c.model, reached) {
 			pl.blocks = append(pl.blocks, pl.chain(chain))
 			pl.chains = append(pl.chains, chain)
 			for _, l := range chain {
@@ -192,27 +193,18 @@ func (pl *planner[T]) layers(layers []*layer, rest map[*program.Node]string) {
 			pl.blocks = append(pl.blocks, pl.single(l))
 		}
 	}
+	return rest
 }
 
-// settle decides how the layer's factors are approximated.
-func (pl *planner[T]) settle(l *layer) {
+func (pl *planner[T]) approximation() layers.Approximation {
 	cfg := &pl.c.cfg
-	l.reduce = reducible(l, pl.c.model) && (cfg.sharing == Reduce || cfg.sharing == AutoSharing && positionsSummed(l, pl.c.model))
-	if c := channelsOf(l); cfg.uncorrelated && c > 0 && c < cfg.maxDim && l.out <= cfg.maxDim {
-		l.channels = c
-		return
-	}
-	l.diagonalA = l.diagonalA || l.abar() > cfg.maxDim
-	l.diagonalG = l.diagonalG || l.out > cfg.maxDim
-	l.patches = patchGridOf(l)
-	if l.tied != nil {
-		l.tied.diagonalA, l.tied.diagonalG = l.diagonalG, l.diagonalA
-	}
+	sharing := map[WeightSharing]layers.Sharing{AutoSharing: layers.Auto, Expand: layers.Expand, Reduce: layers.Reduce}
+	return layers.Approximation{MaxDim: cfg.maxDim, Sharing: sharing[cfg.sharing], Uncorrelated: cfg.uncorrelated}
 }
 
 // recurrent reports whether the layer's time steps are to be taken as depending on each other.
 func (pl *planner[T]) recurrent(l *layer) bool {
-	return pl.c.cfg.timing != TimeIndependent && isRecurrent(l)
+	return pl.c.cfg.timing != TimeIndependent && l.Recurrent()
 }
 
 // single makes the block of a layer by itself, unless its parameters have had one so far.
@@ -221,7 +213,7 @@ func (pl *planner[T]) single(l *layer) block[T] {
 	recurrent := pl.recurrent(l)
 	if b, ok := weight.block.(ofLayer[T]); ok && b.base().serves(l, weight, bias) {
 		_, was := b.(*recurrentBlock[T])
-		if was == recurrent || was && len(l.sites) == 1 { // also where the graph is of a single time step
+		if was == recurrent || was && len(l.Sites) == 1 { // also where the graph is of a single time step
 			return pl.assign(b, b.base(), l)
 		}
 	}
@@ -229,9 +221,9 @@ func (pl *planner[T]) single(l *layer) block[T] {
 	switch {
 	case recurrent:
 		b = newRecurrentBlock(l, weight, bias, pl.c.cfg.timing)
-	case l.channels > 0:
+	case l.Channels > 0:
 		b = newUncorrelatedBlock(l, weight, bias)
-	case l.tied != nil:
+	case l.Tied != nil:
 		b = newTiedBlock(l, weight, bias)
 	default:
 		b = newKroneckerBlock(l, weight, bias)
@@ -283,18 +275,22 @@ func (pl *planner[T]) chainBefore(chain []*layer) *chainBlock[T] {
 
 // parametersOf are the weight and the bias of a layer; the bias is nil if there is none.
 func (pl *planner[T]) parametersOf(l *layer) (weight, bias *parameter[T]) {
-	if l.bias != nil {
-		bias = pl.params[l.bias.Src]
+	if l.Bias != nil {
+		bias = pl.params[l.Bias.Src]
 	}
-	return pl.params[l.weight.Src], bias
+	return pl.params[l.Weight.Src], bias
 }
 
 // others makes the blocks of the parameters outside layers: small ones where they act element by element, or else diagonal ones, and identities where the
 // sampled gradients do not reach.
-func (pl *planner[T]) others(rest map[*program.Node]string) {
+func (pl *planner[T]) others(rest []layers.Rest) {
 	var reached []*program.Node
+	why := map[*program.Node]string{}
+	for _, r := range rest {
+		why[r.Param] = r.Why
+	}
 	for _, n := range pl.c.model.Nodes {
-		if _, ok := rest[n]; !ok {
+		if _, ok := why[n]; !ok {
 			continue
 		}
 		if err := pl.c.model.CheckDifferentiable(pl.c.model.Path(n)); err != nil {
@@ -310,37 +306,37 @@ func (pl *planner[T]) others(rest map[*program.Node]string) {
 		pl.observed = append(pl.observed, n)
 	}
 	done := map[*program.Node]bool{}
-	for _, e := range elementwiseOf(pl.c.model, reached, pl.c.cfg.fullBlock > 1) {
+	for _, e := range layers.FindElementwise(pl.c.model, reached, pl.c.cfg.fullBlock > 1) {
 		b := pl.elementwiseBlock(e)
 		pl.blocks = append(pl.blocks, b)
-		for _, n := range e.params {
+		for _, n := range e.Params {
 			done[n] = true
 			if b.width > 1 || b.channels == 1 {
-				pl.row(n.Src, Full, b.name(), rest[n])
+				pl.row(n.Src, Full, b.name(), e.Describe())
 			} else {
-				pl.row(n.Src, Diagonal, "", rest[n])
+				pl.row(n.Src, Diagonal, "", e.Describe())
 			}
 		}
 	}
 	for _, n := range reached {
 		if !done[n] {
 			pl.blocks = append(pl.blocks, pl.diagonal(pl.params[n.Src]))
-			pl.row(n.Src, Diagonal, "", rest[n])
+			pl.row(n.Src, Diagonal, "", why[n])
 		}
 	}
 }
 
 // elementwiseBlock makes a block, unless its parameters have had one so far.
-func (pl *planner[T]) elementwiseBlock(e elementwise) *elementwiseBlock[T] {
+func (pl *planner[T]) elementwiseBlock(e layers.Elementwise) *elementwiseBlock[T] {
 	var params []*parameter[T]
-	for _, n := range e.params {
+	for _, n := range e.Params {
 		params = append(params, pl.params[n.Src])
 	}
 	b, ok := params[0].block.(*elementwiseBlock[T])
 	if !ok || !slices.Equal(b.params, params) {
 		b = newElementwiseBlock(params, pl.c.cfg.fullBlock)
 	}
-	pl.uses[b] = e.uses
+	pl.uses[b] = e.Uses
 	for _, p := range params {
 		p.block = b
 	}
@@ -374,7 +370,7 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) Plan {
 		plan.Losses = append(plan.Losses, o.head.name())
 	}
 	if pl.c.cfg.tridiagonal {
-		plan.Notes = append(plan.Notes, chainNotes(pl.chains)...)
+		plan.Notes = append(plan.Notes, layers.DescribeChains(pl.chains)...)
 	}
 	if why := pl.c.model.Whole; why != "" && pl.c.model.Cases > 1 {
 		plan.Notes = append(plan.Notes, "statistics use the whole batch: "+why)

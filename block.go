@@ -3,6 +3,7 @@ package kfac
 import (
 	"gonum.org/v1/gonum/floats"
 
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -69,7 +70,7 @@ type ofLayer[T program.Float] interface {
 // layerBlock is what every kind of block for a layer has: its parameters, its factors, and the memory for V and U.
 type layerBlock[T program.Float] struct {
 	layer        *layer // in the graph that the solver is attached to
-	layout       layout
+	layout       layers.Layout
 	weight, bias *parameter[T]
 	factors      *factors[T]
 
@@ -78,10 +79,10 @@ type layerBlock[T program.Float] struct {
 }
 
 func newLayerBlock[T program.Float](l *layer, weight, bias *parameter[T]) *layerBlock[T] {
-	n := l.abar() * l.out
+	n := l.Abar() * l.Out
 	b := &layerBlock[T]{
-		layer: l, layout: l.layout(), weight: weight, bias: bias, factors: newFactors[T](l),
-		grad: make([]T, n), dir: make([]T, n), interleaved: bias != nil && l.outByIn,
+		layer: l, layout: l.Layout(), weight: weight, bias: bias, factors: newFactors[T](l),
+		grad: make([]T, n), dir: make([]T, n), interleaved: bias != nil && l.OutByIn,
 	}
 	b.bind()
 	return b
@@ -92,7 +93,7 @@ func (b *layerBlock[T]) bind() {
 	if b.interleaved {
 		return
 	}
-	w := b.layer.in * b.layer.out
+	w := b.layer.In * b.layer.Out
 	b.weight.grad, b.weight.dir = b.grad[:w], b.dir[:w]
 	if b.bias != nil {
 		b.bias.grad, b.bias.dir = b.grad[w:], b.dir[w:]
@@ -101,7 +102,7 @@ func (b *layerBlock[T]) bind() {
 
 // serves reports whether the block is that of a layer with these parameters and factors of the same kind, in whatever graph and however often it is used.
 func (b *layerBlock[T]) serves(l *layer, weight, bias *parameter[T]) bool {
-	return b.weight == weight && b.bias == bias && b.layout == l.layout()
+	return b.weight == weight && b.bias == bias && b.layout == l.Layout()
 }
 
 func (b *layerBlock[T]) base() *layerBlock[T] { return b }
@@ -118,7 +119,7 @@ func (b *layerBlock[T]) observe(run *program.Run[T]) error {
 }
 
 func (b *layerBlock[T]) badMoments(op string) error {
-	return &LayerError{Layer: b.layer.name(), Op: op, Err: ErrNotFinite,
+	return &LayerError{Layer: b.layer.Name(), Op: op, Err: ErrNotFinite,
 		Hint: "a NaN, an infinity or an overflow in its inputs, or in the gradients that reach it: look at the data and at the weights"}
 }
 
@@ -149,8 +150,8 @@ func (b *layerBlock[T]) scatter() {
 
 // weave copies weight (out x in) and bias to, or from, a matrix of out x abar.
 func (b *layerBlock[T]) weave(m, weight, bias []T, to bool) {
-	in, abar := b.layer.in, b.layer.abar()
-	for o := range b.layer.out {
+	in, abar := b.layer.In, b.layer.Abar()
+	for o := range b.layer.Out {
 		row := m[o*abar : (o+1)*abar]
 		if to {
 			copy(row, weight[o*in:(o+1)*in])
@@ -208,16 +209,16 @@ func (b *kroneckerBlock[T]) inverted() (raised int, err error) {
 }
 
 func notFactorised(l *layer, op string, dim int, damping float64, err error) error {
-	return &LayerError{Layer: l.name(), Op: op, Dim: dim, Damping: damping, Err: err,
+	return &LayerError{Layer: l.Name(), Op: op, Dim: dim, Damping: damping, Err: err,
 		Hint: "raise WithDamping, or look for inputs of very different scales"}
 }
 
 func (b *kroneckerBlock[T]) precondition(_ float64, fresh bool) {
 	b.gather()
 	if b.low.holds {
-		b.inverse.applyLowRank(b.dir, b.factors.at, &b.low, b.layer.outByIn, fresh)
+		b.inverse.applyLowRank(b.dir, b.factors.at, &b.low, b.layer.OutByIn, fresh)
 	} else {
-		b.inverse.apply(b.dir, b.grad, b.tmp, b.layer.outByIn, fresh)
+		b.inverse.apply(b.dir, b.grad, b.tmp, b.layer.OutByIn, fresh)
 	}
 	b.scatter()
 }
@@ -247,11 +248,11 @@ type tiedBlock[T program.Float] struct {
 }
 
 func newTiedBlock[T program.Float](l *layer, weight, bias *parameter[T]) *tiedBlock[T] {
-	return &tiedBlock[T]{newKroneckerBlock(l, weight, bias), [2]*factors[T]{newFactors[T](l), newFactors[T](l.tied)}}
+	return &tiedBlock[T]{newKroneckerBlock(l, weight, bias), [2]*factors[T]{newFactors[T](l), newFactors[T](l.Tied)}}
 }
 
 func (b *tiedBlock[T]) observe(run *program.Run[T]) error {
-	for i, l := range []*layer{b.layer, b.layer.tied} {
+	for i, l := range []*layer{b.layer, b.layer.Tied} {
 		if !b.ways[i].observe(l, run) {
 			return b.badMoments("second moments of its inputs and sampled gradients")
 		}

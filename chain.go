@@ -1,68 +1,9 @@
 package kfac
 
 import (
-	"slices"
-
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
-
-// chainsOf finds the chains among the layers: lists of two or more, each of which feeds the next and nothing else, by a path on which no other
-// layer lies. Only layers that are used once for each case take part, since the moments of neighbours pair them case by case.
-func chainsOf(p *program.Program, layers []*layer) (chains [][]*layer) {
-	at := map[*program.Node]*layer{} // by the product that is its output
-	for _, l := range layers {
-		for _, n := range l.outputs() {
-			at[n] = l
-		}
-	}
-	// sources are the layers that a node depends on with no other in between; of a layer's product, that layer.
-	sources := map[*program.Node][]*layer{}
-	before := map[*layer][]*layer{}
-	feeds := map[*layer]int{} // how many layers it feeds
-	for _, n := range p.Nodes {
-		var from []*layer
-		for _, k := range n.Kids {
-			for _, l := range sources[k] {
-				if !slices.Contains(from, l) {
-					from = append(from, l)
-				}
-			}
-		}
-		if l := at[n]; l != nil {
-			for _, f := range from {
-				if !slices.Contains(before[l], f) {
-					before[l] = append(before[l], f)
-					feeds[f]++
-				}
-			}
-			from = []*layer{l}
-		}
-		sources[n] = from
-	}
-	next := map[*layer]*layer{}
-	for _, l := range layers {
-		if b := before[l]; len(b) == 1 && feeds[b[0]] == 1 && oncePerCase(l, p) && oncePerCase(b[0], p) {
-			next[b[0]] = l
-		}
-	}
-	for _, l := range layers {
-		if first := len(before[l]) != 1 || next[before[l][0]] != l; !first || next[l] == nil {
-			continue
-		}
-		var chain []*layer
-		for ; l != nil; l = next[l] {
-			chain = append(chain, l)
-		}
-		chains = append(chains, chain)
-	}
-	return chains
-}
-
-// oncePerCase reports whether a layer is used once for each case, so that its rows are the cases, and has whole factors.
-func oncePerCase(l *layer, p *program.Program) bool {
-	return len(l.sites) == 1 && l.sites[0].rows == p.Cases && l.tied == nil && l.channels == 0 && !l.diagonalA && !l.diagonalG
-}
 
 // chainBlock is the block of the layers of a chain, with the block-tridiagonal inverse (Martens & Grosse 2015, section 4.3).
 type chainBlock[T program.Float] struct {
@@ -86,7 +27,7 @@ func newChainBlock[T program.Float](links []*layerBlock[T]) *chainBlock[T] {
 			b.crossA = append(b.crossA, newMoment[T](abar[i], abar[i+1]))
 			b.crossG = append(b.crossG, newMoment[T](out[i], out[i+1]))
 		}
-		if l.layer.outByIn {
+		if l.layer.OutByIn {
 			b.v, b.u = append(b.v, make([]T, len(l.grad))), append(b.u, make([]T, len(l.dir)))
 		} else {
 			b.v, b.u = append(b.v, l.grad), append(b.u, l.dir)
@@ -98,7 +39,7 @@ func newChainBlock[T program.Float](links []*layerBlock[T]) *chainBlock[T] {
 // sizes are those of the layers' factors.
 func (b *chainBlock[T]) sizes() (abar, out []int) {
 	for _, l := range b.links {
-		abar, out = append(abar, l.layer.abar()), append(out, l.layer.out)
+		abar, out = append(abar, l.layer.Abar()), append(out, l.layer.Out)
 	}
 	return abar, out
 }
@@ -128,7 +69,7 @@ func (b *chainBlock[T]) observe(run *program.Run[T]) error {
 		a := b.crossA[i].observe(x.at, y.at, x.rows, x.rows)
 		g := b.crossG[i].observe(x.gt, y.gt, x.rows, run.Cases())
 		if !a || !g {
-			return b.links[i].badMoments("cross moments with " + b.links[i+1].layer.name())
+			return b.links[i].badMoments("cross moments with " + b.links[i+1].layer.Name())
 		}
 	}
 	return nil
@@ -165,7 +106,7 @@ func (b *chainBlock[T]) average(ema float64, settle bool) error {
 	}
 	for i := range b.crossA {
 		if !b.crossA[i].average(eps, settle) || !b.crossG[i].average(eps, settle) {
-			return b.links[i].badMoments("averages of its cross moments with " + b.links[i+1].layer.name())
+			return b.links[i].badMoments("averages of its cross moments with " + b.links[i+1].layer.Name())
 		}
 	}
 	return nil
@@ -218,8 +159,8 @@ func (b *chainBlock[T]) inverted() (raised int, err error) {
 func (b *chainBlock[T]) precondition(_ float64, fresh bool) {
 	for i, l := range b.links {
 		l.gather()
-		if l.layer.outByIn {
-			linalg.Transpose(b.v[i], l.grad, l.layer.out, l.layer.abar())
+		if l.layer.OutByIn {
+			linalg.Transpose(b.v[i], l.grad, l.layer.Out, l.layer.Abar())
 		}
 	}
 	inverse := b.now
@@ -228,8 +169,8 @@ func (b *chainBlock[T]) precondition(_ float64, fresh bool) {
 	}
 	inverse.apply(b.u, b.v)
 	for i, l := range b.links {
-		if l.layer.outByIn {
-			linalg.Transpose(l.dir, b.u[i], l.layer.abar(), l.layer.out)
+		if l.layer.OutByIn {
+			linalg.Transpose(l.dir, b.u[i], l.layer.Abar(), l.layer.Out)
 		}
 		l.scatter()
 	}

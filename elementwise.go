@@ -3,7 +3,6 @@ package kfac
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/lapack/lapack64"
@@ -11,47 +10,6 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
-
-// elementwise are one or two parameters that act element by element: a learned scale, temperature or offset, or the scale and the shift of the same channels.
-type elementwise struct {
-	params []*program.Node
-	uses   [][]program.Use // of each
-}
-
-// elementwiseOf finds them among the given parameters, and takes a scale and its shift together if pairs.
-func elementwiseOf(p *program.Program, params []*program.Node, pairs bool) (found []elementwise) {
-	for _, n := range params {
-		if uses, ok := p.ElementwiseUses(n); ok && n.CaseAxis < 0 {
-			found = append(found, elementwise{[]*program.Node{n}, [][]program.Use{uses}})
-		}
-	}
-	if !pairs {
-		return found
-	}
-	for i := range found {
-		scale := &found[i]
-		for j := range found {
-			if shift := &found[j]; isScaleAndShift(*scale, *shift) {
-				scale.params, scale.uses = append(scale.params, shift.params...), append(scale.uses, shift.uses...)
-				shift.params = nil
-				break
-			}
-		}
-	}
-	return slices.DeleteFunc(found, func(e elementwise) bool { return e.params == nil })
-}
-
-// isScaleAndShift reports whether shift is added to the product with scale and to nothing else, and both lie along the same axes.
-func isScaleAndShift(scale, shift elementwise) bool {
-	if len(scale.params) != 1 || len(shift.params) != 1 || len(scale.uses[0]) > 1 || len(shift.uses[0]) > 1 {
-		return false
-	}
-	s, b := scale.uses[0][0], shift.uses[0][0]
-	product, sum := s.Node, b.Node
-	return product.Op == program.Op(program.Binary{Kind: "⊙"}) && sum.Op == program.Op(program.Binary{Kind: "+"}) &&
-		len(product.Users) == 1 && product.Users[0] == sum && slices.Equal(product.Shape, sum.Shape) &&
-		slices.Equal(product.Kids[s.Operand].Shape, sum.Kids[b.Operand].Shape)
-}
 
 // elementwiseBlock holds the blocks of the Fisher matrix, of width x width each, for parameters that act element by element: the mean over cases of v v^T, where v
 // is what a case contributes to the gradients, summed over its positions first. A single parameter has one block for all its elements if they are few, or else

@@ -240,24 +240,24 @@ type factors[T program.Float] struct {
 }
 
 func newFactors[T program.Float](l *layer) *factors[T] {
-	abar := l.abar()
-	if l.channels > 0 {
-		abar = l.channels + 1
+	abar := l.Abar()
+	if l.Channels > 0 {
+		abar = l.Channels + 1
 	}
-	return &factors[T]{a: newFactor[T](abar, l.diagonalA), g: newFactor[T](l.out, l.diagonalG)}
+	return &factors[T]{a: newFactor[T](abar, l.DiagonalA), g: newFactor[T](l.Out, l.DiagonalG)}
 }
 
 // observe takes the layer's inputs and gradients from a run. It reports false if a second moment is not finite.
 func (f *factors[T]) observe(l *layer, run *program.Run[T]) (ok bool) {
 	c := capture(l, run, &f.buf)
-	f.rows = len(c.g) / l.out
+	f.rows = len(c.g) / l.Out
 	f.gt = columnsOf(f.gt, c.g, f.rows, f.g.n, false)
 	var a bool
-	if l.patches != nil {
-		a = f.a.observePatches(l.patches, &f.patches, c.a)
+	if l.Patches != nil {
+		a = f.a.observePatches(l.Patches, &f.patches, c.a)
 	} else {
-		rows := len(c.a) / l.in
-		f.at = columnsOf(f.at, c.a, rows, f.a.n, l.bias != nil)
+		rows := len(c.a) / l.In
+		f.at = columnsOf(f.at, c.a, rows, f.a.n, l.Bias != nil)
 		a = f.a.observe(f.at, f.at, rows, rows)
 		f.a.observeLookups(c.lookups)
 	}

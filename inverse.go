@@ -32,11 +32,11 @@ func inversePeriod[T program.Float](layers map[*layerBlock[T]]*layer, cfg config
 	var inverses, iteration float64 // operations
 	for b, l := range layers {
 		inverses += cube(&b.factors.a) + cube(&b.factors.g)
-		for _, s := range l.sites {
-			if s.lookup {
+		for _, s := range l.Sites {
+			if s.Lookup {
 				continue
 			}
-			iteration += 6 * float64(s.rows) * float64(l.in) * float64(l.out) // forward and backward
+			iteration += 6 * float64(s.Rows) * float64(l.In) * float64(l.Out) // forward and backward
 		}
 	}
 	if cfg.tridiagonal || cfg.timing != TimeIndependent {
@@ -74,7 +74,7 @@ type inverseFactor[T program.Float] struct {
 }
 
 func newInverse[T program.Float](l *layer) *inverse[T] {
-	return &inverse[T]{a: newInverseFactor[T](l.abar(), l.diagonalA), g: newInverseFactor[T](l.out, l.diagonalG)}
+	return &inverse[T]{a: newInverseFactor[T](l.Abar(), l.DiagonalA), g: newInverseFactor[T](l.Out, l.DiagonalG)}
 }
 
 func newInverseFactor[T program.Float](n int, diagonal bool) inverseFactor[T] {

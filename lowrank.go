@@ -26,7 +26,7 @@ type lowRank[T program.Float] struct {
 // factored reports whether the factors have been observed from Abar as it is.
 func (b *kroneckerBlock[T]) factored() bool {
 	l, f := b.layer, b.factors
-	return !l.reduce && l.patches == nil && !l.diagonalA && !l.diagonalG && len(f.at) == f.a.n*f.rows
+	return !l.Reduce && l.Patches == nil && !l.DiagonalA && !l.DiagonalG && len(f.at) == f.a.n*f.rows
 }
 
 // saves is how many multiplications the low-rank form saves at this step, where the whole batch was observed; negative if it takes more.
@@ -38,9 +38,9 @@ func (b *kroneckerBlock[T]) saves() int {
 // takeErrors takes E from a run after a backward sweep of the objective's gradient.
 func (b *kroneckerBlock[T]) takeErrors(run *program.Run[T]) {
 	b.low.errors = b.low.errors[:0]
-	for _, s := range b.layer.sites {
-		g := run.Gradient(s.output)
-		b.low.errors = appendRows(b.low.errors, g, len(g)/b.layer.out, b.layer.out, s.outputColumns)
+	for _, s := range b.layer.Sites {
+		g := run.Gradient(s.Output)
+		b.low.errors = appendRows(b.low.errors, g, len(g)/b.layer.Out, b.layer.Out, s.OutputColumns)
 	}
 }
 
@@ -48,14 +48,14 @@ func (b *kroneckerBlock[T]) takeErrors(run *program.Run[T]) {
 // which is that of the matrices in the mean. So a gradient that was clipped, or that another term of the cost adds to, does not go unnoticed.
 func (b *kroneckerBlock[T]) confirm(rng *rand.Rand) {
 	b.gather()
-	n, m, rows, s := b.layer.abar(), b.layer.out, b.factors.rows, &b.low
+	n, m, rows, s := b.layer.Abar(), b.layer.Out, b.factors.rows, &b.low
 	s.signs, s.rows, s.product, s.given = linalg.Resized(s.signs, m), linalg.Resized(s.rows, rows), linalg.Resized(s.product, n), linalg.Resized(s.given, n)
 	for i := range s.signs {
 		s.signs[i] = T(2*rng.IntN(2) - 1)
 	}
 	linalg.Gemm(false, false, rows, 1, m, 1, s.errors, s.signs, 0, s.rows)
 	linalg.Gemm(false, false, n, 1, rows, 1, b.factors.at, s.rows, 0, s.product)
-	if b.layer.outByIn {
+	if b.layer.OutByIn {
 		linalg.Gemm(false, false, 1, n, m, 1, s.signs, b.grad, 0, s.given)
 	} else {
 		linalg.Gemm(false, false, n, 1, m, 1, b.grad, s.signs, 0, s.given)
@@ -94,7 +94,7 @@ func (c *conductor[T]) chooseLowRank() {
 	}
 	saved, sweep := 0, 0
 	for b, l := range c.layers {
-		sweep += b.factors.rows * l.in * l.out
+		sweep += b.factors.rows * l.In * l.Out
 	}
 	for _, b := range c.blocks {
 		if k, ok := b.(*kroneckerBlock[T]); ok && k.factored() && k.saves() > 0 {

@@ -20,19 +20,6 @@ const (
 	TimeStationary TimeCorrelation = "stationary"
 )
 
-// isRecurrent reports whether a layer is used at several time steps, by as many rows at each, so that those of one step and the next can be paired.
-func isRecurrent(l *layer) bool {
-	if len(l.sites) < 2 || l.tied != nil || l.reduce || l.channels > 0 || l.diagonalA || l.diagonalG {
-		return false
-	}
-	for _, s := range l.sites {
-		if s.rows != l.sites[0].rows {
-			return false
-		}
-	}
-	return true
-}
-
 // recurrentBlock is the block of a weight that is used once at each of T time steps. Its gradient is the sum of w_t = vec(abar_t g_t^T), and
 //
 //	F = sum over t and t' of E[w_t w_t'^T],  where E[w_{t+1} w_t^T] = A' (x) G'  and  E[w_t w_t^T] = A (x) G
@@ -50,12 +37,12 @@ type recurrentBlock[T program.Float] struct {
 
 func newRecurrentBlock[T program.Float](l *layer, weight, bias *parameter[T], c TimeCorrelation) *recurrentBlock[T] {
 	b := &recurrentBlock[T]{layerBlock: newLayerBlock(l, weight, bias)}
-	abar, out := l.abar(), l.out
+	abar, out := l.Abar(), l.Out
 	b.lagA, b.lagG = newMoment[T](abar, abar), newMoment[T](out, out)
 	b.now, b.next = newRecurrentInverse[T](l, c), newRecurrentInverse[T](l, c)
 	b.a, b.g = newLagJunction[T](abar, c), newLagJunction[T](out, c)
 	b.v, b.u = b.grad, b.dir
-	if l.outByIn {
+	if l.OutByIn {
 		b.v, b.u = make([]T, len(b.grad)), make([]T, len(b.dir))
 	}
 	return b
@@ -74,8 +61,8 @@ func (b *recurrentBlock[T]) observe(run *program.Run[T]) error {
 		return err
 	}
 	f := b.factors
-	a := b.lagA.observeLag(f.at, f.rows, len(b.layer.sites), f.a.runCount)
-	g := b.lagG.observeLag(f.gt, f.rows, len(b.layer.sites), f.g.runCount)
+	a := b.lagA.observeLag(f.at, f.rows, len(b.layer.Sites), f.a.runCount)
+	g := b.lagG.observeLag(f.gt, f.rows, len(b.layer.Sites), f.g.runCount)
 	if !a || !g {
 		return b.badMoments("cross moments of its time steps")
 	}
@@ -130,7 +117,7 @@ func (b *recurrentBlock[T]) inversions(gamma float64) (first, then []func()) {
 		}
 	}
 	inverse := b.next
-	inverse.steps = len(b.layer.sites) // not in every graph the same
+	inverse.steps = len(b.layer.Sites) // not in every graph the same
 	first = []func(){
 		side(&b.a, &inverse.a[0], b.factors.a.source(), b.lagA.source(), dampA),
 		side(&b.g, &inverse.g[0], b.factors.g.source(), b.lagG.source(), dampG),
@@ -181,16 +168,16 @@ func (b *recurrentBlock[T]) inverted() (raised int, err error) {
 
 func (b *recurrentBlock[T]) precondition(_ float64, fresh bool) {
 	b.gather()
-	if b.layer.outByIn {
-		linalg.Transpose(b.v, b.grad, b.layer.out, b.layer.abar())
+	if b.layer.OutByIn {
+		linalg.Transpose(b.v, b.grad, b.layer.Out, b.layer.Abar())
 	}
 	inverse := b.now
 	if fresh {
 		inverse = b.next
 	}
 	inverse.apply(b.u, b.v)
-	if b.layer.outByIn {
-		linalg.Transpose(b.dir, b.u, b.layer.abar(), b.layer.out)
+	if b.layer.OutByIn {
+		linalg.Transpose(b.dir, b.u, b.layer.Abar(), b.layer.Out)
 	}
 	b.scatter()
 }
@@ -227,7 +214,7 @@ type recurrentInverse[T program.Float] struct {
 }
 
 func newRecurrentInverse[T program.Float](l *layer, c TimeCorrelation) *recurrentInverse[T] {
-	abar, out := l.abar(), l.out
+	abar, out := l.Abar(), l.Out
 	v := &recurrentInverse[T]{correlation: c, gains: make([]T, abar*out)}
 	v.tmp = make([]T, abar*out)
 	v.a, v.g = newLinks[T]([]int{abar}), newLinks[T]([]int{out})

@@ -9,6 +9,7 @@ import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -251,7 +252,7 @@ func (c *conductor[T]) describe() Plan {
 // guessParameters lists the parameters before any Step says which they are.
 func (c *conductor[T]) guessParameters() []*gorgonia.Node {
 	var out []*gorgonia.Node
-	for _, n := range parameters(c.model) {
+	for _, n := range layers.Parameters(c.model) {
 		out = append(out, n.Src)
 	}
 	for _, n := range c.whole.Nodes { // those that only other terms of the cost depend on

@@ -10,14 +10,6 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// channelsOf is the number of channels of the images that a convolution's patches come from, or 0 if the layer is none, or its kernel is a single pixel.
-func channelsOf(l *layer) int {
-	if n := imagePatches(l); n != nil && n.Kids[0].Shape[1] < l.in {
-		return n.Kids[0].Shape[1]
-	}
-	return 0
-}
-
 // uncorrelatedBlock is the block of a convolution whose activations are taken to be spatially uncorrelated (SUA; Grosse & Martens 2016, section 4.3). With
 // K pixels in a kernel, the patch of K pixels x_k of C channels, and the mean m and the covariance S of the channels over all patches and pixels,
 //
@@ -54,10 +46,10 @@ func newUncorrelatedInverse[T program.Float](channels int) *uncorrelatedInverse[
 }
 
 func newUncorrelatedBlock[T program.Float](l *layer, weight, bias *parameter[T]) *uncorrelatedBlock[T] {
-	c, b := l.channels, newLayerBlock(l, weight, bias)
+	c, b := l.Channels, newLayerBlock(l, weight, bias)
 	return &uncorrelatedBlock[T]{
-		layerBlock: b, channels: c, pixels: l.in / c,
-		now: newUncorrelatedInverse[T](c), next: newUncorrelatedInverse[T](c), g: newInverseFactor[T](l.out, false),
+		layerBlock: b, channels: c, pixels: l.In / c,
+		now: newUncorrelatedInverse[T](c), next: newUncorrelatedInverse[T](c), g: newInverseFactor[T](l.Out, false),
 		work: make([]float64, c*c), covariance: make([]float64, c*c), mean: make([]float64, c), whitened: make([]float64, c), v: make([]T, len(b.grad)), u: make([]T, len(b.grad)),
 	}
 }
@@ -66,13 +58,13 @@ func newUncorrelatedBlock[T program.Float](l *layer, weight, bias *parameter[T])
 func (b *uncorrelatedBlock[T]) observe(run *program.Run[T]) error {
 	f, l := b.factors, b.layer
 	c := capture(l, run, &f.buf)
-	f.rows = len(c.g) / l.out
+	f.rows = len(c.g) / l.Out
 	pixels := f.rows * b.pixels
-	f.at = columnsOf(f.at, c.a, f.rows, l.in, false)
+	f.at = columnsOf(f.at, c.a, f.rows, l.In, false)
 	for range pixels {
 		f.at = append(f.at, 1)
 	}
-	f.gt = columnsOf(f.gt, c.g, f.rows, l.out, false)
+	f.gt = columnsOf(f.gt, c.g, f.rows, l.Out, false)
 	if !f.a.observe(f.at, f.at, pixels, pixels) || !f.g.observe(f.gt, f.gt, f.rows, c.cases) {
 		return b.badMoments("second moments of its inputs and sampled gradients")
 	}
@@ -82,7 +74,7 @@ func (b *uncorrelatedBlock[T]) observe(run *program.Run[T]) error {
 // traceA is that of A, not of its factor.
 func (b *uncorrelatedBlock[T]) traceA() float64 {
 	t := float64(b.pixels) * (b.factors.a.trace() - 1) // without the homogeneous coordinate
-	if b.layer.bias != nil {
+	if b.layer.Bias != nil {
 		t++
 	}
 	return t
@@ -92,7 +84,7 @@ func (b *uncorrelatedBlock[T]) trace() float64 { return b.traceA() * b.factors.g
 
 func (b *uncorrelatedBlock[T]) inversions(gamma float64) (first, then []func()) {
 	f := b.factors
-	dampA, dampG := factoredTikhonov(b.traceA(), b.layer.abar(), f.g.trace(), b.layer.out, gamma)
+	dampA, dampG := factoredTikhonov(b.traceA(), b.layer.Abar(), f.g.trace(), b.layer.Out, gamma)
 	return []func(){
 		func() { b.invertA(dampA) },
 		func() { b.g.factorise(f.g.source(), dampG) },
@@ -127,7 +119,7 @@ func (b *uncorrelatedBlock[T]) invertA(damping float64) {
 	linalg.Convert(b.next.p, b.work)
 	linalg.Convert(b.next.q, q)
 	one := 1 + float64(b.pixels)*floats.Dot(mean, q)
-	if b.layer.bias == nil {
+	if b.layer.Bias == nil {
 		b.next.gain = T(1 / one)
 		return
 	}
@@ -157,9 +149,9 @@ func (b *uncorrelatedBlock[T]) precondition(_ float64, fresh bool) {
 	if fresh {
 		inverse = b.next
 	}
-	out, abar := b.layer.out, b.layer.abar()
+	out, abar := b.layer.Out, b.layer.Abar()
 	v, u := b.grad, b.dir
-	if !b.layer.outByIn {
+	if !b.layer.OutByIn {
 		v, u = b.v, b.u
 		linalg.Transpose(v, b.grad, abar, out)
 	}
@@ -167,7 +159,7 @@ func (b *uncorrelatedBlock[T]) precondition(_ float64, fresh bool) {
 	for o := range out {
 		b.applyA(inverse, u[o*abar:(o+1)*abar])
 	}
-	if !b.layer.outByIn {
+	if !b.layer.OutByIn {
 		linalg.Transpose(b.dir, u, out, abar)
 	}
 	b.scatter()
@@ -177,7 +169,7 @@ func (b *uncorrelatedBlock[T]) precondition(_ float64, fresh bool) {
 func (b *uncorrelatedBlock[T]) applyA(inverse *uncorrelatedInverse[T], row []T) {
 	k, n := b.pixels, b.channels
 	patches, tmp := row[:n*k], b.v[:n*k]
-	if b.layer.outByIn {
+	if b.layer.OutByIn {
 		tmp = b.u[:n*k]
 	}
 	linalg.Gemm(false, false, n, k, n, 1, inverse.p, patches, 0, tmp)
@@ -188,7 +180,7 @@ func (b *uncorrelatedBlock[T]) applyA(inverse *uncorrelatedInverse[T], row []T) 
 		}
 	}
 	shift := -inverse.gain * along
-	if b.layer.bias != nil {
+	if b.layer.Bias != nil {
 		bias := row[n*k]
 		shift -= inverse.cross * bias
 		row[n*k] = inverse.corner*bias - inverse.cross*along

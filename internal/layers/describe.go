@@ -72,8 +72,10 @@ func (l *Layer) form() string {
 // product is how the weight is multiplied with its input.
 func (l *Layer) product(input string) string {
 	s := l.Sites[0]
-	_, vector := s.Output.Op.(program.MatVec)
-	columns := s.OutputColumns || vector && s.Input == s.Output.Kids[1]
+	columns := s.OutputColumns
+	if op, ok := s.Output.Op.(program.MatVec); ok && s.Input == s.Output.Kids[1] {
+		columns = !op.TransA // Gorgonia's mark of Mul(x, w)
+	}
 	switch {
 	case columns && l.OutByIn:
 		return l.plusBias("w " + input)

@@ -84,7 +84,7 @@ const (
 var oneNumber = map[string]string{
 	scale:   "temperature: one number that multiplies",
 	divisor: "temperature: one number that divides",
-	offset:  "offset: one number",
+	offset:  "offset: one number that is added or subtracted",
 	mixed:   "one number",
 }
 
