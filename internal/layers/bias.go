@@ -34,9 +34,10 @@ func usersBehindReshapes(n *program.Node) (users []*program.Node) {
 	return users
 }
 
-// addedBias is the parameter of one element per output that is added to a product, at every position alike.
+// addedBias is the parameter of one element per output that a product is added to.
+// It has to be added at every position alike.
 // Other things may be added too, and the axes be moved in between.
-// But the sum has to be all that depends on the product, so that the gradients of the two are the same.
+// But nothing beside the sum may depend on the product: then both have the same gradient.
 func addedBias(s Site, out int, p *program.Program, isParam map[*program.Node]bool) *program.Node {
 	n, features := s.Output, s.features()
 	for len(n.Users) == 1 && !slices.Contains(p.Outputs, n) {

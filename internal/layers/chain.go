@@ -6,9 +6,10 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// Chains finds the chains among the layers: lists of two or more, each of which feeds the next and nothing
-// else, by a path on which no other layer lies.
-// Only layers that are used once for each case take part: the moments of neighbours pair them case by case.
+// Chains finds the chains among the layers: lists of two or more, each of which feeds the next and
+// nothing else, by a path on which no other layer lies.
+// Only layers that are used once for each case take part.
+// The moments of neighbours pair their rows, case by case.
 func Chains(p *program.Program, layers []*Layer) (chains [][]*Layer) {
 	before, feeds := neighbours(p, layers)
 	next := map[*Layer]*Layer{}
@@ -30,7 +31,8 @@ func Chains(p *program.Program, layers []*Layer) (chains [][]*Layer) {
 	return chains
 }
 
-// neighbours lists the layers before each one, with none in between, and counts those that it feeds.
+// neighbours lists the layers before each one, with none in between.
+// It counts those that each one feeds.
 func neighbours(p *program.Program, layers []*Layer) (before map[*Layer][]*Layer, feeds map[*Layer]int) {
 	before, feeds = map[*Layer][]*Layer{}, map[*Layer]int{}
 	at := map[*program.Node]*Layer{} // by the product that is its output
@@ -39,7 +41,8 @@ func neighbours(p *program.Program, layers []*Layer) (before map[*Layer][]*Layer
 			at[n] = l
 		}
 	}
-	// sources are the layers that a node depends on with no other in between; of a layer's product, that layer.
+	// sources are the layers that a node depends on with no other in between.
+	// Of a layer's product it is that layer.
 	sources := map[*program.Node][]*Layer{}
 	for _, n := range p.Nodes {
 		var from []*Layer

@@ -6,7 +6,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// unfolded is the node whose patches a use multiplies with the weight, or nil if it is no convolution.
+// unfolded is the node whose patches a use multiplies with the weight.
+// It is nil if the use is no convolution.
 func (s Site) unfolded(in int) *program.Node {
 	if s.InputColumns || s.Lookup {
 		return nil
@@ -18,7 +19,8 @@ func (s Site) unfolded(in int) *program.Node {
 	return nil
 }
 
-// convolution is the geometry of a convolution, the same at all uses, and how many axes its images have.
+// convolution is the geometry of a convolution, the same at all uses.
+// Its images have one axis or two.
 // ok is false for a layer that is none.
 func (l *Layer) convolution() (w program.Window, axes int, ok bool) {
 	axes = 1
@@ -55,7 +57,7 @@ func (l *Layer) imageChannels() int {
 	return 0
 }
 
-// describeConvolution names the geometry: the stride always, padding and dilation where there is any.
+// describeConvolution names the kernel, the stride, and padding and dilation if there are any.
 func describeConvolution(w program.Window, axes int) string {
 	along := func(v [2]int) string {
 		switch {

@@ -12,7 +12,7 @@ type matrix struct {
 	outByIn bool
 }
 
-// readDense reads one use of a weight: which operand is the input, and which way round everything lies.
+// readDense reads one use of a weight: which operand is the input, and how everything lies.
 func readDense(u use) (s Site, m matrix, why string) {
 	weight, input := u.weight(), u.input()
 	s = Site{Input: input, Output: u.product}
@@ -54,7 +54,7 @@ func (s *Site) matrixProduct(u use, op program.MatMul) matrix {
 	return matrix{in: s.Input.Size() / cols, out: rows, outByIn: !op.TransA}
 }
 
-// contraction reads a product of the last axes of the input with the first or the last of the weight.
+// contraction reads a product of the input's last axes with the weight's first or last.
 func (s *Site) contraction(u use, op program.Tensordot) (m matrix, why string) {
 	weight := u.weight()
 	n, dims := len(op.B), len(weight.Shape)

@@ -6,14 +6,15 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// An Elementwise is one or two parameters that act element by element: a learned scale, temperature or offset,
-// or the scale and the shift of the same channels.
+// An Elementwise is one or two parameters that act element by element: a learned scale, temperature
+// or offset, or the scale and the shift of the same channels.
 type Elementwise struct {
 	Params []*program.Node
 	Uses   [][]program.Use // of each
 }
 
-// FindElementwise finds them among the given parameters, and takes a scale and its shift together if pairs.
+// FindElementwise finds them among the given parameters.
+// If pairs, it takes a scale and its shift together.
 func FindElementwise(p *program.Program, params []*program.Node, pairs bool) (found []Elementwise) {
 	for _, n := range params {
 		if uses, ok := p.ElementwiseUses(n); ok && n.CaseAxis < 0 {

@@ -10,7 +10,7 @@ type Grid struct {
 	KernelRows    int
 	Height, Width int // positions
 	Shift         int
-	// Place tells where an element of a patch goes when they are sorted by rows of the kernel first.
+	// Place tells where an element of a patch goes when rows of the kernel are sorted first.
 	Place []int
 }
 

@@ -4,7 +4,7 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A Layer is a weight matrix with all its uses, and the bias that is added to each of their products.
+// A Layer is a weight matrix with all its uses, and the bias that is added to each product.
 // It computes s = W^T abar (Martens & Grosse 2015, section 2).
 // Here abar is the input a, with a homogeneous coordinate 1 behind it if there is a bias.
 type Layer struct {
@@ -23,7 +23,7 @@ type Layer struct {
 	// It is the length of the longest chain of uses each of which depends on the one before.
 	Steps int
 
-	// OneHot, or a lookup, makes A diagonal at once. The rest is set by Approximate.
+	// The form of the factors, set by Approximate. Find makes A of an embedding diagonal.
 	DiagonalA, DiagonalG bool  // of the factor only the diagonal is kept
 	Reduce               bool  // KFAC-reduce, not KFAC-expand
 	Patches              *Grid // of a convolution whose patches repeat each other; else nil
@@ -34,14 +34,16 @@ type Layer struct {
 type Site struct {
 	Input  *program.Node
 	Output *program.Node // the product
-	// InputColumns: the input has one column, not one row, per position. OutputColumns: so has the output.
+	// InputColumns: the input has one column, not one row, per position.
+	// OutputColumns: so has the output.
 	InputColumns, OutputColumns bool
-	Rows                        int  // positions in the whole batch: a multiple of the number of cases
+	Rows                        int  // positions in the whole batch, as many in each case
 	Lookup                      bool // the input lists rows of the weight: ByIndices
-	OneHot                      bool // the input's rows are one-hot, which makes the product a lookup
+	OneHot                      bool // the input's rows are one-hot, so that the product is a lookup
 }
 
-// A Layout is what the factors of a layer depend on, besides its parameters. Layouts can be compared.
+// A Layout is what the factors of a layer depend on, besides its parameters.
+// Layouts can be compared.
 type Layout struct {
 	in, out                             int
 	outByIn, tied, diagonalA, diagonalG bool

@@ -4,7 +4,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// isAfterNormalisation reports whether a parameter of one element a channel comes behind a normalisation.
+// isAfterNormalisation reports whether a parameter comes behind a normalisation.
+// It has to have one element for each channel.
 func isAfterNormalisation(shape []int, uses []program.Use) bool {
 	if !perChannel(shape) {
 		return false

@@ -6,11 +6,13 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// Sharing says how the positions of a case at which a weight is shared are treated (Eschenhagen et al. 2023).
+// Sharing says how the positions of a case are treated at which a weight is shared
+// (Eschenhagen et al. 2023).
 type Sharing int
 
 const (
-	// Auto reduces where the graph shows that positions are summed before the outputs, and else expands.
+	// Auto reduces where the graph shows that positions are summed before the outputs.
+	// Else it expands.
 	Auto Sharing = iota
 	// Expand treats positions as if they were cases.
 	Expand
@@ -36,8 +38,8 @@ func (l *Layer) reducible(p *program.Program) bool {
 	})
 }
 
-// positionsSummed reports whether the graph shows that the positions of all the layer's uses are summed,
-// or averaged, before the outputs, and that nothing mixes them before that.
+// positionsSummed reports whether the graph shows that the positions of all the layer's uses are
+// summed, or averaged, before the outputs, and that nothing mixes them before that.
 // Only dense layers, elementwise functions and changes of shape may lie in between.
 func (l *Layer) positionsSummed(p *program.Program) bool {
 	for _, s := range l.Sites {

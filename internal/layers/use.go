@@ -7,7 +7,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// use is a product that a parameter is an operand of, possibly reshaped to a matrix or transposed before.
+// use is a product that a parameter is an operand of.
+// Before it the parameter may have been reshaped to a matrix, or transposed.
 type use struct {
 	product    *program.Node
 	operand    int
