@@ -2,6 +2,7 @@ package layers
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -60,55 +61,80 @@ func (e Elementwise) Name() string {
 	return s
 }
 
-// Describe says what the parameters do.
+// Describe says what the parameters do, in the words of the model.
 func (e Elementwise) Describe() string {
-	what, where := e.role(), ", element by element"
-	if len(e.Params) == 1 && e.Params[0].Size() == 1 {
-		return oneNumber[what]
+	role := e.role()
+	switch shape := e.Params[0].Shape; {
+	case size(shape) == 1:
+		return role.ofOneNumber()
+	case isAfterNormalisation(shape, e.Uses[0]):
+		return string(role) + " of a normalisation, per channel"
 	}
-	if isAfterNormalisation(e.Params[0].Shape, e.Uses[0]) {
-		where = " of a normalisation, per channel"
-	}
-	return what + where
+	return string(role) + ", element by element"
 }
 
-// The words for what a parameter does by its uses.
+// A role is what all uses of parameters have in common.
+type role string
+
 const (
-	scale         = "scale"
-	divisor       = "divisor"
-	offset        = "offset"
-	scaleAndShift = "scale and shift"
-	mixed         = "parameter"
+	scale         role = "scale"
+	divisor       role = "divisor"
+	offset        role = "offset"
+	scaleAndShift role = "scale and shift"
 )
 
-// oneNumber says what a parameter of one element does.
-var oneNumber = map[string]string{
-	scale:   "temperature: one number that multiplies",
-	divisor: "temperature: one number that divides",
-	offset:  "offset: one number that is added or subtracted",
-	mixed:   "one number",
+// ofOneNumber says what a parameter of one element does.
+func (r role) ofOneNumber() string {
+	switch r {
+	case scale:
+		return "temperature: one number that multiplies"
+	case divisor:
+		return "temperature: one number that divides"
+	case offset:
+		return "offset: one number that is added or subtracted"
+	case scaleAndShift:
+		return "scale and shift: one number each"
+	}
+	return string(r) + ": one number"
 }
 
-// role is what all uses of the parameters have in common.
-func (e Elementwise) role() string {
+func (e Elementwise) role() role {
 	if len(e.Params) == 2 {
 		return scaleAndShift
 	}
-	all := ""
+	var all []string
 	for _, u := range e.Uses[0] {
-		r := mixed
-		switch {
-		case isBinary(u.Node, "⊙"):
-			r = scale
-		case isBinary(u.Node, "÷") && u.Operand == 1:
-			r = divisor
-		case isBinary(u.Node, "+"), isBinary(u.Node, "-") && u.Operand == 1:
-			r = offset
+		if r := string(roleIn(u)); !slices.Contains(all, r) {
+			all = append(all, r)
 		}
-		if all != "" && r != all {
-			return mixed
-		}
-		all = r
 	}
-	return all
+	if len(all) == 1 {
+		return role(all[0])
+	}
+	slices.Sort(all)
+	slices.Reverse(all) // a scale before an offset
+	return role(strings.Join(all, " and ") + " at once")
+}
+
+// roleIn is what one use makes of a parameter.
+func roleIn(u program.Use) role {
+	op := u.Node.Op.(program.Binary)
+	first := u.Operand == 0
+	switch op.Kind {
+	case "⊙":
+		return scale
+	case "+", "-":
+		return offset
+	case "÷":
+		if first {
+			return "dividend"
+		}
+		return divisor
+	case "^":
+		if first {
+			return "base of a power"
+		}
+		return "exponent"
+	}
+	return role("operand of " + op.Kind)
 }
