@@ -56,7 +56,7 @@ func TestBackgroundInverses(t *testing.T) {
 					taken++
 					f := states[from][i]
 					a, g := square(f.a), square(f.g)
-					n, m := b.layer.abar(), b.layer.out
+					n, m := b.layer.Abar(), b.layer.Out
 					pi := math.Sqrt(mat.Trace(a) / float64(n) / (mat.Trace(g) / float64(m)))
 					got := current()[i]
 					checkNear(t, "inverse of A", got.a, dampedInverse(t, f.a, pi*gammas[from]), 1e-10)
@@ -124,7 +124,7 @@ func TestFailureInBackground(t *testing.T) {
 	check(t, l.run())
 	err := l.solver.Step(l.valueGrads())
 	var layer *LayerError
-	if !errors.As(err, &layer) || !errors.Is(err, ErrNotPosDef) || layer.Layer != failing.layer.name() {
+	if !errors.As(err, &layer) || !errors.Is(err, ErrNotPosDef) || layer.Layer != failing.layer.Name() {
 		t.Fatalf("error %v", err)
 	}
 	if !slices.Equal(before, l.weights()) {

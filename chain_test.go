@@ -14,6 +14,7 @@ import (
 	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
 
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -23,7 +24,7 @@ func chainsIn(c *conductor[float64]) (chains []string) {
 		if b, ok := b.(*chainBlock[float64]); ok {
 			var names []string
 			for _, l := range b.links {
-				names = append(names, l.layer.name())
+				names = append(names, l.layer.Name())
 			}
 			chains = append(chains, strings.Join(names, " - "))
 		}
@@ -307,14 +308,14 @@ func checkChainNotes(t *testing.T, notes, want []string) {
 func TestChainsOfRandomNets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const rows = 7 // more than any layer is wide
-		layers := rapid.IntRange(1, 7).Draw(t, "layers")
+		depth := rapid.IntRange(1, 7).Draw(t, "layers")
 		s := newSketch(rapid.Uint64().Draw(t, "seed"))
 		n := &network{sketch: s, x: s.random("x", rows, 2)}
-		outputs := make([]*gorgonia.Node, layers)
-		frozen := make([]bool, layers)
-		trained := make([]map[int]bool, layers) // the layers that are trained and feed this one; of a frozen layer, what feeds through it
-		used := make([]bool, layers)
-		for i := range layers {
+		outputs := make([]*gorgonia.Node, depth)
+		frozen := make([]bool, depth)
+		trained := make([]map[int]bool, depth) // the layers that are trained and feed this one; of a frozen layer, what feeds through it
+		used := make([]bool, depth)
+		for i := range depth {
 			frozen[i] = rapid.IntRange(0, 4).Draw(t, "frozen") == 0
 			trained[i] = map[int]bool{}
 			var inputs gorgonia.Nodes
@@ -357,7 +358,7 @@ func TestChainsOfRandomNets(t *testing.T) {
 			out = must(gorgonia.Concat(1, ends...))
 		}
 
-		feeds := make([]int, layers)
+		feeds := make([]int, depth)
 		for i, from := range trained {
 			for j := range from {
 				if !frozen[i] {
@@ -365,8 +366,8 @@ func TestChainsOfRandomNets(t *testing.T) {
 				}
 			}
 		}
-		chain := make([]string, layers) // the chain that ends with this layer
-		linked := make([]bool, layers)
+		chain := make([]string, depth) // the chain that ends with this layer
+		linked := make([]bool, depth)
 		for i, from := range trained {
 			chain[i] = fmt.Sprint("w", i)
 			for j := range from {
@@ -388,12 +389,12 @@ func TestChainsOfRandomNets(t *testing.T) {
 		for _, i := range rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "order"))).Perm(len(n.params)) {
 			leaves = append(leaves, p.Node(n.params[i]))
 		}
-		found, _ := hookup(p, leaves, func(string, *program.Node) bool { return false })
+		found, _ := layers.Find(p, leaves, func(string, *program.Node) bool { return false })
 		var got []string
-		for _, c := range chainsOf(p, found) {
+		for _, c := range layers.Chains(p, found) {
 			var names []string
 			for _, l := range c {
-				names = append(names, l.name())
+				names = append(names, l.Name())
 			}
 			got = append(got, strings.Join(names, " - "))
 		}
@@ -657,7 +658,7 @@ func TestCrossMomentsAverage(t *testing.T) {
 	var wantA, wantG [][]float64 // A_01, A_12; G_01, G_12
 	for update := 1; update <= 25; update++ {
 		x, seed := k.sketch.normals(cases*3), k.sketch.normals(cases*3)
-		check(t, run.Bind(b.links[0].layer.sites[0].input, x))
+		check(t, run.Bind(b.links[0].layer.Sites[0].Input, x))
 		check(t, run.Forward(nil))
 		check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
 		observed(t, b, run)

@@ -84,8 +84,8 @@ func TestEmbeddingIsOneHotProduct(t *testing.T) {
 		}
 		for i, b := range layerBlocks(c) {
 			other := layerBlocks(d)[i]
-			checkNear(t, "block of "+b.layer.name(), flatOf(kronecker(b.factors)), flatOf(kronecker(other.factors)), identity)
-			checkNear(t, "direction of "+b.layer.name(), gathered(b, directionOf), gathered(other, directionOf), 1e-9)
+			checkNear(t, "block of "+b.layer.Name(), flatOf(kronecker(b.factors)), flatOf(kronecker(other.factors)), identity)
+			checkNear(t, "direction of "+b.layer.Name(), gathered(b, directionOf), gathered(other, directionOf), 1e-9)
 		}
 	})
 }
@@ -133,8 +133,8 @@ func TestEmbeddingHasNoBias(t *testing.T) {
 	n := &network{sketch: s, out: addRow(must(gorgonia.ByIndices(table, s.words("words", 1, 0, 4, 1), 0)), b), params: list(table, b)}
 	n.cost, n.dist = classes(s, n.out)
 	want := []ParamPlan{
-		{"table", []int{5, 3}, Kronecker, "table: diagonal A 5, G 3", "embedding"},
-		{"b", []int{1, 3}, Full, "b: 3 x 3", "used by +, which is no matrix product"},
+		{"table", []int{5, 3}, Kronecker, "table: diagonal A 5, G 3", "embedding lookup, 5 rows"},
+		{"b", []int{1, 3}, Full, "b: 3 x 3", "offset, element by element"},
 	}
 	if diff := gocmp.Diff(want, attach(t, n).plan.Params); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)

@@ -17,7 +17,7 @@ func checkBlocks(t *testing.T, c *conductor[float64], fisher *mat.Dense) {
 	t.Helper()
 	for _, b := range layerBlocks(c) {
 		want := pick(fisher, elements(c, b.layer))
-		checkNear(t, b.layer.name(), flatOf(kronecker(b.factors)), flatOf(want), identity)
+		checkNear(t, b.layer.Name(), flatOf(kronecker(b.factors)), flatOf(want), identity)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestEmpiricalGradientsAreNotExact(t *testing.T) {
 	fisher := denseFisher(t, c, jacobians(t, c))
 	for _, b := range layerBlocks(c) {
 		if d := distance(flatOf(kronecker(b.factors)), flatOf(pick(fisher, elements(c, b.layer)))); d < 0.1 {
-			t.Errorf("%s: only %g away from the Fisher matrix", b.layer.name(), d)
+			t.Errorf("%s: only %g away from the Fisher matrix", b.layer.Name(), d)
 		}
 	}
 }
@@ -116,7 +116,7 @@ func TestOneRowIsExactByFiniteDifferences(t *testing.T) {
 				only := caseFisher(t, c, numeric[row], row)
 				for _, b := range layerBlocks(c) {
 					want := pick(only, elements(c, b.layer))
-					checkNear(t, fmt.Sprint(b.layer.name(), " of case ", row), flatOf(kronecker(b.factors)), flatOf(want), 1e-9)
+					checkNear(t, fmt.Sprint(b.layer.Name(), " of case ", row), flatOf(kronecker(b.factors)), flatOf(want), 1e-9)
 				}
 			}
 		})
@@ -148,7 +148,7 @@ func TestFactorsByEnumerationOfTargets(t *testing.T) {
 			}
 			observeSeeded(t, c, nil, func(o *output) int { return len(outcomes(o.head, make([]float64, o.cols))) }, targetSeeds)
 			for i, b := range layerBlocks(c) {
-				checkNear(t, b.layer.name(), slices.Concat(b.factors.a.next, b.factors.g.next), want[i], identity)
+				checkNear(t, b.layer.Name(), slices.Concat(b.factors.a.next, b.factors.g.next), want[i], identity)
 			}
 		})
 	}
@@ -319,7 +319,7 @@ func TestLinearSharedWeightIsExact(t *testing.T) {
 	n := &network{sketch: s, out: must(gorgonia.Concat(1, parts...)), params: gorgonia.Nodes{w, b}}
 	n.cost, n.dist = squares(1)(s, n.out)
 	c := attach(t, n)
-	if blocks := layerBlocks(c); len(blocks) != 1 || len(blocks[0].layer.sites) != 3 {
+	if blocks := layerBlocks(c); len(blocks) != 1 || len(blocks[0].layer.Sites) != 3 {
 		t.Fatalf("want one layer of three sites; plan:\n%v", c.plan)
 	}
 	observeExactly(t, c, nil)

@@ -181,7 +181,7 @@ func ExampleSolver_Plan() {
 	// PARAMETER  SHAPE   TREATMENT  BLOCK        WHY
 	// w          (4, 2)  kronecker  w: A 5, G 2  dense layer x w + b
 	// b          (1, 2)  kronecker  w: A 5, G 2  homogeneous coordinate of w
-	// gain       scalar  full       gain: 1 x 1  used by ⊙, which is no matrix product
+	// gain       scalar  full       gain: 1 x 1  temperature: one number that multiplies
 	// loss: Gaussian(out)
 }
 

@@ -36,7 +36,7 @@ func TestRunningAverage(t *testing.T) {
 	var sum []float64
 	for k := 1; k <= updates; k++ {
 		x, seed := n.sketch.normals(12), n.sketch.normals(8)
-		check(t, c.sampler.run.Bind(b.layer.sites[0].input, x))
+		check(t, c.sampler.run.Bind(b.layer.Sites[0].Input, x))
 		check(t, c.sampler.run.Forward(nil))
 		check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
 		before := slices.Clone(b.factors.a.now)

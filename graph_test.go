@@ -385,8 +385,8 @@ func TestRecurrentBlockAtAnyLength(t *testing.T) {
 		for _, length := range []int{5, 1, 2, 7, 1, 1, 4} {
 			l.goOn(t, recurrentNet(3, length, false))
 			l.steps(t, 1)
-			if u.block != block || len(block.layer.sites) != length {
-				t.Fatalf("%s: another block, or %d uses at length %d", timing, len(block.layer.sites), length)
+			if u.block != block || len(block.layer.Sites) != length {
+				t.Fatalf("%s: another block, or %d uses at length %d", timing, len(block.layer.Sites), length)
 			}
 		}
 		if block.factors.updates != 9 {

@@ -30,16 +30,16 @@ func (w wiring) network() *network {
 func found(c *conductor[float64], others []wantOther) (layers []wantLayer, rest []wantOther) {
 	byName := map[string]*layer{}
 	for _, b := range layerBlocks(c) {
-		byName[b.layer.name()] = b.layer
+		byName[b.layer.Name()] = b.layer
 	}
 	for _, row := range c.plan.Params {
 		if l := byName[row.Name]; l != nil && row.Treatment == Kronecker {
-			found := wantLayer{Weight: row.Name, In: l.in, Out: l.out, OutByIn: l.outByIn, Sites: len(l.sites), Form: row.Reason}
-			if l.bias != nil {
-				found.Bias = l.bias.Name()
+			found := wantLayer{Weight: row.Name, In: l.In, Out: l.Out, OutByIn: l.OutByIn, Sites: len(l.Sites), Form: row.Reason}
+			if l.Bias != nil {
+				found.Bias = l.Bias.Name()
 			}
-			for _, s := range l.sites {
-				found.Rows += s.rows
+			for _, s := range l.Sites {
+				found.Rows += s.Rows
 			}
 			layers = append(layers, found)
 		}
@@ -137,18 +137,18 @@ func checkCapture(t *testing.T, c *conductor[float64], rows []int) {
 		l := b.layer
 		check(t, run.Reverse(seeds, c.sampler.path))
 		weight, bias := gradientOfLayer(t, l, run)
-		if l.tied != nil {
-			other, _ := gradientOfLayer(t, l.tied, run)
+		if l.Tied != nil {
+			other, _ := gradientOfLayer(t, l.Tied, run)
 			floats.Add(weight, other)
 		}
-		leaves := []*program.Node{l.weight}
-		if l.bias != nil {
-			leaves = append(leaves, l.bias)
+		leaves := []*program.Node{l.Weight}
+		if l.Bias != nil {
+			leaves = append(leaves, l.Bias)
 		}
 		check(t, run.Reverse(seeds, c.model.Path(leaves...)))
-		checkNear(t, fmt.Sprint("gradient of ", l.name(), ", rows ", rows), weight, run.Gradient(l.weight), identity)
-		if l.bias != nil {
-			checkNear(t, fmt.Sprint("gradient of ", l.bias.Name(), ", rows ", rows), bias, run.Gradient(l.bias), identity)
+		checkNear(t, fmt.Sprint("gradient of ", l.Name(), ", rows ", rows), weight, run.Gradient(l.Weight), identity)
+		if l.Bias != nil {
+			checkNear(t, fmt.Sprint("gradient of ", l.Bias.Name(), ", rows ", rows), bias, run.Gradient(l.Bias), identity)
 		}
 	}
 }
@@ -158,27 +158,27 @@ func gradientOfLayer(t *testing.T, l *layer, run *program.Run[float64]) (weight,
 	t.Helper()
 	var buf captured[float64]
 	seen := capture(l, run, &buf)
-	rows := len(seen.g) / l.out
-	if len(seen.g) != rows*l.out || len(seen.a)/l.in+len(seen.lookups) != rows {
-		t.Fatalf("%s: %d inputs, %d lookups and %d gradients", l.name(), len(seen.a), len(seen.lookups), len(seen.g))
+	rows := len(seen.g) / l.Out
+	if len(seen.g) != rows*l.Out || len(seen.a)/l.In+len(seen.lookups) != rows {
+		t.Fatalf("%s: %d inputs, %d lookups and %d gradients", l.Name(), len(seen.a), len(seen.lookups), len(seen.g))
 	}
-	weight, bias = make([]float64, l.in*l.out), make([]float64, l.out)
+	weight, bias = make([]float64, l.In*l.Out), make([]float64, l.Out)
 	for r := range rows {
-		a := make([]float64, l.in)
+		a := make([]float64, l.In)
 		if len(seen.lookups) > 0 {
 			a[seen.lookups[r]] = 1
 		} else {
-			copy(a, seen.a[r*l.in:])
+			copy(a, seen.a[r*l.In:])
 		}
-		for o := range l.out {
-			for i := range l.in {
-				at := i*l.out + o
-				if l.outByIn {
-					at = o*l.in + i
+		for o := range l.Out {
+			for i := range l.In {
+				at := i*l.Out + o
+				if l.OutByIn {
+					at = o*l.In + i
 				}
-				weight[at] += a[i] * seen.g[r*l.out+o]
+				weight[at] += a[i] * seen.g[r*l.Out+o]
 			}
-			bias[o] += seen.g[r*l.out+o]
+			bias[o] += seen.g[r*l.Out+o]
 		}
 	}
 	return weight, bias

@@ -96,7 +96,7 @@ func exactDirections(t *testing.T, n *network, gamma float64) []*layerBlock[floa
 func checkSameStep(t *testing.T, r reparametrisation, plain, twin []*layerBlock[float64]) {
 	t.Helper()
 	for i := range plain {
-		checkNear(t, fmt.Sprint("layer ", i), r.back(i, mat.NewDense(r.omega[i].RawMatrix().Rows, twin[i].layer.out, twin[i].dir)), plain[i].dir, 1e-9)
+		checkNear(t, fmt.Sprint("layer ", i), r.back(i, mat.NewDense(r.omega[i].RawMatrix().Rows, twin[i].layer.Out, twin[i].dir)), plain[i].dir, 1e-9)
 	}
 }
 

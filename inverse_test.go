@@ -22,12 +22,12 @@ func looseBlock(s *sketch, in, out int, bias, outByIn bool) *kroneckerBlock[floa
 		src := gorgonia.NewVector(s.graph, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(n))
 		return &program.Node{Src: src}, &parameter[float64]{place: place[float64]{src: src}}
 	}
-	l := &layer{in: in, out: out, outByIn: outByIn}
+	l := &layer{In: in, Out: out, OutByIn: outByIn}
 	var b *parameter[float64]
 	var w *parameter[float64]
-	l.weight, w = named("w", in*out)
+	l.Weight, w = named("w", in*out)
 	if bias {
-		l.bias, b = named("b", out)
+		l.Bias, b = named("b", out)
 	}
 	block := newKroneckerBlock(l, w, b)
 	for _, p := range []*parameter[float64]{w, b} {
@@ -36,7 +36,7 @@ func looseBlock(s *sketch, in, out int, bias, outByIn bool) *kroneckerBlock[floa
 			copy(p.grad, s.normals(len(p.grad)))
 		}
 	}
-	copy(block.factors.a.next, positive(s, l.abar()))
+	copy(block.factors.a.next, positive(s, l.Abar()))
 	copy(block.factors.g.next, positive(s, out))
 	return block
 }
@@ -59,10 +59,10 @@ func invertBlock(b *kroneckerBlock[float64], gamma float64) (raised int, err err
 
 // gathered is the block's gradient or direction, abar by abar and within each output by output.
 func gathered(b *layerBlock[float64], of func(p *parameter[float64]) []float64) (v []float64) {
-	w, in, out := of(b.weight), b.layer.in, b.layer.out
+	w, in, out := of(b.weight), b.layer.In, b.layer.Out
 	for i := range in {
 		for o := range out {
-			if b.layer.outByIn {
+			if b.layer.OutByIn {
 				v = append(v, w[o*in+i])
 			} else {
 				v = append(v, w[i*out+o])
@@ -111,13 +111,13 @@ func TestDirectionSolvesKroneckerSystem(t *testing.T) {
 		b.precondition(gamma, true)
 
 		a, g := square(b.factors.a.next), square(b.factors.g.next)
-		pi := math.Sqrt(mat.Trace(a) / float64(b.layer.abar()) / (mat.Trace(g) / float64(out)))
+		pi := math.Sqrt(mat.Trace(a) / float64(b.layer.Abar()) / (mat.Trace(g) / float64(out)))
 		want := solved(t, b.factors.a.next, b.factors.g.next, pi*gamma, gamma/pi, gathered(b.layerBlock, gradientOf))
 		checkNear(t, "direction", gathered(b.layerBlock, directionOf), want, 1e-11)
 
 		// What has become current stays in use until the next is.
 		b.keep(true)
-		copy(b.factors.a.next, positive(s, b.layer.abar()))
+		copy(b.factors.a.next, positive(s, b.layer.Abar()))
 		if _, err := invertBlock(b, 2*gamma); err != nil {
 			t.Fatal(err)
 		}

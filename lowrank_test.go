@@ -40,7 +40,7 @@ func lowRankStep(t *testing.T, l *loop) (blocks []*kroneckerBlock[float64], righ
 func checkLowRank(t *testing.T, name string, b *kroneckerBlock[float64]) {
 	t.Helper()
 	if !b.low.holds {
-		t.Errorf("%s, %s: the gradient is not the product of inputs and errors", name, b.layer.name())
+		t.Errorf("%s, %s: the gradient is not the product of inputs and errors", name, b.layer.Name())
 		return
 	}
 	b.precondition(0.3, true)
@@ -48,7 +48,7 @@ func checkLowRank(t *testing.T, name string, b *kroneckerBlock[float64]) {
 	b.low.holds = false
 	b.precondition(0.3, true)
 	if diff := floats.Distance(got, b.dir, 2); diff > 1e-9*floats.Norm(b.dir, 2) {
-		t.Errorf("%s, %s: low-rank form is off by %v of %v", name, b.layer.name(), diff, floats.Norm(b.dir, 2))
+		t.Errorf("%s, %s: low-rank form is off by %v of %v", name, b.layer.Name(), diff, floats.Norm(b.dir, 2))
 	}
 }
 
@@ -70,8 +70,8 @@ func TestLowRankForm(t *testing.T) {
 				continue
 			}
 			checkLowRank(t, w.name, b)
-			for _, site := range b.layer.sites {
-				checked[fmt.Sprintf("out by in: %v, bias: %v, columns: %v, %v", b.layer.outByIn, b.layer.bias != nil, site.inputColumns, site.outputColumns)] = true
+			for _, site := range b.layer.Sites {
+				checked[fmt.Sprintf("out by in: %v, bias: %v, columns: %v, %v", b.layer.OutByIn, b.layer.Bias != nil, site.InputColumns, site.OutputColumns)] = true
 			}
 		}
 	}
@@ -151,7 +151,7 @@ func TestLowRankChoice(t *testing.T) {
 		got := ""
 		for _, b := range l.conductor().lowRank {
 			if b.low.holds {
-				got += " " + b.layer.name()
+				got += " " + b.layer.Name()
 			}
 		}
 		if want := test.want; got != "" && got[1:] != want || got == "" && want != "" {

@@ -114,11 +114,11 @@ var models = []model{
 		n.out = n.dense("4", h, 10)
 		n.cost, n.dist = classes(s, n.out)
 	}, plan: `
-filter1 kronecker [filter1: A 28, G 8] dense layer x w^T + b1, 16 positions per case
+filter1 kronecker [filter1: A 28, G 8] convolution 3x3, stride 2, padding 1, x * w + b1, 16 positions per case
 b1 kronecker [filter1: A 28, G 8] homogeneous coordinate of filter1
-filter2 kronecker [filter2: A 72, G 16] dense layer x w^T, 4 positions per case
-scale full [scale and shift: 16 of 2 x 2] used by ⊙, which is no matrix product
-shift full [scale and shift: 16 of 2 x 2] used by +, which is no matrix product
+filter2 kronecker [filter2: A 72, G 16] convolution 3x3, stride 2, padding 1, x * w, 4 positions per case
+scale full [scale and shift: 16 of 2 x 2] scale and shift of a normalisation, per channel
+shift full [scale and shift: 16 of 2 x 2] scale and shift of a normalisation, per channel
 w3 kronecker [w3: A 65, G 16] dense layer x w + b3
 b3 kronecker [w3: A 65, G 16] homogeneous coordinate of w3
 w4 kronecker [w4: A 17, G 10] dense layer x w + b4
@@ -135,10 +135,10 @@ b4 kronecker [w4: A 17, G 10] homogeneous coordinate of w4`},
 		n.out = concat(1, outs...)
 		n.cost, n.dist = squares(0.5)(s, n.out)
 	}, plan: `
-w kronecker [w: A 14, G 20] dense layer x w + b, used 7 times, 7 positions per case
-u kronecker [u: A 20, G 20] dense layer x w, used 7 times, 7 positions per case
+w kronecker [w: A 14, G 20] dense layer x w + b, used 7 times
+u kronecker [u: A 20, G 20] recurrent weight h w, 7 time steps
 b kronecker [w: A 14, G 20] homogeneous coordinate of w
-v kronecker [v: A 21, G 2] dense layer x w + c, used 7 times, 7 positions per case
+v kronecker [v: A 21, G 2] dense layer x w + c, used 7 times
 c kronecker [v: A 21, G 2] homogeneous coordinate of v`},
 
 	{name: "recurrent net of 28 rows of an image", build: func(s *sketch, n *network) {
@@ -151,8 +151,8 @@ c kronecker [v: A 21, G 2] homogeneous coordinate of v`},
 		n.out = n.dense("2", h, 3)
 		n.cost, n.dist = classes(s, n.out)
 	}, plan: `
-w kronecker [w: A 5, G 6] dense layer x w + b, used 28 times, 28 positions per case
-u kronecker [u: A 6, G 6] dense layer x w, used 28 times, 28 positions per case
+w kronecker [w: A 5, G 6] dense layer x w + b, used 28 times
+u kronecker [u: A 6, G 6] recurrent weight h w, 28 time steps
 b kronecker [w: A 5, G 6] homogeneous coordinate of w
 w2 kronecker [w2: A 7, G 3] dense layer x w + b2
 b2 kronecker [w2: A 7, G 3] homogeneous coordinate of w2`},
@@ -177,14 +177,14 @@ b2 kronecker [w2: A 7, G 3] homogeneous coordinate of w2`},
 		n.out = mul(h, n.param("v", 4, 3))
 		n.cost, n.dist = classes(s, n.out)
 	}, plan: `
-wr kronecker [wr: A 4, G 4] dense layer x w + br, used 3 times, 3 positions per case
-ur kronecker [ur: A 4, G 4] dense layer x w, used 3 times, 3 positions per case
+wr kronecker [wr: A 4, G 4] dense layer x w + br, used 3 times
+ur kronecker [ur: A 4, G 4] recurrent weight h w, 3 time steps
 br kronecker [wr: A 4, G 4] homogeneous coordinate of wr
-wz kronecker [wz: A 4, G 4] dense layer x w + bz, used 3 times, 3 positions per case
-uz kronecker [uz: A 4, G 4] dense layer x w, used 3 times, 3 positions per case
+wz kronecker [wz: A 4, G 4] dense layer x w + bz, used 3 times
+uz kronecker [uz: A 4, G 4] recurrent weight h w, 3 time steps
 bz kronecker [wz: A 4, G 4] homogeneous coordinate of wz
-wn kronecker [wn: A 4, G 4] dense layer x w + bn, used 3 times, 3 positions per case
-un kronecker [un: A 4, G 4] dense layer x w, used 3 times, 3 positions per case
+wn kronecker [wn: A 4, G 4] dense layer x w + bn, used 3 times
+un kronecker [un: A 4, G 4] recurrent weight h w, 3 time steps
 bn kronecker [wn: A 4, G 4] homogeneous coordinate of wn
 v kronecker [v: A 4, G 3] dense layer x w`},
 
@@ -201,7 +201,7 @@ v kronecker [v: A 4, G 3] dense layer x w`},
 		n.out = n.dense("2", h, 2)
 		n.cost, n.dist = binary(s, n.out)
 	}, plan: `
-w kronecker [w: A 6, G 12] dense layer x w + b, used 3 times, 3 positions per case
+w kronecker [w: A 6, G 12] recurrent weight h w + b, 3 time steps
 b kronecker [w: A 6, G 12] homogeneous coordinate of w
 w2 kronecker [w2: A 4, G 2] dense layer x w + b2
 b2 kronecker [w2: A 4, G 2] homogeneous coordinate of w2`},
@@ -251,9 +251,9 @@ bo kronecker [wo: A 4, G 2] homogeneous coordinate of wo`},
 		n.out = n.dense("2", must(gorgonia.Square(must(gorgonia.Sub(twin("left"), twin("right"))))), 1)
 		n.cost, n.dist = binary(s, n.out)
 	}, plan: `
-w kronecker [w: A 5, G 3] dense layer x w + b, used 2 times, 2 positions per case
+w kronecker [w: A 5, G 3] dense layer x w + b, used 2 times
 b kronecker [w: A 5, G 3] homogeneous coordinate of w
-u kronecker [u: A 3, G 3] dense layer x w, used 2 times, 2 positions per case
+u kronecker [u: A 3, G 3] dense layer x w, used 2 times
 w2 kronecker [w2: A 4, G 1] dense layer x w + b2
 b2 kronecker [w2: A 4, G 1] homogeneous coordinate of w2`},
 
@@ -265,7 +265,7 @@ b2 kronecker [w2: A 4, G 1] homogeneous coordinate of w2`},
 		n.cost = add(cost1, must(gorgonia.Mul(must(gorgonia.Sum(y2)), gorgonia.NewConstant(0.5/cases))))
 		n.out, n.dist = z1, Joint(dist1, Gaussian(z2, 1))
 	}, plan: `
-w kronecker [w: A 5, G 3] dense layer x w + b, used 2 times, 2 positions per case
+w kronecker [w: A 5, G 3] dense layer x w + b, used 2 times
 b kronecker [w: A 5, G 3] homogeneous coordinate of w`},
 
 	{name: "policy and value with a shared trunk", build: func(s *sketch, n *network) {
@@ -295,13 +295,13 @@ bvalue kronecker [wvalue: A 6, G 1] homogeneous coordinate of wvalue`},
 		n.out = n.dense("3", reshape(h, cases, 4), 3)
 		n.cost, n.dist = classes(s, n.out)
 	}, plan: `
-filter0 kronecker [filter0: A 18, G 4] dense layer x w^T, 16 positions per case
-filter1 kronecker [filter1: A 36, G 4] dense layer x w^T, 16 positions per case
-scale1 full [scale1 and shift1: 4 of 2 x 2] used by ⊙, which is no matrix product
-shift1 full [scale1 and shift1: 4 of 2 x 2] used by +, which is no matrix product
-filter2 kronecker [filter2: A 36, G 4] dense layer x w^T, 16 positions per case
-scale2 full [scale2 and shift2: 4 of 2 x 2] used by ⊙, which is no matrix product
-shift2 full [scale2 and shift2: 4 of 2 x 2] used by +, which is no matrix product
+filter0 kronecker [filter0: A 18, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
+filter1 kronecker [filter1: A 36, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
+scale1 full [scale1 and shift1: 4 of 2 x 2] scale and shift of a normalisation, per channel
+shift1 full [scale1 and shift1: 4 of 2 x 2] scale and shift of a normalisation, per channel
+filter2 kronecker [filter2: A 36, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
+scale2 full [scale2 and shift2: 4 of 2 x 2] scale and shift of a normalisation, per channel
+shift2 full [scale2 and shift2: 4 of 2 x 2] scale and shift of a normalisation, per channel
 w3 kronecker [w3: A 5, G 3] dense layer x w + b3
 b3 kronecker [w3: A 5, G 3] homogeneous coordinate of w3`},
 
@@ -312,10 +312,10 @@ b3 kronecker [w3: A 5, G 3] homogeneous coordinate of w3`},
 		n.out = addRow(mul(h, transpose(table)), n.param("bias", 1, 9))
 		n.cost, n.dist = classes(s, n.out)
 	}, plan: `
-table kronecker [table: diagonal A 9, G 4] embedding, 2 positions per case; tied with dense layer x w^T
+table kronecker [table: diagonal A 9, G 4] tied weight: embedding lookup, 9 rows, 2 positions per case, and its transpose: dense layer x w^T
 w1 kronecker [w1: A 9, G 4] dense layer x w + b1
 b1 kronecker [w1: A 9, G 4] homogeneous coordinate of w1
-bias full [bias: 9 x 9] used by +, which is no matrix product`},
+bias full [bias: 9 x 9] offset, element by element`},
 
 	{name: "learned temperature behind a classifier", build: func(s *sketch, n *network) {
 		h := tanh(n.dense("1", s.random("x", cases, 4), 5))
@@ -328,7 +328,7 @@ w1 kronecker [w1: A 5, G 5] dense layer x w + b1
 b1 kronecker [w1: A 5, G 5] homogeneous coordinate of w1
 w2 kronecker [w2: A 6, G 3] dense layer x w + b2
 b2 kronecker [w2: A 6, G 3] homogeneous coordinate of w2
-temperature full [temperature: 1 x 1] used by ⊙, which is no matrix product`},
+temperature full [temperature: 1 x 1] temperature: one number that multiplies`},
 
 	{name: "one bias for two layers", build: func(s *sketch, n *network) {
 		w1, w2, b := n.param("w1", 4, 3), n.param("w2", 3, 3), n.param("b", 1, 3)
@@ -337,7 +337,7 @@ temperature full [temperature: 1 x 1] used by ⊙, which is no matrix product`},
 	}, plan: `
 w1 kronecker [w1: A 4, G 3] dense layer x w
 w2 kronecker [w2: A 3, G 3] dense layer x w
-b full [b: 3 x 3] used by +, which is no matrix product`},
+b full [b: 3 x 3] offset, element by element`},
 
 	{name: "two weights into one sum", build: func(s *sketch, n *network) {
 		w1, w2, b := n.param("w1", 4, 3), n.param("w2", 2, 3), n.param("b", 1, 3)

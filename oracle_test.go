@@ -246,18 +246,18 @@ func elements(c *conductor[float64], l *layer) (at []int) {
 		start[p.leaf] = offset
 		offset += len(p.grad)
 	}
-	for i := range l.in {
-		for o := range l.out {
-			if l.outByIn {
-				at = append(at, start[l.weight]+o*l.in+i)
+	for i := range l.In {
+		for o := range l.Out {
+			if l.OutByIn {
+				at = append(at, start[l.Weight]+o*l.In+i)
 			} else {
-				at = append(at, start[l.weight]+i*l.out+o)
+				at = append(at, start[l.Weight]+i*l.Out+o)
 			}
 		}
 	}
-	if l.bias != nil {
-		for o := range l.out {
-			at = append(at, start[l.bias]+o)
+	if l.Bias != nil {
+		for o := range l.Out {
+			at = append(at, start[l.Bias]+o)
 		}
 	}
 	return at

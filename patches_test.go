@@ -29,20 +29,20 @@ func TestPatchSums(t *testing.T) {
 		n.cost, n.dist = squares(1)(s, n.out)
 		c := attach(t, n)
 		l := layerBlocks(c)[0].layer
-		if l.patches == nil {
+		if l.Patches == nil {
 			return
 		}
 		taken++
 		check(t, c.sampler.run.Forward(nil))
 		var buf captured[float64]
 		x := capture(l, c.sampler.run, &buf).a
-		rows := len(x) / l.in
+		rows := len(x) / l.In
 		var sums patchSums[float64]
-		got, want := newFactor[float64](l.abar(), false), newFactor[float64](l.abar(), false)
-		if !got.observePatches(l.patches, &sums, x) {
+		got, want := newFactor[float64](l.Abar(), false), newFactor[float64](l.Abar(), false)
+		if !got.observePatches(l.Patches, &sums, x) {
 			t.Fatal("not finite")
 		}
-		xt := columnsOf(nil, x, rows, l.abar(), l.bias != nil)
+		xt := columnsOf(nil, x, rows, l.Abar(), l.Bias != nil)
 		want.observe(xt, xt, rows, rows)
 		want.multiply()
 		checkNear(t, "sum", got.run, want.run, 1e-12)

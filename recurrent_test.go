@@ -48,7 +48,8 @@ func TestRecurrentPlan(t *testing.T) {
 	for timing, want := range map[TimeCorrelation]string{TimeSymmetric: ", its time steps symmetric", TimeStationary: ", its time steps stationary", TimeIndependent: ""} {
 		c := attach(t, recurrentNet(1, 3, false), WithTimeCorrelation(timing))
 		for _, row := range c.plan.Params {
-			if recurrent := row.Name == "w" || row.Name == "u"; recurrent && !strings.HasSuffix(row.Reason, "3 positions per case"+want) {
+			uses := map[string]string{"w": "used 3 times", "u": "3 time steps"}[row.Name]
+			if uses != "" && !strings.HasSuffix(row.Reason, uses+want) {
 				t.Errorf("%s, %s: %q", timing, row.Name, row.Reason)
 			}
 		}
@@ -63,13 +64,13 @@ func TestLagMoments(t *testing.T) {
 		l := b.layer
 		var buf captured[float64]
 		seen := capture(l, c.sampler.run, &buf)
-		abar := l.abar()
-		wantA, wantG := make([]float64, abar*abar), make([]float64, l.out*l.out)
+		abar := l.Abar()
+		wantA, wantG := make([]float64, abar*abar), make([]float64, l.Out*l.Out)
 		input := func(t, k, i int) float64 {
-			if i == l.in {
+			if i == l.In {
 				return 1
 			}
-			return seen.a[(t*cases+k)*l.in+i]
+			return seen.a[(t*cases+k)*l.In+i]
 		}
 		for s := 1; s < steps; s++ {
 			for k := range cases {
@@ -78,23 +79,23 @@ func TestLagMoments(t *testing.T) {
 						wantA[i*abar+j] += input(s, k, i) * input(s-1, k, j) / (cases * steps)
 					}
 				}
-				for i := range l.out {
-					for j := range l.out {
-						wantG[i*l.out+j] += seen.g[(s*cases+k)*l.out+i] * seen.g[((s-1)*cases+k)*l.out+j] / cases
+				for i := range l.Out {
+					for j := range l.Out {
+						wantG[i*l.Out+j] += seen.g[(s*cases+k)*l.Out+i] * seen.g[((s-1)*cases+k)*l.Out+j] / cases
 					}
 				}
 			}
 		}
-		checkNear(t, l.name()+": A'", b.lagA.next, wantA, identity)
-		checkNear(t, l.name()+": G'", b.lagG.next, wantG, identity)
+		checkNear(t, l.Name()+": A'", b.lagA.next, wantA, identity)
+		checkNear(t, l.Name()+": G'", b.lagG.next, wantG, identity)
 	}
 }
 
 // The steps lie in the order in which the graph was built, which is that of time, whatever order the products are reached in from the outputs.
 func TestTimeStepsAreInOrder(t *testing.T) {
 	for _, b := range recurrentBlocks(t, attach(t, recurrentNet(3, 5, false), WithTimeCorrelation(TimeSymmetric))) {
-		if !slices.IsSortedFunc(b.layer.sites, func(x, y site) int { return int(x.output.Src.ID() - y.output.Src.ID()) }) || len(b.layer.sites) != 5 {
-			t.Errorf("%s: %d steps out of order", b.layer.name(), len(b.layer.sites))
+		if !slices.IsSortedFunc(b.layer.Sites, func(x, y site) int { return int(x.Output.Src.ID() - y.Output.Src.ID()) }) || len(b.layer.Sites) != 5 {
+			t.Errorf("%s: %d steps out of order", b.layer.Name(), len(b.layer.Sites))
 		}
 	}
 }
@@ -139,7 +140,7 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 					parallel.Jobs(then)
 					raised, err := b.inverted()
 					if check(t, err); raised != 0 {
-						t.Fatalf("%s: damping raised", b.layer.name())
+						t.Fatalf("%s: damping raised", b.layer.Name())
 					}
 					b.precondition(gamma, true)
 
@@ -156,7 +157,7 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 					v := gathered(b.layerBlock, gradientOf)
 					var want mat.VecDense
 					check(t, want.SolveVec(chainFisher(t, &v0, &v1, last), mat.NewVecDense(len(v), v)))
-					checkNear(t, fmt.Sprint(timing, " ", b.layer.name(), ", ", steps, " steps"), gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
+					checkNear(t, fmt.Sprint(timing, " ", b.layer.Name(), ", ", steps, " steps"), gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
 				}
 			}
 		}
@@ -186,7 +187,7 @@ func TestUncorrelatedSteps(t *testing.T) {
 			b.precondition(gamma, true)
 			dampA, dampG := b.dampings(gamma)
 			want := solved(t, b.factors.a.next, b.factors.g.next, dampA, dampG, gathered(b.layerBlock, gradientOf))
-			checkNear(t, fmt.Sprint(timing, " ", b.layer.name()), gathered(b.layerBlock, directionOf), want, identity)
+			checkNear(t, fmt.Sprint(timing, " ", b.layer.Name()), gathered(b.layerBlock, directionOf), want, identity)
 		}
 	}
 }

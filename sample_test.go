@@ -43,7 +43,7 @@ func TestSampledFactorsConverge(t *testing.T) {
 			var errorFew, errorMany float64 // mean squares
 			for i, b := range layerBlocks(c) {
 				if d := distance(meanOf(draws[i]), exact[i]); d > 0.05 {
-					t.Errorf("%s: G of %d targets is off by %.3g of its norm", b.layer.name(), total*cases, d)
+					t.Errorf("%s: G of %d targets is off by %.3g of its norm", b.layer.Name(), total*cases, d)
 				}
 				checkNear(t, "A", b.factors.a.next, exactA[i], identity)
 				errorFew += meanSquaredDistance(draws[i], few, exact[i])
@@ -91,7 +91,7 @@ func TestSampledFactorsOfOneCase(t *testing.T) {
 						want = append(want, theta[i]*theta[j])
 					}
 				}
-				checkNear(t, b.layer.name(), flatOf(kronecker(b.factors)), want, identity)
+				checkNear(t, b.layer.Name(), flatOf(kronecker(b.factors)), want, identity)
 			}
 		})
 	}

@@ -214,7 +214,7 @@ func TestReduceIsExact(t *testing.T) {
 			b := layerBlocks(c)[0]
 			want := pick(denseFisher(t, c, jacobians(t, c)), elements(c, b.layer))
 			if d := distance(flatOf(kronecker(b.factors)), flatOf(want)); d < 0.05 {
-				t.Errorf("expanded %s is only %.3g away from the Fisher matrix", b.layer.name(), d)
+				t.Errorf("expanded %s is only %.3g away from the Fisher matrix", b.layer.Name(), d)
 			}
 		})
 	}
@@ -243,7 +243,7 @@ func TestExpandIsExact(t *testing.T) {
 	b := layerBlocks(c)[0]
 	want := pick(denseFisher(t, c, jacobians(t, c)), elements(c, b.layer))
 	if d := distance(flatOf(kronecker(b.factors)), flatOf(want)); d < 0.05 {
-		t.Errorf("reduced %s is only %.3g away from the Fisher matrix", b.layer.name(), d)
+		t.Errorf("reduced %s is only %.3g away from the Fisher matrix", b.layer.Name(), d)
 	}
 }
 

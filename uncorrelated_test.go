@@ -61,9 +61,9 @@ func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *un
 // uncorrelatedA is A from its definition, with the mean and the covariance of the channels over all patches and pixels.
 func uncorrelatedA(b *uncorrelatedBlock[float64], patches []float64) *mat.Dense {
 	l, k, n := b.layer, b.pixels, b.channels
-	rows := float64(len(patches) / l.in)
+	rows := float64(len(patches) / l.In)
 	mean, second := make([]float64, n), mat.NewDense(n, n, nil)
-	for p := 0; p < len(patches); p += l.in {
+	for p := 0; p < len(patches); p += l.In {
 		for pixel := range k {
 			for i := range n {
 				x := patches[p+i*k+pixel]
@@ -74,15 +74,15 @@ func uncorrelatedA(b *uncorrelatedBlock[float64], patches []float64) *mat.Dense 
 			}
 		}
 	}
-	a := mat.NewDense(l.abar(), l.abar(), nil)
+	a := mat.NewDense(l.Abar(), l.Abar(), nil)
 	at := func(row int) (m float64, channel, pixel int) {
-		if row == l.in {
+		if row == l.In {
 			return 1, -1, -1
 		}
 		return mean[row/k], row / k, row % k
 	}
-	for r := range l.abar() {
-		for s := range l.abar() {
+	for r := range l.Abar() {
+		for s := range l.Abar() {
 			mr, cr, pr := at(r)
 			ms, cs, ps := at(s)
 			v := mr * ms
@@ -107,9 +107,9 @@ func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 		checkNear(t, name+": trace", []float64{b.trace()}, []float64{trace}, identity)
 		var full float64
 		for _, x := range patches {
-			full += x * x / float64(len(patches)/l.in)
+			full += x * x / float64(len(patches)/l.In)
 		}
-		if l.bias != nil {
+		if l.Bias != nil {
 			full++
 		}
 		checkNear(t, name+": trace of A", []float64{mat.Trace(a)}, []float64{full}, identity)
@@ -122,7 +122,7 @@ func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 			t.Fatalf("%s: damping raised", name)
 		}
 		b.precondition(gamma, true)
-		pi := math.Sqrt(mat.Trace(a) / float64(l.abar()) / (mat.Trace(square(g)) / float64(l.out)))
+		pi := math.Sqrt(mat.Trace(a) / float64(l.Abar()) / (mat.Trace(square(g)) / float64(l.Out)))
 		want := solved(t, flatOf(a), g, pi*gamma, gamma/pi, gathered(b.layerBlock, gradientOf))
 		checkNear(t, name, gathered(b.layerBlock, directionOf), want, identity)
 	})

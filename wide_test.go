@@ -39,8 +39,8 @@ func TestWideLayers(t *testing.T) {
 		directions(t, c, gamma)
 		for i, b := range layerBlocks(c) {
 			a, g, l := &b.factors.a, &b.factors.g, b.layer
-			if a.diagonal != (l.abar() > limit) || g.diagonal != (l.out > limit) {
-				t.Fatalf("%s of %d x %d with WithMaxDim(%d): diagonal %v, %v", l.name(), l.abar(), l.out, limit, a.diagonal, g.diagonal)
+			if a.diagonal != (l.Abar() > limit) || g.diagonal != (l.Out > limit) {
+				t.Fatalf("%s of %d x %d with WithMaxDim(%d): diagonal %v, %v", l.Name(), l.Abar(), l.Out, limit, a.diagonal, g.diagonal)
 			}
 			want := layerBlocks(whole)[i].factors
 			for _, side := range []struct{ got, want *moment[float64] }{{a, &want.a}, {g, &want.g}} {
@@ -50,9 +50,9 @@ func TestWideLayers(t *testing.T) {
 					checkNear(t, "whole factor", side.got.next, side.want.next, identity)
 				}
 			}
-			pi := math.Sqrt(want.a.trace() / float64(l.abar()) / (want.g.trace() / float64(l.out)))
+			pi := math.Sqrt(want.a.trace() / float64(l.Abar()) / (want.g.trace() / float64(l.Out)))
 			direction := solved(t, flatOf(wholeOf(a)), flatOf(wholeOf(g)), pi*gamma, gamma/pi, gathered(b, gradientOf))
-			checkNear(t, "direction of "+l.name(), gathered(b, directionOf), direction, 1e-9)
+			checkNear(t, "direction of "+l.Name(), gathered(b, directionOf), direction, 1e-9)
 		}
 	})
 }
@@ -125,7 +125,7 @@ func TestWideLinearNetIsExactOnTheDiagonal(t *testing.T) {
 			want = append(want, fisher.At(at, at))
 		}
 		block := kronecker(b.factors)
-		checkNear(t, b.layer.name(), flatOf(block.DiagView().(*mat.DiagDense)), flatOf(mat.NewDiagDense(len(want), want)), identity)
+		checkNear(t, b.layer.Name(), flatOf(block.DiagView().(*mat.DiagDense)), flatOf(mat.NewDiagDense(len(want), want)), identity)
 	}
 }
 

@@ -1,0 +1,70 @@
+package layers
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// name is the name that the user gave to a parameter.
+// Gorgonia makes one like "%!s(<nil>)()" where there is none; its shape says more.
+func name(n *program.Node) string {
+	if s := n.Name(); s != "" && !strings.HasPrefix(s, "%!s(<nil>)") {
+		return s
+	}
+	if len(n.Shape) == 0 {
+		return "unnamed scalar"
+	}
+	s := fmt.Sprint(n.Shape)
+	return "unnamed (" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
+}
+
+// byAge orders nodes as the user made them, so that the order of a list does not matter.
+func byAge(a, b *program.Node) int { return cmp.Compare(a.Src.ID(), b.Src.ID()) }
+
+// distinct lists each node once, where it comes first.
+func distinct(nodes []*program.Node) (out []*program.Node) {
+	for _, n := range nodes {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func size(shape []int) int {
+	s := 1
+	for _, d := range shape {
+		s *= d
+	}
+	return s
+}
+
+// reshaped is the axis of the shape to that an axis of the shape from has become, or -1.
+func reshaped(from []int, axis int, to []int) int {
+	inner := size(from[axis+1:])
+	for i := range to {
+		if to[i] == from[axis] && size(to[i+1:]) == inner {
+			return i
+		}
+	}
+	return -1
+}
+
+// beforeReshapes is the node that n is a reshaping of, or n.
+func beforeReshapes(n *program.Node) *program.Node {
+	for {
+		if _, ok := n.Op.(program.Reshape); !ok {
+			return n
+		}
+		n = n.Kids[0]
+	}
+}
+
+func isBinary(n *program.Node, kind string) bool {
+	op, ok := n.Op.(program.Binary)
+	return ok && op.Kind == kind
+}
