@@ -150,7 +150,7 @@ func testGraphRebuiltForEachStep[T float](t *testing.T) {
 		"defaults":         nil,
 		"tridiagonal":      {kfac.WithBlockTridiagonal(), kfac.WithIterateAveraging(0.9, 2)},
 		"learning rate":    {kfac.WithLearningRate(0.1)},
-		"parts of a batch": {kfac.WithMinStatisticsRows(4), kfac.WithMinModelRows(5), kfac.WithInverseUpdatePeriod(4)},
+		"parts of a batch": {kfac.WithMinStatisticsCases(4), kfac.WithMinModelCases(5), kfac.WithInverseUpdatePeriod(4)},
 	}
 	for lossName, l := range losses {
 		for modelName, mod := range models {
@@ -319,7 +319,7 @@ func TestRefusedStepAfterAttach(t *testing.T) {
 				for i, slip := range []bool{false, true} {
 					m := perceptron[float64]()
 					n := m.graph(newBatch(0, 8, 1), crossEntropy)
-					solver := newSolver(t, n, kfac.Categorical(n.out), kfac.WithGradientCheck(false))
+					solver := newSolver(t, n, kfac.Categorical(n.out), kfac.WithoutGradientCheck())
 					run := func(n *net) []gorgonia.ValueGrad {
 						noError(t, graphMachines["TapeMachine"](t, n))
 						return n.valueGrads()
@@ -432,10 +432,10 @@ func testUnreachedAndFrozenParameters[T float](t *testing.T) {
 		return weights(used), tr.solver.(*kfac.Solver).Plan(), nil
 	}
 	_, _, err := train(true)
-	refused(t, err, kfac.ErrForeign, "idle", "does not depend on it", "WithUnreachedParameters")
+	refused(t, err, kfac.ErrForeign, "idle", "does not depend on it", "WithoutReachCheck")
 	want, _, err := train(false)
 	noError(t, err)
-	got, plan, err := train(true, kfac.WithUnreachedParameters(), kfac.WithStrict())
+	got, plan, err := train(true, kfac.WithoutReachCheck(), kfac.WithStrict())
 	noError(t, err)
 	sameBits(t, "weights", got, want)
 	if last := plan.Params[len(plan.Params)-1]; last.Name != "idle" || last.Treatment != kfac.Unreached || len(plan.Params) != 4 {
@@ -448,7 +448,7 @@ func TestNothingButUnreachedParameters(t *testing.T) {
 	m := newMLP[float64](1, small, crossEntropy)
 	m.grad(t)
 	idle := input[float64](m.graph, "idle", 2, 3, make([]float64, 6))
-	solver := newSolver(t, m, kfac.Categorical(m.out), kfac.WithUnreachedParameters())
+	solver := newSolver(t, m, kfac.Categorical(m.out), kfac.WithoutReachCheck())
 	noError(t, dualTape(m)())
 	refused(t, solver.Step([]gorgonia.ValueGrad{idle}), kfac.ErrForeign, "idle")
 }

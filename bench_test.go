@@ -161,7 +161,7 @@ func BenchmarkConvolution(b *testing.B) {
 	}
 	vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(w))
 	defer vm.Close()
-	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithStatisticsFraction(1), kfac.WithLearningRate(0.001), kfac.WithGradientCheck(false))
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithStatisticsFraction(1), kfac.WithLearningRate(0.001), kfac.WithoutGradientCheck())
 	if err != nil {
 		b.Fatal(err)
 	}

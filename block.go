@@ -135,20 +135,20 @@ func (b *block[T]) layerError(err error) error {
 
 // A planned is what the solver has decided to do with the parameters in one graph.
 type planned[T program.Float] struct {
-	report    Plan
-	model     *model[T]
-	params    map[*gorgonia.Node]*parameter[T]
-	order     []*parameter[T]                // of the plan
-	absent    []*parameter[T]                // that the graph lacks; their state waits for one that has them
-	places    map[*parameter[T]]place[T]     // of order
-	blockOf   map[*parameter[T]]*block[T]    // of order and absent
-	blocks    []*block[T]                    // of order
-	hooks     []hook[T]                      // by block; nil if there is nothing to observe
-	lowRank   map[*block[T]]bool             // whose inputs are observed as they are, so that the low-rank form serves
-	layers    []*layers.Layer                // that were found
-	path      program.Path                   // from what the hooks observe to the outputs
-	reach     program.Path                   // from the parameters to the outputs, for forward mode
-	period    int                            // T3
+	report  Plan
+	model   *model[T]
+	params  map[*gorgonia.Node]*parameter[T]
+	order   []*parameter[T]             // of the plan
+	absent  []*parameter[T]             // that the graph lacks; their state waits for one that has them
+	places  map[*parameter[T]]place[T]  // of order
+	blockOf map[*parameter[T]]*block[T] // of order and absent
+	blocks  []*block[T]                 // of order
+	hooks   []hook[T]                   // by block; nil if there is nothing to observe
+	lowRank map[*block[T]]bool          // whose inputs are observed as they are, so that the low-rank form serves
+	layers  []*layers.Layer             // that were found
+	path    program.Path                // from what the hooks observe to the outputs
+	reach   program.Path                // from the parameters to the outputs, for forward mode
+	period  int                         // T3
 }
 
 // adopt makes the plan the one that the parameters' places are those of.

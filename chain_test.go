@@ -703,7 +703,7 @@ func averaged(mean, x [][]float64, weight float64) (sum [][]float64) {
 // Cross moments with weights of their own would make them indefinite.
 func TestJointMomentsArePositive(t *testing.T) {
 	n := mlp{widths: []int{4, 5, 3, 2}, cases: 30, unit: gorgonia.Tanh, loss: binary}.build(3)
-	l := newLoop(t, n, WithBlockTridiagonal(), WithMinStatisticsRows(3), WithMinModelRows(30))
+	l := newLoop(t, n, WithBlockTridiagonal(), WithMinStatisticsCases(3), WithMinModelCases(30))
 	for range 60 {
 		copy(data(n.x), n.sketch.normals(len(data(n.x))))
 		l.steps(t, 1)
@@ -829,8 +829,8 @@ func TestChainTrains(t *testing.T) {
 
 func testChainTrains[T program.Float](t *testing.T) {
 	for name, opts := range map[string][]Option{
-		"learning rate":   {WithLearningRate(0.2), WithMinStatisticsRows(30)},
-		"quadratic model": {WithMinStatisticsRows(30), WithMinModelRows(40)},
+		"learning rate":   {WithLearningRate(0.2), WithMinStatisticsCases(30)},
+		"quadratic model": {WithMinStatisticsCases(30), WithMinModelCases(40)},
 		"paper's rules":   {WithPaperRules(), WithDamping(1)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -874,8 +874,8 @@ func testChainTrains[T program.Float](t *testing.T) {
 func TestChainAfterAFailure(t *testing.T) {
 	m := mlp{widths: []int{3, 4, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: classes}
 	for name, opts := range map[string][]Option{
-		"learning rate":   {WithLearningRate(0.1), WithMinStatisticsRows(6)},
-		"quadratic model": {WithMinStatisticsRows(6), WithMinModelRows(6)},
+		"learning rate":   {WithLearningRate(0.1), WithMinStatisticsCases(6)},
+		"quadratic model": {WithMinStatisticsCases(6), WithMinModelCases(6)},
 	} {
 		opts = append(opts, WithBlockTridiagonal())
 		for _, done := range []int{0, 1, 4, 19} {

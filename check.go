@@ -1,7 +1,6 @@
 package kfac
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -320,7 +319,7 @@ func compareGradients[T program.Float](name string, got, want []T, typical float
 	default:
 		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, Dropout with p other than 0.5, ...), and " +
 			"its LispMachine where a part of the graph was run before (build a new graph); " +
-			"if you know better, WithGradientCheck(false)"
+			"if you know better, WithoutGradientCheck()"
 	}
 	return e
 }

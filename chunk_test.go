@@ -436,7 +436,7 @@ func TestAccumulateLeavesTheWeights(t *testing.T) {
 
 // The figures of an update are those of all its chunks.
 func TestStatsOfChunks(t *testing.T) {
-	p := plainWorld(binary).newPair(t, 3, WithMinStatisticsRows(5))
+	p := plainWorld(binary).newPair(t, 3, WithMinStatisticsCases(5))
 	for k := 1; k <= 4; k++ {
 		var costs []float64
 		for i := range p.chunks {
@@ -550,7 +550,7 @@ func TestLongerListOfChunks(t *testing.T) {
 // Every chunk has targets of its own, and cases of its own for the exact-Fisher products, that stay as they were chosen; another seed has others.
 func TestChunksDrawForThemselves(t *testing.T) {
 	draws := func(seed uint64) (targets [][]float64, rows [][]int) {
-		p := plainWorld(binary).newPair(t, 3, WithSeed(seed), WithMinStatisticsRows(6), WithMinModelRows(3), WithModelFraction(0.1))
+		p := plainWorld(binary).newPair(t, 3, WithSeed(seed), WithMinStatisticsCases(6), WithMinModelCases(3), WithModelFraction(0.1))
 		c := p.chunked.conductor()
 		draw := c.sampler.draw
 		c.sampler.draw = func(o *output, rng *rand.Rand) {
@@ -654,7 +654,7 @@ func TestChunkThatFails(t *testing.T) {
 		}
 	}
 	for name, opts := range map[string][]Option{
-		"default": {WithMinStatisticsRows(4), WithMinModelRows(4)}, "block-tridiagonal": {WithMinModelRows(4), WithBlockTridiagonal()},
+		"default": {WithMinStatisticsCases(4), WithMinModelCases(4)}, "block-tridiagonal": {WithMinModelCases(4), WithBlockTridiagonal()},
 		"learning rate": {WithLearningRate(0.1)},
 	} {
 		for _, done := range []int{0, 1, 19} {

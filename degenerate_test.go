@@ -237,7 +237,7 @@ func TestExtremeSettings(t *testing.T) {
 		{"huge damping", []kfac.Option{kfac.WithDamping(1e300)}, nil},
 		{"huge L2 term", []kfac.Option{kfac.WithL2Reg(1e300)}, kfac.ErrNotFinite},
 		{"tiny norm constraint", []kfac.Option{kfac.WithNormConstraint(1e-300)}, nil},
-		{"one row of statistics", []kfac.Option{kfac.WithMinStatisticsRows(1), kfac.WithStatisticsFraction(1e-9)}, nil},
+		{"one row of statistics", []kfac.Option{kfac.WithMinStatisticsCases(1), kfac.WithStatisticsFraction(1e-9)}, nil},
 		{"no memory of statistics", []kfac.Option{kfac.WithCurvatureEMA(0)}, nil},
 		{"no momentum", byRate(kfac.WithMomentum(0)), nil},
 		{"almost all momentum", byRate(kfac.WithMomentum(0.999999)), nil},
@@ -398,7 +398,7 @@ func TestGradientCheckFindsOverwrittenRegisters(t *testing.T) {
 	}
 	before := stateOf(m.params, tr, solver)
 	err := attempt(t, func() error { return solver.Step(tr.valueGrads()) })
-	refused(t, err, kfac.ErrGradient, `"w"`, "Reshape", "WithGradientCheck(false)")
+	refused(t, err, kfac.ErrGradient, `"w"`, "Reshape", "WithoutGradientCheck()")
 	var ge *kfac.GradientError
 	if !errors.As(err, &ge) || !(ge.Relative > 0.1) {
 		t.Errorf("%#v", ge)
@@ -406,7 +406,7 @@ func TestGradientCheckFindsOverwrittenRegisters(t *testing.T) {
 	before.unchanged(t, m.params, tr, solver)
 
 	m = build()
-	newTrainer(t, m, kfac.Gaussian(m.out, 1), kfac.WithGradientCheck(false)).steps(t, 3)
+	newTrainer(t, m, kfac.Gaussian(m.out, 1), kfac.WithoutGradientCheck()).steps(t, 3)
 
 	m = build() // a LispMachine computes the right gradients
 	tr = &trainer{net: m, run: lisp(m), solver: newSolver(t, m, kfac.Gaussian(m.out, 1))}

@@ -4,14 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
 )
 
 // Sentinels that errors.Is finds inside the typed errors below.
 var (
 	// ErrNotFinite: a NaN or an infinity in the input, a gradient, the weights, the statistics or the result.
-	ErrNotFinite = errors.New("not finite")
+	ErrNotFinite = curvature.ErrNotFinite
 	// ErrNotPosDef: a damped factor could not be factorised although its damping was raised.
-	ErrNotPosDef = errors.New("not positive definite")
+	ErrNotPosDef = curvature.ErrNotPosDef
 	// ErrNoGradient: a parameter has no gradient, because Grad was not called for it, RunAll not yet, or the VM keeps none.
 	ErrNoGradient = errors.New("no gradient")
 	// ErrForeign: Step was given something that is no parameter of this solver's graph.

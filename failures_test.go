@@ -201,8 +201,8 @@ func TestSlips(t *testing.T) {
 
 func (s slip) test(t *testing.T, done int) {
 	calls := 0
-	tr := classifier(t, kfac.WithMinStatisticsRows(8), kfac.WithStats(func(kfac.Stats) { calls++ }))
-	twin := classifier(t, kfac.WithMinStatisticsRows(8))
+	tr := classifier(t, kfac.WithMinStatisticsCases(8), kfac.WithStats(func(kfac.Stats) { calls++ }))
+	twin := classifier(t, kfac.WithMinStatisticsCases(8))
 	tr.steps(t, done)
 	twin.steps(t, done)
 
@@ -392,7 +392,7 @@ func TestBadOptions(t *testing.T) {
 		"WithCurvatureEMA":        {kfac.WithCurvatureEMA(-0.1), kfac.WithCurvatureEMA(1), kfac.WithCurvatureEMA(nan)},
 		"WithInverseUpdatePeriod": {kfac.WithInverseUpdatePeriod(0), kfac.WithInverseUpdatePeriod(-3)},
 		"WithStatisticsFraction":  {kfac.WithStatisticsFraction(0), kfac.WithStatisticsFraction(1.1), kfac.WithStatisticsFraction(nan)},
-		"WithMinStatisticsRows":   {kfac.WithMinStatisticsRows(0), kfac.WithMinStatisticsRows(-1)},
+		"WithMinStatisticsCases":   {kfac.WithMinStatisticsCases(0), kfac.WithMinStatisticsCases(-1)},
 		"WithStats":               {kfac.WithStats(nil)},
 		"option":                  {nil},
 	} {

@@ -351,7 +351,7 @@ func TestBlocksOfAllKindsGoOn(t *testing.T) {
 		kind{"one-hot inputs", func() *network { return lookupNet(300, true, []int{3, 299, 7, 3, 0}) }, nil})
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			opts := append(k.opts, WithGradientCheck(false), WithLearningRate(0.01))
+			opts := append(k.opts, WithoutGradientCheck(), WithLearningRate(0.01))
 			one, again := newLoop(t, k.build(), opts...), newLoop(t, k.build(), opts...)
 			for step := range 6 {
 				if step > 0 {

@@ -182,7 +182,7 @@ func (n *network) layer(h *gorgonia.Node, i, in, out int, bias, outByIn bool) *g
 // attach makes the solver of a network, plans for its parameters, and finds the scale of the cost.
 func attach(t rapid.TB, n *network, opts ...Option) *conductor[float64] {
 	t.Helper()
-	s, err := NewSolver(n.cost, n.dist, append(opts, WithGradientCheck(false))...)
+	s, err := NewSolver(n.cost, n.dist, append(opts, WithoutGradientCheck())...)
 	if err != nil {
 		t.Fatal(err)
 	}

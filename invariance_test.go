@@ -199,13 +199,13 @@ type course struct {
 // undamped are courses by a learning rate and by the quadratic model. The latter's steps are so long that rounding errors grow fast.
 func undamped() map[string]course {
 	with := func(opts ...Option) []Option {
-		return append(opts, WithDamping(1e-30), WithNormConstraint(0.1), WithMinStatisticsRows(50), WithStatisticsFraction(0.5))
+		return append(opts, WithDamping(1e-30), WithNormConstraint(0.1), WithMinStatisticsCases(50), WithStatisticsFraction(0.5))
 	}
 	return map[string]course{
 		"learning rate":                      {4, with(WithLearningRate(0.1))},
-		"quadratic model":                    {2, with(WithMinModelRows(60))},
+		"quadratic model":                    {2, with(WithMinModelCases(60))},
 		"learning rate, block-tridiagonal":   {2, with(WithLearningRate(0.1), WithBlockTridiagonal())},
-		"quadratic model, block-tridiagonal": {2, with(WithMinModelRows(60), WithBlockTridiagonal())},
+		"quadratic model, block-tridiagonal": {2, with(WithMinModelCases(60), WithBlockTridiagonal())},
 	}
 }
 
@@ -289,7 +289,7 @@ func TestRotatedNetsTrainAlike(t *testing.T) {
 	s := newSketch(9)
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
 	plain, twin := forEach(m.widths, rotation, rotation).twin(t, m, 10)
-	opts := []Option{WithL2Reg(0.01), WithMinStatisticsRows(10), WithInverseUpdatePeriod(2)}
+	opts := []Option{WithL2Reg(0.01), WithMinStatisticsCases(10), WithInverseUpdatePeriod(2)}
 	checkSamePath(t, train(t, twin, 5, opts...), train(t, plain, 5, opts...))
 }
 
@@ -364,7 +364,7 @@ func TestRotatedChainsTrainAlike(t *testing.T) {
 	s := newSketch(25)
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
 	plain, twin := forEach(m.widths, rotation, rotation).twin(t, m, 26)
-	opts := []Option{WithBlockTridiagonal(), WithL2Reg(0.01), WithMinStatisticsRows(10), WithMinModelRows(20), WithInverseUpdatePeriod(2),
+	opts := []Option{WithBlockTridiagonal(), WithL2Reg(0.01), WithMinStatisticsCases(10), WithMinModelCases(20), WithInverseUpdatePeriod(2),
 		WithGammaAdaptation(3, 0.95), WithDampingAdaptation(2, 0.95)}
 	checkSamePath(t, train(t, twin, 8, opts...), train(t, plain, 8, opts...))
 }

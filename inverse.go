@@ -297,7 +297,7 @@ func (r *lowRanks[T]) choose(p *planned[T]) {
 		if !ok || !p.lowRank[b] {
 			continue
 		}
-		if s := k.LowRankSavings(); s > 0 {
+		if s, _ := k.LowRankSavings(); s > 0 {
 			r.chosen, r.hooks = append(r.chosen, b), append(r.hooks, p.hooks[i].(*layerHook[T]))
 			saved += s
 		}

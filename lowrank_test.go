@@ -60,7 +60,7 @@ func TestLowRankForm(t *testing.T) {
 		if w.noGrad {
 			continue
 		}
-		blocks, right := lowRankStep(t, newLoop(t, w.network(), WithGradientCheck(false), WithWeightSharing(Expand)))
+		blocks, right := lowRankStep(t, newLoop(t, w.network(), WithoutGradientCheck(), WithWeightSharing(Expand)))
 		for _, b := range blocks {
 			if !right {
 				wrong++
@@ -134,14 +134,14 @@ func TestLowRankChoice(t *testing.T) {
 		{name: "a frozen bias", before: func(l *loop) { l.params = slices.Delete(slices.Clone(l.params), 1, 2) }, want: "w1"},
 		{name: "Dropout", drop: true},
 		{name: "L2 of the solver's", opts: []Option{WithL2Reg(1e-3)}},
-		{name: "statistics of a part", opts: []Option{WithStatisticsFraction(0.5), WithMinStatisticsRows(1)}},
+		{name: "statistics of a part", opts: []Option{WithStatisticsFraction(0.5), WithMinStatisticsCases(1)}},
 		{name: "block-tridiagonal", opts: []Option{WithBlockTridiagonal()}},
 	} {
 		n := wideNet(t, test.drop)
 		if test.change != nil {
 			test.change(n)
 		}
-		l := newLoop(t, n, append(test.opts, WithGradientCheck(false))...)
+		l := newLoop(t, n, append(test.opts, WithoutGradientCheck())...)
 		l.steps(t, 1)
 		check(t, l.run())
 		if test.before != nil {

@@ -64,7 +64,7 @@ func TestQuadraticModelTrains(t *testing.T) {
 func testModelTrains[T float](t *testing.T) {
 	for name, opts := range map[string][]kfac.Option{
 		"default": nil, "same batch": {kfac.WithPaperRules()}, "without momentum": {kfac.WithoutMomentum()},
-		"rejection": {kfac.WithStepRejection()}, "part of the batch": {kfac.WithMinModelRows(8), kfac.WithModelFraction(0.5)},
+		"rejection": {kfac.WithStepRejection()}, "part of the batch": {kfac.WithMinModelCases(8), kfac.WithModelFraction(0.5)},
 		"L2 and norm constraint": {kfac.WithL2Reg(1e-5), kfac.WithNormConstraint(0.5)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +85,7 @@ func testModelTrains[T float](t *testing.T) {
 }
 
 func TestQuadraticModelIsReproducible(t *testing.T) {
-	opts := []kfac.Option{kfac.WithMinModelRows(8), kfac.WithMinStatisticsRows(8), kfac.WithStepRejection()}
+	opts := []kfac.Option{kfac.WithMinModelCases(8), kfac.WithMinStatisticsCases(8), kfac.WithStepRejection()}
 	sameBits(t, "weights", trained(t, 25, opts...), trained(t, 25, opts...))
 	if d := distance(trained(t, 25, opts...), trained(t, 25, append(opts, kfac.WithSeed(2))...)); d < 1e-6 {
 		t.Errorf("another seed makes a difference of no more than %g", d)
@@ -102,7 +102,7 @@ func TestQuadraticModelAfterAFailure(t *testing.T) {
 				{name: "after RunAll", spoilAfter: setInput(math.NaN())}, // found by the private run
 			} {
 				t.Run(fmt.Sprintf("%s/%s/step %d", name, s.name, done+1), func(t *testing.T) {
-					options := append(slices.Clone(opts), kfac.WithMinModelRows(8), kfac.WithMinStatisticsRows(8))
+					options := append(slices.Clone(opts), kfac.WithMinModelCases(8), kfac.WithMinStatisticsCases(8))
 					tr, twin := classifier(t, options...), classifier(t, options...)
 					tr.steps(t, done)
 					twin.steps(t, done)
@@ -140,7 +140,7 @@ func TestQuadraticModelAfterAFailure(t *testing.T) {
 
 // Gradients of the wrong sign make every step a rise, which is not taken: the weights stay, lambda goes up, and momentum starts anew.
 func TestStepRejection(t *testing.T) {
-	tr := classifier(t, kfac.WithStepRejection(), kfac.WithGradientCheck(false), kfac.WithDamping(0.1))
+	tr := classifier(t, kfac.WithStepRejection(), kfac.WithoutGradientCheck(), kfac.WithDamping(0.1))
 	solver := tr.solver.(*kfac.Solver)
 	tr.steps(t, 2)
 	if st := solver.Stats(); st.Rejected {
@@ -225,12 +225,12 @@ func TestBadOptionsOfTheQuadraticModel(t *testing.T) {
 		{"WithMomentum", []kfac.Option{kfac.WithMomentum(0.9)}},
 		{"WithoutMomentum", byRate(kfac.WithoutMomentum())},
 		{"WithModelFraction", byRate(kfac.WithModelFraction(0.5))},
-		{"WithMinModelRows", byRate(kfac.WithMinModelRows(5))},
-		{"WithGammaMax", byRate(kfac.WithGammaMax(1))},
+		{"WithMinModelCases", byRate(kfac.WithMinModelCases(5))},
+		{"WithMaxGamma", byRate(kfac.WithMaxGamma(1))},
 		{"WithStepRejection", byRate(kfac.WithStepRejection())},
 		{"WithStepRejection", []kfac.Option{kfac.WithStepRejection(), kfac.WithLearningRate(0.1)}},
 		{"WithPaperRules", byRate(kfac.WithPaperRules())},
-		{"WithRhoWithoutLambda", byRate(kfac.WithRhoWithoutLambda())},
+		{"WithUndampedRho", byRate(kfac.WithUndampedRho())},
 		{"WithDampingAdaptation", byRate(kfac.WithDampingAdaptation(5, 0.9))},
 		{"WithGammaAdaptation", byRate(kfac.WithGammaAdaptation(20, 0.9))},
 		{"WithDampingAdaptation", []kfac.Option{kfac.WithDampingAdaptation(0, 0.9)}},
@@ -242,9 +242,9 @@ func TestBadOptionsOfTheQuadraticModel(t *testing.T) {
 		{"WithModelFraction", []kfac.Option{kfac.WithModelFraction(0)}},
 		{"WithModelFraction", []kfac.Option{kfac.WithModelFraction(1.1)}},
 		{"WithModelFraction", []kfac.Option{kfac.WithModelFraction(nan)}},
-		{"WithMinModelRows", []kfac.Option{kfac.WithMinModelRows(0)}},
-		{"WithGammaMax", []kfac.Option{kfac.WithGammaMax(0)}},
-		{"WithGammaMax", []kfac.Option{kfac.WithGammaMax(nan)}},
+		{"WithMinModelCases", []kfac.Option{kfac.WithMinModelCases(0)}},
+		{"WithMaxGamma", []kfac.Option{kfac.WithMaxGamma(0)}},
+		{"WithMaxGamma", []kfac.Option{kfac.WithMaxGamma(nan)}},
 	} {
 		m := newMLP[float64](1, small, crossEntropy)
 		s, err := kfac.NewSolver(m.cost, kfac.Categorical(m.out), c.opts...)

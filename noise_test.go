@@ -18,7 +18,7 @@ func TestRepeatedBatchConfirmsTheSlope(t *testing.T) {
 		"default": nil, "L2": {WithL2Reg(0.05)}, "paper's rules": {WithPaperRules()}, "without momentum": {WithoutMomentum(), WithL2Reg(0.01)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLoop(t, mlp{widths: []int{6, 3}, cases: 40, loss: squares(0.5)}.build(1), append(opts, WithMinStatisticsRows(6))...)
+			l := newLoop(t, mlp{widths: []int{6, 3}, cases: 40, loss: squares(0.5)}.build(1), append(opts, WithMinStatisticsCases(6))...)
 			var before noise
 			for k := 1; k <= 12; k++ {
 				l.steps(t, 1)
@@ -39,7 +39,7 @@ func TestRepeatedBatchConfirmsTheSlope(t *testing.T) {
 // In chunks it is the same.
 func TestRepeatedChunksConfirmTheSlope(t *testing.T) {
 	w := world{func(cases int) *network { return mlp{widths: []int{4, 3}, cases: cases, loss: squares(0.5)}.build(2) }, []string{"x", "y"}}
-	p := w.newPair(t, 3, WithL2Reg(0.02), WithMinStatisticsRows(3))
+	p := w.newPair(t, 3, WithL2Reg(0.02), WithMinStatisticsCases(3))
 	for range 8 {
 		p.stepInChunks(t)
 		n := p.chunked.conductor().control.noise
@@ -392,7 +392,7 @@ func TestAdaptWithProvisions(t *testing.T) {
 // With the paper's rules nothing that is remembered matters.
 func TestPaperRulesForgetTheNoise(t *testing.T) {
 	m := mlp{widths: []int{3, 5, 2}, cases: 10, unit: gorgonia.Tanh, loss: classes}
-	opts := []Option{WithPaperRules(), WithDamping(0.3), WithMinStatisticsRows(5), WithMinModelRows(5)}
+	opts := []Option{WithPaperRules(), WithDamping(0.3), WithMinStatisticsCases(5), WithMinModelCases(5)}
 	l, twin := newLoop(t, m.build(5), opts...), newLoop(t, m.build(5), opts...)
 	rng := rand.New(rand.NewPCG(8, 8))
 	for k := range 45 {
@@ -413,7 +413,7 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 // at their bounds.
 func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
 	n := mlp{widths: []int{6, 3}, cases: 40, loss: squares(0.5)}
-	opts := []Option{WithDamping(3), WithMinStatisticsRows(6), WithL2Reg(0.01), WithNormConstraint(math.Inf(1)),
+	opts := []Option{WithDamping(3), WithMinStatisticsCases(6), WithL2Reg(0.01), WithNormConstraint(math.Inf(1)),
 		WithGammaAdaptation(100, 0.95), // no search in these steps, since the paper's rules have none that is early
 		WithInverseUpdatePeriod(20)}
 	l, paper := newLoop(t, n.build(6), opts...), newLoop(t, n.build(6), append(opts, WithPaperRules())...)

@@ -3,6 +3,8 @@ package kfac
 import (
 	"fmt"
 	"math"
+
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 )
 
 // An Option changes one setting of a solver. NewSolver checks the values and returns a *ConfigError for one out of range.
@@ -34,18 +36,18 @@ type config struct {
 	momentum     float64
 
 	// By the quadratic model.
-	noMomentum       bool
-	modelFraction    float64 // tau2
-	minModelCases    int
-	reject           bool
-	paperRules       bool
-	rhoWithoutLambda bool
-	lambdaPeriod     int     // T1
-	lambdaDecay      float64 // omega1
-	gammaPeriod      int     // T2
-	gammaAgain       bool    // searched for at every T2-th step, whatever the default is
-	gammaDecay       float64 // omega2
-	gammaMax         float64
+	noMomentum    bool
+	modelFraction float64 // tau2
+	minModelCases int
+	reject        bool
+	paperRules    bool
+	undampedRho   bool
+	lambdaPeriod  int     // T1
+	lambdaDecay   float64 // omega1
+	gammaPeriod   int     // T2
+	gammaAgain    bool    // searched for at every T2-th step, whatever the default is
+	gammaDecay    float64 // omega2
+	maxGamma      float64
 
 	rateOptions  []string // given options that only a learning rate has use for
 	modelOptions []string // given options that only the quadratic model has use for
@@ -75,14 +77,23 @@ func defaults() config {
 		lambdaDecay:   math.Pow(19.0/20, 5),
 		gammaPeriod:   20,
 		gammaDecay:    math.Pow(19.0/20, 10),
-		gammaMax:      math.Inf(1),
+		maxGamma:      math.Inf(1),
 		seed:          1,
 		gradientCheck: true,
 	}
 }
 
-// settle checks what options mean together.
-func (c *config) settle() error {
+// approximation is the wanted form of the factors.
+func (c *config) approximation() layers.Approximation {
+	sharing := map[WeightSharing]layers.Sharing{AutoSharing: layers.Auto, Expand: layers.Expand, Reduce: layers.Reduce}
+	return layers.Approximation{MaxDim: c.maxDim, Sharing: sharing[c.sharing], Uncorrelated: c.uncorrelated}
+}
+
+// longestPeriod is the paper's T3 (Martens & Grosse 2015, section 8).
+const longestPeriod = 20
+
+// validate checks what options mean together.
+func (c *config) validate() error {
 	byRate := c.learningRate > 0
 	switch {
 	case !byRate && len(c.rateOptions) > 0:
@@ -183,29 +194,16 @@ func WithBackgroundInverses(lag int) Option {
 }
 
 // WithStatisticsFraction sets tau1 in (0, 1]: the part of the batch that the factors are estimated from. Default 1/8 (Martens &
-// Grosse 2015, section 8), but see WithMinStatisticsRows.
+// Grosse 2015, section 8), but see WithMinStatisticsCases.
 func WithStatisticsFraction(tau float64) Option {
 	return number("WithStatisticsFraction", tau, tau > 0 && tau <= 1, "a number in (0, 1]", func(c *config) { c.statsFraction = tau })
 }
 
-// WithMinStatisticsRows sets the number of cases, at least 1, below which WithStatisticsFraction does not go; a batch that has no more
+// WithMinStatisticsCases sets the number of cases, at least 1, below which WithStatisticsFraction does not go; a batch that has no more
 // is used whole. Default 128: small samples make the curvature too noisy to trust. By default a batch of up to 256 that the quadratic model is computed from
-// whole (WithMinModelRows) is used whole here too, as one forward pass serves both then.
-func WithMinStatisticsRows(cases int) Option {
-	return number("WithMinStatisticsRows", float64(cases), cases >= 1, "a number of cases >= 1", func(c *config) { c.minStatsCases = cases })
-}
-
-// leastStatistics is the least number of cases for the factors, of a batch of so many.
-func (c *config) leastStatistics(cases int) int {
-	const least = 128
-	modelWhole := c.learningRate == 0 && partOf(cases, c.modelFraction, c.minModelCases) >= cases
-	switch {
-	case c.minStatsCases > 0:
-		return c.minStatsCases
-	case modelWhole && cases <= 2*least:
-		return cases
-	}
-	return least
+// whole (WithMinModelCases) is used whole here too, as one forward pass serves both then.
+func WithMinStatisticsCases(cases int) Option {
+	return number("WithMinStatisticsCases", float64(cases), cases >= 1, "a number of cases >= 1", func(c *config) { c.minStatsCases = cases })
 }
 
 // WithMaxDim sets the largest dimension, at least 1, of a factor A or G that is kept whole. Of a larger one only the diagonal is kept, while the other side of
@@ -250,6 +248,19 @@ func WithWeightSharing(s WeightSharing) Option {
 	}
 }
 
+// TimeCorrelation is how the uses of a recurrent weight at different time steps are taken to depend on each other
+// (Martens, Ba & Johnson 2018).
+type TimeCorrelation string
+
+const (
+	// TimeIndependent: not at all. F is the sum of the time steps' own Kronecker products, as for any other shared weight.
+	TimeIndependent TimeCorrelation = "independent"
+	// TimeSymmetric: as a linear Gaussian chain in which a step depends on the one before as that on it ("option 1" of the paper).
+	TimeSymmetric TimeCorrelation = "symmetric"
+	// TimeStationary: as a linear Gaussian chain without end ("option 2" of the paper); for long sequences.
+	TimeStationary TimeCorrelation = "stationary"
+)
+
 // WithTimeCorrelation sets what is made of recurrent weights, those that the graph uses in several products with as many rows in each: TimeIndependent (the default),
 // TimeSymmetric or TimeStationary. The last two cost, for each such weight, an eigenproblem of each factor with the inverse, and two to four times the products
 // of the independent approximation in each step. Sequences have to be unrolled in the order of time.
@@ -276,10 +287,11 @@ func WithSeed(seed uint64) Option {
 	return func(c *config) error { c.seed = seed; return nil }
 }
 
-// WithGradientCheck turns the comparison of the first two steps' gradients with the solver's own on or off. Default on. It costs one
-// more forward and two backward passes at each of them. Where other graphs are attached, it is made again at some of them (see Solver.Attach). Graphs with Dropout or random nodes are not compared, since their masks are drawn anew.
-func WithGradientCheck(on bool) Option {
-	return func(c *config) error { c.gradientCheck = on; return nil }
+// WithoutGradientCheck leaves out the comparison of the first two steps' gradients with the solver's own, which costs one more
+// forward and two backward passes at each of them. Where other graphs are attached, it is made again at some of them (see
+// Solver.Attach). Graphs with Dropout or random nodes are not compared in any case, since their masks are drawn anew.
+func WithoutGradientCheck() Option {
+	return func(c *config) error { c.gradientCheck = false; return nil }
 }
 
 // WithStrict makes it an error that a parameter gets no Kronecker block.
@@ -287,9 +299,9 @@ func WithStrict() Option {
 	return func(c *config) error { c.strict = true; return nil }
 }
 
-// WithUnreachedParameters leaves parameters in the list given to Step that the cost does not depend on as they are. Default: they are an error, since
-// more often than not a part of the model was not connected.
-func WithUnreachedParameters() Option {
+// WithoutReachCheck accepts parameters in the list given to Step that the cost does not depend on, and leaves them as they are.
+// By default they are an error, since more often than not a part of the model was not connected.
+func WithoutReachCheck() Option {
 	return func(c *config) error { c.unreached = true; return nil }
 }
 
@@ -345,23 +357,23 @@ func WithoutMomentum() Option {
 }
 
 // WithModelFraction sets tau2 in (0, 1]: the part of the batch that the products with the exact Fisher matrix are estimated from. Default
-// 1/4 (Martens & Grosse 2015, section 8), but see WithMinModelRows.
+// 1/4 (Martens & Grosse 2015, section 8), but see WithMinModelCases.
 func WithModelFraction(tau float64) Option {
 	return modelOption("WithModelFraction", number("WithModelFraction", tau, tau > 0 && tau <= 1, "a number in (0, 1]",
 		func(c *config) { c.modelFraction = tau }))
 }
 
-// WithMinModelRows sets the number of cases, at least 1, below which WithModelFraction does not go; a batch that has no more is used whole.
+// WithMinModelCases sets the number of cases, at least 1, below which WithModelFraction does not go; a batch that has no more is used whole.
 // Default 256.
-func WithMinModelRows(cases int) Option {
-	return modelOption("WithMinModelRows", number("WithMinModelRows", float64(cases), cases >= 1, "a number of cases >= 1",
+func WithMinModelCases(cases int) Option {
+	return modelOption("WithMinModelCases", number("WithMinModelCases", float64(cases), cases >= 1, "a number of cases >= 1",
 		func(c *config) { c.minModelCases = cases }))
 }
 
-// WithGammaMax caps gamma, greater than 0: the upper candidate of its search is min(gamma/omega2, highest), even where that is below gamma, as in
+// WithMaxGamma caps gamma, greater than 0: the upper candidate of its search is min(gamma/omega2, highest), even where that is below gamma, as in
 // the authors' code, which has 1. Default +Inf, as in the paper.
-func WithGammaMax(highest float64) Option {
-	return modelOption("WithGammaMax", number("WithGammaMax", highest, highest > 0, "a number > 0", func(c *config) { c.gammaMax = highest }))
+func WithMaxGamma(highest float64) Option {
+	return modelOption("WithMaxGamma", number("WithMaxGamma", highest, highest > 0, "a number > 0", func(c *config) { c.maxGamma = highest }))
 }
 
 // WithStepRejection evaluates every step on its own batch and does not take one that raises the objective: the weights stay, lambda goes up, and
@@ -377,7 +389,7 @@ func WithPaperRules() Option {
 	return modelOption("WithPaperRules", func(c *config) error { c.paperRules = true; return nil })
 }
 
-// WithRhoWithoutLambda leaves the damping term out of the predicted change that the reduction ratio divides by. Default: it is in, as in the paper (section 6.5); the authors' later implementations leave it out.
-func WithRhoWithoutLambda() Option {
-	return modelOption("WithRhoWithoutLambda", func(c *config) error { c.rhoWithoutLambda = true; return nil })
+// WithUndampedRho leaves the damping term out of the predicted change that the reduction ratio divides by. Default: it is in, as in the paper (section 6.5); the authors' later implementations leave it out.
+func WithUndampedRho() Option {
+	return modelOption("WithUndampedRho", func(c *config) error { c.undampedRho = true; return nil })
 }

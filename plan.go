@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+
+	"gorgonia.org/gorgonia"
 )
 
 // Treatment is how a parameter's curvature is approximated.
@@ -19,7 +21,7 @@ const (
 	Diagonal Treatment = "diagonal"
 	// Identity: the plain gradient, where no curvature is to be had.
 	Identity Treatment = "identity"
-	// Unreached: none, as the cost does not depend on the parameter; see WithUnreachedParameters.
+	// Unreached: none, as the cost does not depend on the parameter; see WithoutReachCheck.
 	Unreached Treatment = "unreached"
 )
 
@@ -63,4 +65,13 @@ func shapeString(shape []int) string {
 	}
 	s := fmt.Sprint(shape)
 	return "(" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
+}
+
+// nodeName is the name that the user gave to a node. Gorgonia makes one like "%!s(<nil>)()" where there is none; its
+// shape says more.
+func nodeName(n *gorgonia.Node) string {
+	if name := n.Name(); name != "" && !strings.HasPrefix(name, "%!s(<nil>)") {
+		return name
+	}
+	return "unnamed " + shapeString(n.Shape())
 }

@@ -514,7 +514,7 @@ func TestProductsFromHeldPass(t *testing.T) {
 		n.cost, n.dist = binary(s, n.out)
 		var opts []Option
 		if part {
-			opts = []Option{WithModelFraction(0.5), WithMinModelRows(1)}
+			opts = []Option{WithModelFraction(0.5), WithMinModelCases(1)}
 		}
 		l := newLoop(t, n, opts...)
 		check(t, l.run())

@@ -135,12 +135,12 @@ func newReplay(t *testing.T, r recording) *replay {
 	}
 	c := &p.Config
 	opts := []Option{
-		WithPaperRules(), WithMinStatisticsRows(1), WithMinModelRows(1), WithL2Reg(c.WeightCost), WithDamping(c.InitLambda),
+		WithPaperRules(), WithMinStatisticsCases(1), WithMinModelCases(1), WithL2Reg(c.WeightCost), WithDamping(c.InitLambda),
 		WithCurvatureEMA(c.MaxFadeStats), WithInverseUpdatePeriod(c.T3), WithIterateAveraging(c.MaxFadeAvg, c.AvgStart),
 		WithDampingAdaptation(c.T1, math.Pow(c.LambdaDrop, 1/float64(c.T1))), WithGammaAdaptation(c.T2, math.Pow(c.GammaDrop, 2/float64(c.T2))),
 	}
 	if c.GammaMax < 1e300 {
-		opts = append(opts, WithGammaMax(c.GammaMax))
+		opts = append(opts, WithMaxGamma(c.GammaMax))
 	}
 	if c.UseTriBlock == 1 {
 		opts = append(opts, WithBlockTridiagonal())

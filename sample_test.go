@@ -241,12 +241,12 @@ func TestLeastStatistics(t *testing.T) {
 	}{
 		{nil, 20, 20}, {nil, 128, 128}, {nil, 256, 256}, {nil, 257, 128}, {nil, 4000, 128},
 		{[]Option{WithLearningRate(0.1)}, 256, 128},
-		{[]Option{WithMinModelRows(200)}, 256, 128},
-		{[]Option{WithMinModelRows(200)}, 200, 200},
+		{[]Option{WithMinModelCases(200)}, 256, 128},
+		{[]Option{WithMinModelCases(200)}, 200, 200},
 		{[]Option{WithModelFraction(1)}, 256, 256},
 		{[]Option{WithModelFraction(1)}, 300, 128},
-		{[]Option{WithMinStatisticsRows(30)}, 200, 30},
-		{[]Option{WithMinStatisticsRows(300)}, 200, 300},
+		{[]Option{WithMinStatisticsCases(30)}, 200, 30},
+		{[]Option{WithMinStatisticsCases(300)}, 200, 300},
 	} {
 		cfg := defaults()
 		for _, o := range test.opts {

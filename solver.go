@@ -10,8 +10,6 @@ import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
-	"github.com/gorgonia-kfac/kfac/internal/curvature"
-	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -433,7 +431,9 @@ type snapshot[T program.Float] struct {
 	unreached []*gorgonia.Node
 }
 
-func (t *training[T]) snapshot() snapshot[T] { return snapshot[T]{t.graph, t.plan, t.graph.units, t.unreached} }
+func (t *training[T]) snapshot() snapshot[T] {
+	return snapshot[T]{t.graph, t.plan, t.graph.units, t.unreached}
+}
 
 // restore goes back if err is an error.
 func (t *training[T]) restore(before snapshot[T], err *error) {

@@ -409,7 +409,7 @@ func TestWhenNewSolverIsCalled(t *testing.T) {
 }
 
 func TestSeeds(t *testing.T) {
-	few := kfac.WithMinStatisticsRows(4)
+	few := kfac.WithMinStatisticsCases(4)
 	train := func(opts ...kfac.Option) []float64 { return trained(t, 6, append(opts, few)...) }
 	want := train()
 	sameBits(t, "the same seed again", train(), want)
@@ -435,7 +435,7 @@ func TestThreadsDoNotMatter(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	var told []kfac.Stats
-	tr := classifier(t, kfac.WithStats(func(s kfac.Stats) { told = append(told, s) }), kfac.WithMinStatisticsRows(10), kfac.WithInverseUpdatePeriod(5))
+	tr := classifier(t, kfac.WithStats(func(s kfac.Stats) { told = append(told, s) }), kfac.WithMinStatisticsCases(10), kfac.WithInverseUpdatePeriod(5))
 	solver := tr.solver.(*kfac.Solver)
 	if s := solver.Stats(); s != (kfac.Stats{}) {
 		t.Errorf("before the first step: %+v", s)
@@ -483,7 +483,7 @@ func TestStats(t *testing.T) {
 // fifth, with other cases and other targets each time.
 func TestInversesChangeWhenTheyAreDue(t *testing.T) {
 	const rate = 1e-100
-	tr := classifier(t, kfac.WithLearningRate(rate), kfac.WithMinStatisticsRows(6), kfac.WithInverseUpdatePeriod(5))
+	tr := classifier(t, kfac.WithLearningRate(rate), kfac.WithMinStatisticsCases(6), kfac.WithInverseUpdatePeriod(5))
 	before := weights(tr.params)
 	var last kfac.Stats
 	for k := 1; k <= 16; k++ {

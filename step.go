@@ -44,11 +44,11 @@ type attempt[T program.Float] struct {
 type proposed[T program.Float] struct {
 	step
 	lambda, gamma float64 // that it was made with
-	span     span
-	factor   float64 // in (0, 1], that the step was shortened by
-	norm     float64 // of the gradient in the metric of the damped curvature, (V.U)^1/2
-	inverses *inverses[T]
-	updates  [][]T // by parameter; nil for one that was not given
+	span          span
+	factor        float64 // in (0, 1], that the step was shortened by
+	norm          float64 // of the gradient in the metric of the damped curvature, (V.U)^1/2
+	inverses      *inverses[T]
+	updates       [][]T // by parameter; nil for one that was not given
 }
 
 // release lets go of a proposal that is not kept. It must have been made from these parameters.

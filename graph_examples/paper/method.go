@@ -75,8 +75,8 @@ func newSolver(e trial.Entrant, s settings, m *model) (gorgonia.Solver, error) {
 // Otherwise the paper's rules stand as they are.
 func authorsSettings() []kfac.Option {
 	return []kfac.Option{
-		kfac.WithPaperRules(), kfac.WithDamping(150), kfac.WithGammaMax(1),
-		kfac.WithMinStatisticsRows(1), kfac.WithModelFraction(1),
+		kfac.WithPaperRules(), kfac.WithDamping(150), kfac.WithMaxGamma(1),
+		kfac.WithMinStatisticsCases(1), kfac.WithModelFraction(1),
 	}
 }
 
