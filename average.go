@@ -8,9 +8,9 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// averageIterates takes the weights into the iterate average (Martens & Grosse 2015, section 8): mean = xi_k mean
-// + (1 - xi_k) theta with xi_k = min(1 - 1/k, xi), the plain mean of the first iterates at first. It covers every
-// parameter that was ever in a step's list.
+// averageIterates takes the weights into the iterate average (Martens & Grosse 2015, section 8):
+// mean = xi_k mean + (1 - xi_k) theta with xi_k = min(1 - 1/k, xi), the plain mean of the first
+// iterates at first. It covers every parameter that was ever in a step's list.
 func averageIterates[T program.Float](params []*parameter[T], xi float64) {
 	for _, p := range params {
 		if !p.given && p.averages == 0 || !p.given && p.readWeights(false) != nil {
@@ -26,7 +26,8 @@ func averageIterates[T program.Float](params []*parameter[T], xi float64) {
 	}
 }
 
-// exchangeAverages puts the averages into the parameters, and returns a function that puts the weights back.
+// exchangeAverages puts the averages into the parameters, and returns a function that puts the
+// weights back.
 func exchangeAverages[T program.Float](params []*parameter[T]) (restore func(), err error) {
 	weights := map[*parameter[T]][]T{}
 	for _, p := range params {
@@ -48,7 +49,8 @@ func exchangeAverages[T program.Float](params []*parameter[T]) (restore func(), 
 	}, nil
 }
 
-// averaging reports whether there is an average to use, as an error if not. taken says that it is in use.
+// averaging reports whether there is an average to use, as an error if not. taken says that it is
+// in use.
 func averaging[T program.Float](params []*parameter[T], xi float64, taken bool) error {
 	begun := slices.ContainsFunc(params, func(p *parameter[T]) bool { return p.averages > 0 })
 	switch {

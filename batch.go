@@ -8,18 +8,18 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// GrowingBatch is a mini-batch that grows exponentially, m_k = First exp((k-1)/b), until at update FullAt it is
-// the whole training set (Martens & Grosse 2015, section 13: First 1000, FullAt 500). Small batches serve at
-// the start, where any gradient does; later only large ones tell the direction. Solver.Accumulate runs batches
-// that are larger than the graph's.
+// GrowingBatch is a mini-batch that grows exponentially, m_k = First exp((k-1)/b), until at update
+// FullAt it is the whole training set (Martens & Grosse 2015, section 13: First 1000, FullAt 500).
+// Small batches serve at the start, where any gradient does; later only large ones tell the
+// direction. Solver.Accumulate runs batches that are larger than the graph's.
 type GrowingBatch struct {
 	First  int // cases of the first update
 	All    int // cases of the training set
 	FullAt int // the update, from 1, from which on the batch is the training set
 }
 
-// Size is the number of cases for update k, from 1, rounded down. It is between 1 and All, whatever the fields
-// are.
+// Size is the number of cases for update k, from 1, rounded down. It is between 1 and All, whatever
+// the fields are.
 func (g GrowingBatch) Size(k int) int {
 	if k >= g.FullAt || g.First >= g.All {
 		return max(g.All, 1)
@@ -34,8 +34,9 @@ func (g GrowingBatch) Chunks(k, size int) int {
 	return max(int(math.Round(float64(g.Size(k))/float64(max(size, 1)))), 1)
 }
 
-// A chunk is one RunAll's part of an update: the cases that the user's graph held then. An update usually has
-// one. It keeps the graph that its cases ran through, and what the parameters are in that.
+// A chunk is one RunAll's part of an update: the cases that the user's graph held then. An update
+// usually has one. It keeps the graph that its cases ran through, and what the parameters are in
+// that.
 type chunk[T program.Float] struct {
 	graph  *graph[T]
 	plan   *planned[T]
@@ -98,8 +99,8 @@ func (b batch[T]) random() bool {
 	return false
 }
 
-// likelihood is the part of the objective that the user's cost stands for, as the VM has computed it: its mean
-// over cases in the solver's units. It is NaN if the VM did not keep it.
+// likelihood is the part of the objective that the user's cost stands for, as the VM has computed
+// it: its mean over cases in the solver's units. It is NaN if the VM did not keep it.
 func (b batch[T]) likelihood() (h float64) {
 	for i := range b {
 		h += b[i].cost / b[i].graph.scale()
@@ -107,7 +108,8 @@ func (b batch[T]) likelihood() (h float64) {
 	return h / float64(b.cases())
 }
 
-// save copies what the graph's inputs hold, except for the parameters given, for a chunk behind those of before.
+// save copies what the graph's inputs hold, except for the parameters given, for a chunk behind
+// those of before.
 func (g *graph[T]) save(before batch[T], params map[*gorgonia.Node]*parameter[T]) (*program.Inputs[T], error) {
 	n := 0
 	for i := range before {

@@ -12,8 +12,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A block is the curvature of one layer, of a chain of layers, or of parameters outside layers, with the
-// parameters that it is of. It goes on from graph to graph.
+// A block is the curvature of one layer, of a chain of layers, or of parameters outside layers,
+// with the parameters that it is of. It goes on from graph to graph.
 type block[T program.Float] struct {
 	curvature.Block[T]
 	name   string         // what Attach knows it by: its kind, with what that depends on
@@ -24,11 +24,13 @@ type block[T program.Float] struct {
 	inverse curvature.Inverse[T] // the current one; nil if there is none yet
 }
 
-// A group is the parameters that share V and U: a layer's weight and bias, or a parameter by itself.
+// A group is the parameters that share V and U: a layer's weight and bias, or a parameter by
+// itself.
 type group[T program.Float] struct {
 	params []*parameter[T]
 	shape  curvature.Shape
-	// Of an out x in weight with a bias, V interleaves the two, so that they have memory of their own.
+	// Of an out x in weight with a bias, V interleaves the two, so that they have memory of their
+	// own.
 	interleaved bool
 	places      []place[T] // by parameter: where its gradient and its direction are
 }
@@ -73,8 +75,8 @@ func (b *block[T]) is(name string, groups []group[T]) bool {
 	})
 }
 
-// apply turns the gradients of the parameters into directions, U = (F + damping)^-1 V. low is V in low-rank form,
-// or nil.
+// apply turns the gradients of the parameters into directions, U = (F + damping)^-1 V. low is V in
+// low-rank form, or nil.
 func (b *block[T]) apply(inverse curvature.Inverse[T], low *curvature.LowRank[T]) {
 	b.weave(true)
 	if low != nil {
@@ -135,20 +137,20 @@ func (b *block[T]) layerError(err error) error {
 
 // A planned is what the solver has decided to do with the parameters in one graph.
 type planned[T program.Float] struct {
-	report  Plan
-	model   *model[T]
-	params  map[*gorgonia.Node]*parameter[T]
-	order   []*parameter[T]             // of the plan
-	absent  []*parameter[T]             // that the graph lacks; their state waits for one that has them
-	places  map[*parameter[T]]place[T]  // of order
-	blockOf map[*parameter[T]]*block[T] // of order and absent
-	blocks  []*block[T]                 // of order
-	hooks   []hook[T]                   // by block; nil if there is nothing to observe
-	lowRank map[*block[T]]bool          // whose inputs are observed as they are, so that the low-rank form serves
-	layers  []*layers.Layer             // that were found
-	path    program.Path                // from what the hooks observe to the outputs
-	reach   program.Path                // from the parameters to the outputs, for forward mode
-	period  int                         // T3
+	report                                 Plan
+	model                                  *model[T]
+	params                                 map[*gorgonia.Node]*parameter[T]
+	order                                  []*parameter[T]             // of the plan
+	absent                                 []*parameter[T]             // that the graph lacks; their state waits for one that has them
+	places                                 map[*parameter[T]]place[T]  // of order
+	blockOf                                map[*parameter[T]]*block[T] // of order and absent
+	blocks                                 []*block[T]                 // of order
+	hooks                                  []hook[T]                   // by block; nil if there is nothing to observe
+	lowRank                                map[*block[T]]bool          // whose inputs are observed as they are, so that the low-rank form serves
+	layers                                 []*layers.Layer             // that were found
+	path                                   program.Path                // from what the hooks observe to the outputs
+	reach                                  program.Path                // from the parameters to the outputs, for forward mode
+	inverseOperations, iterationOperations float64                     // counted
 }
 
 // adopt makes the plan the one that the parameters' places are those of.
@@ -187,7 +189,8 @@ type planner[T program.Float] struct {
 	chains   [][]*layers.Layer
 }
 
-// plan decides the treatment of the given parameters. Blocks whose parameters stay the same keep their state.
+// plan decides the treatment of the given parameters. Blocks whose parameters stay the same keep
+// their state.
 func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	var err error
 	if pl.model, err = pl.graph.modelFor(nodes); err != nil {
@@ -217,7 +220,7 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 		return nil, err
 	}
 	pl.placeAll()
-	pl.period = pl.inversePeriod()
+	pl.count()
 	return &pl.planned, nil
 }
 
@@ -285,8 +288,8 @@ func (pl *planner[T]) use(b *block[T], h hook[T]) {
 	}
 }
 
-// same is the block from before with this name and these groups, or a new one. Where other graphs had other
-// chains, one of the layers may still know it.
+// same is the block from before with this name and these groups, or a new one. Where other graphs
+// had other chains, one of the layers may still know it.
 func (pl *planner[T]) same(name string, rows int, make func() curvature.Block[T], groups ...group[T]) *block[T] {
 	for _, g := range groups {
 		for _, p := range g.params {
@@ -298,8 +301,8 @@ func (pl *planner[T]) same(name string, rows int, make func() curvature.Block[T]
 	return newBlock(name, make(), rows, groups...)
 }
 
-// planLayers makes blocks of the layers that the sampled gradients can reach. The parameters of the others go
-// to rest.
+// planLayers makes blocks of the layers that the sampled gradients can reach. The parameters of the
+// others go to rest.
 func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 	for _, l := range found {
 		if err := pl.model.CheckDifferentiable(pl.model.Path(l.Outputs()...)); err != nil {
@@ -382,8 +385,8 @@ func (pl *planner[T]) wasRecurrent(g group[T]) bool {
 	return b != nil && b.is("recurrent layer", []group[T]{g})
 }
 
-// chain makes the block of a chain of layers, unless there has been one of just these so far: its moments must
-// all have the same weights.
+// chain makes the block of a chain of layers, unless there has been one of just these so far: its
+// moments must all have the same weights.
 func (pl *planner[T]) chain(chain []*layers.Layer) {
 	groups, shapes := make([]group[T], len(chain)), make([]curvature.Shape, len(chain))
 	for i, l := range chain {
@@ -394,8 +397,8 @@ func (pl *planner[T]) chain(chain []*layers.Layer) {
 	pl.use(pl.same("chain", len(chain), make, groups...), newLayerHook[T](chain...))
 }
 
-// planRest makes the blocks of the parameters outside layers: small ones where they act element by element, or
-// else diagonal ones, and identities where the sampled gradients do not reach.
+// planRest makes the blocks of the parameters outside layers: small ones where they act element by
+// element, or else diagonal ones, and identities where the sampled gradients do not reach.
 func (pl *planner[T]) planRest(rest []layers.Rest) {
 	var reached []*program.Node
 	why := map[*program.Node]string{}
@@ -507,27 +510,22 @@ func (pl *planner[T]) reportOn(nodes []*gorgonia.Node) {
 	}
 }
 
-// inversePeriod is T3 for a model of these layers: so many steps that the inverses take a small part of what
-// the user's VM has to compute, by counting. Fresh inverses are worth more than the paper's T3 = 20 gives where
-// they cost next to nothing.
-func (pl *planner[T]) inversePeriod() int {
-	if pl.cfg.inversePeriod > 0 {
-		return pl.cfg.inversePeriod
-	}
-	var inverses, iteration float64 // operations
-	for _, l := range pl.layers {
-		inverses += shapeOf(l).InverseOperations()
+// count adds up what the inverses take, and what the user's VM has to compute: the products with
+// weights, forward and backward.
+func (p *planned[T]) count() {
+	for _, l := range p.layers {
+		p.inverseOperations += shapeOf(l).InverseOperations()
 		for _, s := range l.Sites {
 			if !s.Lookup {
-				iteration += 6 * float64(s.Rows) * float64(l.In) * float64(l.Out) // forward and backward
+				p.iterationOperations += 6 * float64(s.Rows) * float64(l.In) * float64(l.Out)
 			}
 		}
 	}
-	return inversePeriod(inverses, iteration, pl.cfg.tridiagonal || pl.cfg.timing != TimeIndependent)
 }
 
 // carryOver finds the parameters of the graph before in another, by name and shape.
-func carryOver[T program.Float](before *planned[T], g *graph[T]) (map[*gorgonia.Node]*parameter[T], []*gorgonia.Node, error) {
+func carryOver[T program.Float](before *planned[T], g *graph[T]) (
+	params map[*gorgonia.Node]*parameter[T], nodes []*gorgonia.Node, err error) {
 	if err := distinctNames(nodesOf(before.order)); err != nil {
 		return nil, nil, err
 	}
@@ -547,8 +545,7 @@ func carryOver[T program.Float](before *planned[T], g *graph[T]) (map[*gorgonia.
 		}
 		leaves[k] = n.Src
 	}
-	params := map[*gorgonia.Node]*parameter[T]{}
-	var nodes []*gorgonia.Node
+	params = map[*gorgonia.Node]*parameter[T]{}
 	for _, p := range all {
 		if n := leaves[p.key]; n != nil {
 			params[n] = p
@@ -586,8 +583,8 @@ func names[T program.Float](params []*parameter[T]) (s string) {
 	return s
 }
 
-// distinctNames reports two parameters of one name, as an error: state could not tell them apart in another
-// graph.
+// distinctNames reports two parameters of one name, as an error: state could not tell them apart in
+// another graph.
 func distinctNames(nodes []*gorgonia.Node) error {
 	seen := map[string]bool{}
 	for _, n := range nodes {

@@ -5,81 +5,23 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"gorgonia.org/gorgonia"
-
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A lossTail is the private program of a cost with the outputs cut off: what lies between them and the cost.
-type lossTail[T program.Float] struct {
-	run    *program.Run[T]
-	cost   *program.Node
-	leaves []*program.Node // in place of the outputs
-	path   program.Path
-	seeds  []program.Seed[T]
-}
-
-func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
-	cuts := make([]*gorgonia.Node, len(heads))
-	for i, h := range heads {
-		cuts[i] = h.output()
-	}
-	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
-	if err != nil {
-		return nil, graphError(err)
-	}
-	t := &lossTail[T]{cost: p.Outputs[0]}
-	for i, h := range heads {
-		leaf := p.Node(cuts[i])
-		if leaf == nil {
-			return nil, notInCost(h)
-		}
-		t.leaves = append(t.leaves, leaf)
-	}
-	t.path = p.Path(t.leaves...)
-	if err := p.CheckDifferentiable(t.path); err != nil {
-		return nil, graphError(err)
-	}
-	t.run, err = program.NewRun[T](p, seed)
-	return t, graphError(err)
-}
-
-// sweep runs the tail from the values bound to the leaves, and back.
-func (t *lossTail[T]) sweep(seed T) error {
-	if err := t.run.Forward(nil); err != nil {
-		return err
-	}
-	return t.run.Reverse([]program.Seed[T]{{Node: t.cost, Data: []T{seed}}}, t.path)
-}
-
-// gradients are those of the cost times scale with respect to the outputs, at the values that they have in a run.
-func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T) ([]program.Seed[T], error) {
-	for i, leaf := range t.leaves {
-		if err := t.run.Bind(leaf, run.Value(outputs[i].node).Data); err != nil {
-			return nil, err
-		}
-	}
-	if err := t.sweep(scale); err != nil {
-		return nil, err
-	}
-	t.seeds = t.seeds[:0]
-	for i, leaf := range t.leaves {
-		t.seeds = append(t.seeds, program.Seed[T]{Node: outputs[i].node, Data: t.run.Gradient(leaf)})
-	}
-	return t.seeds, nil
-}
-
-// lossTolerance is how far the cost's gradient with respect to an output may be from that of the declared distribution, relative
-// to its norm: room for float32 and for costs that guard their logarithms with a small constant.
+// lossTolerance is how far the cost's gradient with respect to an output may be from that of the
+// declared distribution, relative to its norm: room for float32 and for costs that guard their
+// logarithms with a small constant.
 const lossTolerance = 1e-2
 
-// checkLoss compares the user's cost with the declared distribution and finds the scale c of each output.
+// checkLoss compares the user's cost with the declared distribution and finds the scale c of each
+// output.
 //
-// For every distribution here d(-log r(y|z))/dz = mean(z) - T(y). So whatever the targets are, the gradient of the cost with respect
-// to z at two points must differ by c (mean(z1) - mean(z0)), and what is left, mean(z0) - gradient/c, must be a possible
-// target. The cost is run privately with the outputs cut off and given random z0 and z1, so the check does not depend on what the
-// model predicts.
+// For every distribution here d(-log r(y|z))/dz = mean(z) - T(y). So whatever the targets are, the
+// gradient of the cost with respect to z at two points must differ by c (mean(z1) - mean(z0)), and
+// what is left, mean(z0) - gradient/c, must be a possible target. The cost is run privately with
+// the outputs cut off and given random z0 and z1, so the check does not depend on what the model
+// predicts.
 func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64) (scales []float64, err error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	probes := make([]probe[T], len(outputs))
@@ -98,7 +40,8 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 		}
 		if v := tail.run.Value(tail.cost).Data; !linalg.Finite(v) {
 			return nil, &LossError{Output: outputs[0].head.name(), Expected: "a finite cost", Found: fmt.Sprint(v[0]),
-				Hint: "is a target or an input NaN, or the logarithm of 0 taken, as in Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
+				Hint: "is a target or an input NaN, or the logarithm of 0 taken, as in " +
+					"Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
 		}
 		for i, leaf := range tail.leaves {
 			linalg.Convert(probes[i].grad[point], tail.run.Gradient(leaf))
@@ -165,19 +108,23 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	const expected = "a gradient c (mean of the distribution - target) with respect to the output, c > 0"
 	if change == 0 && size > 0 {
 		return 0, &LossError{Output: o.name(), Expected: expected,
-			Found: "a gradient that is the same whatever the output: the cost is linear in it", Hint: "give the model's output, not the targets"}
+			Found: "a gradient that is the same whatever the output: the cost is linear in it",
+			Hint:  "give the model's output, not the targets"}
 	}
 	if size == 0 {
-		return 0, &LossError{Output: o.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero",
-			Hint: "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
+		return 0, &LossError{Output: o.name(), Expected: "a cost that depends on the output",
+			Found: "a gradient of zero",
+			Hint:  "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
 	}
 	if !(c > 0) || relative > lossTolerance*c+rounding[T]()*math.Sqrt(size/norm) {
 		return 0, &LossError{
 			Output:   o.name(),
 			Expected: expected,
-			Found:    fmt.Sprintf("best c %.4g, with which the gradient's change is still off by %.3g of its size", c, math.Sqrt(miss/change)),
-			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that it is computed from; common slips: " +
-				"a missing logarithm, a softmax for several independent labels, weights that differ from case to case, a sign",
+			Found: fmt.Sprintf("best c %.4g, with which the gradient's change is still off by %.3g of its size",
+				c, math.Sqrt(miss/change)),
+			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that it is " +
+				"computed from; common slips: a missing logarithm, a softmax for several independent labels, weights " +
+				"that differ from case to case, a sign",
 		}
 	}
 	linalg.Convert(z, p.z[0])
@@ -193,18 +140,20 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	return c, nil
 }
 
-// checkedRuns is the number of first RunAlls whose gradients are checked. The second shows what one alone can't: a
-// machine that was not Reset, and a LispMachine that goes wrong in its second run of a graph.
+// checkedRuns is the number of first RunAlls whose gradients are checked. The second shows what one
+// alone can't: a machine that was not Reset, and a LispMachine that goes wrong in its second run of
+// a graph.
 const checkedRuns = 2
 
-// checksGradients reports whether the gradients of a RunAll are checked, after so many others: those of the first,
-// and of the first of another graph at every doubling of their number.
+// checksGradients reports whether the gradients of a RunAll are checked, after so many others:
+// those of the first, and of the first of another graph at every doubling of their number.
 func checksGradients(runs int, first bool) bool {
 	doubled := runs&(runs+1) == 0
 	return runs < checkedRuns || first && doubled
 }
 
-// checkGradients compares the gradients given to Step with the private program's gradients of the cost.
+// checkGradients compares the gradients given to Step with the private program's gradients of the
+// cost.
 func checkGradients[T program.Float](g *graph[T], p *planned[T], seed uint64) error {
 	whole := g.whole
 	if g.random() {
@@ -240,7 +189,8 @@ func checkGradients[T program.Float](g *graph[T], p *planned[T], seed uint64) er
 	for i, n := range leaves {
 		want := run.Gradient(n)
 		if !linalg.Finite(want) {
-			return &ParamError{Param: n.Name(), Op: "computing its gradient again, to check the VM's", Err: ErrNotFinite,
+			return &ParamError{Param: n.Name(), Err: ErrNotFinite,
+				Op:   "computing its gradient again, to check the VM's",
 				Hint: "the VM's is finite: did the input, the targets or the weights change after RunAll?"}
 		}
 		if err := compareGradients(n.Name(), params[i].grad, want, typical); err != nil {
@@ -250,9 +200,9 @@ func checkGradients[T program.Float](g *graph[T], p *planned[T], seed uint64) er
 	return nil
 }
 
-// typicalGradient is the norm of the largest gradient of the cost if the targets were sampled from the model, of the
-// batch or of the first case alone, where nothing cancels. What the true gradients are sums of is of that size, and
-// so are their rounding errors, also where they cancel.
+// typicalGradient is the norm of the largest gradient of the cost if the targets were sampled from
+// the model, of the batch or of the first case alone, where nothing cancels. What the true
+// gradients are sums of is of that size, and so are their rounding errors, also where they cancel.
 func typicalGradient[T program.Float](g *graph[T], outputs []*output, run *program.Run[T], leaves []*program.Node,
 	path program.Path, seed uint64) (typical float64, err error) {
 	rng := rand.New(rand.NewPCG(seed, 2))
@@ -290,10 +240,12 @@ func largestGradient[T program.Float](run *program.Run[T], leaves []*program.Nod
 	return norm
 }
 
-// gradientTolerance is the difference allowed relative to a gradient's norm; float32 sums in another order need some.
+// gradientTolerance is the difference allowed relative to a gradient's norm; float32 sums in
+// another order need some.
 const gradientTolerance = 1e-2
 
-// compareGradients: typical is the norm of a large gradient of the model, next to which a tiny one may be rounding.
+// compareGradients: typical is the norm of a large gradient of the model, next to which a tiny one
+// may be rounding.
 func compareGradients[T program.Float](name string, got, want []T, typical float64) error {
 	var diff, ww, gw, gg float64
 	for i, w := range want {
@@ -313,13 +265,15 @@ func compareGradients[T program.Float](name string, got, want []T, typical float
 	unexplained := math.Sqrt(math.Max(gg-2*whole*gw+whole*whole*ww, 0)) // |got - whole want|
 	switch {
 	case math.Abs(ratio) < 1e-6:
-		e.Hint = "the VM's gradient is zero or unrelated: was the VM Reset and RunAll called since the last Step, and are the parameters in BindDualValues?"
+		e.Hint = "the VM's gradient is zero or unrelated: was the VM Reset and RunAll called since the last Step, " +
+			"and are the parameters in BindDualValues?"
 	case whole >= 2 && unexplained < gradientTolerance*math.Sqrt(gg):
-		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step zeroes them", whole)
+		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step "+
+			"zeroes them", whole)
 	default:
-		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, Dropout with p other than 0.5, ...), and " +
-			"its LispMachine where a part of the graph was run before (build a new graph); " +
-			"if you know better, WithoutGradientCheck()"
+		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, " +
+			"AveragePool2D, Dropout with p other than 0.5, ...), and its LispMachine where a part of the graph was run " +
+			"before (build a new graph); if you know better, WithoutGradientCheck()"
 	}
 	return e
 }

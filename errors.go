@@ -10,11 +10,13 @@ import (
 
 // Sentinels that errors.Is finds inside the typed errors below.
 var (
-	// ErrNotFinite: a NaN or an infinity in the input, a gradient, the weights, the statistics or the result.
+	// ErrNotFinite: a NaN or an infinity in the input, a gradient, the weights, the statistics or
+	// the result.
 	ErrNotFinite = curvature.ErrNotFinite
 	// ErrNotPosDef: a damped factor could not be factorised although its damping was raised.
 	ErrNotPosDef = curvature.ErrNotPosDef
-	// ErrNoGradient: a parameter has no gradient, because Grad was not called for it, RunAll not yet, or the VM keeps none.
+	// ErrNoGradient: a parameter has no gradient, because Grad was not called for it, RunAll not
+	// yet, or the VM keeps none.
 	ErrNoGradient = errors.New("no gradient")
 	// ErrForeign: Step was given something that is no parameter of this solver's graph.
 	ErrForeign = errors.New("not a parameter of this cost")
@@ -28,9 +30,11 @@ var (
 	ErrUnsupported = errors.New("unsupported")
 	// ErrAveraged: the parameters hold the averaged weights of UseAverage.
 	ErrAveraged = errors.New("the parameters hold the averaged weights")
-	// ErrSameName: two parameters of one graph have the same name, by which Attach tells them apart.
+	// ErrSameName: two parameters of one graph have the same name, by which Attach tells them
+	// apart.
 	ErrSameName = errors.New("two parameters of one name")
-	// ErrOtherWeights: in a graph that was attached a parameter has not the weights that it was trained to.
+	// ErrOtherWeights: in a graph that was attached a parameter has not the weights that it was
+	// trained to.
 	ErrOtherWeights = errors.New("not the weights that it was trained to")
 	// ErrStrict: WithStrict is set and a parameter would not get a Kronecker block.
 	ErrStrict = errors.New("no Kronecker block")
@@ -81,7 +85,8 @@ func (e *LayerError) Error() string {
 
 func (e *LayerError) Unwrap() error { return e.Err }
 
-// LossError says how the cost differs from what the declared distribution demands. No weight has been changed.
+// LossError says how the cost differs from what the declared distribution demands. No weight has
+// been changed.
 type LossError struct {
 	Output   string // the output, e.g. `Categorical(logits)`
 	Expected string
@@ -95,7 +100,8 @@ func (e *LossError) Error() string {
 
 func (e *LossError) Unwrap() error { return ErrLoss }
 
-// GradientError says that a parameter's gradient differs from the private program's. No weight has been changed.
+// GradientError says that a parameter's gradient differs from the private program's. No weight has
+// been changed.
 type GradientError struct {
 	Param    string
 	Relative float64 // norm of the difference / norm of the right gradient

@@ -9,14 +9,14 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// sampler runs the model privately on some cases and sweeps the gradients of targets sampled from its own
-// predictions back (Martens & Grosse 2015, sections 5 and 8).
+// sampler runs the model privately on some cases and sweeps the gradients of targets sampled from
+// its own predictions back (Martens & Grosse 2015, sections 5 and 8).
 type sampler[T program.Float] struct {
 	seeds []program.Seed[T]
 	perm  []int
 
-	// What is random, so that a test can put something else in its place: the choice of cases, and the drawing of
-	// targets into o.y.
+	// What is random, so that a test can put something else in its place: the choice of cases, and
+	// the drawing of targets into o.y.
 	choose func(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int
 	draw   func(o *output, rng *rand.Rand)
 }
@@ -34,9 +34,9 @@ type sample struct {
 	whole bool   // the run holds the forward pass of the whole batch
 }
 
-// sample draws the cases and the targets with rng, and runs both passes. The gradients are those of the cases'
-// own negative log-likelihoods, each output's times its weight in the objective, summed where cases meet, not
-// averaged. path goes from the nodes that are observed to the outputs.
+// sample draws the cases and the targets with rng, and runs both passes. The gradients are those of
+// the cases' own negative log-likelihoods, each output's times its weight in the objective, summed
+// where cases meet, not averaged. path goes from the nodes that are observed to the outputs.
 func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, fraction float64, atLeast int,
 	rng *rand.Rand) (sample, error) {
 	drawn := sample{seed: rng.Uint64()}
@@ -65,14 +65,14 @@ func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, f
 	return drawn, nil
 }
 
-// partOf is the number of cases that a fraction of the batch stands for, if it is not to be less than atLeast.
-// It may be more than there are.
+// partOf is the number of cases that a fraction of the batch stands for, if it is not to be less
+// than atLeast. It may be more than there are.
 func partOf(cases int, fraction float64, atLeast int) int {
 	return max(int(math.Ceil(fraction*float64(cases))), atLeast)
 }
 
-// randomCases draws a random subset of the cases: the fraction of the batch, but no fewer than atLeast. nil is
-// the whole batch.
+// randomCases draws a random subset of the cases: the fraction of the batch, but no fewer than
+// atLeast. nil is the whole batch.
 func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {
 	n := partOf(p.Cases, fraction, atLeast)
 	if n >= p.Cases || p.Whole != "" {
@@ -91,8 +91,9 @@ func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast i
 	return s.perm[:n]
 }
 
-// leastStatistics is the least number of cases for the factors, of a batch of so many. A batch that the
-// quadratic model takes whole serves whole here too, if it is not large: one forward pass is for both then.
+// leastStatistics is the least number of cases for the factors, of a batch of so many. A batch that
+// the quadratic model takes whole serves whole here too, if it is not large: one forward pass is
+// for both then.
 func leastStatistics(cfg *config, cases int) int {
 	const least = 128
 	modelWhole := cfg.learningRate == 0 && partOf(cases, cfg.modelFraction, cfg.minModelCases) >= cases
@@ -158,8 +159,8 @@ func (a averages[T]) keep(blocks []*block[T], ema float64) {
 	}
 }
 
-// meanCurvature is the trace of the approximate Fisher matrix over the number of parameters: its mean
-// eigenvalue. It is 1 if there is none.
+// meanCurvature is the trace of the approximate Fisher matrix over the number of parameters: its
+// mean eigenvalue. It is 1 if there is none.
 func (a averages[T]) meanCurvature(blocks []*block[T], params []*parameter[T]) float64 {
 	var trace, n float64
 	for _, p := range params {

@@ -392,7 +392,7 @@ func TestBadOptions(t *testing.T) {
 		"WithCurvatureEMA":        {kfac.WithCurvatureEMA(-0.1), kfac.WithCurvatureEMA(1), kfac.WithCurvatureEMA(nan)},
 		"WithInverseUpdatePeriod": {kfac.WithInverseUpdatePeriod(0), kfac.WithInverseUpdatePeriod(-3)},
 		"WithStatisticsFraction":  {kfac.WithStatisticsFraction(0), kfac.WithStatisticsFraction(1.1), kfac.WithStatisticsFraction(nan)},
-		"WithMinStatisticsCases":   {kfac.WithMinStatisticsCases(0), kfac.WithMinStatisticsCases(-1)},
+		"WithMinStatisticsCases":  {kfac.WithMinStatisticsCases(0), kfac.WithMinStatisticsCases(-1)},
 		"WithStats":               {kfac.WithStats(nil)},
 		"option":                  {nil},
 	} {

@@ -13,8 +13,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A graph is the solver's hold on one graph of the user's: the private programs of its cost and of its outputs,
-// and the scale of the cost. All else that a Solver has goes on from graph to graph.
+// A graph is the solver's hold on one graph of the user's: the private programs of its cost and of
+// its outputs, and the scale of the cost. All else that a Solver has goes on from graph to graph.
 type graph[T program.Float] struct {
 	cost    *gorgonia.Node
 	heads   []head
@@ -39,8 +39,8 @@ type units struct {
 // scale is c of the first output.
 func (u units) scale() float64 { return u.scales[0] }
 
-// measured is the units by these scales. The same up to rounding as in the graph before are the same to the last
-// bit, and so are the steps.
+// measured is the units by these scales. The same up to rounding as in the graph before are the
+// same to the last bit, and so are the steps.
 func (u units) measured(scales []float64, rounding float64) units {
 	new := units{make([]float64, len(scales)), make([]float64, len(scales))}
 	for i, s := range scales {
@@ -53,7 +53,8 @@ func (u units) measured(scales []float64, rounding float64) units {
 	return new
 }
 
-// A model is the private program of a graph's outputs, for one meaning of an output that is a vector.
+// A model is the private program of a graph's outputs, for one meaning of an output that is a
+// vector.
 type model[T program.Float] struct {
 	*program.Program
 	run     *program.Run[T]
@@ -123,9 +124,10 @@ func columns(p *program.Program, n *program.Node) int {
 	return cols
 }
 
-// modelFor is the model in which outputs that are vectors mean what they have to, given the parameters: one
-// number for each case, as in Mul(X, theta), or all numbers of a single case, as in Mul(w, x). It is the former
-// where no parameter would have cases then; the classes of a Categorical are always the latter.
+// modelFor is the model in which outputs that are vectors mean what they have to, given the
+// parameters: one number for each case, as in Mul(X, theta), or all numbers of a single case, as in
+// Mul(w, x). It is the former where no parameter would have cases then; the classes of a
+// Categorical are always the latter.
 func (g *graph[T]) modelFor(params []*gorgonia.Node) (*model[T], error) {
 	vectors := false
 	for _, h := range g.heads {
@@ -214,8 +216,8 @@ func (m *model[T]) discrete() bool {
 	return true
 }
 
-// forward runs the model on some cases, or on all if rows is nil, and reads its outputs. inputs are those to
-// run with; nil stands for what the user's graph holds now.
+// forward runs the model on some cases, or on all if rows is nil, and reads its outputs. inputs are
+// those to run with; nil stands for what the user's graph holds now.
 func (m *model[T]) forward(inputs *program.Inputs[T], seed uint64, rows []int) error {
 	m.run.Use(inputs)
 	m.run.Reseed(seed)
@@ -242,6 +244,67 @@ func readOutput[T program.Float](o *output, run *program.Run[T], n *program.Node
 		Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
 }
 
+// A lossTail is the private program of a cost with the outputs cut off: what lies between them and
+// the cost.
+type lossTail[T program.Float] struct {
+	run    *program.Run[T]
+	cost   *program.Node
+	leaves []*program.Node // in place of the outputs
+	path   program.Path
+	seeds  []program.Seed[T]
+}
+
+func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
+	cuts := make([]*gorgonia.Node, len(heads))
+	for i, h := range heads {
+		cuts[i] = h.output()
+	}
+	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
+	if err != nil {
+		return nil, graphError(err)
+	}
+	t := &lossTail[T]{cost: p.Outputs[0]}
+	for i, h := range heads {
+		leaf := p.Node(cuts[i])
+		if leaf == nil {
+			return nil, notInCost(h)
+		}
+		t.leaves = append(t.leaves, leaf)
+	}
+	t.path = p.Path(t.leaves...)
+	if err := p.CheckDifferentiable(t.path); err != nil {
+		return nil, graphError(err)
+	}
+	t.run, err = program.NewRun[T](p, seed)
+	return t, graphError(err)
+}
+
+// sweep runs the tail from the values bound to the leaves, and back.
+func (t *lossTail[T]) sweep(seed T) error {
+	if err := t.run.Forward(nil); err != nil {
+		return err
+	}
+	return t.run.Reverse([]program.Seed[T]{{Node: t.cost, Data: []T{seed}}}, t.path)
+}
+
+// gradients are those of the cost times scale with respect to the outputs, at the values that they
+// have in a run.
+func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T) ([]program.Seed[T], error) {
+	for i, leaf := range t.leaves {
+		if err := t.run.Bind(leaf, run.Value(outputs[i].node).Data); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.sweep(scale); err != nil {
+		return nil, err
+	}
+	t.seeds = t.seeds[:0]
+	for i, leaf := range t.leaves {
+		t.seeds = append(t.seeds, program.Seed[T]{Node: outputs[i].node, Data: t.run.Gradient(leaf)})
+	}
+	return t.seeds, nil
+}
+
 // costValue is the value that the VM left in the cost node, or NaN.
 func costValue(cost *gorgonia.Node) float64 {
 	v := cost.Value()
@@ -261,7 +324,8 @@ func costValue(cost *gorgonia.Node) float64 {
 	return math.NaN()
 }
 
-// draws is a node that draws random numbers, or nil. The private program's draws are others than the VM's.
+// draws is a node that draws random numbers, or nil. The private program's draws are others than
+// the VM's.
 func draws(p *program.Program) *program.Node {
 	for _, n := range p.Nodes {
 		switch n.Op.(type) {

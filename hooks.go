@@ -7,13 +7,13 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A hook captures what a block wants to know of a run: rows of inputs a and of backpropagated sampled-target
-// gradients g. It belongs to one graph, and the block and its buffers to all.
+// A hook captures what a block wants to know of a run: rows of inputs a and of backpropagated
+// sampled-target gradients g. It belongs to one graph, and the block and its buffers to all.
 type hook[T program.Float] interface {
 	// observed are the nodes whose gradients are captured.
 	observed() []*program.Node
-	// capture collects the rows from a run after its sampled backward sweep. They lie in the run, or in the
-	// buffers, of which there is one for each layer or parameter of the block.
+	// capture collects the rows from a run after its sampled backward sweep. They lie in the run,
+	// or in the buffers, of which there is one for each layer or parameter of the block.
 	capture(run *program.Run[T], buffers []rowBuffer[T]) []curvature.Rows[T]
 }
 
@@ -25,7 +25,8 @@ type rowBuffer[T program.Float] struct {
 	meanA, sumG []T // of reduced rows
 }
 
-// layerHook captures the inputs and gradients of layers: one, or those of a chain. A tied weight has two.
+// layerHook captures the inputs and gradients of layers: one, or those of a chain. A tied weight
+// has two.
 type layerHook[T program.Float] struct {
 	layers []*layers.Layer
 	rows   []curvature.Rows[T]
@@ -111,8 +112,8 @@ func (c *rowBuffer[T]) reduce(l *layers.Layer, run *program.Run[T]) {
 	linalg.Scale(1/T(positions), c.meanA)
 }
 
-// errors appends to rows the gradients with respect to a layer's outputs that a run has after a backward sweep
-// of the objective's gradient.
+// errors appends to rows the gradients with respect to a layer's outputs that a run has after a
+// backward sweep of the objective's gradient.
 func (h *layerHook[T]) errors(rows []T, run *program.Run[T]) []T {
 	l := h.layers[0]
 	for _, s := range l.Sites {
@@ -150,8 +151,8 @@ func newParameterHook[T program.Float](leaf *program.Node) *parameterHook[T] {
 	return &parameterHook[T]{leaf: leaf, entries: diagonalEntries(leaf)}
 }
 
-// diagonalEntries is the number of entries that a parameter's diagonal has: one for each element, or, of a
-// parameter with elements of its own for each case, those of a case.
+// diagonalEntries is the number of entries that a parameter's diagonal has: one for each element,
+// or, of a parameter with elements of its own for each case, those of a case.
 func diagonalEntries(leaf *program.Node) int {
 	if leaf.CaseAxis == 0 {
 		return leaf.Size() / leaf.Shape[0]
@@ -161,8 +162,8 @@ func diagonalEntries(leaf *program.Node) int {
 
 func (h *parameterHook[T]) observed() []*program.Node { return []*program.Node{h.leaf} }
 
-// capture: row i of a parameter with elements of its own for each case sees case i only. The rows that were run
-// stand for all.
+// capture: row i of a parameter with elements of its own for each case sees case i only. The rows
+// that were run stand for all.
 func (h *parameterHook[T]) capture(run *program.Run[T], _ []rowBuffer[T]) []curvature.Rows[T] {
 	grad, cases := run.Gradient(h.leaf), run.Cases()
 	if len(grad) != h.entries || h.leaf.CaseAxis == 0 {
@@ -172,8 +173,8 @@ func (h *parameterHook[T]) capture(run *program.Run[T], _ []rowBuffer[T]) []curv
 	return h.rows[:]
 }
 
-// elementwiseHook captures what each case contributes to the gradients of parameters that act element by
-// element.
+// elementwiseHook captures what each case contributes to the gradients of parameters that act
+// element by element.
 type elementwiseHook[T program.Float] struct {
 	of   layers.Elementwise
 	rows []curvature.Rows[T]

@@ -12,13 +12,18 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// inversePeriod is T3, given how many operations all inverses and the user's iteration take. withEigen says that
-// there are eigenproblems besides.
-func inversePeriod(inverses, iteration float64, withEigen bool) int {
-	if withEigen {
+// inversePeriod is T3 for a plan: so many steps that the inverses take a small part of what the
+// user's VM has to compute, by counting. Fresh inverses are worth more than the paper's T3 = 20 gives
+// where they cost next to nothing.
+func inversePeriod[T program.Float](cfg *config, p *planned[T]) int {
+	if cfg.inversePeriod > 0 {
+		return cfg.inversePeriod
+	}
+	inverses := p.inverseOperations
+	if cfg.tridiagonal || cfg.timing != TimeIndependent {
 		inverses *= eigenWork
 	}
-	period := math.Ceil(inverses / (inverseShare * max(iteration, leastIteration)))
+	period := math.Ceil(inverses / (inverseShare * max(p.iterationOperations, leastIteration)))
 	return int(min(max(period, 1), longestPeriod))
 }
 
@@ -28,8 +33,8 @@ const (
 	eigenWork      = 20       // times the operations of an inverse are those of the eigenproblems besides
 )
 
-// firstInverses is the number of first steps that compute the inverses whatever the period is (Martens & Grosse
-// 2015, section 8).
+// firstInverses is the number of first steps that compute the inverses whatever the period is
+// (Martens & Grosse 2015, section 8).
 const firstInverses = 3
 
 // inverses are those that a step has, by block; nil where the current one serves.
@@ -142,9 +147,10 @@ func needsInverses[T program.Float](blocks []*block[T]) bool {
 	return false
 }
 
-// background has inverses computed beside the training steps (WithBackgroundInverses), a few blocks at a time.
-// After the steps of a period T3 the blocks have their turns, each with a copy of its averages, and what comes of
-// it is taken up at a fixed later step. So the result does not depend on how long it took.
+// background has inverses computed beside the training steps (WithBackgroundInverses), a few blocks
+// at a time. After the steps of a period T3 the blocks have their turns, each with a copy of its
+// averages, and what comes of it is taken up at a fixed later step. So the result does not depend
+// on how long it took.
 type background[T program.Float] struct {
 	jobs map[*block[T]]*job[T]
 }
@@ -210,8 +216,8 @@ func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma flo
 	}
 }
 
-// failed reports whether a job that is due at step k has failed. All inverses are computed anew then. The error
-// is that of a panic.
+// failed reports whether a job that is due at step k has failed. All inverses are computed anew
+// then. The error is that of a panic.
 func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
 	for _, b := range blocks {
 		j := g.jobs[b]
@@ -242,7 +248,8 @@ func (g *background[T]) takeUp(made *inverses[T], blocks []*block[T], k int) {
 	}
 }
 
-// settle ends the jobs whose inverses a step has kept, and those of blocks that it has computed anew.
+// settle ends the jobs whose inverses a step has kept, and those of blocks that it has computed
+// anew.
 func (g *background[T]) settle(blocks []*block[T], k int, anew bool) {
 	for _, b := range blocks {
 		switch j := g.jobs[b]; {
@@ -266,7 +273,8 @@ func (g *background[T]) drop(b *block[T]) {
 	delete(g.jobs, b)
 }
 
-// lowRanks are the gradients that a step knows as products of the batch's inputs and errors, by block.
+// lowRanks are the gradients that a step knows as products of the batch's inputs and errors, by
+// block.
 type lowRanks[T program.Float] struct {
 	chosen []*block[T] // for which the form is worth its backward sweep
 	hooks  []*layerHook[T]
@@ -281,8 +289,8 @@ func newLowRanks[T program.Float]() *lowRanks[T] {
 		forms: map[*block[T]]*curvature.LowRank[T]{}}
 }
 
-// choose lists the blocks that gain by the low-rank form, where the whole batch was observed, if they are worth
-// the backward sweep that they take.
+// choose lists the blocks that gain by the low-rank form, where the whole batch was observed, if
+// they are worth the backward sweep that they take.
 func (r *lowRanks[T]) choose(p *planned[T]) {
 	saved, sweep := 0, 0
 	for _, l := range p.layers {
@@ -315,12 +323,12 @@ func (r *lowRanks[T]) reset() {
 	clear(r.of)
 }
 
-// worthSweep is how many multiplications must be saved for each of a backward sweep, which has other work to do
-// too.
+// worthSweep is how many multiplications must be saved for each of a backward sweep, which has
+// other work to do too.
 const worthSweep = 2
 
-// sweep takes the errors of the chosen blocks: it sweeps the gradient of the objective back through the forward
-// pass of the statistics.
+// sweep takes the errors of the chosen blocks: it sweeps the gradient of the objective back through
+// the forward pass of the statistics.
 func (r *lowRanks[T]) sweep(g *graph[T], p *planned[T]) error {
 	if len(r.chosen) == 0 {
 		return nil
@@ -339,8 +347,8 @@ func (r *lowRanks[T]) sweep(g *graph[T], p *planned[T]) error {
 	return nil
 }
 
-// confirm decides, now that V is known, for which blocks the form holds: V, the gradient that the user's VM has
-// computed and that was given to Step, is the product.
+// confirm decides, now that V is known, for which blocks the form holds: V, the gradient that the
+// user's VM has computed and that was given to Step, is the product.
 func (r *lowRanks[T]) confirm(seed uint64, steps int) {
 	if len(r.chosen) == 0 {
 		return
@@ -360,6 +368,6 @@ func (r *lowRanks[T]) confirm(seed uint64, steps int) {
 	}
 }
 
-// asGiven is the part of the rounding of gradients, relative to their norm, that V may differ from the product by.
-// What is as small in V is lost.
+// asGiven is the part of the rounding of gradients, relative to their norm, that V may differ from
+// the product by. What is as small in V is lost.
 const asGiven = 0.1

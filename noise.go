@@ -2,11 +2,12 @@ package kfac
 
 import "math"
 
-// The rules of Martens & Grosse (2015) judge a step by the batch that it was made from. That is right for the
-// large batches that they recommend. On a small one a step that fits the batch's noise looks perfect: lambda and
-// gamma vanish, the steps grow, and training rots or blows up. The provisions of this file look at what the
-// batches before and after say. Where the batch is large they change next to nothing, and WithPaperRules leaves
-// them out. CONTRIBUTING.md says what each of them is worth.
+// The rules of Martens & Grosse (2015) judge a step by the batch that it was made from. That is
+// right for the large batches that they recommend. On a small one a step that fits the batch's
+// noise looks perfect: lambda and gamma vanish, the steps grow, and training rots or blows up. The
+// provisions of this file look at what the batches before and after say. Where the batch is large
+// they change next to nothing, and WithPaperRules leaves them out. CONTRIBUTING.md says what each
+// of them is worth.
 //
 //	trust    a step is shortened to the part of its slope that another batch confirms
 //	steady   a curvature far below what the batches before have shown is not believed
@@ -17,14 +18,14 @@ import "math"
 
 // noise is what the provisions know of the steps before.
 type noise struct {
-	// Fading sums of the slope along Delta, as the step's own gradient has it and as the gradient of the batch
-	// before does.
+	// Fading sums of the slope along Delta, as the step's own gradient has it and as the gradient
+	// of the batch before does.
 	own, confirmed float64
 
 	curvature float64 // delta^T F delta of the previous step
 	reach     float64 // fading maximum of |delta|
-	// stretch is the fading geometric mean of Delta^T F Delta / -grad^T Delta: the curvature along Delta over its
-	// approximation.
+	// stretch is the fading geometric mean of Delta^T F Delta / -grad^T Delta: the curvature along
+	// Delta over its approximation.
 	stretch float64
 	trend   trend
 }
@@ -42,8 +43,8 @@ const (
 	mostShare   = 10.0     // and at most, where the trend is to blame
 )
 
-// limited is the minimum of the span as far as it is to be trusted, and the part of it that this is. limit is
-// what delta^T F delta may be, and gain what the step may promise.
+// limited is the minimum of the span as far as it is to be trusted, and the part of it that this
+// is. limit is what delta^T F delta may be, and gain what the step may promise.
 func (n *noise) limited(m *span, damp float64, cfg *config, cases int, limit, gain float64) (step, float64) {
 	factor := 1.0
 	if !cfg.paperRules {
@@ -84,8 +85,8 @@ func normConstraint(kappa, rate, vu float64) float64 {
 	return 1
 }
 
-// largestGain is what M may promise to lower the objective by. The negative log-likelihood of discrete targets
-// can't fall below zero.
+// largestGain is what M may promise to lower the objective by. The negative log-likelihood of
+// discrete targets can't fall below zero.
 func largestGain(cfg *config, discrete bool, objective float64) float64 {
 	if cfg.paperRules || !discrete || !(objective > 0) { // also NaN, where the VM did not keep it
 		return math.Inf(1)
@@ -95,9 +96,11 @@ func largestGain(cfg *config, discrete bool, objective float64) float64 {
 
 // trust is the factor in (0, 1] on a step from a batch of so many cases.
 //
-// The gradient of the step's own batch is signal and noise, and Delta is made from both, so that the slope grad^T Delta owes something to the noise.
-// The noise of the batch before is another one: grad' = grad(theta - delta0) + F delta0, the gradient that it has at theta by the quadratic model,
-// gives the same slope without. The ratio of the two is the part of the step that is no noise.
+// The gradient of the step's own batch is signal and noise, and Delta is made from both, so that
+// the slope grad^T Delta owes something to the noise. The noise of the batch before is another one:
+// grad' = grad(theta - delta0) + F delta0, the gradient that it has at theta by the quadratic
+// model, gives the same slope without. The ratio of the two is the part of the step that is no
+// noise.
 func (n *noise) trust(cases int, m *span) float64 {
 	least := trustedPart(cases)
 	own, confirmed := n.slopes(m)
@@ -119,14 +122,16 @@ func (n *noise) slopes(m *span) (own, confirmed float64) {
 	return fade*n.own + m.slope[0], fade*n.confirmed + m.confirmed
 }
 
-// steady raises curvatures that are far below those of the steps before. A batch of few cases may know next to nothing of a direction.
+// steady raises curvatures that are far below those of the steps before. A batch of few cases may
+// know next to nothing of a direction.
 func (n *noise) steady(m *span) {
 	m.f[1][1] = math.Max(m.f[1][1], leastPast*n.curvature)
 	m.f[0][0] = math.Max(m.f[0][0], -leastMean*n.stretch*m.slope[0])
 }
 
-// leastRho says whether a step is tried on its own batch first, and the reduction ratio that it has to have there. One that is much longer than those before has
-// to keep a good part of what it promises; one from a handful of cases just must not raise the objective.
+// leastRho says whether a step is tried on its own batch first, and the reduction ratio that it has
+// to have there. One that is much longer than those before has to keep a good part of what it
+// promises; one from a handful of cases just must not raise the objective.
 func (n *noise) leastRho(s step, cases int) (least float64, tried bool) {
 	if n.reach > 0 && math.Sqrt(s.squares) > longerBy*n.reach {
 		return lowRho, true
@@ -183,8 +188,9 @@ func (t *trend) rising() bool {
 	return t.count > trendFrom && t.mean > t.best+trendErrors*math.Sqrt(t.variance/steps)
 }
 
-// adapt is the rule for lambda with the provisions: where the objective rises it goes up, faster than by the paper's rule, until the steps are short;
-// it does not fall to where it no longer makes a difference, from where it would take long to come back.
+// adapt is the rule for lambda with the provisions: where the objective rises it goes up, faster
+// than by the paper's rule, until the steps are short; it does not fall to where it no longer makes
+// a difference, from where it would take long to come back.
 func (n *noise) adapt(lambda, rho, omega float64, s step) float64 {
 	share := lambda * s.squares / s.curvature // of lambda in the step's curvature
 	switch {

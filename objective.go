@@ -7,15 +7,15 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// objective evaluates h, the user's cost in the solver's units with the L2 term added, on the whole batch, at
-// parameters other than the user's too.
+// objective evaluates h, the user's cost in the solver's units with the L2 term added, on the whole
+// batch, at parameters other than the user's too.
 type objective struct {
 	seed uint64
 	eta  float64
 }
 
-// at is h on all cases of the batch. values are the parameters' values, or nil for one that stays as the user
-// has it and out of the L2 term.
+// at is h on all cases of the batch. values are the parameters' values, or nil for one that stays
+// as the user has it and out of the L2 term.
 func at[T program.Float](h objective, b batch[T], params []*parameter[T], values [][]T) (float64, error) {
 	var squares, sum float64
 	for _, v := range values {

@@ -40,7 +40,8 @@ func keyOf(n *gorgonia.Node) key { return key{n.Name(), shapeString(n.Shape())} 
 type place[T program.Float] struct {
 	src  *gorgonia.Node
 	leaf *program.Node // in the program of the outputs; nil if they do not depend on it
-	// reached: the outputs can be differentiated by it, so that it takes part in the exact Fisher products.
+	// reached: the outputs can be differentiated by it, so that it takes part in the exact Fisher
+	// products.
 	reached bool
 
 	grad      []T // V: gradient of the step's objective; zero if the parameter was not given
@@ -73,8 +74,8 @@ func (p *parameter[T]) giveBack(b []T) {
 // moved reports whether there is a previous update.
 func (p *parameter[T]) moved() bool { return linalg.Dot(p.previous, p.previous) > 0 }
 
-// readWeights finds the parameter's weights. same says that they have to be those that were found the last
-// time, though maybe elsewhere.
+// readWeights finds the parameter's weights. same says that they have to be those that were found
+// the last time, though maybe elsewhere.
 func (p *parameter[T]) readWeights(same bool) error {
 	fail := func(err error, hint string) error {
 		return &ParamError{Param: p.name, Op: "reading the weights", Hint: hint, Err: err}
@@ -135,8 +136,8 @@ func (p *parameter[T]) readGradient() error {
 	return nil
 }
 
-// accumulate adds the gradient, in units of the objective, to those of the chunks before; first says that
-// there are none.
+// accumulate adds the gradient, in units of the objective, to those of the chunks before; first
+// says that there are none.
 func (p *parameter[T]) accumulate(scale float64, first bool) {
 	linalg.Scale(T(1/scale), p.grad)
 	if first {
@@ -147,9 +148,10 @@ func (p *parameter[T]) accumulate(scale float64, first bool) {
 	zeroGradient(p.src)
 }
 
-// objectiveGradient makes grad the gradient of the solver's objective, the mean over cases of the negative
-// log-likelihood, with eta theta added (Martens & Grosse 2015, section 6.1), and returns its squared norm.
-// The user's cost is scale times the sum over cases; chunked says that there were chunks before.
+// objectiveGradient makes grad the gradient of the solver's objective, the mean over cases of the
+// negative log-likelihood, with eta theta added (Martens & Grosse 2015, section 6.1), and returns
+// its squared norm. The user's cost is scale times the sum over cases; chunked says that there were
+// chunks before.
 func (p *parameter[T]) objectiveGradient(scale float64, cases int, eta float64, chunked bool) float64 {
 	own, before := T(1/(scale*float64(cases))), T(1/float64(cases))
 	return linalg.Sum(len(p.grad), func(from, to int) float64 {
@@ -165,7 +167,8 @@ func (p *parameter[T]) objectiveGradient(scale float64, cases int, eta float64, 
 	})
 }
 
-// updateBy computes the update alpha Delta + mu delta0 into a buffer. ok says that the weights stay finite.
+// updateBy computes the update alpha Delta + mu delta0 into a buffer. ok says that the weights stay
+// finite.
 func (p *parameter[T]) updateBy(update []T, alpha, mu T) (ok bool) {
 	return linalg.Sum(len(update), func(from, to int) float64 {
 		update, previous, direction := update[from:to], p.previous[from:to], p.direction[from:to]
@@ -188,8 +191,8 @@ func (p *parameter[T]) after(weights, update []T) {
 	})
 }
 
-// write adds the update to the weights, in place, keeps it as the previous one, and zeroes the user's gradient
-// as Gorgonia's solvers do. It returns the squared norm of the update.
+// write adds the update to the weights, in place, keeps it as the previous one, and zeroes the
+// user's gradient as Gorgonia's solvers do. It returns the squared norm of the update.
 func (p *parameter[T]) write(update []T) float64 {
 	parallel.For(len(update), parallel.Grain, func(from, to int) {
 		linalg.Axpy(1, update[from:to], p.weights.data[from:to])
@@ -215,9 +218,9 @@ func (p *parameter[T]) put(data []T) {
 	p.weights.flush()
 }
 
-// zeroGradient zeroes a gradient that belongs to the parameter, where the next RunAll would add to it. Without
-// BindDualValues the gradient is the value of another node, which the next RunAll computes anew and which may
-// be shared.
+// zeroGradient zeroes a gradient that belongs to the parameter, where the next RunAll would add to
+// it. Without BindDualValues the gradient is the value of another node, which the next RunAll
+// computes anew and which may be shared.
 func zeroGradient(n *gorgonia.Node) {
 	g, err := n.Grad()
 	if err != nil || n.Deriv() != nil && g == n.Deriv().Value() {
@@ -255,8 +258,9 @@ func listed(model []gorgonia.ValueGrad) ([]*gorgonia.Node, error) {
 	return nodes, nil
 }
 
-// readAll reads weights and gradients of the listed parameters. All are read before anything is written, since
-// without BindDualValues two parameters may share one gradient tensor. same is as in readWeights.
+// readAll reads weights and gradients of the listed parameters. All are read before anything is
+// written, since without BindDualValues two parameters may share one gradient tensor. same is as in
+// readWeights.
 func readAll[T program.Float](params []*parameter[T], given []*parameter[T], same bool) error {
 	for _, p := range params {
 		p.given = false
@@ -277,7 +281,8 @@ func readAll[T program.Float](params []*parameter[T], given []*parameter[T], sam
 	return nil
 }
 
-// sameList reports a difference between the nodes listed and the parameters given for the chunks before.
+// sameList reports a difference between the nodes listed and the parameters given for the chunks
+// before.
 func sameList[T program.Float](nodes []*gorgonia.Node, params []*parameter[T]) error {
 	const op, hint = "comparing the list with that of Accumulate",
 		"the parameters given for the chunks of one update must be the same"
@@ -295,7 +300,8 @@ func sameList[T program.Float](nodes []*gorgonia.Node, params []*parameter[T]) e
 	return nil
 }
 
-// sameExtents reports whether two shapes are the same up to axes of length 1, which Gorgonia adds and drops.
+// sameExtents reports whether two shapes are the same up to axes of length 1, which Gorgonia adds
+// and drops.
 func sameExtents(a, b tensor.Shape) bool { return slices.Equal(longAxes(a), longAxes(b)) }
 
 func longAxes(s tensor.Shape) (long []int) {
@@ -307,8 +313,8 @@ func longAxes(s tensor.Shape) (long []int) {
 	return long
 }
 
-// flat is the row-major contents of a Gorgonia value. Of a contiguous tensor it is the tensor's own memory; of
-// anything else (a view, a scalar) a copy, which store writes back.
+// flat is the row-major contents of a Gorgonia value. Of a contiguous tensor it is the tensor's own
+// memory; of anything else (a view, a scalar) a copy, which store writes back.
 type flat[T program.Float] struct {
 	data  []T
 	store func() // nil if data is the value's own memory

@@ -14,8 +14,8 @@ type Treatment string
 const (
 	// Kronecker: the parameter belongs to a layer whose block of the Fisher matrix is A (x) G.
 	Kronecker Treatment = "kronecker"
-	// Full: the parameter acts element by element, and has a small block of the Fisher matrix for itself, or for each of its channels with the shift that
-	// belongs to it.
+	// Full: the parameter acts element by element, and has a small block of the Fisher matrix for
+	// itself, or for each of its channels with the shift that belongs to it.
 	Full Treatment = "full"
 	// Diagonal: the mean of squared sampled gradients, damped.
 	Diagonal Treatment = "diagonal"
@@ -67,8 +67,8 @@ func shapeString(shape []int) string {
 	return "(" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
 }
 
-// nodeName is the name that the user gave to a node. Gorgonia makes one like "%!s(<nil>)()" where there is none; its
-// shape says more.
+// nodeName is the name that the user gave to a node. Gorgonia makes one like "%!s(<nil>)()" where
+// there is none; its shape says more.
 func nodeName(n *gorgonia.Node) string {
 	if name := n.Name(); name != "" && !strings.HasPrefix(name, "%!s(<nil>)") {
 		return name

@@ -10,23 +10,23 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// quadratic is the exact-Fisher model of the objective around the present parameters (Martens & Grosse 2015,
-// sections 6.4 and 7),
+// quadratic is the exact-Fisher model of the objective around the present parameters (Martens &
+// Grosse 2015, sections 6.4 and 7),
 //
 //	M(delta) = 1/2 delta^T (F + (lambda+eta) I) delta + grad^T delta + h(theta),
 //
-// restricted to the span of two directions: the proposal Delta and the previous update delta0. F = E[J^T F_R J]
-// is the Fisher matrix itself, not its approximation; J is the Jacobian of the outputs. All that is needed of
-// it are the numbers u^T F v, which take one forward-mode sweep per direction and no backward pass
-// (appendix C).
+// restricted to the span of two directions: the proposal Delta and the previous update delta0. F =
+// E[J^T F_R J] is the Fisher matrix itself, not its approximation; J is the Jacobian of the
+// outputs. All that is needed of it are the numbers u^T F v, which take one forward-mode sweep per
+// direction and no backward pass (appendix C).
 type quadratic[T program.Float] struct {
 	directions []program.Seed[T]
 
 	batch  batch[T] // of the update in progress
 	loaded int      // the chunk that its model's run holds and no run was made since, or -1
 	cases  int      // that the products are estimated from
-	// J v and F_R J v for each of the two directions, each chunk and each output; longer where there have been
-	// more of them.
+	// J v and F_R J v for each of the two directions, each chunk and each output; longer where
+	// there have been more of them.
 	jv, fjv [2][][][]float64
 
 	beyond []beyond[T] // what forward mode does not reach; see differences
@@ -82,8 +82,8 @@ func grown[E any](x []E, n int) []E {
 	return x
 }
 
-// load runs the forward pass on the cases of a chunk that the products are to be estimated from, unless the run
-// holds it already.
+// load runs the forward pass on the cases of a chunk that the products are to be estimated from,
+// unless the run holds it already.
 func (q *quadratic[T]) load(i int) error {
 	if q.loaded == i {
 		return nil
@@ -97,7 +97,8 @@ func (q *quadratic[T]) load(i int) error {
 	return nil
 }
 
-// along computes J v and F_R J v for sign v, where v is given by its parts, nil for parameters that do not move.
+// along computes J v and F_R J v for sign v, where v is given by its parts, nil for parameters that
+// do not move.
 func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v [][]T) error {
 	for i := range q.batch {
 		k := &q.batch[i]
@@ -133,8 +134,9 @@ func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v 
 	return nil
 }
 
-// differences computes, as slopes, the part of J v that belongs to the parameters behind ops without a
-// derivative, which are put into beyond: by central differences of the outputs of a chunk.
+// differences computes, as slopes, the part of J v that belongs to the parameters behind ops
+// without a derivative, which are put into beyond: by central differences of the outputs of a
+// chunk.
 func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) error {
 	k := &q.batch[chunk]
 	run := k.plan.model.run
@@ -185,8 +187,8 @@ func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) e
 	return nil
 }
 
-// differenceStep is the displacement, relative to the weights' norm, at which central differences lose least to
-// truncation and rounding together.
+// differenceStep is the displacement, relative to the weights' norm, at which central differences
+// lose least to truncation and rounding together.
 func differenceStep[T program.Float]() float64 {
 	if _, single := any(T(0)).(float32); single {
 		return 1e-2
@@ -224,19 +226,19 @@ type step struct {
 	squares   float64 // delta^T delta
 }
 
-// span is the quadratic model over the two directions: F's part, the inner products of the directions, and the
-// slopes.
+// span is the quadratic model over the two directions: F's part, the inner products of the
+// directions, and the slopes.
 type span struct {
 	f, dots [2][2]float64
 	slope   [2]float64 // grad^T Delta, grad^T delta0
 	past    bool       // there is a previous update
-	// confirmed is the slope along Delta by the gradient of the batch before, brought to the present parameters;
-	// see noise.trust.
+	// confirmed is the slope along Delta by the gradient of the batch before, brought to the
+	// present parameters; see noise.trust.
 	confirmed float64
 }
 
-// spanOf computes the inner products of proposal, previous update and gradients. What confirms the slope lacks
-// the part of the curvature.
+// spanOf computes the inner products of proposal, previous update and gradients. What confirms the
+// slope lacks the part of the curvature.
 func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err error) {
 	m.past = past
 	for _, p := range params {
@@ -257,8 +259,8 @@ func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err err
 	return m, nil
 }
 
-// innerProducts returns, for the direction U, U.U, grad.U and, if past, U.delta0, delta0.delta0, grad.delta0 and
-// the inner product of U with the gradient before, all in one pass over memory.
+// innerProducts returns, for the direction U, U.U, grad.U and, if past, U.delta0, delta0.delta0,
+// grad.delta0 and the inner product of U with the gradient before, all in one pass over memory.
 func (p *parameter[T]) innerProducts(past bool) (s [6]float64) {
 	linalg.Sums(p.size(), s[:], func(from, to int, s []float64) {
 		u, grad := p.direction[from:to], p.grad[from:to]
@@ -277,8 +279,8 @@ func gradientOverflow(param string) error {
 		Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
 }
 
-// minimise solves for (alpha, mu), with damping c = lambda + eta, or for alpha alone if there is no previous
-// update or the two directions are (nearly) parallel (sections 6.4 and 7).
+// minimise solves for (alpha, mu), with damping c = lambda + eta, or for alpha alone if there is no
+// previous update or the two directions are (nearly) parallel (sections 6.4 and 7).
 func (s *span) minimise(c float64, momentum bool) step {
 	a := s.f[0][0] + c*s.dots[0][0]
 	b := s.f[0][1] + c*s.dots[0][1]
@@ -297,7 +299,8 @@ func (s *span) minimise(c float64, momentum bool) step {
 	return r
 }
 
-// form is the quadratic form of the step in a matrix over the two directions, whose upper triangle is given.
+// form is the quadratic form of the step in a matrix over the two directions, whose upper triangle
+// is given.
 func (r step) form(m *[2][2]float64) float64 {
 	return r.alpha*r.alpha*m[0][0] + 2*r.alpha*r.mu*m[0][1] + r.mu*r.mu*m[1][1]
 }

@@ -15,7 +15,8 @@ import (
 
 var _ gorgonia.Solver = (*Solver)(nil)
 
-// A Solver trains the parameters of a Gorgonia model by K-FAC. It takes the place of gorgonia.NewAdamSolver and its like:
+// A Solver trains the parameters of a Gorgonia model by K-FAC. It takes the place of
+// gorgonia.NewAdamSolver and its like:
 //
 //	solver, err := kfac.NewSolver(cost, kfac.Categorical(logits))
 //	...
@@ -40,12 +41,14 @@ type engine interface {
 	describe() Plan
 }
 
-// NewSolver attaches to the graph of cost, a scalar node whose ancestors hold the model. dist declares the predictive
-// distribution of the model's output, of which the cost must be the negative log-likelihood, up to a positive factor and
-// to terms that do not depend on the output (a weight decay, say). It reads the graph and adds nothing to it, before or
-// after Grad was called and the VM was made.
+// NewSolver attaches to the graph of cost, a scalar node whose ancestors hold the model. dist
+// declares the predictive distribution of the model's output, of which the cost must be the
+// negative log-likelihood, up to a positive factor and to terms that do not depend on the output (a
+// weight decay, say). It reads the graph and adds nothing to it, before or after Grad was called
+// and the VM was made.
 //
-// The errors are *ConfigError for an argument, *GraphError for a graph that can't be run privately, and ErrStrict.
+// The errors are *ConfigError for an argument, *GraphError for a graph that can't be run privately,
+// and ErrStrict.
 func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver, error) {
 	cfg := defaults()
 	for _, o := range opts {
@@ -110,8 +113,8 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 	return heads, nil
 }
 
-// Attach goes on with another graph of the same model, of which cost and dist are as in NewSolver. It is for graphs that are built again for each batch,
-// each sequence or each step:
+// Attach goes on with another graph of the same model, of which cost and dist are as in NewSolver.
+// It is for graphs that are built again for each batch, each sequence or each step:
 //
 //	for _, sequence := range data {
 //		... build its graph, with the parameters' nodes on the same tensors ...
@@ -120,22 +123,29 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 //		err = solver.Step(params)
 //	}
 //
-// A parameter is the same if name and shape are, so names must tell the parameters of a graph apart. It goes on with its previous update, its iterate average
-// and, where its layer has the same form, the factors and inverses, however often the layer is used and whatever the number of cases; damping, counters and
-// seeds go on too. A parameter that the graph lacks keeps its state for a graph that has it; one that is new starts afresh.
+// A parameter is the same if name and shape are, so names must tell the parameters of a graph
+// apart. It goes on with its previous update, its iterate average and, where its layer has the same
+// form, the factors and inverses, however often the layer is used and whatever the number of cases;
+// damping, counters and seeds go on too. A parameter that the graph lacks keeps its state for a
+// graph that has it; one that is new starts afresh.
 //
-// The weights are those of the user's nodes, which should have the same tensor in every graph: WithValue(old.Value()). A copy of the same numbers does as
-// well, but only those in the graph attached last are written to. Other numbers are ErrOtherWeights at the next Step or Accumulate.
+// The weights are those of the user's nodes, which should have the same tensor in every graph:
+// WithValue(old.Value()). A copy of the same numbers does as well, but only those in the graph
+// attached last are written to. Other numbers are ErrOtherWeights at the next Step or Accumulate.
 //
-// The first RunAll of each graph finds the scale of its cost anew, with the loss check. So the objective is the mean over cases of the negative log-likelihood,
-// whether the cost is a sum or a mean over them. The output of a graph without a batch dimension is one case; so is a sequence with an output at each time, in a
-// Joint, and its negative log-likelihood is the sum over these, though the cost may be their mean. Gradients are checked at the first two RunAlls, and then at the
-// fourth, the eighth and so on where that is a graph's first.
+// The first RunAll of each graph finds the scale of its cost anew, with the loss check. So the
+// objective is the mean over cases of the negative log-likelihood, whether the cost is a sum or a
+// mean over them. The output of a graph without a batch dimension is one case; so is a sequence
+// with an output at each time, in a Joint, and its negative log-likelihood is the sum over these,
+// though the cost may be their mean. Gradients are checked at the first two RunAlls, and then at
+// the fourth, the eighth and so on where that is a graph's first.
 //
-// Between the calls of Accumulate and Step for one update, Attach lets the chunks come from different graphs, which are let go of when the update is done.
+// Between the calls of Accumulate and Step for one update, Attach lets the chunks come from
+// different graphs, which are let go of when the update is done.
 //
-// If Attach returns an error nothing has changed, and the solver is attached to the graph that it had. The errors are those of NewSolver, *GraphError too where the
-// graph has none of the parameters, and *ParamError with ErrSameName.
+// If Attach returns an error nothing has changed, and the solver is attached to the graph that it
+// had. The errors are those of NewSolver, *GraphError too where the graph has none of the
+// parameters, and *ParamError with ErrSameName.
 func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) error {
 	heads, err := headsOf(dist, cost)
 	if err != nil {
@@ -148,20 +158,23 @@ func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) error {
 	return nil
 }
 
-// Plan says what is done with every parameter. Before the first Step it covers the parameters that Grad was called for, or, if it was
-// called for none, those that look like parameters; the first Step settles it.
+// Plan says what is done with every parameter. Before the first Step it covers the parameters that
+// Grad was called for, or, if it was called for none, those that look like parameters; the first
+// Step settles it.
 func (s *Solver) Plan() Plan { return s.plan }
 
 // Stats tells what the last successful Step did.
 func (s *Solver) Stats() Stats { return s.stats }
 
-// Step updates the parameters in model, in place, from the gradients that the last RunAll left with them, and zeroes these gradients.
-// The elements are the *gorgonia.Node of parameters of the cost, in any order. State belongs to the parameter, so that
-// a subset may be given; the others stay as they are.
+// Step updates the parameters in model, in place, from the gradients that the last RunAll left with
+// them, and zeroes these gradients. The elements are the *gorgonia.Node of parameters of the cost,
+// in any order. State belongs to the parameter, so that a subset may be given; the others stay as
+// they are.
 //
-// If it returns an error no weight, no gradient and no state of the solver has changed. To go on with another batch, zero the
-// gradients: with BindDualValues the next RunAll adds to them. The errors are *ParamError,
-// *GraphError, *LayerError, *LossError and *GradientError; errors.Is finds the sentinels ErrNotFinite and so on in them.
+// If it returns an error no weight, no gradient and no state of the solver has changed. To go on
+// with another batch, zero the gradients: with BindDualValues the next RunAll adds to them. The
+// errors are *ParamError, *GraphError, *LayerError, *LossError and *GradientError; errors.Is finds
+// the sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	start := time.Now()
 	stats, err := s.engine.step(model)
@@ -177,8 +190,9 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	return nil
 }
 
-// Accumulate takes in the gradients that the last RunAll left with the parameters, and what the solver wants to know of its cases, as a part of a
-// larger batch, and zeroes these gradients. The weights stay. So a batch of any size runs through a graph of a fixed one, in chunks:
+// Accumulate takes in the gradients that the last RunAll left with the parameters, and what the
+// solver wants to know of its cases, as a part of a larger batch, and zeroes these gradients. The
+// weights stay. So a batch of any size runs through a graph of a fixed one, in chunks:
 //
 //	for i := range chunks {
 //		... fill the graph's inputs with chunk i ...
@@ -191,9 +205,10 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 //		vm.Reset()
 //	}
 //
-// The update is that of the mean over all chunks' cases. What changes from chunk to chunk must be the graph's inputs, of which a copy is kept until Step, or the
-// graph (see Attach). The list must be the same in all calls for one update. The errors are those of Step; a chunk that makes one does not count, and those before
-// it do.
+// The update is that of the mean over all chunks' cases. What changes from chunk to chunk must be
+// the graph's inputs, of which a copy is kept until Step, or the graph (see Attach). The list must
+// be the same in all calls for one update. The errors are those of Step; a chunk that makes one
+// does not count, and those before it do.
 func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 	if err := s.engine.accumulate(model); err != nil {
 		return err
@@ -202,13 +217,14 @@ func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 	return nil
 }
 
-// UseAverage puts the averaged weights of WithIterateAveraging into the parameters, to evaluate the model with them, and returns a function that
-// puts back those being trained. Until that is called, Step and Accumulate return an error. The error is a *ConfigError without
-// WithIterateAveraging or before the average has begun.
+// UseAverage puts the averaged weights of WithIterateAveraging into the parameters, to evaluate the
+// model with them, and returns a function that puts back those being trained. Until that is called,
+// Step and Accumulate return an error. The error is a *ConfigError without WithIterateAveraging or
+// before the average has begun.
 func (s *Solver) UseAverage() (restore func(), err error) { return s.engine.useAverage() }
 
-// training is what a Solver has in one dtype. Its methods tell the story of a step; the work is done by the types
-// of the other files.
+// training is what a Solver has in one dtype. Its methods tell the story of a step; the work is
+// done by the types of the other files.
 type training[T program.Float] struct {
 	cfg config
 
@@ -296,8 +312,8 @@ func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	return st, nil
 }
 
-// take reads the gradients of one RunAll and observes the statistics of its cases. It changes nothing that a
-// later call could see.
+// take reads the gradients of one RunAll and observes the statistics of its cases. It changes
+// nothing that a later call could see.
 func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *stopwatch) (chunk[T], error) {
 	k := chunk[T]{graph: t.graph, cost: costValue(t.graph.cost)}
 	if t.averaged {
@@ -325,8 +341,9 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	return k, err
 }
 
-// list finds the parameters that Step was given, and plans anew for them where that is needed: the first Step says
-// which there are, and has the inputs that show which are one-hot; later ones may add some.
+// list finds the parameters that Step was given, and plans anew for them where that is needed: the
+// first Step says which there are, and has the inputs that show which are one-hot; later ones may
+// add some.
 func (t *training[T]) list(model []gorgonia.ValueGrad) ([]*parameter[T], error) {
 	nodes, err := listed(model)
 	if err != nil {
@@ -408,7 +425,8 @@ func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia
 	return pl.plan(nodes)
 }
 
-// isOneHot decides by the first step's inputs whether a weight's inputs are one-hot rows; that remains.
+// isOneHot decides by the first step's inputs whether a weight's inputs are one-hot rows; that
+// remains.
 func (t *training[T]) isOneHot(weight string, input *program.Node) bool {
 	if t.runs == 0 {
 		t.oneHot[weight] = program.IsOneHot(input)
@@ -446,8 +464,8 @@ func (t *training[T]) restore(before snapshot[T], err *error) {
 	}
 }
 
-// check compares the cost with the declared distribution at the first RunAll of each graph, whose scale it finds,
-// and gradients with the cost.
+// check compares the cost with the declared distribution at the first RunAll of each graph, whose
+// scale it finds, and gradients with the cost.
 func (t *training[T]) check() error {
 	g := t.graph
 	if !g.used {
@@ -492,8 +510,8 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	return nil
 }
 
-// sweepErrors takes the errors of the blocks that gain by the low-rank form. That takes a run of the whole batch
-// in which nothing is random, and an update of a single chunk.
+// sweepErrors takes the errors of the blocks that gain by the low-rank form. That takes a run of
+// the whole batch in which nothing is random, and an update of a single chunk.
 func (t *training[T]) sweepErrors(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	t.low.reset()
 	if last.whole && len(t.chunks) == 0 && t.cfg.l2 == 0 && !t.graph.random() {
@@ -504,7 +522,8 @@ func (t *training[T]) sweepErrors(last chunk[T], time *PhaseTimes, watch *stopwa
 	return err
 }
 
-// objectiveGradient makes the parameters' gradients those of the solver's objective, and returns the norm.
+// objectiveGradient makes the parameters' gradients those of the solver's objective, and returns
+// the norm.
 func (t *training[T]) objectiveGradient(update batch[T]) float64 {
 	var squares float64
 	cases := update.cases()
@@ -525,7 +544,7 @@ func (t *training[T]) refreshes(k int) (bool, error) {
 	if t.cfg.backgroundLag > 0 {
 		return t.background.failed(blocks, k)
 	}
-	return k%t.plan.period == 0, nil
+	return k%inversePeriod(&t.cfg, t.plan) == 0, nil
 }
 
 func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh bool, time *PhaseTimes,
@@ -576,8 +595,8 @@ func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged
 	st.InverseUpdated, st.DampingRaised = best.inverses.renewed, best.inverses.raised
 }
 
-// commit makes what the step has found current, and writes the weights, unless the step was rejected. It returns
-// the norm of the change.
+// commit makes what the step has found current, and writes the weights, unless the step was
+// rejected. It returns the norm of the change.
 func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rejected bool) (norm float64) {
 	blocks := t.plan.blocks
 	a.averages.keep(blocks, t.cfg.ema)
@@ -602,7 +621,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	}
 	t.control = next
 	if t.cfg.backgroundLag > 0 {
-		t.background.launch(blocks, a.k, t.plan.period, t.cfg.backgroundLag, next.gamma)
+		t.background.launch(blocks, a.k, inversePeriod(&t.cfg, t.plan), t.cfg.backgroundLag, next.gamma)
 	}
 	t.steps++
 	t.runs++

@@ -6,16 +6,16 @@ import (
 )
 
 // Stats tells what one Step did. Each field means the same with the quadratic model and with
-// WithLearningRate; what was not computed is NaN. Quantities are in the solver's own units: the cost divided by its
-// scale, which makes it the mean over cases of the negative log-likelihood, in nats, plus whatever other terms the
-// cost has.
+// WithLearningRate; what was not computed is NaN. Quantities are in the solver's own units: the
+// cost divided by its scale, which makes it the mean over cases of the negative log-likelihood, in
+// nats, plus whatever other terms the cost has.
 //
 // The update that was made is
 //
 //	LearningRate Delta + Momentum delta0,
 //
-// where Delta = -F0^-1 grad is the negative preconditioned gradient, and delta0 the previous update. Of a step that
-// was rejected, it is the update that was not made.
+// where Delta = -F0^-1 grad is the negative preconditioned gradient, and delta0 the previous
+// update. Of a step that was rejected, it is the update that was not made.
 type Stats struct {
 	Step int // number of this step, from 1
 
@@ -26,12 +26,13 @@ type Stats struct {
 
 	Damping float64 // lambda that the step was made with
 	Gamma   float64 // what factored Tikhonov damping splits between A and G; it starts at (lambda + eta)^1/2
-	// LearningRate is alpha, the factor on Delta, and Momentum mu, the factor on the previous update: as the quadratic
-	// model or the user has set them, and shortened.
+	// LearningRate is alpha, the factor on Delta, and Momentum mu, the factor on the previous
+	// update: as the quadratic model or the user has set them, and shortened.
 	LearningRate float64
 	Momentum     float64
-	// Shrink is the factor in (0, 1] by which the step was shortened, by the norm constraint and, with the quadratic
-	// model, by the provisions against noise. It is in LearningRate already; with the quadratic model in Momentum too.
+	// Shrink is the factor in (0, 1] by which the step was shortened, by the norm constraint and,
+	// with the quadratic model, by the provisions against noise. It is in LearningRate already;
+	// with the quadratic model in Momentum too.
 	Shrink float64
 
 	QuadModelChange float64 // M(delta) - M(0), damping included; NaN with WithLearningRate
@@ -41,8 +42,8 @@ type Stats struct {
 	GradNorm       float64 // Euclidean norm of the gradient, L2 term included
 	PreconGradNorm float64 // norm of the gradient in the metric of the damped curvature, (grad^T F0^-1 grad)^1/2
 	UpdateNorm     float64 // Euclidean norm of the change of the weights
-	// KL is 1/2 delta^T F delta for the exact Fisher matrix, in nats: what the update does to the predictive
-	// distribution of a case, to second order. NaN with WithLearningRate.
+	// KL is 1/2 delta^T F delta for the exact Fisher matrix, in nats: what the update does to the
+	// predictive distribution of a case, to second order. NaN with WithLearningRate.
 	KL float64
 
 	StatisticsCases int  // cases that the factors were estimated from

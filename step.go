@@ -11,8 +11,8 @@ import (
 type control struct {
 	lambda, gamma float64
 	noise         noise
-	// mismatch is the most that the VM's objective has differed from our own by, relative to it; 0 if they have
-	// not been compared.
+	// mismatch is the most that the VM's objective has differed from our own by, relative to it; 0
+	// if they have not been compared.
 	mismatch float64
 }
 
@@ -62,8 +62,8 @@ func (p *proposed[T]) release(params []*parameter[T]) {
 	p.updates = nil
 }
 
-// direct computes the directions: with new inverses of all blocks if anew, or else of those that take no work or
-// have one from the background.
+// direct computes the directions: with new inverses of all blocks if anew, or else of those that
+// take no work or have one from the background.
 func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 	var made *inverses[T]
 	if anew {
@@ -105,7 +105,8 @@ func (a *attempt[T]) fixed() (proposed[T], error) {
 	return p, a.update(&p)
 }
 
-// update computes the updates of a proposal, and lets go of it where they leave the range of the weights.
+// update computes the updates of a proposal, and lets go of it where they leave the range of the
+// weights.
 func (a *attempt[T]) update(p *proposed[T]) error {
 	p.updates = make([][]T, len(a.plan.order))
 	for i, q := range a.plan.order {
@@ -122,8 +123,8 @@ func (a *attempt[T]) update(p *proposed[T]) error {
 	return nil
 }
 
-// byModel goes as far as the exact-Fisher quadratic model says (Martens & Grosse 2015, algorithm 2), and returns
-// what the rules go by from here.
+// byModel goes as far as the exact-Fisher quadratic model says (Martens & Grosse 2015, algorithm
+// 2), and returns what the rules go by from here.
 func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	next := a.before
 	if err := a.begin(); err != nil {
@@ -183,8 +184,8 @@ func (a *attempt[T]) given(pick func(*parameter[T]) []T) [][]T {
 	return picked
 }
 
-// search finds the best step, for the present gamma or, where it is time to look for another, for the best of
-// several (section 6.6). It leaves the best gamma in next.
+// search finds the best step, for the present gamma or, where it is time to look for another, for
+// the best of several (section 6.6). It leaves the best gamma in next.
 func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 	damp := next.lambda + a.cfg.l2
 	if !searchesGamma(a.cfg, a.k) {
@@ -270,7 +271,8 @@ func (a *attempt[T]) startDamping(next *control) error {
 	return nil
 }
 
-// shorten halves a step until it keeps at least the part least of what the model promises on its own batch.
+// shorten halves a step until it keeps at least the part least of what the model promises on its
+// own batch.
 func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error {
 	const halvings = 12
 	before, err := a.objectiveBefore(p.change, next)
@@ -300,8 +302,8 @@ type verdict struct {
 	rejected bool
 }
 
-// judge evaluates the objective before and after the step on the whole batch, adapts lambda if that is due, and
-// rejects the step if it is worse and that was asked for.
+// judge evaluates the objective before and after the step on the whole batch, adapts lambda if that
+// is due, and rejects the step if it is worse and that was asked for.
 func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, error) {
 	before, err := a.objectiveBefore(p.change, next)
 	if err != nil {
@@ -328,9 +330,9 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	return v, nil
 }
 
-// objectiveBefore is the objective before a step that promises a change. It trusts the VM's value if the promise
-// is readable times the largest difference seen between the two, and nothing is random, and computes it anew
-// otherwise.
+// objectiveBefore is the objective before a step that promises a change. It trusts the VM's value
+// if the promise is readable times the largest difference seen between the two, and nothing is
+// random, and computes it anew otherwise.
 func (a *attempt[T]) objectiveBefore(change float64, next *control) (float64, error) {
 	random := a.batch.random()
 	if !random && next.mismatch > 0 && -change > readable*next.mismatch*math.Abs(a.vm) {
@@ -343,6 +345,6 @@ func (a *attempt[T]) objectiveBefore(change float64, next *control) (float64, er
 	return own, err
 }
 
-// readable is how many times what the VM's objective may be off by a promised change has to be: rho is right to
-// a hundredth then.
+// readable is how many times what the VM's objective may be off by a promised change has to be: rho
+// is right to a hundredth then.
 const readable = 100
