@@ -137,20 +137,24 @@ func (b *block[T]) layerError(err error) error {
 
 // A planned is what the solver has decided to do with the parameters in one graph.
 type planned[T program.Float] struct {
-	report                                 Plan
-	model                                  *model[T]
-	params                                 map[*gorgonia.Node]*parameter[T]
-	order                                  []*parameter[T]             // of the plan
-	absent                                 []*parameter[T]             // that the graph lacks; their state waits for one that has them
-	places                                 map[*parameter[T]]place[T]  // of order
-	blockOf                                map[*parameter[T]]*block[T] // of order and absent
-	blocks                                 []*block[T]                 // of order
-	hooks                                  []hook[T]                   // by block; nil if there is nothing to observe
-	lowRank                                map[*block[T]]bool          // whose inputs are observed as they are, so that the low-rank form serves
-	layers                                 []*layers.Layer             // that were found
-	path                                   program.Path                // from what the hooks observe to the outputs
-	reach                                  program.Path                // from the parameters to the outputs, for forward mode
-	inverseOperations, iterationOperations float64                     // counted
+	report Plan
+	model  *model[T]
+	layers []*layers.Layer // that were found
+
+	params map[*gorgonia.Node]*parameter[T]
+	order  []*parameter[T]            // of the plan
+	places map[*parameter[T]]place[T] // of these
+	absent []*parameter[T]            // that the graph lacks; their state waits for one that has them
+
+	blocks  []*block[T]                 // of order
+	hooks   []hook[T]                   // by block; nil if there is nothing to observe
+	blockOf map[*parameter[T]]*block[T] // of order and absent
+	asIs    map[*block[T]]bool          // whose inputs are observed as they are, not reduced
+
+	path  program.Path // from what the hooks observe to the outputs
+	reach program.Path // from the parameters to the outputs, for forward mode
+
+	inverseOperations, iterationOperations float64 // counted
 }
 
 // adopt makes the plan the one that the parameters' places are those of.
@@ -198,7 +202,7 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	}
 	pl.params, pl.blockOf = map[*gorgonia.Node]*parameter[T]{}, map[*parameter[T]]*block[T]{}
 	pl.places, pl.rows = map[*parameter[T]]place[T]{}, map[*gorgonia.Node]ParamPlan{}
-	pl.planned.lowRank = map[*block[T]]bool{}
+	pl.asIs = map[*block[T]]bool{}
 	var leaves []*program.Node
 	for _, n := range nodes {
 		p := pl.before.params[n]
@@ -377,7 +381,7 @@ func (pl *planner[T]) single(l *layers.Layer) {
 	}
 	b := pl.same(name, len(h.layers), make, g)
 	pl.use(b, h)
-	pl.planned.lowRank[b] = !l.Reduce
+	pl.asIs[b] = !l.Reduce
 }
 
 func (pl *planner[T]) wasRecurrent(g group[T]) bool {

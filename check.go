@@ -122,8 +122,8 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 			Expected: expected,
 			Found: fmt.Sprintf("best c %.4g, with which the gradient's change is still off by %.3g of its size",
 				c, math.Sqrt(miss/change)),
-			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that it is " +
-				"computed from; common slips: a missing logarithm, a softmax for several independent labels, weights " +
+			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that " +
+				"it is computed from; common slips: a missing logarithm, a softmax for several independent labels, weights " +
 				"that differ from case to case, a sign",
 		}
 	}
@@ -272,8 +272,8 @@ func compareGradients[T program.Float](name string, got, want []T, typical float
 			"zeroes them", whole)
 	default:
 		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, " +
-			"AveragePool2D, Dropout with p other than 0.5, ...), and its LispMachine where a part of the graph was run " +
-			"before (build a new graph); if you know better, WithoutGradientCheck()"
+			"AveragePool2D, Dropout with p other than 0.5, ...), and its LispMachine where a part of the graph was " +
+			"run before (build a new graph); if you know better, WithoutGradientCheck()"
 	}
 	return e
 }

@@ -110,8 +110,8 @@ type GradientError struct {
 }
 
 func (e *GradientError) Error() string {
-	return withHint(fmt.Sprintf("kfac: parameter %q: %v: it differs by %.3g of the gradient's norm (best factor between the two: %.4g)",
-		e.Param, ErrGradient, e.Relative, e.Ratio), e.Hint)
+	return withHint(fmt.Sprintf("kfac: parameter %q: %v: it differs by %.3g of the gradient's norm "+
+		"(best factor between the two: %.4g)", e.Param, ErrGradient, e.Relative, e.Ratio), e.Hint)
 }
 
 func (e *GradientError) Unwrap() error { return ErrGradient }

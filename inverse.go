@@ -13,8 +13,8 @@ import (
 )
 
 // inversePeriod is T3 for a plan: so many steps that the inverses take a small part of what the
-// user's VM has to compute, by counting. Fresh inverses are worth more than the paper's T3 = 20 gives
-// where they cost next to nothing.
+// user's VM has to compute, by counting. Fresh inverses are worth more than the paper's T3 = 20
+// gives where they cost next to nothing.
 func inversePeriod[T program.Float](cfg *config, p *planned[T]) int {
 	if cfg.inversePeriod > 0 {
 		return cfg.inversePeriod
@@ -302,7 +302,7 @@ func (r *lowRanks[T]) choose(p *planned[T]) {
 	}
 	for i, b := range p.blocks {
 		k, ok := b.Block.(*curvature.Kronecker[T])
-		if !ok || !p.lowRank[b] {
+		if !ok || !p.asIs[b] {
 			continue
 		}
 		if s, _ := k.LowRankSavings(); s > 0 {

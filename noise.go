@@ -9,12 +9,14 @@ import "math"
 // they change next to nothing, and WithPaperRules leaves them out. CONTRIBUTING.md says what each
 // of them is worth.
 //
-//	trust    a step is shortened to the part of its slope that another batch confirms
-//	steady   a curvature far below what the batches before have shown is not believed
-//	trend    where the objective no longer falls from batch to batch, lambda goes up whatever they say themselves
-//	bounds   lambda stays where it makes a difference, and gamma near it; a step from few cases changes little,
-//	         and none promises more than there is to gain
-//	trial    a step that is much longer than those before, or from a handful of cases, is tried on its own batch
+//	trust   a step is shortened to the part of its slope that another batch confirms
+//	steady  a curvature far below what the batches before have shown is not believed
+//	trend   where the objective no longer falls from batch to batch, lambda goes up whatever they
+//	        say themselves
+//	bounds  lambda stays where it makes a difference, and gamma near it; a step from few cases
+//	        changes little, and none promises more than there is to gain
+//	trial   a step that is much longer than those before, or from a handful of cases, is tried on
+//	        its own batch
 
 // noise is what the provisions know of the steps before.
 type noise struct {

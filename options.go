@@ -98,20 +98,24 @@ func (c *config) validate() error {
 	byRate := c.learningRate > 0
 	switch {
 	case !byRate && len(c.rateOptions) > 0:
-		return &ConfigError{c.rateOptions[0], "no WithLearningRate", "it too, since without a learning rate the quadratic model finds step length and momentum by itself"}
+		return &ConfigError{c.rateOptions[0], "no WithLearningRate",
+			"it too, since without a learning rate the quadratic model finds step length and momentum by itself"}
 	case byRate && len(c.modelOptions) > 0:
-		return &ConfigError{c.modelOptions[0], "WithLearningRate too", "one of them: with a learning rate there is no quadratic model"}
+		return &ConfigError{c.modelOptions[0], "WithLearningRate too",
+			"one of them: with a learning rate there is no quadratic model"}
 	case byRate && c.damping == 0:
 		c.damping = 0.03
 	}
 	if c.backgroundLag > 0 && (c.gammaAgain || c.paperRules) {
-		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too", "one of them: a search for gamma needs inverses of all blocks at once"}
+		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too",
+			"one of them: a search for gamma needs inverses of all blocks at once"}
 	}
 	if c.inversePeriod == 0 && (c.backgroundLag > 0 || c.paperRules) {
 		c.inversePeriod = longestPeriod
 	}
 	if c.backgroundLag > c.inversePeriod {
-		return &ConfigError{"WithBackgroundInverses", fmt.Sprint(c.backgroundLag), fmt.Sprintf("no more than WithInverseUpdatePeriod, %d steps", c.inversePeriod)}
+		return &ConfigError{"WithBackgroundInverses", fmt.Sprint(c.backgroundLag),
+			fmt.Sprintf("no more than WithInverseUpdatePeriod, %d steps", c.inversePeriod)}
 	}
 	return nil
 }
@@ -143,13 +147,15 @@ func number(name string, v float64, inRange bool, want string, set func(*config)
 // tuning; 0.1 has served the examples. The norm constraint makes the rate smaller where a step
 // would change the predictions too much.
 func WithLearningRate(rate float64) Option {
-	return number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0", func(c *config) { c.learningRate = rate })
+	return number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0",
+		func(c *config) { c.learningRate = rate })
 }
 
 // WithMomentum sets the fraction, in [0, 1), of the previous update that is added to each update
 // with WithLearningRate. Default 0.9.
 func WithMomentum(mu float64) Option {
-	return rateOption("WithMomentum", number("WithMomentum", mu, mu >= 0 && mu < 1, "a number in [0, 1)", func(c *config) { c.momentum = mu }))
+	return rateOption("WithMomentum", number("WithMomentum", mu, mu >= 0 && mu < 1, "a number in [0, 1)",
+		func(c *config) { c.momentum = mu }))
 }
 
 // WithDamping sets the first lambda, greater than 0: the Tikhonov damping of the curvature, in nats
@@ -159,7 +165,8 @@ func WithMomentum(mu float64) Option {
 // suited the MNIST autoencoder (0.003 to 0.03) and the MNIST classifier (0.03 to 0.1) of
 // graph_examples best.
 func WithDamping(lambda float64) Option {
-	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0", func(c *config) { c.damping = lambda })
+	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0",
+		func(c *config) { c.damping = lambda })
 }
 
 // WithNormConstraint sets kappa, greater than 0, in nats: the learning rate lr is multiplied by
@@ -171,7 +178,8 @@ func WithDamping(lambda float64) Option {
 // delta, and the default is 2 d B/(B+16) for B cases: a step from a large batch may change the
 // predictive distribution by one nat per variable.
 func WithNormConstraint(kappa float64) Option {
-	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)", func(c *config) { c.normLimit = kappa })
+	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)",
+		func(c *config) { c.normLimit = kappa })
 }
 
 // WithL2Reg adds (eta/2) |theta|^2 over all parameters, biases included, to the cost in the
@@ -179,7 +187,8 @@ func WithNormConstraint(kappa float64) Option {
 // curvature (Martens & Grosse 2015, section 6.1). The user's cost must not contain that term too.
 // Default 0 (the paper's experiments have 1e-5).
 func WithL2Reg(eta float64) Option {
-	return number("WithL2Reg", eta, eta >= 0 && !math.IsInf(eta, 1), "a finite number >= 0", func(c *config) { c.l2 = eta })
+	return number("WithL2Reg", eta, eta >= 0 && !math.IsInf(eta, 1), "a finite number >= 0",
+		func(c *config) { c.l2 = eta })
 }
 
 // WithCurvatureEMA sets the largest weight, in [0, 1), that the running average of the factors
@@ -195,7 +204,8 @@ func WithCurvatureEMA(ema float64) Option {
 // counting: 1 where layers are small beside the batch. It is 20 with WithBackgroundInverses and
 // WithPaperRules.
 func WithInverseUpdatePeriod(steps int) Option {
-	return number("WithInverseUpdatePeriod", float64(steps), steps >= 1, "a number of steps >= 1", func(c *config) { c.inversePeriod = steps })
+	return number("WithInverseUpdatePeriod", float64(steps), steps >= 1, "a number of steps >= 1",
+		func(c *config) { c.inversePeriod = steps })
 }
 
 // WithBackgroundInverses has the inverses computed beside the training steps, by goroutines of
@@ -207,13 +217,15 @@ func WithInverseUpdatePeriod(steps int) Option {
 // WithPaperRules do not go with it. Each factor takes the memory of one more. By default the steps
 // that need new inverses compute them.
 func WithBackgroundInverses(lag int) Option {
-	return number("WithBackgroundInverses", float64(lag), lag >= 1, "a number of steps >= 1", func(c *config) { c.backgroundLag = lag })
+	return number("WithBackgroundInverses", float64(lag), lag >= 1, "a number of steps >= 1",
+		func(c *config) { c.backgroundLag = lag })
 }
 
 // WithStatisticsFraction sets tau1 in (0, 1]: the part of the batch that the factors are estimated
 // from. Default 1/8 (Martens & Grosse 2015, section 8), but see WithMinStatisticsCases.
 func WithStatisticsFraction(tau float64) Option {
-	return number("WithStatisticsFraction", tau, tau > 0 && tau <= 1, "a number in (0, 1]", func(c *config) { c.statsFraction = tau })
+	return number("WithStatisticsFraction", tau, tau > 0 && tau <= 1, "a number in (0, 1]",
+		func(c *config) { c.statsFraction = tau })
 }
 
 // WithMinStatisticsCases sets the number of cases, at least 1, below which WithStatisticsFraction
@@ -222,7 +234,8 @@ func WithStatisticsFraction(tau float64) Option {
 // computed from whole (WithMinModelCases) is used whole here too, as one forward pass serves both
 // then.
 func WithMinStatisticsCases(cases int) Option {
-	return number("WithMinStatisticsCases", float64(cases), cases >= 1, "a number of cases >= 1", func(c *config) { c.minStatsCases = cases })
+	return number("WithMinStatisticsCases", float64(cases), cases >= 1, "a number of cases >= 1",
+		func(c *config) { c.minStatsCases = cases })
 }
 
 // WithMaxDim sets the largest dimension, at least 1, of a factor A or G that is kept whole. Of a
@@ -305,7 +318,8 @@ func WithTimeCorrelation(t TimeCorrelation) Option {
 			c.timing = t
 			return nil
 		}
-		return &ConfigError{"WithTimeCorrelation", fmt.Sprintf("%q", t), "TimeIndependent, TimeSymmetric or TimeStationary"}
+		return &ConfigError{"WithTimeCorrelation", fmt.Sprintf("%q", t),
+			"TimeIndependent, TimeSymmetric or TimeStationary"}
 	}
 }
 
@@ -368,7 +382,8 @@ func WithBlockTridiagonal() Option {
 // authors' code from step 200 (Martens & Grosse 2015, section 8). Until xi is reached it is the
 // plain mean of the iterates. Default: none.
 func WithIterateAveraging(xi float64, from int) Option {
-	return number("WithIterateAveraging", xi, xi > 0 && xi < 1 && from >= 1, fmt.Sprintf("a number in (0, 1), and a step >= 1 (not %d)", from),
+	return number("WithIterateAveraging", xi, xi > 0 && xi < 1 && from >= 1,
+		fmt.Sprintf("a number in (0, 1), and a step >= 1 (not %d)", from),
 		func(c *config) { c.averaging, c.averageFrom = xi, from })
 }
 
@@ -376,7 +391,8 @@ func WithIterateAveraging(xi float64, from int) Option {
 // next, and the decay in (0, 1) per step: lambda is multiplied or divided by omega1 = decay^T1.
 // Default 5 and 19/20 (Martens & Grosse 2015, section 6.5).
 func WithDampingAdaptation(interval int, decay float64) Option {
-	return modelOption("WithDampingAdaptation", number("WithDampingAdaptation", decay, interval >= 1 && decay > 0 && decay < 1,
+	inRange := interval >= 1 && decay > 0 && decay < 1
+	return modelOption("WithDampingAdaptation", number("WithDampingAdaptation", decay, inRange,
 		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d)", interval),
 		func(c *config) { c.lambdaPeriod, c.lambdaDecay = interval, math.Pow(decay, float64(interval)) }))
 }
@@ -388,7 +404,8 @@ func WithDampingAdaptation(interval int, decay float64) Option {
 // T2/2. By default it is searched for at steps 5, 10, 20, 40, 80 and so on, with the same omega2 as
 // in the paper, which costs less and trains small batches better.
 func WithGammaAdaptation(interval int, decay float64) Option {
-	return modelOption("WithGammaAdaptation", number("WithGammaAdaptation", decay, interval >= 1 && decay > 0 && decay < 1,
+	inRange := interval >= 1 && decay > 0 && decay < 1
+	return modelOption("WithGammaAdaptation", number("WithGammaAdaptation", decay, inRange,
 		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d)", interval),
 		func(c *config) {
 			c.gammaPeriod, c.gammaDecay, c.gammaAgain = interval, math.Pow(decay, float64(interval)/2), true
@@ -412,7 +429,8 @@ func WithModelFraction(tau float64) Option {
 // WithMinModelCases sets the number of cases, at least 1, below which WithModelFraction does not
 // go; a batch that has no more is used whole. Default 256.
 func WithMinModelCases(cases int) Option {
-	return modelOption("WithMinModelCases", number("WithMinModelCases", float64(cases), cases >= 1, "a number of cases >= 1",
+	return modelOption("WithMinModelCases", number("WithMinModelCases", float64(cases), cases >= 1,
+		"a number of cases >= 1",
 		func(c *config) { c.minModelCases = cases }))
 }
 
@@ -420,7 +438,8 @@ func WithMinModelCases(cases int) Option {
 // highest), even where that is below gamma, as in the authors' code, which has 1. Default +Inf, as
 // in the paper.
 func WithMaxGamma(highest float64) Option {
-	return modelOption("WithMaxGamma", number("WithMaxGamma", highest, highest > 0, "a number > 0", func(c *config) { c.maxGamma = highest }))
+	return modelOption("WithMaxGamma", number("WithMaxGamma", highest, highest > 0, "a number > 0",
+		func(c *config) { c.maxGamma = highest }))
 }
 
 // WithStepRejection evaluates every step on its own batch and does not take one that raises the

@@ -82,7 +82,8 @@ func (p *parameter[T]) readWeights(same bool) error {
 	}
 	v := p.src.Value()
 	if v == nil {
-		return fail(ErrNoGradient, "it has no value: give it one with WithInit or WithValue, and call RunAll before Step")
+		return fail(ErrNoGradient,
+			"it has no value: give it one with WithInit or WithValue, and call RunAll before Step")
 	}
 	if !sameExtents(v.Shape(), p.src.Shape()) {
 		err := fmt.Errorf("%w: the value has shape %v, the graph says %v", ErrShape, v.Shape(), p.src.Shape())

@@ -91,7 +91,8 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 		return nil, &ConfigError{"cost", err.Error(), "a scalar of type float32 or float64"}
 	}
 	if len(cost.Shape()) != 0 && cost.Shape().TotalSize() != 1 {
-		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", cost.Name(), cost.Shape()), "a scalar (take its Mean or Sum)"}
+		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", cost.Name(), cost.Shape()),
+			"a scalar (take its Mean or Sum)"}
 	}
 	if dist == nil || len(dist.heads()) == 0 {
 		return nil, &ConfigError{"distribution", "none", "Categorical, Bernoulli, Gaussian or a Joint of them"}

@@ -19,10 +19,14 @@ import (
 type Stats struct {
 	Step int // number of this step, from 1
 
-	Cost   float64 // the user's cost as the VM left it, in the user's units, mean over the chunks; NaN if the VM did not keep it
-	Scale  float64 // c, where cost = c x (sum over cases of the negative log-likelihood) + other terms; of the first output
-	Cases  int     // in the batch, all chunks together
-	Chunks int     // RunAlls of this update: 1, and one for each Accumulate
+	// Cost is the user's cost as the VM left it, in the user's units: the mean over the chunks. It
+	// is NaN if the VM did not keep it.
+	Cost float64
+	// Scale is c of the first output, where the cost is c times the sum over cases of the negative
+	// log-likelihood, plus other terms.
+	Scale  float64
+	Cases  int // in the batch, all chunks together
+	Chunks int // RunAlls of this update: 1, and one for each Accumulate
 
 	Damping float64 // lambda that the step was made with
 	Gamma   float64 // what factored Tikhonov damping splits between A and G; it starts at (lambda + eta)^1/2
@@ -55,7 +59,7 @@ type Stats struct {
 
 // PhaseTimes is where the time of a step went.
 type PhaseTimes struct {
-	Checks       time.Duration // loss and gradient check; first two steps only, and the loss check at the first of each graph
+	Checks       time.Duration // loss and gradient check, where they are made
 	Gradients    time.Duration // reading and checking the user's gradients
 	Capture      time.Duration // private forward pass and sampled backward pass, and that of the low-rank form
 	Factors      time.Duration // Kronecker factors from what was captured
