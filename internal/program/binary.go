@@ -13,8 +13,8 @@ type Binary struct{ Kind string }
 
 func (o Binary) String() string { return o.Kind }
 
-// binary is a function z of two variables with its partial derivatives, nil standing for zero. Sums, differences and products do
-// without derivatives: their rules are written out.
+// binary is a function z of two variables with its partial derivatives. nil stands for the
+// derivative zero. Sums, differences and products do without: their rules are written out.
 type binary[T Float] struct {
 	f func(a, b T) T
 	d [2]func(a, b, z T) T
@@ -49,7 +49,7 @@ func makeBinaries[T Float]() map[string]binary[T] {
 			return 0
 		}}
 	}
-	// A maximum's or minimum's derivative goes to the operand that is chosen, half to each in a tie.
+	// The derivative goes to the operand that is chosen, and half to each in a tie.
 	chosen := func(f func(a, b T) T) binary[T] {
 		share := func(mine, other, z T) T {
 			switch {
@@ -196,7 +196,8 @@ func (r binaryRule[T]) reverseStretch(c *call[T], k int, s stretch, grad, dst []
 	}
 }
 
-// reverseByCase is reverse for each case by itself: dst holds operand k once for each, and is added to.
+// reverseByCase is reverse for each of a number of cases by itself. dst holds operand k once for
+// each case, and is added to.
 func (r binaryRule[T]) reverseByCase(c *call[T], k, cases int, grad, dst []T) {
 	operand := len(c.in[k].Data)
 	length := len(c.out.Data) // of one case, in one piece

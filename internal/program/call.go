@@ -13,8 +13,8 @@ type rule[T Float] interface {
 	forward(c *call[T]) error
 	// reverse computes the gradient of operand k from the gradient of the result.
 	reverse(c *call[T], k int, grad, dst []T) error
-	// tangent computes the tangent of the result from those of the operands. nil stands for zero; at
-	// least one is not nil.
+	// tangent computes the tangent of the result from those of the operands. nil stands for zero;
+	// at least one is not nil.
 	tangent(c *call[T], tan [][]T, dst []T) error
 }
 

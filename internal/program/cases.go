@@ -7,8 +7,8 @@ import (
 )
 
 // findCases finds the axis along which the cases lie in every node: from the outputs, whose first
-// axis it is, back to the inputs. It returns the number of cases, and why the program can't be run on
-// a part of the batch, if it can't.
+// axis it is, back to the inputs. It returns the number of cases, and why the program can't be run
+// on a part of the batch, if it can't.
 //
 // vectors says that an output with one axis holds one number for each case.
 func findCases(nodes, outputs []*Node, vectors bool) (cases int, whole string) {
@@ -67,8 +67,8 @@ func findAxes(nodes, outputs []*Node, cases int) (whole string) {
 				continue // looks at the shape only
 			}
 			if w := &wanted[kid.index]; !w.merge(axes[k]) {
-				return fmt.Sprintf("%q mixes cases: it is used along axis %d and along %d of %v (-1: all cases at once)",
-					kid.Name(), w.axis, axes[k], kid.Op)
+				const what = "%q mixes cases: it is used along axis %d and along %d of %v (-1: all cases at once)"
+				return fmt.Sprintf(what, kid.Name(), w.axis, axes[k], kid.Op)
 			}
 		}
 	}
@@ -224,8 +224,8 @@ func flip(axis int, trans bool) int {
 	return axis
 }
 
-// reshapeCases finds the case axis of a reshaped operand: the one with as many elements before it, if
-// it holds whole cases.
+// reshapeCases finds the case axis of a reshaped operand: the one with as many elements before it,
+// if it holds whole cases.
 func reshapeCases(n *Node, axis, cases int, kids []int) error {
 	from := n.Kids[0].Shape
 	before := size(n.Shape[:axis])

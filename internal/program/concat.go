@@ -9,7 +9,8 @@ func (o Concat) String() string { return fmt.Sprintf("Concat%d", o.Axis) }
 
 type concatRule[T Float] struct{ Concat }
 
-// each calls f with each run of elements: the operand it is from, its positions in the result and in the operand, its length.
+// each calls f with each run of elements: the operand that it is from, its positions in the result
+// and in the operand, and its length.
 func (r concatRule[T]) each(c *call[T], f func(k, i, j, n int)) {
 	outer, all, inner := split(c.out.Shape, r.Axis)
 	at := 0

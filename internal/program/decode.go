@@ -9,8 +9,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// decode recognises the op of a node. What it does not know becomes Opaque, and so does a known op whose settings are not
-// where Gorgonia v0.9.18 has them.
+// decode recognises the op of a node. What it does not know becomes Opaque. So does a known op
+// whose settings are not where Gorgonia v0.9.18 has them.
 func decode(n *gorgonia.Node) Op {
 	op := n.Op()
 	if op == nil || n.IsVar() {
@@ -24,7 +24,7 @@ func decode(n *gorgonia.Node) Op {
 	return known
 }
 
-// fields reads unexported settings of an op; ok turns false if one is missing or of another kind.
+// fields reads unexported settings of an op. ok turns false if one is missing or of another kind.
 type fields struct {
 	v  reflect.Value
 	ok bool
@@ -201,7 +201,8 @@ func (f *fields) window(north, west, south, east string, dilated bool) Window {
 	return w
 }
 
-// softmaxAxis resolves the default axis -1 as Gorgonia does: the last one, but the first for a column vector.
+// softmaxAxis resolves the default axis -1 as Gorgonia does. That is the last axis, but the first
+// one for a column vector.
 func softmaxAxis(axis int, s tensor.Shape) int {
 	switch {
 	case axis >= 0:

@@ -8,8 +8,8 @@ type Dropout struct {
 
 func (Dropout) String() string { return "Dropout" }
 
-// dropoutRule multiplies by a mask that each Forward draws anew while training: 0 with the op's probability p, else 1/(1-p). The
-// user's op and its random generator are not touched.
+// dropoutRule multiplies by a mask. While training, each Forward draws it anew: 0 with the op's
+// probability p, else 1/(1-p). The user's op and its random generator are not touched.
 type dropoutRule[T Float] struct{ Dropout }
 
 func (r dropoutRule[T]) forward(c *call[T]) error {

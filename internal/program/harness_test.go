@@ -10,7 +10,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// A builder makes the graph of a test with inputs of random values. Two builders of one seed make the same graph.
+// A builder makes the graph of a test, with inputs of random values. Two builders of one seed make
+// the same graph.
 type builder struct {
 	g    *gorgonia.ExprGraph
 	dt   tensor.Dtype
@@ -42,8 +43,8 @@ func between(low, high float64) law {
 	}
 }
 
-// spaced draws values that differ from each other and from zero by gap at least, so that no finite difference crosses the kink of a
-// maximum, an absolute value or a rectifier.
+// spaced draws values that differ from each other and from zero by gap at least. So no finite
+// difference crosses the kink of a maximum, an absolute value or a rectifier.
 func spaced(gap float64) law {
 	return func(rng *rand.Rand, n int) []float64 {
 		x := make([]float64, n)
@@ -54,7 +55,8 @@ func spaced(gap float64) law {
 	}
 }
 
-// apart draws from a coarse grid, shifted, so that no value is near an integer or near a value of another shift.
+// apart draws from a coarse grid, shifted. So no value is near an integer, or near a value of
+// another shift.
 func apart(shift float64) law {
 	return func(rng *rand.Rand, n int) []float64 {
 		x := make([]float64, n)
@@ -122,7 +124,8 @@ func (b *builder) positive(shape ...int) *gorgonia.Node { return b.input(between
 
 // ints is an input of integers.
 func (b *builder) ints(v ...int) *gorgonia.Node {
-	return gorgonia.NewTensor(b.g, tensor.Int, 1, gorgonia.WithShape(len(v)), gorgonia.WithName(fmt.Sprint("indices", v)),
+	return gorgonia.NewTensor(b.g, tensor.Int, 1, gorgonia.WithShape(len(v)),
+		gorgonia.WithName(fmt.Sprint("indices", v)),
 		gorgonia.WithValue(tensor.New(tensor.WithShape(len(v)), tensor.WithBacking(v))))
 }
 
@@ -195,9 +198,9 @@ type precision struct {
 	diff  float64 // relative error allowed of finite differences
 }
 
-// precisionOf: a central difference of fourth order has the error step^4 f””'/30 + 1.5 eps |f|/step. In float64 both are about 1e-12
-// for the step 2^-10. In float32, where eps is 6e-8 and the error of f is several eps, the step 2^-5 balances them: 3e-8 f””' and
-// 1e-5 |f|.
+// precisionOf allows for the error of a central difference of fourth order: step^4 f””'/30 + 1.5
+// eps |f|/step. In float64 both terms are about 1e-12 for the step 2^-10. In float32 eps is 6e-8,
+// and the error of f is several eps. There the step 2^-5 balances the two: 3e-8 f””' and 1e-5 |f|.
 func precisionOf[T Float]() precision {
 	var x T
 	if _, ok := any(x).(float64); ok {
@@ -292,7 +295,8 @@ func (s *prepared[T]) unbind() {
 	}
 }
 
-// checkDerivatives compares Reverse and Tangent with finite differences of Forward, and with each other.
+// checkDerivatives compares Reverse and Tangent with finite differences of Forward, and with each
+// other.
 func (s *prepared[T]) checkDerivatives(rng *rand.Rand) {
 	s.Helper()
 	s.checkDerivativesWithin(rng, precisionOf[T]())

@@ -7,11 +7,12 @@ type Im2Col struct{ Window }
 
 func (Im2Col) String() string { return "Im2Col" }
 
-// im2ColRule unfolds patches: row (y,x) of a case's result lists the pixels under the kernel at (y,x), channel by channel, and zeros
-// where the kernel lies over the padding.
+// im2ColRule unfolds patches. Row (y,x) of a case's result lists the pixels under the kernel at
+// (y,x), channel by channel. Where the kernel lies over the padding it has zeros.
 type im2ColRule[T Float] struct{ Im2Col }
 
-// each walks over the patches of all cases: it writes the pixels of im to col, or adds up col at the pixels of im if fold.
+// each walks over the patches of all cases. It writes the pixels of im to col, or, if fold, adds up
+// col at the pixels of im.
 func (r im2ColRule[T]) each(c *call[T], im, col []T, fold bool) {
 	cases := c.in[0].Shape[0]
 	oneIm, oneCol := size(c.in[0].Shape[1:]), size(c.out.Shape[1:])

@@ -114,8 +114,8 @@ func inBothTypes(t *testing.T, test32 func(t *testing.T), test64 func(t *testing
 	t.Run("float64", test64)
 }
 
-// Runs from saved inputs are those at the time when they were saved, in every bit, whatever has become of the user's tensors; of all cases and of
-// some.
+// Runs from saved inputs have every bit of those at the time when the inputs were saved, whatever
+// has become of the user's tensors. That holds for all cases and for some.
 func TestSavedInputs(t *testing.T) {
 	inBothTypes(t, testSavedInputs[float32], testSavedInputs[float64])
 }
@@ -150,7 +150,8 @@ func TestSavedInputsOfAPart(t *testing.T) {
 	whole, part := prepare[float64](t, b, cost), prepare[float64](t, b, out)
 	wantCost, wantOut := whole.forward(nil), part.forward(nil)
 	var all, but Inputs[float64]
-	for in, skip := range map[*Inputs[float64]]func(*gorgonia.Node) bool{&all: nothing, &but: func(n *gorgonia.Node) bool { return n == w }} {
+	isWeight := func(n *gorgonia.Node) bool { return n == w }
+	for in, skip := range map[*Inputs[float64]]func(*gorgonia.Node) bool{&all: nothing, &but: isWeight} {
 		if err := in.Save(whole.p, skip, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +230,8 @@ func TestSavedViews(t *testing.T) {
 	}
 }
 
-// What is the same as in the inputs before shares their memory; what is not has memory of its own, whatever it had in the rounds before.
+// What is the same as in the inputs before shares their memory. What is not has memory of its own,
+// whatever it had in the rounds before.
 func TestSavedInputsShareMemory(t *testing.T) {
 	inBothTypes(t, testSharedMemory[float32], testSharedMemory[float64])
 }
@@ -270,7 +272,8 @@ func testSharedMemory[T Float](t *testing.T) {
 			}
 			for _, v := range c.b.vars {
 				if shared := &in.floats[v.node][0] == &saved[i-1].floats[v.node][0]; shared == changed[i][v.node] {
-					t.Errorf("round %d, set %d: %s shares memory: %v, has changed: %v", round, i, v.node.Name(), shared, changed[i][v.node])
+					t.Errorf("round %d, set %d: %s shares memory: %v, has changed: %v",
+						round, i, v.node.Name(), shared, changed[i][v.node])
 				}
 			}
 		}

@@ -45,7 +45,8 @@ func mlp(b *builder) *gorgonia.Node {
 }
 
 func convnet(b *builder) *gorgonia.Node {
-	conv := must(gorgonia.Conv2d(b.x(3, 2, 6, 5), b.x(3, 2, 3, 3), tensor.Shape{3, 3}, []int{1, 1}, []int{1, 1}, []int{1, 1}))
+	conv := must(gorgonia.Conv2d(b.x(3, 2, 6, 5), b.x(3, 2, 3, 3),
+		tensor.Shape{3, 3}, []int{1, 1}, []int{1, 1}, []int{1, 1}))
 	conv = must(gorgonia.BroadcastAdd(conv, b.x(1, 3, 1, 1), nil, []byte{0, 2, 3}))
 	h := must(gorgonia.MaxPool2D(must(gorgonia.Tanh(conv)), tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
 	conv = must(gorgonia.Conv2d(h, b.x(2, 3, 2, 2), tensor.Shape{2, 2}, []int{0, 1}, []int{1, 1}, []int{1, 1}))
@@ -59,15 +60,19 @@ func batchNormNet(training bool) func(b *builder) *gorgonia.Node {
 			y, _, _, op, err := gorgonia.BatchNorm(x, b.positive(paramShape...), b.x(paramShape...), 0.9, 1e-2)
 			must(y, err)
 			if !training {
-				mean := tensor.New(tensor.WithBacking(b.values(between(-0.5, 0.5)(rand.New(rand.NewPCG(1, 2)), paramShape[1]))))
-				variance := tensor.New(tensor.WithBacking(b.values(between(0.5, 1.5)(rand.New(rand.NewPCG(3, 4)), paramShape[1]))))
+				drawn := func(l law, seed uint64) *tensor.Dense {
+					rng := rand.New(rand.NewPCG(seed, seed+1))
+					return tensor.New(tensor.WithBacking(b.values(l(rng, paramShape[1]))))
+				}
+				mean, variance := drawn(between(-0.5, 0.5), 1), drawn(between(0.5, 1.5), 3)
 				if op.SetTraining(false) != nil || op.SetStats(mean, variance) != nil {
 					panic("running statistics")
 				}
 			}
 			return y
 		}
-		conv := must(gorgonia.Conv2d(b.x(4, 1, 4, 4), b.x(2, 1, 3, 3), tensor.Shape{3, 3}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+		conv := must(gorgonia.Conv2d(b.x(4, 1, 4, 4), b.x(2, 1, 3, 3),
+			tensor.Shape{3, 3}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
 		h := must(gorgonia.Tanh(normed(conv, 1, 2, 1, 1)))
 		h = must(gorgonia.Mul(must(gorgonia.Reshape(h, tensor.Shape{4, 8})), b.x(8, 3)))
 		return must(gorgonia.Mul(must(gorgonia.Tanh(normed(h, 1, 3))), b.x(3, 2)))
@@ -84,7 +89,8 @@ func lstm(b *builder) *gorgonia.Node {
 		z = must(gorgonia.BroadcastAdd(z, bias, nil, []byte{0}))
 		gate := func(i int) *gorgonia.Node { return must(gorgonia.Slice(z, nil, s(i*units, (i+1)*units))) }
 		keep := must(gorgonia.HadamardProd(must(gorgonia.Sigmoid(gate(0))), c))
-		c = must(gorgonia.Add(keep, must(gorgonia.HadamardProd(must(gorgonia.Sigmoid(gate(1))), must(gorgonia.Tanh(gate(2)))))))
+		write := must(gorgonia.HadamardProd(must(gorgonia.Sigmoid(gate(1))), must(gorgonia.Tanh(gate(2)))))
+		c = must(gorgonia.Add(keep, write))
 		h = must(gorgonia.HadamardProd(must(gorgonia.Sigmoid(gate(3))), must(gorgonia.Tanh(c))))
 	}
 	return must(gorgonia.Mul(h, b.x(units, 2)))
@@ -148,8 +154,8 @@ func TestModels(t *testing.T) {
 	}
 }
 
-// modelPrecision: a model is more strongly curved than an op and has kinks everywhere, which asks for smaller steps. In float32 the
-// step 2^-8 leaves an error of 1e-4 |f| from rounding.
+// modelPrecision has smaller steps: a model is more strongly curved than an op, and has kinks
+// everywhere. In float32 the step 2^-8 leaves an error of 1e-4 |f| from rounding.
 func modelPrecision[T Float]() precision {
 	prec := precisionOf[T]()
 	if dtypeOf[T]() == tensor.Float32 {
@@ -166,7 +172,8 @@ func checkModel[T Float](t *testing.T, c modelCase) {
 		t.Fatalf("reason to run the batch as a whole: %q, want %q", s.p.Whole, c.whole)
 	}
 	for range 2 {
-		compare(t, "value", s.forward(nil), s.wantValue(opCase{graph: c.graph}, b, seed, c.opts...), 10*precisionOf[T]().value)
+		want := s.wantValue(opCase{graph: c.graph}, b, seed, c.opts...)
+		compare(t, "value", s.forward(nil), want, 10*precisionOf[T]().value)
 		s.checkDerivativesWithin(b.rng, modelPrecision[T]())
 		if c.whole == "" {
 			s.checkRows(b.rng, []int{2, 0})
@@ -212,8 +219,8 @@ func (s *prepared[T]) checkRows(rng *rand.Rand, rows []int) {
 	compare(s.T, what("tangent"), s.tangent(dirs), float64s(any(pick(s.out, tan))), prec)
 }
 
-// TestBatchNormRows: while training, a run on some rows normalises by the statistics of these rows, as a run on a batch of these rows
-// alone does.
+// TestBatchNormRows: while training, a run on some rows normalises by the statistics of these rows.
+// So does a run on a batch of these rows alone.
 func TestBatchNormRows(t *testing.T) {
 	graph := func(b *builder, batch int) *gorgonia.Node {
 		y, _, _, _, err := gorgonia.BatchNorm(b.x(batch, 3), b.x(1, 3), b.x(1, 3), 0.9, 1e-2)
@@ -245,8 +252,8 @@ func TestBatchNormModel(t *testing.T) {
 	s.checkDerivatives(b.rng)
 }
 
-// TestFloat32 compares all sweeps in float32 with those in float64 on the same values, which is sharper than finite differences in
-// float32 can be.
+// TestFloat32 compares all sweeps in float32 with those in float64 on the same values. That is
+// sharper than finite differences in float32 can be.
 func TestFloat32(t *testing.T) {
 	cases := slices.Clone(opCases)
 	for _, m := range modelCases {

@@ -38,8 +38,9 @@ func (normRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 	return nil
 }
 
-// batchNormRule standardises each channel of (B,C) or (B,C,H,W): while training by the statistics of the cases being run, else by the
-// running statistics of the user's op, which it reads and never writes.
+// batchNormRule standardises each channel of (B,C) or (B,C,H,W). While training it does so by the
+// statistics of the cases being run, else by the running statistics of the user's op. It reads
+// these and never writes them.
 type batchNormRule[T Float] struct {
 	BatchNorm
 	normRule[T]

@@ -6,8 +6,9 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// A normaliser standardises sets of elements, y = (x - mean)/sqrt(variance + epsilon), with the biased variance. Each set consists
-// of runs of n neighbouring elements, and the runs of all sets alternate: run r of set i starts at (r sets + i) n.
+// A normaliser standardises sets of elements: y = (x - mean)/sqrt(variance + epsilon), with the
+// biased variance. Each set consists of runs of n neighbouring elements. The runs of all sets
+// alternate: run r of set i starts at (r sets + i) n.
 type normaliser struct {
 	sets, runs, n int
 	fixed         bool // mean and variance are given, not those of the elements
@@ -19,7 +20,12 @@ type normaliser struct {
 func normaliserOf[T Float](c *call[T], sets, runs, n int) *normaliser {
 	m, ok := c.state.(*normaliser)
 	if !ok || len(m.mean) != sets {
-		m = &normaliser{mean: make([]float64, sets), inv: make([]float64, sets), s1: make([]float64, sets), s2: make([]float64, sets)}
+		m = &normaliser{
+			mean: make([]float64, sets),
+			inv:  make([]float64, sets),
+			s1:   make([]float64, sets),
+			s2:   make([]float64, sets),
+		}
 		c.state = m
 	}
 	m.sets, m.runs, m.n, m.fixed = sets, runs, n, false
@@ -76,8 +82,9 @@ func normalise[T Float](m *normaliser, x, y []T) {
 	})
 }
 
-// jacobian multiplies src by the derivative of y with respect to x, which is symmetric: (I - (1 1^T + y y^T)/count)/sqrt(variance +
-// epsilon) in each set, without the second term if the statistics are given.
+// jacobian multiplies src by the derivative of y with respect to x, which is symmetric. In each set
+// that is (I - (1 1^T + y y^T)/count)/sqrt(variance + epsilon). If the statistics are given it is
+// only the first term, I/sqrt(variance + epsilon).
 func jacobian[T Float](m *normaliser, y, src, dst []T) {
 	clear(m.s1)
 	clear(m.s2)

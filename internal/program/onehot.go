@@ -6,7 +6,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// IsOneHot reports whether the rows of n, along its last axis, are one-hot now: n must be an input that has a value, or rows picked or reshaped from one.
+// IsOneHot reports whether the rows of n, along its last axis, are one-hot now. n must be an input
+// that has a value, or rows picked or reshaped from one.
 func IsOneHot(n *Node) bool {
 	for !n.IsLeaf() {
 		switch op := n.Op.(type) {

@@ -15,7 +15,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// opBase has what ops of a user need besides Do and SymDiff: by default one operand, and a result of its shape.
+// opBase has what ops of a user need besides Do and SymDiff. By default they have one operand, and
+// a result of its shape.
 type opBase struct{}
 
 func (opBase) Arity() int { return 1 }
@@ -81,19 +82,22 @@ func (o smoothOp) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia
 // cubeOp differentiates x^3 by ops of Gorgonia.
 var cubeOp = smoothOp{funcOp{name: "user's cube", f: func(x float64) float64 { return x * x * x }}, []bool{true},
 	func(x, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
-		sum := must(gorgonia.Add(must(gorgonia.Square(x)), must(gorgonia.Add(must(gorgonia.Square(x)), must(gorgonia.Square(x))))))
+		twice := must(gorgonia.Add(must(gorgonia.Square(x)), must(gorgonia.Square(x))))
+		sum := must(gorgonia.Add(must(gorgonia.Square(x)), twice))
 		return gorgonia.Nodes{must(gorgonia.HadamardProd(sum, grad))}, nil
 	}}
 
 // expOp uses its result: grad exp(x) = grad y.
-var expOp = smoothOp{funcOp{name: "user's exp", f: math.Exp}, []bool{true}, func(x, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
-	return gorgonia.Nodes{must(gorgonia.HadamardProd(y, grad))}, nil
-}}
+var expOp = smoothOp{funcOp{name: "user's exp", f: math.Exp}, []bool{true},
+	func(x, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+		return gorgonia.Nodes{must(gorgonia.HadamardProd(y, grad))}, nil
+	}}
 
 // sineOp differentiates by an op of the user that has no derivative itself.
-var sineOp = smoothOp{funcOp{name: "user's sine", f: math.Sin}, []bool{true}, func(x, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
-	return gorgonia.Nodes{must(gorgonia.ApplyOp(cosOp{}, x, grad))}, nil
-}}
+var sineOp = smoothOp{funcOp{name: "user's sine", f: math.Sin}, []bool{true},
+	func(x, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+		return gorgonia.Nodes{must(gorgonia.ApplyOp(cosOp{}, x, grad))}, nil
+	}}
 
 // cosOp is cos(x) g.
 type cosOp struct{ opBase }
@@ -151,7 +155,8 @@ func (o weighOp) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.
 func weighed(k any) func(b *builder) *gorgonia.Node {
 	return func(b *builder) *gorgonia.Node {
 		v := tensor.New(tensor.WithShape(3), tensor.WithBacking(k))
-		n := gorgonia.NewVector(b.g, v.Dtype(), gorgonia.WithShape(3), gorgonia.WithName("weights"), gorgonia.WithValue(v))
+		n := gorgonia.NewVector(b.g, v.Dtype(), gorgonia.WithShape(3),
+			gorgonia.WithName("weights"), gorgonia.WithValue(v))
 		return must(gorgonia.ApplyOp(weighOp{of: v.Dtype()}, b.x(3), n))
 	}
 }
@@ -177,8 +182,12 @@ func (prodOp) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 // TestUserOps checks ops that the package does not know.
 func TestUserOps(t *testing.T) {
 	for _, c := range []opCase{
-		{name: "SymDiff of known ops", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.ApplyOp(cubeOp, b.x(2, 3))) }},
-		{name: "SymDiff with the result", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.ApplyOp(expOp, b.x(2, 3))) }},
+		{name: "SymDiff of known ops", graph: func(b *builder) *gorgonia.Node {
+			return must(gorgonia.ApplyOp(cubeOp, b.x(2, 3)))
+		}},
+		{name: "SymDiff with the result", graph: func(b *builder) *gorgonia.Node {
+			return must(gorgonia.ApplyOp(expOp, b.x(2, 3)))
+		}},
 		{name: "scalar", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.ApplyOp(cubeOp, b.x())) }},
 		{name: "between known ops", graph: func(b *builder) *gorgonia.Node {
 			h := must(gorgonia.ApplyOp(cubeOp, must(gorgonia.Mul(b.input(between(-0.5, 0.5), 2, 3), b.x(3, 2)))))
@@ -231,7 +240,8 @@ func checkUserOp[T Float](t *testing.T, c opCase) {
 	}
 }
 
-// TestTangentOfUnknownGradient: an op whose SymDiff uses an op without a derivative can be run backwards, but not forwards.
+// TestTangentOfUnknownGradient: an op whose SymDiff uses an op without a derivative can be run
+// backwards, but not forwards.
 func TestTangentOfUnknownGradient(t *testing.T) {
 	b := newBuilder(tensor.Float64, 1)
 	s := prepare[float64](t, b, must(gorgonia.ApplyOp(sineOp, b.x(2, 3))))
@@ -267,9 +277,10 @@ func TestNotDifferentiable(t *testing.T) {
 			panic("out of paper")
 		}}, "out of paper", false},
 		{"SymDiff returns nothing", smoothOp{step, []bool{true}, none}, "no gradient of operand 0", false},
-		{"SymDiff returns another shape", smoothOp{step, []bool{true}, func(x, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
-			return gorgonia.Nodes{must(gorgonia.Sum(grad))}, nil
-		}}, "gradient of shape ()", false},
+		{"SymDiff returns another shape", smoothOp{step, []bool{true},
+			func(x, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+				return gorgonia.Nodes{must(gorgonia.Sum(grad))}, nil
+			}}, "gradient of shape ()", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBuilder(tensor.Float64, 1)
@@ -287,7 +298,8 @@ func TestNotDifferentiable(t *testing.T) {
 				err = s.r.Reverse([]Seed[float64]{{s.out, make([]float64, 6)}}, path)
 			}
 			var opErr *OpError
-			if !errors.Is(err, ErrNotDifferentiable) || !errors.As(err, &opErr) || opErr.Op != "user's op" || opErr.Node != "rounded" || !strings.Contains(err.Error(), c.want) {
+			if !errors.Is(err, ErrNotDifferentiable) || !errors.As(err, &opErr) ||
+				opErr.Op != "user's op" || opErr.Node != "rounded" || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want an OpError with %q", err, c.want)
 			}
 			if err := s.p.CheckDifferentiable(s.p.Path(s.p.Node(n))); err != nil {
@@ -297,7 +309,8 @@ func TestNotDifferentiable(t *testing.T) {
 	}
 }
 
-// TestConstantOperand: an operand that the op declares not to be differentiable in has the derivative zero, as in Gorgonia.
+// TestConstantOperand: where the op declares an operand not to be differentiable in, the derivative
+// is zero, as in Gorgonia.
 func TestConstantOperand(t *testing.T) {
 	b := newBuilder(tensor.Float64, 1)
 	s := prepare[float64](t, b, must(gorgonia.ApplyOp(prodOp{wrt: []bool{true, false}}, b.x(3), b.x(3))))
@@ -313,7 +326,8 @@ func TestConstantOperand(t *testing.T) {
 	tan := s.tangent([][]float64{seed, {1, 1, 1}})
 	for i, g := range seed {
 		if grads[0][i] != g*y[i] || grads[1][i] != 0 || tan[i] != g*y[i] {
-			t.Errorf("element %d: gradients %v and %v, tangent %v, want %v, 0 and %v", i, grads[0][i], grads[1][i], tan[i], g*y[i], g*y[i])
+			t.Errorf("element %d: gradients %v and %v, tangent %v, want %v, 0 and %v",
+				i, grads[0][i], grads[1][i], tan[i], g*y[i], g*y[i])
 		}
 	}
 }
@@ -337,7 +351,8 @@ func TestDoErrors(t *testing.T) {
 		gorgonia.WithName("broken")(n)
 		err := prepare[float64](t, b, n).r.Forward(nil)
 		var opErr *OpError
-		if !errors.As(err, &opErr) || opErr.Op != "user's op" || opErr.Node != "broken" || !strings.Contains(err.Error(), c.want) {
+		if !errors.As(err, &opErr) || opErr.Op != "user's op" || opErr.Node != "broken" ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("error %v, want an OpError with %q", err, c.want)
 		}
 	}

@@ -8,41 +8,50 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// An opCase is a small graph around one op. Its value is compared with that of Gorgonia's tape machine or, where that is wrong, with a
-// computation from the inputs' data by other means; its derivatives with finite differences.
+// An opCase is a small graph around one op. Its value is compared with that of Gorgonia's tape
+// machine or, where that is wrong, with a computation from the inputs' data by other means. Its
+// derivatives are compared with finite differences.
 type opCase struct {
 	name  string
 	graph func(b *builder) *gorgonia.Node
 	naive func(x [][]float64) []float64
 }
 
-// Exceptions, that is, where the program's value is compared with a naive computation instead of Gorgonia's, or its derivative is not
-// that of Gorgonia (which finite differences decide):
+// In these exceptions the program's value is compared with a naive computation instead of
+// Gorgonia's, or its derivative is not that of Gorgonia (finite differences decide):
 //
-//	AveragePool2D         Gorgonia divides by the image's width; the program by the number of pixels under the window
-//	MaxPool2D, 4 pads     Gorgonia shifts the windows by the padding behind; the program by the padding before
-//	Sparsemax, other axes Gorgonia transposes and does not transpose back; and with NaN gradient on vectors
-//	alias: ...            the tape machine overwrites operands of which a reshaped view is still to be read
-//	Dropout, random nodes have tests of their own (below), since they draw
-//	LogSumExp             Gorgonia composes it wrongly of other ops, log(sum exp(x-max) + max); the program follows the graph as it is
+//	AveragePool2D         Gorgonia divides by the image's width; the program by the number of
+//	                      pixels under the window
+//	MaxPool2D, 4 pads     Gorgonia shifts the windows by the padding behind; the program by the
+//	                      padding before
+//	Sparsemax, other axes Gorgonia transposes and does not transpose back; its gradient on vectors
+//	                      is NaN
+//	alias: ...            the tape machine overwrites operands of which a reshaped view is still
+//	                      to be read
+//	Dropout, random nodes have tests of their own (ops_test.go), since they draw
+//	LogSumExp             Gorgonia composes it wrongly of other ops, log(sum exp(x-max) + max);
+//	                      the program follows the graph as it is
 //	Log2, InverseSqrt, OuterProd, GlobalAveragePool2D, At, ByIndices along axis 1
 //	                      have no derivative in Gorgonia or a wrong one; the program's is right
 //	Sign, Ceil, Floor, comparisons
 //	                      have the derivative zero
-var opCases = slices.Concat(unaryCases(), binaryCases(), productCases, reductionCases, broadcastCases, movingCases, softMaxCases, imageCases,
-	normCases, lookupCases, compositeCases, aliasCases())
+var opCases = slices.Concat(unaryCases(), binaryCases(), productCases, reductionCases, broadcastCases,
+	movingCases, softMaxCases, imageCases, normCases, lookupCases, compositeCases, aliasCases())
 
 func unaryCases() (cases []opCase) {
 	type f = func(*gorgonia.Node) (*gorgonia.Node, error)
 	add := func(l law, ops map[string]f) {
 		for name, op := range ops {
-			cases = append(cases, opCase{name: name, graph: func(b *builder) *gorgonia.Node { return must(op(b.input(l, 2, 3))) }})
+			cases = append(cases, opCase{name: name, graph: func(b *builder) *gorgonia.Node {
+				return must(op(b.input(l, 2, 3)))
+			}})
 		}
 	}
-	add(between(-1.2, 1.2), map[string]f{"Sin": gorgonia.Sin, "Cos": gorgonia.Cos, "Exp": gorgonia.Exp, "Neg": gorgonia.Neg, "Square": gorgonia.Square,
-		"Cube": gorgonia.Cube, "Tanh": gorgonia.Tanh, "Sigmoid": gorgonia.Sigmoid, "Expm1": gorgonia.Expm1, "Softplus": gorgonia.Softplus, "Mish": gorgonia.Mish})
-	add(between(0.8, 2), map[string]f{"Log": gorgonia.Log, "Log2": gorgonia.Log2, "Sqrt": gorgonia.Sqrt, "Inverse": gorgonia.Inverse,
-		"InverseSqrt": gorgonia.InverseSqrt, "Log1p": gorgonia.Log1p})
+	add(between(-1.2, 1.2), map[string]f{"Sin": gorgonia.Sin, "Cos": gorgonia.Cos, "Exp": gorgonia.Exp,
+		"Neg": gorgonia.Neg, "Square": gorgonia.Square, "Cube": gorgonia.Cube, "Tanh": gorgonia.Tanh,
+		"Sigmoid": gorgonia.Sigmoid, "Expm1": gorgonia.Expm1, "Softplus": gorgonia.Softplus, "Mish": gorgonia.Mish})
+	add(between(0.8, 2), map[string]f{"Log": gorgonia.Log, "Log2": gorgonia.Log2, "Sqrt": gorgonia.Sqrt,
+		"Inverse": gorgonia.Inverse, "InverseSqrt": gorgonia.InverseSqrt, "Log1p": gorgonia.Log1p})
 	add(spaced(0.3), map[string]f{"Abs": gorgonia.Abs, "Sign": gorgonia.Sign, "Rectify": gorgonia.Rectify,
 		"LeakyRelu": func(x *gorgonia.Node) (*gorgonia.Node, error) { return gorgonia.LeakyRelu(x, 0.2) }})
 	add(apart(0.3), map[string]f{"Ceil": gorgonia.Ceil, "Floor": gorgonia.Floor})
@@ -50,7 +59,9 @@ func unaryCases() (cases []opCase) {
 		"Log(1+x)": func(x *gorgonia.Node) (*gorgonia.Node, error) { // stabilised to Log1p
 			return gorgonia.Log(must(gorgonia.Add(must(gorgonia.Square(x)), one(x))))
 		},
-		"Sigmoid of scalar": func(x *gorgonia.Node) (*gorgonia.Node, error) { return gorgonia.Sigmoid(must(gorgonia.Sum(x))) },
+		"Sigmoid of scalar": func(x *gorgonia.Node) (*gorgonia.Node, error) {
+			return gorgonia.Sigmoid(must(gorgonia.Sum(x)))
+		},
 	})
 	return cases
 }
@@ -69,20 +80,27 @@ func binaryCases() (cases []opCase) {
 	add := func(name string, graph func(b *builder) *gorgonia.Node) {
 		cases = append(cases, opCase{name: name, graph: graph})
 	}
-	arithmetic := map[string]binaryOp{"Add": gorgonia.Add, "Sub": gorgonia.Sub, "HadamardProd": gorgonia.HadamardProd, "HadamardDiv": gorgonia.HadamardDiv, "Pow": gorgonia.Pow}
+	arithmetic := map[string]binaryOp{"Add": gorgonia.Add, "Sub": gorgonia.Sub,
+		"HadamardProd": gorgonia.HadamardProd, "HadamardDiv": gorgonia.HadamardDiv, "Pow": gorgonia.Pow}
 	for name, op := range arithmetic {
 		add(name, func(b *builder) *gorgonia.Node { return must(op(b.positive(2, 3), b.positive(2, 3))) })
 		add(name+"(x,x)", func(b *builder) *gorgonia.Node {
 			x := b.positive(2, 3)
 			return must(op(x, x))
 		})
-		add("Tensor "+name+" Scalar", func(b *builder) *gorgonia.Node { return must(op(b.positive(2, 3), b.positive())) })
-		add("Scalar "+name+" Tensor", func(b *builder) *gorgonia.Node { return must(op(b.positive(), b.positive(2, 3))) })
+		add("Tensor "+name+" Scalar", func(b *builder) *gorgonia.Node {
+			return must(op(b.positive(2, 3), b.positive()))
+		})
+		add("Scalar "+name+" Tensor", func(b *builder) *gorgonia.Node {
+			return must(op(b.positive(), b.positive(2, 3)))
+		})
 		add("Scalar "+name+" Scalar", func(b *builder) *gorgonia.Node { return must(op(b.positive(), b.positive())) })
-		add("Tensor "+name+" constant", func(b *builder) *gorgonia.Node { return must(op(b.positive(2, 3), b.constant(1.7))) })
+		add("Tensor "+name+" constant", func(b *builder) *gorgonia.Node {
+			return must(op(b.positive(2, 3), b.constant(1.7)))
+		})
 	}
-	comparisons := map[string]func(x, y *gorgonia.Node, same bool) (*gorgonia.Node, error){"Lt": gorgonia.Lt, "Gt": gorgonia.Gt, "Lte": gorgonia.Lte,
-		"Gte": gorgonia.Gte, "Eq": gorgonia.Eq, "Ne": gorgonia.Ne}
+	comparisons := map[string]func(x, y *gorgonia.Node, same bool) (*gorgonia.Node, error){"Lt": gorgonia.Lt,
+		"Gt": gorgonia.Gt, "Lte": gorgonia.Lte, "Gte": gorgonia.Gte, "Eq": gorgonia.Eq, "Ne": gorgonia.Ne}
 	for name, op := range comparisons {
 		add(name, func(b *builder) *gorgonia.Node {
 			x, y := b.input(apart(0.2), 2, 3), b.input(apart(0.6), 2, 3)
@@ -90,7 +108,9 @@ func binaryCases() (cases []opCase) {
 		})
 	}
 	for name, op := range map[string]binaryOp{"MaxBetween": gorgonia.MaxBetween, "MinBetween": gorgonia.MinBetween} {
-		add(name, func(b *builder) *gorgonia.Node { return must(op(b.input(apart(0.2), 2, 3), b.input(apart(0.6), 2, 3))) })
+		add(name, func(b *builder) *gorgonia.Node {
+			return must(op(b.input(apart(0.2), 2, 3), b.input(apart(0.6), 2, 3)))
+		})
 	}
 	return cases
 }
@@ -103,11 +123,17 @@ var productCases = []opCase{
 	}},
 	{name: "Mul(mat,vec)", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Mul(b.x(2, 3), b.x(3))) }},
 	{name: "Mul(vec,mat)", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Mul(b.x(2), b.x(2, 3))) }},
-	{name: "Mul(vec,mat)square", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Mul(b.x(3), b.x(3, 3))) }},
-	{name: "Mul(mat,vec)square", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Mul(b.x(3, 3), b.x(3))) }},
+	{name: "Mul(vec,mat)square", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Mul(b.x(3), b.x(3, 3)))
+	}},
+	{name: "Mul(mat,vec)square", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Mul(b.x(3, 3), b.x(3)))
+	}},
 	{name: "Mul(vec,vec)dot", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Mul(b.x(3), b.x(3))) }},
 	{name: "OuterProd", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.OuterProd(b.x(2), b.x(3))) }},
-	{name: "OuterProd square", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.OuterProd(b.x(3), b.x(3))) }},
+	{name: "OuterProd square", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.OuterProd(b.x(3), b.x(3)))
+	}},
 	{name: "Mul(x, w^T by Transpose)", graph: func(b *builder) *gorgonia.Node {
 		return must(gorgonia.Mul(b.x(2, 3), must(gorgonia.Transpose(b.x(4, 3)))))
 	}},
@@ -117,7 +143,9 @@ var productCases = []opCase{
 	{name: "Mul(x^T, w)", graph: func(b *builder) *gorgonia.Node {
 		return must(gorgonia.Mul(must(gorgonia.Transpose(b.x(3, 2))), b.x(3, 4)))
 	}},
-	{name: "BatchedMatMul", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.BatchedMatMul(b.x(2, 2, 3), b.x(2, 3, 4))) }},
+	{name: "BatchedMatMul", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.BatchedMatMul(b.x(2, 2, 3), b.x(2, 3, 4)))
+	}},
 	{name: "BatchedMatMul tA", graph: func(b *builder) *gorgonia.Node {
 		return must(gorgonia.BatchedMatMul(b.x(2, 3, 2), b.x(2, 3, 4), true))
 	}},
@@ -138,7 +166,10 @@ var productCases = []opCase{
 	}},
 }
 
-func along(op func(x *gorgonia.Node, along ...int) (*gorgonia.Node, error), l law, shape []int, axes ...int) func(b *builder) *gorgonia.Node {
+// An alongOp is an op along some axes of its operand.
+type alongOp = func(x *gorgonia.Node, along ...int) (*gorgonia.Node, error)
+
+func along(op alongOp, l law, shape []int, axes ...int) func(b *builder) *gorgonia.Node {
 	return func(b *builder) *gorgonia.Node { return must(op(b.input(l, shape...), axes...)) }
 }
 
@@ -162,7 +193,9 @@ var reductionCases = []opCase{
 	{name: "Max 1", graph: along(gorgonia.Max, kinked, []int{2, 3}, 1)},
 	{name: "Max 1 of 3D", graph: along(gorgonia.Max, kinked, []int{2, 3, 4}, 1)},
 	{name: "Norm2", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Norm(b.positive(2, 3), 1, 2)) }},
-	{name: "LogSumExp", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.LogSumExp(b.input(spaced(0.3), 5), 0)) }},
+	{name: "LogSumExp", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.LogSumExp(b.input(spaced(0.3), 5), 0))
+	}},
 }
 
 var broadcastCases = []opCase{
@@ -217,11 +250,17 @@ func sliced(shape []int, s ...tensor.Slice) func(b *builder) *gorgonia.Node {
 func s(start int, opt ...int) tensor.Slice { return gorgonia.S(start, opt...) }
 
 var movingCases = []opCase{
-	{name: "Reshape", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Reshape(b.x(2, 6), tensor.Shape{3, 4})) }},
+	{name: "Reshape", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Reshape(b.x(2, 6), tensor.Shape{3, 4}))
+	}},
 	{name: "Ravel", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Ravel(b.x(2, 3))) }},
 	{name: "Transpose2D", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Transpose(b.x(2, 3))) }},
-	{name: "Transpose3D", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Transpose(b.x(2, 3, 4), 2, 0, 1)) }},
-	{name: "Transpose4D", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Transpose(b.x(2, 3, 2, 3), 0, 3, 1, 2)) }},
+	{name: "Transpose3D", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Transpose(b.x(2, 3, 4), 2, 0, 1))
+	}},
+	{name: "Transpose4D", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Transpose(b.x(2, 3, 2, 3), 0, 3, 1, 2))
+	}},
 	{name: "Slice row", graph: sliced([]int{4, 3}, s(2))},
 	{name: "Slice rows", graph: sliced([]int{4, 3}, s(1, 3))},
 	{name: "Slice cols", graph: sliced([]int{4, 3}, nil, s(1, 3))},
@@ -234,10 +273,16 @@ var movingCases = []opCase{
 		x := b.x(2, 6)
 		return must(gorgonia.HadamardProd(must(gorgonia.Slice(x, nil, s(0, 3))), must(gorgonia.Slice(x, nil, s(3, 6)))))
 	}},
-	{name: "Concat 0", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Concat(0, b.x(2, 3), b.x(1, 3))) }},
-	{name: "Concat 1", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Concat(1, b.x(2, 3), b.x(2, 2))) }},
+	{name: "Concat 0", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Concat(0, b.x(2, 3), b.x(1, 3)))
+	}},
+	{name: "Concat 1", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Concat(1, b.x(2, 3), b.x(2, 2)))
+	}},
 	{name: "Concat vec", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Concat(0, b.x(2), b.x(3))) }},
-	{name: "Concat 3", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Concat(1, b.x(2, 1), b.x(2, 2), b.x(2, 3))) }},
+	{name: "Concat 3", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Concat(1, b.x(2, 1), b.x(2, 2), b.x(2, 3)))
+	}},
 	{name: "Concat same x", graph: func(b *builder) *gorgonia.Node {
 		x := b.x(2, 3)
 		return must(gorgonia.Concat(0, x, x))
@@ -258,17 +303,20 @@ var softMaxCases = []opCase{
 	{name: "LogSoftMax", graph: along(gorgonia.LogSoftMax, mild, []int{2, 3})},
 	{name: "LogSoftMax axis1", graph: along(gorgonia.LogSoftMax, mild, []int{2, 3}, 1)},
 	{name: "LogSoftMax axis0", graph: along(gorgonia.LogSoftMax, mild, []int{2, 3}, 0)},
-	{name: "Log(SoftMax)", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Log(must(gorgonia.SoftMax(b.x(2, 3))))) }},
+	{name: "Log(SoftMax)", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Log(must(gorgonia.SoftMax(b.x(2, 3)))))
+	}},
 	{name: "Sparsemax", graph: along(gorgonia.Sparsemax, spaced(0.6), []int{2, 4})},
 	{name: "Sparsemax vec", graph: along(gorgonia.Sparsemax, spaced(0.6), []int{4})},
-	{name: "Sparsemax axis0", graph: along(gorgonia.Sparsemax, spaced(0.6), []int{3, 2}, 0), naive: func(x [][]float64) []float64 {
-		y := make([]float64, 6)
-		for col := range 2 {
-			z := bisectSparsemax([]float64{x[0][col], x[0][2+col], x[0][4+col]})
-			y[col], y[2+col], y[4+col] = z[0], z[1], z[2]
-		}
-		return y
-	}},
+	{name: "Sparsemax axis0", graph: along(gorgonia.Sparsemax, spaced(0.6), []int{3, 2}, 0),
+		naive: func(x [][]float64) []float64 {
+			y := make([]float64, 6)
+			for col := range 2 {
+				z := bisectSparsemax([]float64{x[0][col], x[0][2+col], x[0][4+col]})
+				y[col], y[2+col], y[4+col] = z[0], z[1], z[2]
+			}
+			return y
+		}},
 }
 
 // bisectSparsemax finds the projection of x onto the simplex by bisection for the threshold.
@@ -292,13 +340,16 @@ func bisectSparsemax(x []float64) []float64 {
 
 var imageCases = []opCase{
 	{name: "Conv2d", graph: func(b *builder) *gorgonia.Node {
-		return must(gorgonia.Conv2d(b.x(2, 2, 4, 5), b.x(3, 2, 3, 2), tensor.Shape{3, 2}, []int{1, 1}, []int{1, 1}, []int{1, 1}))
+		return must(gorgonia.Conv2d(b.x(2, 2, 4, 5), b.x(3, 2, 3, 2),
+			tensor.Shape{3, 2}, []int{1, 1}, []int{1, 1}, []int{1, 1}))
 	}},
 	{name: "Conv2d s2", graph: func(b *builder) *gorgonia.Node {
-		return must(gorgonia.Conv2d(b.x(2, 1, 5, 4), b.x(2, 1, 3, 3), tensor.Shape{3, 3}, []int{1, 0}, []int{2, 1}, []int{1, 1}))
+		return must(gorgonia.Conv2d(b.x(2, 1, 5, 4), b.x(2, 1, 3, 3),
+			tensor.Shape{3, 3}, []int{1, 0}, []int{2, 1}, []int{1, 1}))
 	}},
 	{name: "Conv2d dil2", graph: func(b *builder) *gorgonia.Node {
-		return must(gorgonia.Conv2d(b.x(1, 2, 5, 5), b.x(2, 2, 2, 2), tensor.Shape{2, 2}, []int{0, 1}, []int{1, 1}, []int{2, 2}))
+		return must(gorgonia.Conv2d(b.x(1, 2, 5, 5), b.x(2, 2, 2, 2),
+			tensor.Shape{2, 2}, []int{0, 1}, []int{1, 1}, []int{2, 2}))
 	}},
 	{name: "Conv1d", graph: func(b *builder) *gorgonia.Node {
 		return must(gorgonia.Conv1d(b.x(2, 2, 1, 6), b.x(3, 2, 1, 3), 3, 1, 1, 1))
@@ -310,7 +361,8 @@ var imageCases = []opCase{
 		return must(gorgonia.MaxPool2D(b.input(spaced(0.3), 2, 1, 4, 5), tensor.Shape{3, 3}, []int{1, 1}, []int{2, 1}))
 	}},
 	{name: "MaxPool2D 4 pads", graph: func(b *builder) *gorgonia.Node {
-		return must(gorgonia.MaxPool2D(b.input(spaced(0.3), 1, 2, 4, 3), tensor.Shape{2, 2}, []int{1, 0, 0, 1}, []int{2, 1}))
+		return must(gorgonia.MaxPool2D(b.input(spaced(0.3), 1, 2, 4, 3),
+			tensor.Shape{2, 2}, []int{1, 0, 0, 1}, []int{2, 1}))
 	}, naive: func(x [][]float64) []float64 {
 		return pool(x[0], 2, 4, 3, [2]int{2, 2}, [2]int{2, 1}, [4]int{1, 0, 0, 1}, slices.Max[[]float64])
 	}},
@@ -324,9 +376,15 @@ var imageCases = []opCase{
 	}, naive: func(x [][]float64) []float64 {
 		return pool(x[0], 2, 4, 5, [2]int{3, 2}, [2]int{2, 1}, [4]int{1, 1, 1, 1}, mean)
 	}},
-	{name: "GlobalAveragePool2D", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.GlobalAveragePool2D(b.x(2, 3, 2, 4))) }},
-	{name: "Upsample2D", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Upsample2D(b.x(2, 1, 2, 3), 2)) }},
-	{name: "Upsample2D by 3", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.Upsample2D(b.x(1, 2, 2, 2), 3)) }},
+	{name: "GlobalAveragePool2D", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.GlobalAveragePool2D(b.x(2, 3, 2, 4)))
+	}},
+	{name: "Upsample2D", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Upsample2D(b.x(2, 1, 2, 3), 2))
+	}},
+	{name: "Upsample2D by 3", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.Upsample2D(b.x(1, 2, 2, 2), 3))
+	}},
 }
 
 func mean(x []float64) (m float64) {
@@ -336,9 +394,10 @@ func mean(x []float64) (m float64) {
 	return m
 }
 
-// pool collects the pixels of each window that are not padding (before and behind the rows, before and behind the columns) and
-// reduces them.
-func pool(x []float64, planes, height, width int, kernel, stride [2]int, pad [4]int, reduce func([]float64) float64) (y []float64) {
+// pool collects the pixels of each window that are not padding, and reduces them. The padding is
+// that before and behind the rows, and before and behind the columns.
+func pool(x []float64, planes, height, width int, kernel, stride [2]int, pad [4]int,
+	reduce func([]float64) float64) (y []float64) {
 	for p := range planes {
 		for top := -pad[0]; top+kernel[0] <= height+pad[1]; top += stride[0] {
 			for left := -pad[2]; left+kernel[1] <= width+pad[3]; left += stride[1] {
@@ -380,9 +439,15 @@ var normCases = []opCase{
 }
 
 var lookupCases = []opCase{
-	{name: "ByIndices", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.ByIndices(b.x(4, 3), b.ints(2, 0), 0)) }},
-	{name: "ByIndices dup", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.ByIndices(b.x(4, 3), b.ints(1, 3, 1), 0)) }},
-	{name: "ByIndices axis1", graph: func(b *builder) *gorgonia.Node { return must(gorgonia.ByIndices(b.x(2, 4), b.ints(3, 0, 3), 1)) }},
+	{name: "ByIndices", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.ByIndices(b.x(4, 3), b.ints(2, 0), 0))
+	}},
+	{name: "ByIndices dup", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.ByIndices(b.x(4, 3), b.ints(1, 3, 1), 0))
+	}},
+	{name: "ByIndices axis1", graph: func(b *builder) *gorgonia.Node {
+		return must(gorgonia.ByIndices(b.x(2, 4), b.ints(3, 0, 3), 1))
+	}},
 }
 
 var compositeCases = []opCase{
@@ -420,7 +485,8 @@ func aliasCases() []opCase {
 			return must(gorgonia.Tanh(must(gorgonia.Add(must(gorgonia.Reshape(b.x(2, 3), vec)), b.x(6)))))
 		}, each(func(x []float64) float64 { return math.Tanh(x[0] + x[1]) })},
 		{"alias: sigmoid(xw)->Reshape(N)->Sub", func(b *builder) *gorgonia.Node {
-			p := must(gorgonia.Reshape(must(gorgonia.Sigmoid(must(gorgonia.Mul(b.x(3, 2), b.x(2, 1))))), tensor.Shape{3}))
+			p := must(gorgonia.Sigmoid(must(gorgonia.Mul(b.x(3, 2), b.x(2, 1)))))
+			p = must(gorgonia.Reshape(p, tensor.Shape{3}))
 			return must(gorgonia.Square(must(gorgonia.Sub(p, b.x(3)))))
 		}, func(x [][]float64) []float64 {
 			y := make([]float64, 3)
@@ -430,7 +496,8 @@ func aliasCases() []opCase {
 			return y
 		}},
 		{"alias: Conv->tanh->Reshape->Add", func(b *builder) *gorgonia.Node {
-			conv := must(gorgonia.Conv2d(b.x(1, 2, 2, 3), b.x(1, 2, 1, 1), tensor.Shape{1, 1}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+			conv := must(gorgonia.Conv2d(b.x(1, 2, 2, 3), b.x(1, 2, 1, 1),
+				tensor.Shape{1, 1}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
 			h := must(gorgonia.Reshape(must(gorgonia.Tanh(conv)), vec))
 			return must(gorgonia.Square(must(gorgonia.Add(h, b.x(6)))))
 		}, func(x [][]float64) []float64 {

@@ -73,7 +73,8 @@ func TestDropout(t *testing.T) {
 			want = 1 / (1 - p)
 		}
 		if !near(y[i], want*x[i], 1e-12) || !near(grad[i], want*g[i], 1e-12) || tan[i] != grad[i] {
-			t.Fatalf("element %d: value %v of %v, gradient %v and tangent %v of %v", i, y[i], x[i], grad[i], tan[i], g[i])
+			t.Fatalf("element %d: value %v of %v, gradient %v and tangent %v of %v",
+				i, y[i], x[i], grad[i], tan[i], g[i])
 		}
 	}
 	if sd := math.Sqrt(n * p * (1 - p)); math.Abs(float64(kept)-n*(1-p)) > 5*sd {
@@ -86,7 +87,8 @@ func TestDropout(t *testing.T) {
 		t.Error("two runs with the same seed draw different masks")
 	}
 	out.Op().(gorgonia.TrainModeOp).SetTraining(false)
-	if !slices.Equal(s.forward(nil), x) || !slices.Equal(s.reverse(g)[0], g) || !slices.Equal(s.tangent([][]float64{g}), g) {
+	if !slices.Equal(s.forward(nil), x) || !slices.Equal(s.reverse(g)[0], g) ||
+		!slices.Equal(s.tangent([][]float64{g}), g) {
 		t.Error("not the identity when not training")
 	}
 
@@ -119,8 +121,10 @@ func TestRandom(t *testing.T) {
 			v += (x - m) * (x - m) / n
 		}
 		name := s.p.Node(c.node).Op.String()
-		if !near(m, c.mean, 5*c.sd/math.Sqrt(n)) || !near(math.Sqrt(v), c.sd, 0.05*c.sd) || slices.Min(x) < c.lowest || slices.Max(x) > c.most {
-			t.Errorf("%s: mean %v, standard deviation %v, from %v to %v", name, m, math.Sqrt(v), slices.Min(x), slices.Max(x))
+		low, high := slices.Min(x), slices.Max(x)
+		if !near(m, c.mean, 5*c.sd/math.Sqrt(n)) || !near(math.Sqrt(v), c.sd, 0.05*c.sd) ||
+			low < c.lowest || high > c.most {
+			t.Errorf("%s: mean %v, standard deviation %v, from %v to %v", name, m, math.Sqrt(v), low, high)
 		}
 		s.forward(nil)
 		if slices.Equal(x, s.r.Value(s.p.Node(c.node)).Data) {

@@ -20,7 +20,7 @@ func permute[E any](dst, src []E, shape, perm []int) {
 	}
 }
 
-// permuteBack undoes permute: dst has the given shape, src is permuted.
+// permuteBack undoes permute. dst has the given shape, src is permuted.
 func permuteBack[T Float](dst, src []T, shape, perm []int) {
 	permuted, inverse := make([]int, len(perm)), make([]int, len(perm))
 	for i, axis := range perm {
@@ -39,7 +39,8 @@ func transposeStack[E any](dst, src []E, n, rows, cols int) {
 	})
 }
 
-// jointAxes makes one axis of those that stay together in a permutation. It has room for the results, up to eight axes.
+// jointAxes makes one axis of those that stay together in a permutation. It has room for the
+// results, of up to eight axes.
 type jointAxes struct{ first, sizes, shape, order [8]int }
 
 func (a *jointAxes) join(shape, perm []int) (fewer, order []int) {

@@ -17,7 +17,8 @@ type GlobalAvgPool struct{}
 
 func (GlobalAvgPool) String() string { return "GlobalAveragePool2D" }
 
-// maxPoolRule takes the largest pixel of each window, the first if there are several; padding never wins. NaN does.
+// maxPoolRule takes the largest pixel of each window, and the first if there are several. Padding
+// never wins. NaN does.
 type maxPoolRule[T Float] struct{ MaxPool }
 
 func (r maxPoolRule[T]) forward(c *call[T]) error {
@@ -63,8 +64,9 @@ func (r maxPoolRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 	return nil
 }
 
-// avgPoolRule takes the mean of the pixels of each window. Padding counts neither in the sum nor in the number of pixels, so that a
-// constant image stays constant. (Gorgonia divides the sum by the width of the image instead.)
+// avgPoolRule takes the mean of the pixels of each window. Padding counts neither in the sum nor in
+// the number of pixels, so that a constant image stays constant. (Gorgonia divides the sum by the
+// width of the image instead.)
 type avgPoolRule[T Float] struct{ AvgPool }
 
 func (r avgPoolRule[T]) average(c *call[T], src, dst []T) {

@@ -12,10 +12,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// large are graphs with enough elements for several processors to share the work on each of their nodes, by what is special in them.
+// large are graphs with so many elements that several processors share the work on each of their
+// nodes, by what is special in them.
 var large = map[string]func(b *builder) *gorgonia.Node{
 	"images": func(b *builder) *gorgonia.Node {
-		conv := must(gorgonia.Conv2d(b.x(48, 2, 30, 30), b.x(4, 2, 3, 3), tensor.Shape{3, 3}, []int{1, 1}, []int{1, 1}, []int{1, 1}))
+		conv := must(gorgonia.Conv2d(b.x(48, 2, 30, 30), b.x(4, 2, 3, 3),
+			tensor.Shape{3, 3}, []int{1, 1}, []int{1, 1}, []int{1, 1}))
 		conv = must(gorgonia.BroadcastAdd(conv, b.x(1, 4, 1, 1), nil, []byte{0, 2, 3}))
 		return must(gorgonia.MaxPool2D(must(gorgonia.Rectify(conv)), tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
 	},
@@ -69,7 +71,8 @@ func TestProcessorsDoNotMatter(t *testing.T) {
 	}
 }
 
-// A permutation puts element (i_0, i_1, ...) of the operand where its axes have gone, and permuteBack brings it back.
+// A permutation puts element (i_0, i_1, ...) of the operand where its axes have gone. permuteBack
+// brings it back.
 func TestPermute(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		dims := rapid.IntRange(1, 5).Draw(t, "dims")
@@ -101,7 +104,8 @@ func TestPermute(t *testing.T) {
 	})
 }
 
-// A rectifier is one node with the values and slopes of Gorgonia's two, also at zero, at infinity and at NaN. Other comparisons and products stay as they are.
+// A rectifier is one node with the values and slopes of Gorgonia's two, also at zero, at infinity
+// and at NaN. Other comparisons and products stay as they are.
 func TestRectifierIsOneNode(t *testing.T) {
 	x := []float64{-2, math.Copysign(0, -1), 0, 3, math.Inf(-1), math.Inf(1), math.NaN()}
 	for _, dt := range []tensor.Dtype{tensor.Float32, tensor.Float64} {

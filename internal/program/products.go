@@ -39,7 +39,7 @@ func marks(a, b bool) string {
 	return ""
 }
 
-// dims are the sizes of op(A) op(B) = C: C is m x n, the products run over k.
+// matMulDims are the sizes of op(A) op(B) = C: C is m x n, and the products run over k.
 func matMulDims(a, c []int, transA bool) (m, n, k int) {
 	k = a[1]
 	if transA {
@@ -53,8 +53,8 @@ func product[T Float](op MatMul, m, n, k int, a, b, c []T) {
 	linalg.Gemm(op.TransA, op.TransB, m, n, k, 1, a, b, 0, c)
 }
 
-// productGrad computes the gradient of operand 0 or 1 of C = op(A) op(B) from that of C: dA = dC op(B)^T, dB = op(A)^T dC, each
-// transposed if the operand is.
+// productGrad computes the gradient of operand 0 or 1 of C = op(A) op(B) from that of C: dA = dC
+// op(B)^T and dB = op(A)^T dC, each transposed if the operand is.
 func productGrad[T Float](op MatMul, m, n, k int, a, b, grad, dst []T, operand int) {
 	switch {
 	case operand == 0 && !op.TransA:
@@ -68,7 +68,7 @@ func productGrad[T Float](op MatMul, m, n, k int, a, b, grad, dst []T, operand i
 	}
 }
 
-// productTangent computes dA op(B) + op(A) dB, where nil stands for zero.
+// productTangent computes dA op(B) + op(A) dB. nil stands for zero.
 func productTangent[T Float](op MatMul, m, n, k int, a, b, da, db, dst []T) {
 	beta := T(0)
 	if da != nil {
@@ -102,7 +102,8 @@ func (r matMulRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 
 type batchedMatMulRule[T Float] struct{ BatchedMatMul }
 
-// each calls f for each matrix product of the batch, with the offsets of its matrices in A, B and C.
+// each calls f for each matrix product of the batch, with the offsets of its matrices in A, B and
+// C.
 func (r batchedMatMulRule[T]) each(c *call[T], f func(op MatMul, m, n, k, a, b, out int)) {
 	nd := len(c.out.Shape)
 	m, n, k := matMulDims(c.in[0].Shape[nd-2:], c.out.Shape[nd-2:], r.TransA)
@@ -124,7 +125,8 @@ func (r batchedMatMulRule[T]) reverse(c *call[T], operand int, grad, dst []T) er
 		if operand == 1 {
 			at, length = b, k*n
 		}
-		productGrad(op, m, n, k, c.in[0].Data[a:a+m*k], c.in[1].Data[b:b+k*n], grad[out:out+m*n], dst[at:at+length], operand)
+		productGrad(op, m, n, k, c.in[0].Data[a:a+m*k], c.in[1].Data[b:b+k*n],
+			grad[out:out+m*n], dst[at:at+length], operand)
 	})
 	return nil
 }
@@ -137,7 +139,8 @@ func (r batchedMatMulRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 		return t[at : at+n]
 	}
 	r.each(c, func(op MatMul, m, n, k, a, b, out int) {
-		productTangent(op, m, n, k, c.in[0].Data[a:a+m*k], c.in[1].Data[b:b+k*n], part(tan[0], a, m*k), part(tan[1], b, k*n), dst[out:out+m*n])
+		productTangent(op, m, n, k, c.in[0].Data[a:a+m*k], c.in[1].Data[b:b+k*n],
+			part(tan[0], a, m*k), part(tan[1], b, k*n), dst[out:out+m*n])
 	})
 	return nil
 }

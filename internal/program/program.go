@@ -14,8 +14,8 @@ type Program struct {
 	Nodes   []*Node // operands before their users
 	Outputs []*Node // in the order given to New
 
-	// Cases is the number of cases in the batch: the length of the outputs' first axis, or 1 if they
-	// have none.
+	// Cases is the number of cases in the batch: the length of the outputs' first axis, or 1 if
+	// they have none.
 	Cases int
 	// VectorCases says that an output with one axis holds one number for each case.
 	VectorCases bool

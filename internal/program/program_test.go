@@ -86,7 +86,8 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestCases looks at the case axes that the inputs get, or the reason why the batch can only be run as a whole.
+// TestCases looks at the case axes that the inputs get, or at the reason why the batch can only be
+// run as a whole.
 func TestCases(t *testing.T) {
 	type node = *gorgonia.Node
 	for _, c := range []struct {
@@ -99,8 +100,12 @@ func TestCases(t *testing.T) {
 		{"weights first", func(b *builder) node {
 			return must(gorgonia.Transpose(must(gorgonia.Mul(b.x(2, 3), b.x(3, 4)))))
 		}, []int{-1, 1}, ""},
-		{"transposed input", func(b *builder) node { return must(gorgonia.Mul(must(gorgonia.Transpose(b.x(3, 4))), b.x(3, 2))) }, []int{1, -1}, ""},
-		{"bias of the whole batch", func(b *builder) node { return must(gorgonia.Add(b.x(4, 2), b.x(4, 2))) }, []int{0, 0}, ""},
+		{"transposed input", func(b *builder) node {
+			return must(gorgonia.Mul(must(gorgonia.Transpose(b.x(3, 4))), b.x(3, 2)))
+		}, []int{1, -1}, ""},
+		{"bias of the whole batch", func(b *builder) node {
+			return must(gorgonia.Add(b.x(4, 2), b.x(4, 2)))
+		}, []int{0, 0}, ""},
 		{"one column per case", func(b *builder) node {
 			return must(gorgonia.BroadcastHadamardProd(b.x(4, 3), b.x(4, 1), nil, []byte{1}))
 		}, []int{0, 0}, ""},
@@ -115,8 +120,12 @@ func TestCases(t *testing.T) {
 		{"sum of features", func(b *builder) node {
 			return must(gorgonia.Reshape(must(gorgonia.Sum(b.x(4, 3, 2), 1, 2)), tensor.Shape{4, 1}))
 		}, []int{0}, ""},
-		{"sum of steps before cases", func(b *builder) node { return must(gorgonia.Sum(b.x(5, 4, 3), 0)) }, []int{1}, ""},
-		{"maximum of steps before cases", func(b *builder) node { return must(gorgonia.Max(b.input(kinked, 5, 4, 3), 0)) }, []int{1}, ""},
+		{"sum of steps before cases", func(b *builder) node {
+			return must(gorgonia.Sum(b.x(5, 4, 3), 0))
+		}, []int{1}, ""},
+		{"maximum of steps before cases", func(b *builder) node {
+			return must(gorgonia.Max(b.input(kinked, 5, 4, 3), 0))
+		}, []int{1}, ""},
 		{"outer product", func(b *builder) node { return must(gorgonia.OuterProd(b.x(4), b.x(3))) }, []int{0, -1}, ""},
 		{"batched product, cases as rows", func(b *builder) node {
 			return must(gorgonia.Reshape(must(gorgonia.BatchedMatMul(b.x(1, 4, 3), b.x(1, 3, 2))), tensor.Shape{4, 2}))
@@ -132,14 +141,24 @@ func TestCases(t *testing.T) {
 			m := must(gorgonia.Reshape(must(gorgonia.Mean(x, 0)), tensor.Shape{1, 3}))
 			return must(gorgonia.BroadcastSub(x, m, nil, []byte{0}))
 		}, nil, "mixes cases"},
-		{"softmax over the cases", func(b *builder) node { return must(gorgonia.SoftMax(b.x(4, 3), 0)) }, nil, "normalises over the cases"},
-		{"slice of the cases", func(b *builder) node { return must(gorgonia.Slice(b.x(6, 3), s(1, 5))) }, nil, "slices along the cases"},
-		{"end of the cases", func(b *builder) node { return must(gorgonia.Slice(b.x(8, 3), s(4, 8))) }, nil, "slices along the cases"},
+		{"softmax over the cases", func(b *builder) node {
+			return must(gorgonia.SoftMax(b.x(4, 3), 0))
+		}, nil, "normalises over the cases"},
+		{"slice of the cases", func(b *builder) node {
+			return must(gorgonia.Slice(b.x(6, 3), s(1, 5)))
+		}, nil, "slices along the cases"},
+		{"end of the cases", func(b *builder) node {
+			return must(gorgonia.Slice(b.x(8, 3), s(4, 8)))
+		}, nil, "slices along the cases"},
 		{"size of a weight", func(b *builder) node {
 			return must(gorgonia.HadamardProd(b.x(4, 3), must(gorgonia.SizeOf(0, b.x(5, 2)))))
 		}, []int{0, -1}, ""},
-		{"all cases sliced", func(b *builder) node { return must(gorgonia.Slice(b.x(4, 3), s(0, 4), s(1, 3))) }, []int{0}, ""},
-		{"concat of cases", func(b *builder) node { return must(gorgonia.Concat(0, b.x(2, 3), b.x(2, 3))) }, nil, "joins along the cases"},
+		{"all cases sliced", func(b *builder) node {
+			return must(gorgonia.Slice(b.x(4, 3), s(0, 4), s(1, 3)))
+		}, []int{0}, ""},
+		{"concat of cases", func(b *builder) node {
+			return must(gorgonia.Concat(0, b.x(2, 3), b.x(2, 3)))
+		}, nil, "joins along the cases"},
 		{"rows against rows", func(b *builder) node {
 			x := b.x(4, 3)
 			return must(gorgonia.Mul(x, must(gorgonia.Transpose(x))))
@@ -179,7 +198,8 @@ func TestCases(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.whole = ""
-				if p.Whole != "" || p.Cases != 4 || p.Node(b.vars[0].node).CaseAxis != 0 || p.Node(b.vars[1].node).CaseAxis != -1 {
+				x, theta := p.Node(b.vars[0].node), p.Node(b.vars[1].node)
+				if p.Whole != "" || p.Cases != 4 || x.CaseAxis != 0 || theta.CaseAxis != -1 {
 					t.Errorf("vector of %d cases: %q", p.Cases, p.Whole)
 				}
 			}
@@ -323,14 +343,16 @@ func TestIntegers(t *testing.T) {
 	turned := must(gorgonia.Transpose(both))                                                 // (4,3)
 	second := must(gorgonia.Slice(turned, s(1)))                                             // 1 3 5
 	third := must(gorgonia.Slice(turned, s(2)))                                              // 5 3 1
-	sum := must(gorgonia.Add(must(gorgonia.ByIndices(table, second, 0)), must(gorgonia.Square(must(gorgonia.ByIndices(table, third, 0))))))
+	squares := must(gorgonia.Square(must(gorgonia.ByIndices(table, third, 0))))
+	sum := must(gorgonia.Add(must(gorgonia.ByIndices(table, second, 0)), squares))
 	s := prepare[float64](t, b, sum)
 	compare(t, "value", s.forward(nil), []float64{10 + 50*50, 30 + 30*30, 50 + 10*10}, 0)
 	compare(t, "value of two cases", s.forward([]int{2, 0}), []float64{50 + 10*10, 10 + 50*50}, 0)
 	s.checkRows(b.rng, []int{1, 0})
 }
 
-// TestSeveralSeeds: gradients given at several nodes add up, also at a node on the way, and a cost used twice counts twice.
+// TestSeveralSeeds: gradients given at several nodes add up, also at a node on the way. A cost used
+// twice counts twice.
 func TestSeveralSeeds(t *testing.T) {
 	b := newBuilder(tensor.Float64, 3)
 	x := b.x(2, 2)
@@ -348,7 +370,10 @@ func TestSeveralSeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	seeds := []Seed[float64]{{p.Node(y), random[float64](rng, 4)}, {p.Node(z), random[float64](rng, 4)}, {p.Node(h), random[float64](rng, 4)}}
+	var seeds []Seed[float64]
+	for _, n := range []*gorgonia.Node{y, z, h} {
+		seeds = append(seeds, Seed[float64]{p.Node(n), random[float64](rng, 4)})
+	}
 	gradient := func(seeds ...Seed[float64]) []float64 {
 		if err := r.Reverse(seeds, p.Path(p.Node(x))); err != nil {
 			t.Fatal(err)
@@ -367,8 +392,9 @@ func TestSeveralSeeds(t *testing.T) {
 	}
 }
 
-// TestSteadyState: once their buffers exist, the sweeps of a net of built-in ops allocate nothing but the closures of images and the axes of permutations,
-// whatever the size of the batch; large ones add the closures that are handed to the processors.
+// TestSteadyState: once their buffers exist, the sweeps of a net of built-in ops allocate nothing
+// but the closures of images and the axes of permutations, whatever the size of the batch. Large
+// batches add the closures that are handed to the processors.
 func TestSteadyState(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -388,7 +414,8 @@ func TestSteadyState(t *testing.T) {
 				t.Fatal("a sweep failed")
 			}
 		})
-		t.Logf("%s: %v allocations in a forward, a reverse and a tangent sweep of %d nodes", c.name, allocs, len(s.p.Nodes))
+		t.Logf("%s: %v allocations in a forward, a reverse and a tangent sweep of %d nodes",
+			c.name, allocs, len(s.p.Nodes))
 		if allocs > c.most {
 			t.Errorf("%s: %v allocations, want at most %v", c.name, allocs, c.most)
 		}

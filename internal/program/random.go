@@ -8,7 +8,7 @@ type Random struct {
 
 func (o Random) String() string { return "Random " + o.Kind }
 
-// randomRule draws at each Forward. It has no operands, so that no derivative is ever asked of it.
+// randomRule draws at each Forward. It has no operands, so no derivative is ever asked of it.
 type randomRule[T Float] struct{ Random }
 
 func (r randomRule[T]) forward(c *call[T]) error {
@@ -18,7 +18,8 @@ func (r randomRule[T]) forward(c *call[T]) error {
 	return nil
 }
 
-// draw is one number: uniform in [A,B), gaussian of mean A and standard deviation B, or binomial of A trials of probability B.
+// draw is one number: uniform in [A,B), gaussian of mean A and standard deviation B, or binomial of
+// A trials of probability B.
 func (r randomRule[T]) draw(uniform, gaussian func() float64) float64 {
 	switch r.Kind {
 	case "uniform":

@@ -17,7 +17,7 @@ type Max struct{ Along []int }
 
 func (o Max) String() string { return fmt.Sprintf("Max%v", o.Along) }
 
-// reduction walks over an operand with, for each element, the position it is reduced to.
+// reduction walks over the elements of an operand and the positions that they are reduced to.
 type reduction struct {
 	shape  []int // of the operand
 	stride []int // in the result, 0 along reduced axes
@@ -36,8 +36,9 @@ func reductionOf[T Float](c *call[T], along []int) reduction {
 	return r
 }
 
-// each calls f for each row of the operand (along its last axis): where it starts, its length, the position in the result of its
-// first element, and the step there from one element to the next (0 if the last axis is reduced).
+// each calls f for each row of the operand, along its last axis: where it starts, its length, the
+// position in the result of its first element, and the step there from one element to the next. The
+// step is 0 if the last axis is reduced.
 func (r reduction) each(f func(at, n, to, step int)) {
 	last := len(r.shape) - 1
 	if last < 0 {
@@ -57,7 +58,8 @@ func (r reduction) each(f func(at, n, to, step int)) {
 
 type sumRule[T Float] struct{ Sum }
 
-// add sums in float64: a cost is often the float32 sum of very many terms, of which small differences matter.
+// add sums in float64. A cost is often the float32 sum of very many terms, of which small
+// differences matter.
 func (r sumRule[T]) add(c *call[T], src, dst []T) {
 	sums := c.sums(len(dst))
 	clear(sums)
@@ -98,7 +100,8 @@ func (r sumRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 	return nil
 }
 
-// maxRule finds maxima. Where several elements are the largest, each has the derivative 1, as in Gorgonia.
+// maxRule finds maxima. Where several elements are the largest, each has the derivative 1, as in
+// Gorgonia.
 type maxRule[T Float] struct{ Max }
 
 func (r maxRule[T]) forward(c *call[T]) error {

@@ -7,7 +7,8 @@ type Repeat struct{ Axis int }
 
 func (o Repeat) String() string { return fmt.Sprintf("Repeat%d", o.Axis) }
 
-// repeatRule repeats each element along an axis, so that position i of the result is position i/times of the operand.
+// repeatRule repeats each element along an axis: position i of the result is position i/times of
+// the operand.
 type repeatRule[T Float] struct{ Repeat }
 
 // sizes gives the result as outer x (n x times) x inner.

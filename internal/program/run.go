@@ -129,8 +129,8 @@ type Seed[T Float] struct {
 }
 
 // Reverse sweeps backwards from the gradients given by seeds, along the path of the nodes whose
-// gradients are wanted, and adds up what reaches each. A seed has the size of its node's value in the
-// last Forward.
+// gradients are wanted, and adds up what reaches each. A seed has the size of its node's value in
+// the last Forward.
 func (r *Run[T]) Reverse(seeds []Seed[T], path Path) error {
 	for i := range r.grads {
 		r.grads[i].set = false

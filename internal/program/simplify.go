@@ -4,12 +4,13 @@ import "slices"
 
 // simplify lets nodes do by themselves what other nodes do for them:
 //
-//   - an elementwise op broadcasts, so that no Repeat along an axis of length 1 is needed before it;
+//   - an elementwise op broadcasts, so no Repeat along an axis of length 1 is needed before it;
 //   - a matrix product transposes its operands;
 //   - a rectifier, which Gorgonia makes of a comparison and a product, is one node.
 //
-// The nodes may come in any order. What the first pass does to a node depends on Repeats and
-// Transposes only, and what the second does on comparisons, and neither changes these.
+// The nodes may come in any order. What the first pass does to a node depends on the Repeats or
+// Transposes before it, which it does not change. What the second pass does depends on the
+// comparison before it, which it does not change either.
 func simplify(nodes []*Node) {
 	for _, n := range nodes {
 		switch op := n.Op.(type) {

@@ -6,8 +6,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// Slice is x[..., Start:End:Step, ...] along Axis. The slice is read from the user's op at each run,
-// since gorgonia.UnsafeLet changes it in place.
+// Slice is x[..., Start:End:Step, ...] along Axis. The slice is read from the user's op at each
+// run, since gorgonia.UnsafeLet changes it in place.
 type Slice struct {
 	Axis  int
 	Slice func() tensor.Slice
@@ -17,7 +17,8 @@ func (o Slice) String() string { return fmt.Sprintf("Slice%d", o.Axis) }
 
 type sliceRule[T Float] struct{ Slice }
 
-// each calls f with each run of elements of the slice: its position in the result, in the operand, and its length.
+// each calls f with each run of elements of the slice: its positions in the result and in the
+// operand, and its length.
 func (r sliceRule[T]) each(c *call[T], f func(i, j, n int)) error {
 	shape := c.in[0].Shape
 	outer, all, inner := split(shape, r.Axis)
@@ -27,7 +28,8 @@ func (r sliceRule[T]) each(c *call[T], f func(i, j, n int)) error {
 	}
 	count := (end - start + step - 1) / step
 	if outer*count*inner != size(c.out.Shape) {
-		return fmt.Errorf("slice %d:%d:%d of axis %d of %v does not have the graph's shape %v", start, end, step, r.Axis, shape, c.out.Shape)
+		return fmt.Errorf("slice %d:%d:%d of axis %d of %v does not have the graph's shape %v",
+			start, end, step, r.Axis, shape, c.out.Shape)
 	}
 	for o := range outer {
 		if step == 1 {

@@ -10,7 +10,7 @@ type SoftMax struct {
 
 func (o SoftMax) String() string { return map[bool]string{false: "SoftMax", true: "LogSoftMax"}[o.Log] }
 
-// softMaxRule: p = exp(x)/sum exp(x) over an axis, or its logarithm.
+// softMaxRule computes p = exp(x)/sum exp(x) over an axis, or its logarithm.
 type softMaxRule[T Float] struct{ SoftMax }
 
 func (r softMaxRule[T]) forward(c *call[T]) error {
@@ -39,7 +39,7 @@ func (r softMaxRule[T]) forward(c *call[T]) error {
 	return nil
 }
 
-// reverse: for p, p (g - <p, g>); for log p, g - p sum(g).
+// reverse is p (g - <p, g>) for p, and g - p sum(g) for log p.
 func (r softMaxRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	y := c.out.Data
 	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
@@ -64,7 +64,7 @@ func (r softMaxRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	return nil
 }
 
-// tangent: the Jacobian of p is symmetric; for log p, t - <p, t>.
+// tangent is reverse for p, whose Jacobian is symmetric, and t - <p, t> for log p.
 func (r softMaxRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 	if !r.Log {
 		return r.reverse(c, 0, tan[0], dst)

@@ -7,8 +7,8 @@ type Sparsemax struct{ Axis int }
 
 func (Sparsemax) String() string { return "Sparsemax" }
 
-// sparsemaxRule projects vectors along an axis onto the simplex (Martins & Astudillo, 2016, algorithm 1): y = max(x - tau, 0) with
-// the threshold tau for which y adds up to 1.
+// sparsemaxRule projects vectors along an axis onto the simplex (Martins & Astudillo, 2016,
+// algorithm 1): y = max(x - tau, 0), with the threshold tau for which y adds up to 1.
 type sparsemaxRule[T Float] struct{ Sparsemax }
 
 func (r sparsemaxRule[T]) forward(c *call[T]) error {
@@ -28,7 +28,8 @@ func (r sparsemaxRule[T]) forward(c *call[T]) error {
 	return nil
 }
 
-// threshold finds tau from the largest k for which 1 + k z_k exceeds z_1 + ... + z_k, z being sorted in descending order. It sorts z.
+// threshold finds tau from the largest k for which 1 + k z_k exceeds z_1 + ... + z_k, where z is
+// sorted in descending order. It sorts z.
 func threshold[T Float](z []T) T {
 	slices.Sort(z)
 	top := z[len(z)-1] // subtracted for the sake of precision
@@ -43,7 +44,7 @@ func threshold[T Float](z []T) T {
 	return tau + top
 }
 
-// reverse: on the support of y, g less its mean there.
+// reverse gives g less its mean on the support of y, and else 0.
 func (r sparsemaxRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	y := c.out.Data
 	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {

@@ -95,8 +95,8 @@ func (p *Program) CheckDifferentiable(path Path) error {
 			}
 		}
 		if on && err == nil && !smooth {
-			err = fmt.Errorf("%w: DiffWRT declares no derivative with respect to the operands that depend on the parameters",
-				ErrNotDifferentiable)
+			const what = "DiffWRT declares no derivative with respect to the operands that depend on the parameters"
+			err = fmt.Errorf("%w: %s", ErrNotDifferentiable, what)
 		}
 		if on && err != nil {
 			return &OpError{op.String(), n.Name(), "differentiation", err}

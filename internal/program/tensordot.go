@@ -10,7 +10,8 @@ type Tensordot struct{ A, B []int }
 
 func (o Tensordot) String() string { return fmt.Sprintf("Tensordot%v%v", o.A, o.B) }
 
-// tensordotRule brings the contracted axes of A last and those of B first, and is a matrix product then.
+// tensordotRule brings the contracted axes of A last and those of B first. Then it is a matrix
+// product.
 type tensordotRule[T Float] struct{ Tensordot }
 
 func (r tensordotRule[T]) perms(c *call[T]) (permA, permB []int, m, n, k int) {
@@ -24,7 +25,8 @@ func (r tensordotRule[T]) perms(c *call[T]) (permA, permB []int, m, n, k int) {
 	return permA, permB, size(a) / k, size(b) / k, k
 }
 
-// matrices are the operands, permuted into matrices of m x k and k x n. first is the slot of the scratch that holds them.
+// matrices are the operands, permuted into matrices of m x k and k x n. They are in the scratch
+// slots first and first+1.
 func (r tensordotRule[T]) matrices(c *call[T], a, b []T, first int) (ma, mb []T, m, n, k int) {
 	permA, permB, m, n, k := r.perms(c)
 	if a != nil {

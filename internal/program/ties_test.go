@@ -15,7 +15,7 @@ func always(x ...float64) law {
 	return func(_ *rand.Rand, n int) []float64 { return slices.Clone(x[:n]) }
 }
 
-// TestTies: where a maximum is taken by several elements, the rules say which of them has the derivative.
+// TestTies: where several elements take a maximum, the rules say which of them has the derivative.
 func TestTies(t *testing.T) {
 	seed := []float64{1}
 	for _, c := range []struct {
@@ -24,13 +24,18 @@ func TestTies(t *testing.T) {
 		want  [][]float64 // gradients
 	}{
 		{"max-pooling: the first", func(b *builder) *gorgonia.Node {
-			return must(gorgonia.MaxPool2D(b.input(always(1, 3, 3, 2), 1, 1, 2, 2), tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
+			return must(gorgonia.MaxPool2D(b.input(always(1, 3, 3, 2), 1, 1, 2, 2),
+				tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
 		}, [][]float64{{0, 1, 0, 0}}},
-		{"maximum along an axis: each", func(b *builder) *gorgonia.Node { return must(gorgonia.Max(b.input(always(1, 3, 3), 3))) }, [][]float64{{0, 1, 1}}},
+		{"maximum along an axis: each", func(b *builder) *gorgonia.Node {
+			return must(gorgonia.Max(b.input(always(1, 3, 3), 3)))
+		}, [][]float64{{0, 1, 1}}},
 		{"maximum of two: half to each", func(b *builder) *gorgonia.Node {
 			return must(gorgonia.MaxBetween(b.input(always(3), 1), b.input(always(3), 1)))
 		}, [][]float64{{0.5}, {0.5}}},
-		{"absolute value of zero: none", func(b *builder) *gorgonia.Node { return must(gorgonia.Abs(b.input(always(0), 1))) }, [][]float64{{0}}},
+		{"absolute value of zero: none", func(b *builder) *gorgonia.Node {
+			return must(gorgonia.Abs(b.input(always(0), 1)))
+		}, [][]float64{{0}}},
 	} {
 		b := newBuilder(tensor.Float64, 1)
 		s := prepare[float64](t, b, c.graph(b))
@@ -53,7 +58,8 @@ func TestNaN(t *testing.T) {
 	nan := math.NaN()
 	for name, graph := range map[string]func(b *builder) *gorgonia.Node{
 		"max-pooling": func(b *builder) *gorgonia.Node {
-			return must(gorgonia.MaxPool2D(b.input(always(1, nan, 3, 2), 1, 1, 2, 2), tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
+			return must(gorgonia.MaxPool2D(b.input(always(1, nan, 3, 2), 1, 1, 2, 2),
+				tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
 		},
 		"maximum": func(b *builder) *gorgonia.Node { return must(gorgonia.Max(b.input(always(1, nan, 3), 3))) },
 		"MaxBetween": func(b *builder) *gorgonia.Node {
@@ -65,7 +71,8 @@ func TestNaN(t *testing.T) {
 		"softmax":   func(b *builder) *gorgonia.Node { return must(gorgonia.SoftMax(b.input(always(1, nan), 2))) },
 		"sparsemax": func(b *builder) *gorgonia.Node { return must(gorgonia.Sparsemax(b.input(always(1, nan), 2))) },
 		"batch norm": func(b *builder) *gorgonia.Node {
-			y, _, _, _, err := gorgonia.BatchNorm(b.input(always(1, nan), 2, 1), b.input(always(1), 1, 1), b.input(always(1), 1, 1), 0.9, 0.1)
+			x, scale, shift := b.input(always(1, nan), 2, 1), b.input(always(1), 1, 1), b.input(always(1), 1, 1)
+			y, _, _, _, err := gorgonia.BatchNorm(x, scale, shift, 0.9, 0.1)
 			return must(y, err)
 		},
 		"relu": func(b *builder) *gorgonia.Node { return must(gorgonia.Rectify(b.input(always(nan), 1))) },

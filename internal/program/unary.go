@@ -12,7 +12,7 @@ type Unary struct{ Kind string }
 
 func (o Unary) String() string { return o.Kind }
 
-// unary is a function of one variable with its derivative, given operand x and result y.
+// unary is a function y of one variable x, with its derivative.
 type unary[T Float] struct {
 	f func(x T) T
 	d func(x, y T) T
@@ -42,25 +42,29 @@ func lift[T Float](f func(float64) float64) func(T) T {
 	return func(x T) T { return T(f(float64(x))) }
 }
 
-// makeUnaries lists the elementwise functions by the names that Gorgonia's ops have; rectify is made by Program.simplify.
+// makeUnaries lists the elementwise functions by the names that Gorgonia's ops have. rectify is of
+// simplify's making.
 func makeUnaries[T Float]() map[string]unary[T] {
 	zero := func(x, y T) T { return 0 }
 	return map[string]unary[T]{
-		"abs":     {lift[T](math.Abs), func(x, y T) T { return sign(x) }},
-		"sign":    {sign[T], zero},
-		"ceil":    {lift[T](math.Ceil), zero},
-		"floor":   {lift[T](math.Floor), zero},
-		"sin":     {lift[T](math.Sin), func(x, y T) T { return T(math.Cos(float64(x))) }},
-		"cos":     {lift[T](math.Cos), func(x, y T) T { return -T(math.Sin(float64(x))) }},
-		"exp":     {lift[T](math.Exp), func(x, y T) T { return y }},
-		"ln":      {lift[T](math.Log), func(x, y T) T { return 1 / x }},
-		"log2":    {lift[T](math.Log2), func(x, y T) T { return 1 / (x * math.Ln2) }},
-		"neg":     {func(x T) T { return -x }, func(x, y T) T { return -1 }},
-		"square":  {func(x T) T { return x * x }, func(x, y T) T { return 2 * x }},
-		"sqrt":    {lift[T](math.Sqrt), func(x, y T) T { return 0.5 / y }},
-		"inv":     {func(x T) T { return 1 / x }, func(x, y T) T { return -y * y }},
-		"invSqrt": {lift[T](func(x float64) float64 { return 1 / math.Sqrt(x) }), func(x, y T) T { return -y * y * y / 2 }},
-		"cube":    {func(x T) T { return x * x * x }, func(x, y T) T { return 3 * x * x }},
+		"abs":    {lift[T](math.Abs), func(x, y T) T { return sign(x) }},
+		"sign":   {sign[T], zero},
+		"ceil":   {lift[T](math.Ceil), zero},
+		"floor":  {lift[T](math.Floor), zero},
+		"sin":    {lift[T](math.Sin), func(x, y T) T { return T(math.Cos(float64(x))) }},
+		"cos":    {lift[T](math.Cos), func(x, y T) T { return -T(math.Sin(float64(x))) }},
+		"exp":    {lift[T](math.Exp), func(x, y T) T { return y }},
+		"ln":     {lift[T](math.Log), func(x, y T) T { return 1 / x }},
+		"log2":   {lift[T](math.Log2), func(x, y T) T { return 1 / (x * math.Ln2) }},
+		"neg":    {func(x T) T { return -x }, func(x, y T) T { return -1 }},
+		"square": {func(x T) T { return x * x }, func(x, y T) T { return 2 * x }},
+		"sqrt":   {lift[T](math.Sqrt), func(x, y T) T { return 0.5 / y }},
+		"inv":    {func(x T) T { return 1 / x }, func(x, y T) T { return -y * y }},
+		"invSqrt": {
+			lift[T](func(x float64) float64 { return 1 / math.Sqrt(x) }),
+			func(x, y T) T { return -y * y * y / 2 },
+		},
+		"cube": {func(x T) T { return x * x * x }, func(x, y T) T { return 3 * x * x }},
 		"rectify": {func(x T) T {
 			if x >= 0 {
 				return x
@@ -91,7 +95,8 @@ func sign[T Float](x T) T {
 	return 0
 }
 
-// sigmoid has no branch, which would be mispredicted half of the time. Where exp(-x) overflows it is 0, for less than 1e-308.
+// sigmoid has no branch: that would be mispredicted half of the time. Where exp(-x) overflows it is
+// 0, in place of less than 1e-308.
 func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
 // unaryGrain is for functions that take some nanoseconds an element.
@@ -120,7 +125,9 @@ func (r unaryRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	if n := len(y); n < 2*parallel.Grain {
 		r.chain(x, y, grad, dst)
 	} else {
-		parallel.For(n, parallel.Grain, func(from, to int) { r.chain(x[from:to], y[from:to], grad[from:to], dst[from:to]) })
+		parallel.For(n, parallel.Grain, func(from, to int) {
+			r.chain(x[from:to], y[from:to], grad[from:to], dst[from:to])
+		})
 	}
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// The private runs must be invisible to the user's own training: here a training loop runs with and without them, and the weights must
-// have the same bits afterwards.
+// The private runs must be invisible to the user's own training. Here a training loop runs with and
+// without them, and the weights must have the same bits afterwards.
 
 // A trainer is one way to run a graph and its gradients. It returns a function that does so once.
 type trainer func(t *testing.T, g *gorgonia.ExprGraph, cost *gorgonia.Node, params gorgonia.Nodes) func() error
@@ -32,7 +32,8 @@ func precompiled(t *testing.T, g *gorgonia.ExprGraph, cost *gorgonia.Node, param
 	if err != nil {
 		t.Fatal(err)
 	}
-	return runner(t, gorgonia.NewTapeMachine(g, gorgonia.WithPrecompiled(prog, locMap), gorgonia.BindDualValues(params...)))
+	compiled := gorgonia.WithPrecompiled(prog, locMap)
+	return runner(t, gorgonia.NewTapeMachine(g, compiled, gorgonia.BindDualValues(params...)))
 }
 
 func runner(t *testing.T, vm gorgonia.VM) func() error {
@@ -93,14 +94,18 @@ func checkUntouched[T Float](t *testing.T, train trainer, graph func(b *builder)
 	alone := trainSixSteps[T](t, train, graph, false)
 	accompanied := trainSixSteps[T](t, train, graph, true)
 	for i, want := range alone {
-		if !slices.EqualFunc(accompanied[i], want, func(x, y float64) bool { return math.Float64bits(x) == math.Float64bits(y) }) {
+		sameBits := func(x, y float64) bool { return math.Float64bits(x) == math.Float64bits(y) }
+		if !slices.EqualFunc(accompanied[i], want, sameBits) {
 			t.Errorf("array %d differs: %v with private runs, %v without", i, accompanied[i], want)
 		}
 	}
 }
 
-// trainSixSteps returns the weights, and the running statistics of BatchNorm ops, after six steps of Adam.
-func trainSixSteps[T Float](t *testing.T, train trainer, graph func(b *builder) *gorgonia.Node, private bool) [][]float64 {
+// trainSixSteps returns the weights, and the running statistics of BatchNorm ops, after six steps
+// of Adam.
+func trainSixSteps[T Float](
+	t *testing.T, train trainer, graph func(b *builder) *gorgonia.Node, private bool,
+) [][]float64 {
 	b := newBuilder(dtypeOf[T](), 5)
 	out := graph(b)
 	cost := must(gorgonia.Sum(must(gorgonia.Square(out))))
@@ -167,7 +172,8 @@ func (s *prepared[T]) everything(rng *rand.Rand) func() {
 	}
 }
 
-// TestEvaluationIsUntouched: private runs leave the statistics and the mode of a BatchNorm op alone, in either mode.
+// TestEvaluationIsUntouched: private runs leave the statistics and the mode of a BatchNorm op
+// alone, in either mode.
 func TestEvaluationIsUntouched(t *testing.T) {
 	for _, training := range []bool{true, false} {
 		b := newBuilder(tensor.Float64, 2)

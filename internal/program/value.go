@@ -1,6 +1,7 @@
 package program
 
 import (
+	"errors"
 	"fmt"
 
 	"gorgonia.org/gorgonia"
@@ -17,10 +18,12 @@ func valueOf(n *Node) (gorgonia.Value, error) {
 			return v, nil
 		}
 	}
-	return nil, fmt.Errorf("it has no value yet (give it one with gorgonia.Let or WithValue, and run the VM before the solver)")
+	return nil, errors.New("it has no value yet (give it one with gorgonia.Let or WithValue, " +
+		"and run the VM before the solver)")
 }
 
-// floats is the data of a float value of the given shape, without a copy where the tensor is contiguous.
+// floats is the data of a float value of the given shape, without a copy where the tensor is
+// contiguous.
 func floats[T Float](v gorgonia.Value, shape []int) ([]T, error) {
 	if n := v.Shape().TotalSize(); n != size(shape) {
 		return nil, fmt.Errorf("its value has shape %v, the graph says %v", v.Shape(), shape)

@@ -2,21 +2,27 @@ package program
 
 import "github.com/gorgonia-kfac/kfac/internal/parallel"
 
-// A stretch is a piece of the result of a binary op, along its last axis, and where the operands' elements for it are.
+// A stretch is a piece of the result of a binary op along its last axis, with the places of the
+// operands' elements for it.
 type stretch struct {
 	at, n    int
 	in, step [2]int // first position in each operand, and how far it is from there to the next: 0 if broadcast
 }
 
-// stretchLength is the most elements of a stretch, few enough for them to stay in the cache while they are worked on.
+// stretchLength is the most elements of a stretch: few enough to stay in the cache while they are
+// worked on.
 const stretchLength = 1 << 12
 
-// A walk over the result of a binary op goes from stretch to stretch: rows of equal length (the last may be shorter), joined from its last axes.
+// A walk over the result of a binary op goes from stretch to stretch. The stretches are rows of
+// equal length, joined from the last axes. The last row may be shorter.
 type walk struct {
 	elements, rows, length int
-	step                   [2]int   // in the operands, within a row
-	shape                  []int    // of the axes that lead from row to row; nil where the operands need not be broadcast along any
-	strides                [2][]int // of the operands, along these
+	step                   [2]int // in the operands, within a row
+
+	// shape is that of the axes that lead from row to row. It is nil where no operand needs to be
+	// broadcast along any.
+	shape   []int
+	strides [2][]int // of the operands, along these axes
 }
 
 // walkOf finds the walk of a call. Its strides last until the next walk of the call.
@@ -66,8 +72,8 @@ func (w walk) each(from, to int, f func(s stretch)) {
 	}
 }
 
-// longest joins the last axes of a shape for as long as one step in each operand leads from element to element. It returns how many axes are left, and the length
-// and the steps of what was joined.
+// longest joins the last axes of a shape for as long as one step in each operand leads from element
+// to element. It returns how many axes are left, and the length and the steps of what was joined.
 func longest(shape []int, strides [2][]int) (axes, length int, step [2]int) {
 	length = 1
 	for axes = len(shape); axes > 0; axes-- {
@@ -84,7 +90,8 @@ func longest(shape []int, strides [2][]int) (axes, length int, step [2]int) {
 	return axes, length, step
 }
 
-// broadcastStrides are the steps from element to element of operand k along the axes of the result, 0 where it is broadcast.
+// broadcastStrides are the steps of operand k from element to element along the axes of the result.
+// They are 0 where it is broadcast.
 func broadcastStrides[T Float](c *call[T], k int) []int {
 	st, in := c.intBuf(k, len(c.out.Shape)), c.in[k]
 	for i, d := len(st)-1, 1; i >= 0; i-- {
