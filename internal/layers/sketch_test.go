@@ -8,6 +8,7 @@ import (
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -115,9 +116,9 @@ func (s *sketch) unnamed(shape ...int) node {
 	return n
 }
 
-// words makes an input of n indices.
-func (s *sketch) words(n int) node {
-	return gorgonia.NewVector(s.graph, tensor.Int, gorgonia.WithShape(n), gorgonia.WithName("words"))
+// words makes an input of n indices. Gorgonia takes two of one name for the same.
+func (s *sketch) words(name string, n int) node {
+	return gorgonia.NewVector(s.graph, tensor.Int, gorgonia.WithShape(n), gorgonia.WithName(name))
 }
 
 // dense adds a layer with parameters w<name> and b<name>.
@@ -143,14 +144,14 @@ type model struct {
 }
 
 // build makes a model of the outputs that f makes.
-func build(t testing.TB, f func(s *sketch) node) (model, *sketch) {
+func build(t rapid.TB, f func(s *sketch) node) (model, *sketch) {
 	t.Helper()
 	s := &sketch{graph: gorgonia.NewGraph()}
 	return find(t, s, f(s)), s
 }
 
 // find makes a model of the parameters of s that some outputs depend on.
-func find(t testing.TB, s *sketch, outputs ...node) model {
+func find(t rapid.TB, s *sketch, outputs ...node) model {
 	t.Helper()
 	p, err := program.New(outputs)
 	if err != nil {
@@ -250,4 +251,9 @@ func checkWirings(t *testing.T, wirings []wiring) {
 			}
 		})
 	}
+}
+
+// named is the wiring of that name.
+func named(wirings []wiring, name string) func(s *sketch) node {
+	return wirings[slices.IndexFunc(wirings, func(w wiring) bool { return w.name == name })].out
 }
