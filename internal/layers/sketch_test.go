@@ -92,7 +92,8 @@ type sketch struct {
 
 // input makes an input.
 func (s *sketch) input(name string, shape ...int) node {
-	return gorgonia.NewTensor(s.graph, tensor.Float64, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name))
+	return gorgonia.NewTensor(s.graph, tensor.Float64, len(shape),
+		gorgonia.WithShape(shape...), gorgonia.WithName(name))
 }
 
 // param makes an input that is to be trained.
@@ -184,12 +185,16 @@ var whole = layers.Approximation{MaxDim: 1 << 30, Sharing: layers.Expand}
 // lines list what is found, by kind:
 //
 //	w + b: 4 to 3, rows [5]: what the layer is
+//	tied w: 3 to 4 stored out x in, rows [5], if it has such uses too
 //	scale and shift: what they are, if they act element by element
 //	v is no weight: why not
 func (m model) lines() string {
 	var s []string
 	for _, l := range m.layers {
 		s = append(s, layerLine(l)+": "+l.Describe(m.program.Cases))
+		if l.Tied != nil {
+			s = append(s, "tied "+layerLine(l.Tied))
+		}
 	}
 	done := map[*program.Node]bool{}
 	for _, e := range m.elementwise(true) {
@@ -221,9 +226,6 @@ func layerLine(l *layers.Layer) string {
 		rows = append(rows, site.Rows)
 	}
 	s += fmt.Sprintf(", rows %v", rows)
-	if l.Tied != nil {
-		s += ", tied (" + layerLine(l.Tied) + ")"
-	}
 	return s
 }
 

@@ -1,8 +1,9 @@
 package layers_test
 
 import (
-	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"testing"
+
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 )
 
 var tiedWirings = []wiring{
@@ -10,34 +11,40 @@ var tiedWirings = []wiring{
 		w := s.param("w", 4, 3)
 		return mul(tanh(mul(s.input("x", cases, 4), w)), transpose(w))
 	}, `
-w: 4 to 3, rows [5], tied (w: 3 to 4 stored out x in, rows [5]): tied weight: dense layer x w, and its transpose: dense layer x w^T`},
+w: 4 to 3, rows [5]: tied weight: dense layer x w, and its transpose: dense layer x w^T
+tied w: 3 to 4 stored out x in, rows [5]`},
 
 	{"autoencoder of a square weight", func(s *sketch) node {
 		w := s.param("w", 4, 4)
 		return mul(tanh(mul(s.input("x", cases, 4), w)), transpose(w))
 	}, `
-w: 4 to 4, rows [5], tied (w: 4 to 4 stored out x in, rows [5]): tied weight: dense layer x w, and its transpose: dense layer x w^T`},
+w: 4 to 4, rows [5]: tied weight: dense layer x w, and its transpose: dense layer x w^T
+tied w: 4 to 4 stored out x in, rows [5]`},
 
 	// The bias behind the transpose belongs to no layer.
 	{"autoencoder with biases", func(s *sketch) node {
 		w, b, c := s.param("w", 4, 3), s.param("b", 1, 3), s.param("c", 1, 4)
 		return plus(mul(tanh(plus(mul(s.input("x", cases, 4), w), b, 0)), transpose(w)), c, 0)
 	}, `
-w + b: 4 to 3, rows [5], tied (w: 3 to 4 stored out x in, rows [5]): tied weight: dense layer x w + b, and its transpose: dense layer x w^T
+w + b: 4 to 3, rows [5]: tied weight: dense layer x w + b, and its transpose: dense layer x w^T
+tied w: 3 to 4 stored out x in, rows [5]
 c: offset, element by element`},
 
 	{"autoencoder of a vector", func(s *sketch) node {
 		w := s.param("w", 3, 4)
 		return mul(transpose(w), tanh(mul(w, s.input("x", 4))))
 	}, `
-w: 4 to 3 stored out x in, rows [1], tied (w: 3 to 4, rows [1]): tied weight: dense layer w x, and its transpose: dense layer w^T x`},
+w: 4 to 3 stored out x in, rows [1]: tied weight: dense layer w x, and its transpose: dense layer w^T x
+tied w: 3 to 4, rows [1]`},
 
 	{"words, and words by the same table", func(s *sketch) node {
 		table := s.param("table", 9, 4)
 		h := tanh(s.weighted("w", reshape(lookup(table, s.words("words", cases*2)), cases, 8), 4))
 		return mul(h, transpose(table))
 	}, `
-table: 9 to 4, rows [10], tied (table: 4 to 9 stored out x in, rows [5]): tied weight: embedding lookup, 9 rows, 2 positions per case, and its transpose: dense layer x w^T
+table: 9 to 4, rows [10]: ` +
+		`tied weight: embedding lookup, 9 rows, 2 positions per case, and its transpose: dense layer x w^T
+tied table: 4 to 9 stored out x in, rows [5]
 w: 8 to 4, rows [5]: dense layer x w`},
 }
 
