@@ -123,12 +123,24 @@ v: 2 to 3, rows [5]: dense layer x w`},
 
 func TestBias(t *testing.T) { checkWirings(t, biasWirings) }
 
-// A product that is a declared output itself has a gradient of its own, which the bias behind it has not.
+// A product that is a declared output itself has a gradient of its own.
+// The bias behind it has not.
 func TestBiasOfAnOutput(t *testing.T) {
 	s := &sketch{graph: gorgonia.NewGraph()}
 	z := mul(s.input("x", cases, 4), s.param("w", 4, 3))
 	m := find(t, s, z, plus(z, s.param("b", 1, 3), 0))
 	if got, want := m.lines(), noBias+"b: offset, element by element"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Two outputs with losses of their own are two uses of one layer.
+func TestTwoOutputs(t *testing.T) {
+	s := &sketch{graph: gorgonia.NewGraph()}
+	w, b := s.param("w", 4, 3), s.param("b", 1, 3)
+	tower := func(name string) node { return plus(mul(s.input(name, cases, 4), w), b, 0) }
+	m := find(t, s, tower("x"), tower("y"))
+	if got, want := m.lines(), "w + b: 4 to 3, rows [5 5]: dense layer x w + b, used 2 times"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -145,7 +145,9 @@ p: scale, element by element`},
 
 	{"parameters of each other", func(s *sketch) node {
 		return plus(s.input("x", cases, 3), hadamard(s.param("p", 1, 3), s.param("q", 1, 3)), 0)
-	}, "p is no weight: used by ⊙, which is no matrix product\nq is no weight: used by ⊙, which is no matrix product"},
+	}, `
+p is no weight: used by ⊙, which is no matrix product
+q is no weight: used by ⊙, which is no matrix product`},
 }
 
 func TestElementwise(t *testing.T) { checkWirings(t, elementwiseWirings) }

@@ -52,6 +52,8 @@ func (f *finder) layer(n *program.Node) (*Layer, string) {
 	if why != "" {
 		return nil, why
 	}
+	// In the order of time, where the uses are steps. The first use says which way round Tied is.
+	slices.SortStableFunc(uses, func(a, b use) int { return byAge(a.product, b.product) })
 	l := &Layer{Weight: n}
 	var both readers
 	for i, u := range uses {
@@ -71,7 +73,6 @@ func (f *finder) layer(n *program.Node) (*Layer, string) {
 		to.Sites = append(to.Sites, s)
 	}
 	for _, l := range []*Layer{both.layer, both.tied} {
-		slices.SortStableFunc(l.Sites, func(a, b Site) int { return byAge(a.Output, b.Output) })
 		l.Steps = stepsOf(l.Sites, f.p)
 	}
 	l.Bias = biasOf(l, f.p, f.isParam)

@@ -8,6 +8,7 @@ import (
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -91,7 +92,8 @@ type sketch struct {
 
 // input makes an input.
 func (s *sketch) input(name string, shape ...int) node {
-	return gorgonia.NewTensor(s.graph, tensor.Float64, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name))
+	return gorgonia.NewTensor(s.graph, tensor.Float64, len(shape),
+		gorgonia.WithShape(shape...), gorgonia.WithName(name))
 }
 
 // param makes an input that is to be trained.
@@ -115,9 +117,9 @@ func (s *sketch) unnamed(shape ...int) node {
 	return n
 }
 
-// words makes an input of n indices.
-func (s *sketch) words(n int) node {
-	return gorgonia.NewVector(s.graph, tensor.Int, gorgonia.WithShape(n), gorgonia.WithName("words"))
+// words makes an input of n indices. Gorgonia takes two of one name for the same.
+func (s *sketch) words(name string, n int) node {
+	return gorgonia.NewVector(s.graph, tensor.Int, gorgonia.WithShape(n), gorgonia.WithName(name))
 }
 
 // dense adds a layer with parameters w<name> and b<name>.
@@ -143,14 +145,14 @@ type model struct {
 }
 
 // build makes a model of the outputs that f makes.
-func build(t testing.TB, f func(s *sketch) node) (model, *sketch) {
+func build(t rapid.TB, f func(s *sketch) node) (model, *sketch) {
 	t.Helper()
 	s := &sketch{graph: gorgonia.NewGraph()}
 	return find(t, s, f(s)), s
 }
 
 // find makes a model of the parameters of s that some outputs depend on.
-func find(t testing.TB, s *sketch, outputs ...node) model {
+func find(t rapid.TB, s *sketch, outputs ...node) model {
 	t.Helper()
 	p, err := program.New(outputs)
 	if err != nil {
@@ -183,12 +185,16 @@ var whole = layers.Approximation{MaxDim: 1 << 30, Sharing: layers.Expand}
 // lines list what is found, by kind:
 //
 //	w + b: 4 to 3, rows [5]: what the layer is
+//	tied w: 3 to 4 stored out x in, rows [5], if it has such uses too
 //	scale and shift: what they are, if they act element by element
 //	v is no weight: why not
 func (m model) lines() string {
 	var s []string
 	for _, l := range m.layers {
 		s = append(s, layerLine(l)+": "+l.Describe(m.program.Cases))
+		if l.Tied != nil {
+			s = append(s, "tied "+layerLine(l.Tied))
+		}
 	}
 	done := map[*program.Node]bool{}
 	for _, e := range m.elementwise(true) {
@@ -220,9 +226,6 @@ func layerLine(l *layers.Layer) string {
 		rows = append(rows, site.Rows)
 	}
 	s += fmt.Sprintf(", rows %v", rows)
-	if l.Tied != nil {
-		s += ", tied (" + layerLine(l.Tied) + ")"
-	}
 	return s
 }
 
@@ -250,4 +253,9 @@ func checkWirings(t *testing.T, wirings []wiring) {
 			}
 		})
 	}
+}
+
+// named is the wiring of that name.
+func named(wirings []wiring, name string) func(s *sketch) node {
+	return wirings[slices.IndexFunc(wirings, func(w wiring) bool { return w.name == name })].out
 }
