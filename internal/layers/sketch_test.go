@@ -158,7 +158,9 @@ func find(t rapid.TB, s *sketch, outputs ...node) model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.SetVectorCases(s.vectorCases)
+	if p, err = p.WithVectorCases(s.vectorCases); err != nil {
+		t.Fatal(err)
+	}
 	var leaves []*program.Node
 	for _, n := range s.params {
 		if leaf := p.Node(n); leaf != nil {
