@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // TestStepAllocations: in steady state a Step allocates little, and no more later than earlier, nothing of the size of the model or of the batch; and one with new
@@ -58,10 +59,10 @@ func TestHeapDoesNotGrow(t *testing.T) {
 		"background":  {kfac.WithBackgroundInverses(5)},
 		"rate":        {kfac.WithLearningRate(1e-3), kfac.WithIterateAveraging(0.99, 1)},
 	} {
-		m := newMLP[float32](1, shape{batch: 8, widths: []int{6, 5, 4, 3}}, crossEntropy)
-		tr := newTrainer(t, m, kfac.Categorical(m.out), opts...)
+		m := testnet.NewMLP[float32](1, testnet.Shape{Cases: 8, Widths: []int{6, 5, 4, 3}}, testnet.CrossEntropy)
+		tr := kfac.NewTrainer(t, m, opts...)
 		inUse := func(steps int) int64 {
-			tr.steps(t, steps)
+			tr.Steps(t, steps)
 			runtime.GC()
 			runtime.GC() // what the first has found in pools
 			var m runtime.MemStats

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // A convolution is the geometry of one layer, for images of (channels, height, width). The pairs are of height and width.
@@ -61,39 +62,39 @@ const (
 )
 
 // apply writes the layer with parameters filter and, if bias, b. The result is (cases, filters, locations), or (cases, locations, filters) if unfolded.
-func (v convolution) apply(s *sketch, x *gorgonia.Node, form string, bias bool) (h *gorgonia.Node, params gorgonia.Nodes) {
+func (v convolution) apply(s *testnet.Sketch, x *gorgonia.Node, form string, bias bool) (h *gorgonia.Node, params gorgonia.Nodes) {
 	cases := x.Shape()[0]
 	if form == unfolded {
-		filter := s.random("filter", v.patch(), v.Filters)
-		columns := must(gorgonia.Im2Col(x, v.Kernel[:], v.Pad[:], v.Stride[:], v.Dilation[:]))
+		filter := s.Random("filter", v.patch(), v.Filters)
+		columns := gorgonia.Must(gorgonia.Im2Col(x, v.Kernel[:], v.Pad[:], v.Stride[:], v.Dilation[:]))
 		h, params = mul(reshape(columns, cases*v.locations(), v.patch()), filter), list(filter)
 		if bias {
-			b := s.random("b", 1, v.Filters)
+			b := s.Random("b", 1, v.Filters)
 			h, params = addRow(h, b), append(params, b)
 		}
 		return reshape(h, cases, v.locations(), v.Filters), params
 	}
-	filter := s.random("filter", v.Filters, v.Channels, v.Kernel[0], v.Kernel[1])
+	filter := s.Random("filter", v.Filters, v.Channels, v.Kernel[0], v.Kernel[1])
 	params = list(filter)
 	if form == conv1d {
-		h = must(gorgonia.Conv1d(x, filter, v.Kernel[1], v.Pad[1], v.Stride[1], v.Dilation[1]))
+		h = gorgonia.Must(gorgonia.Conv1d(x, filter, v.Kernel[1], v.Pad[1], v.Stride[1], v.Dilation[1]))
 	} else {
-		h = must(gorgonia.Conv2d(x, filter, tensor.Shape(v.Kernel[:]), v.Pad[:], v.Stride[:], v.Dilation[:]))
+		h = gorgonia.Must(gorgonia.Conv2d(x, filter, tensor.Shape(v.Kernel[:]), v.Pad[:], v.Stride[:], v.Dilation[:]))
 	}
 	if bias {
-		b := s.random("b", 1, v.Filters, 1, 1)
-		h, params = must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(params, b)
+		b := s.Random("b", 1, v.Filters, 1, 1)
+		h, params = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(params, b)
 	}
 	return reshape(h, cases, v.Filters, v.locations()), params
 }
 
 // net is the convolution by itself: all that it computes are the outputs of its case.
-func (v convolution) net(seed uint64, cases int, form string, bias bool) *network {
-	s := newSketch(seed)
-	n := &network{sketch: s, x: s.random("x", cases, v.Channels, v.Height, v.Width)}
-	h, params := v.apply(s, n.x, form, bias)
-	n.out, n.params = reshape(h, cases, v.Filters*v.locations()), params
-	n.cost, n.dist = squares(1)(s, n.out)
+func (v convolution) net(seed uint64, cases int, form string, bias bool) *testnet.Net {
+	s := testnet.NewSketch(seed)
+	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, v.Channels, v.Height, v.Width)}
+	h, params := v.apply(s, n.X, form, bias)
+	n.Out, n.Params = reshape(h, cases, v.Filters*v.locations()), params
+	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	return n
 }
 
@@ -107,15 +108,15 @@ func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	if len(blocks) != 1 || len(c.blocks) != 1 {
 		t.Fatalf("not one layer:\n%v", c.plan)
 	}
-	locations, seed := v.locations(), newSketch(2).normals(size(n.out.Shape()))
+	locations, seed := v.locations(), testnet.NewSketch(2).Normals(size(n.Out.Shape()))
 	run := c.sampler.run
-	check(t, run.Forward(nil))
-	check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+	testnet.Check(t, run.Forward(nil))
+	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
 
 	var patches, grads [][]float64
 	for i := range cases {
 		image := v.Channels * v.Height * v.Width
-		patches = append(patches, v.patches(data(n.x)[i*image:(i+1)*image])...)
+		patches = append(patches, v.patches(testnet.Data(n.X)[i*image:(i+1)*image])...)
 		for at := range locations {
 			var g []float64
 			for f := range v.Filters {
@@ -143,13 +144,13 @@ func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	omega := outerProducts(patches, cases)
 	gamma := outerProducts(grads, cases)
 	f := blocks[0].factors
-	checkNear(t, "A, the mean over cases and locations", f.a.next, scaled(omega, 1/float64(locations)), identity)
-	checkNear(t, "G, the mean over cases of the sum over locations", f.g.next, gamma, identity)
+	testnet.Near(t, "A, the mean over cases and locations", f.a.next, scaled(omega, 1/float64(locations)), identity)
+	testnet.Near(t, "G, the mean over cases of the sum over locations", f.g.next, gamma, identity)
 	if v.patch()*v.Filters <= 60 {
 		// KFC (Grosse & Martens 2016, section 3.1): Omega is a sum over locations, Gamma a mean over them.
 		var want mat.Dense
 		want.Kronecker(square(omega), square(scaled(gamma, 1/float64(locations))))
-		checkNear(t, "Omega (x) Gamma", flatOf(kronecker(f)), flatOf(&want), identity)
+		testnet.Near(t, "Omega (x) Gamma", flatOf(kronecker(f)), flatOf(&want), identity)
 	}
 }
 
@@ -218,13 +219,13 @@ func TestConvolutions(t *testing.T) {
 // Padding on one side only, as by joining zeros to the image, and images that are not square.
 func TestConvolutionOfJoinedZeros(t *testing.T) {
 	const cases = 3
-	s := newSketch(3)
-	x, zeros := s.random("x", cases, 2, 9, 6), s.leaf("zeros", make([]float64, cases*2*9*5), cases, 2, 9, 5)
-	wide := must(gorgonia.Concat(3, x, zeros))
+	s := testnet.NewSketch(3)
+	x, zeros := s.Random("x", cases, 2, 9, 6), s.Leaf("zeros", make([]float64, cases*2*9*5), cases, 2, 9, 5)
+	wide := gorgonia.Must(gorgonia.Concat(3, x, zeros))
 	v := convolution{9, 11, 2, 2, [2]int{2, 2}, [2]int{2, 2}, [2]int{0, 0}, [2]int{1, 1}}
 	h, params := v.apply(s, wide, conv2d, false)
-	n := &network{sketch: s, x: x, out: reshape(h, cases, v.Filters*v.locations()), params: params}
-	n.cost, n.dist = squares(1)(s, n.out)
+	n := &testnet.Net{Sketch: s, X: x, Out: reshape(h, cases, v.Filters*v.locations()), Params: params}
+	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	c := attach(t, n)
 	observeExactly(t, c, nil)
 	var patches [][]float64
@@ -232,11 +233,11 @@ func TestConvolutionOfJoinedZeros(t *testing.T) {
 		var image []float64
 		for row := range 2 * 9 {
 			from := (i*2*9 + row) * 6
-			image = append(append(image, data(x)[from:from+6]...), 0, 0, 0, 0, 0)
+			image = append(append(image, testnet.Data(x)[from:from+6]...), 0, 0, 0, 0, 0)
 		}
 		patches = append(patches, v.patches(image)...)
 	}
-	checkNear(t, "A", layerBlocks(c)[0].factors.a.next, outerProducts(patches, cases*v.locations()), identity)
+	testnet.Near(t, "A", layerBlocks(c)[0].factors.a.next, outerProducts(patches, cases*v.locations()), identity)
 }
 
 // A convolution of which one location remains is a dense layer of the pixels.
@@ -245,25 +246,25 @@ func TestConvolutionOverTheWholeImage(t *testing.T) {
 }
 
 // linearConvolutions are a convolution and one of 1 x 1 behind it; the loss is a sum over locations.
-func linearConvolutions(form string, bias bool) *network {
+func linearConvolutions(form string, bias bool) *testnet.Net {
 	const cases = 3
-	s := newSketch(4)
+	s := testnet.NewSketch(4)
 	first := convolution{4, 3, 2, 3, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 0}, [2]int{1, 1}}
-	n := &network{sketch: s, x: s.random("x", cases, 2, 4, 3)}
-	h, params := first.apply(s, n.x, form, bias)
+	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, 2, 4, 3)}
+	h, params := first.apply(s, n.X, form, bias)
 	t := first.locations()
-	w := s.random("w", 2, first.Filters, 1, 1)
+	w := s.Random("w", 2, first.Filters, 1, 1)
 	if form == unfolded {
-		h = must(gorgonia.Transpose(h, 0, 2, 1))
+		h = gorgonia.Must(gorgonia.Transpose(h, 0, 2, 1))
 	}
-	h = must(gorgonia.Conv2d(reshape(h, cases, first.Filters, t, 1), w, tensor.Shape{1, 1}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-	n.params = append(params, w)
+	h = gorgonia.Must(gorgonia.Conv2d(reshape(h, cases, first.Filters, t, 1), w, tensor.Shape{1, 1}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+	n.Params = append(params, w)
 	if bias {
-		b := s.random("b2", 1, 2, 1, 1)
-		h, n.params = must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.params, b)
+		b := s.Random("b2", 1, 2, 1, 1)
+		h, n.Params = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.Params, b)
 	}
-	n.out = reshape(h, cases, 2*t)
-	n.cost, n.dist = squares(0.7)(s, n.out)
+	n.Out = reshape(h, cases, 2*t)
+	n.Cost, n.Loss = testnet.Squares(0.7)(s, n.Out)
 	return n
 }
 
@@ -288,13 +289,13 @@ func TestLinearConvolutionIsExact(t *testing.T) {
 func TestConvolutionOfOneLocationIsExact(t *testing.T) {
 	for name, loss := range likelihoods {
 		t.Run(name, func(t *testing.T) {
-			s := newSketch(5)
+			s := testnet.NewSketch(5)
 			v := convolution{2, 2, 2, 3, [2]int{2, 2}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}
-			n := &network{sketch: s, x: s.random("x", 1, 2, 2, 2)}
-			h, params := v.apply(s, n.x, conv2d, true)
-			w := s.random("w", 3, 2)
-			n.out, n.params = mul(tanh(reshape(h, 1, 3)), w), append(params, w)
-			n.cost, n.dist = loss(s, n.out)
+			n := &testnet.Net{Sketch: s, X: s.Random("x", 1, 2, 2, 2)}
+			h, params := v.apply(s, n.X, conv2d, true)
+			w := s.Random("w", 3, 2)
+			n.Out, n.Params = mul(tanh(reshape(h, 1, 3)), w), append(params, w)
+			n.Cost, n.Loss = loss(s, n.Out)
 			c := attach(t, n)
 			observeExactly(t, c, nil)
 			checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
@@ -304,16 +305,16 @@ func TestConvolutionOfOneLocationIsExact(t *testing.T) {
 
 // The Jacobians of a convolutional net are those that finite differences of Gorgonia's own machine give.
 func TestConvolutionByFiniteDifferences(t *testing.T) {
-	s := newSketch(6)
+	s := testnet.NewSketch(6)
 	v := convolution{4, 4, 1, 2, [2]int{3, 2}, [2]int{2, 1}, [2]int{1, 1}, [2]int{1, 2}}
-	n := &network{sketch: s, x: s.random("x", 2, 1, 4, 4)}
-	h, params := v.apply(s, n.x, conv2d, true)
-	w := s.random("w", v.Filters*v.locations(), 2)
-	n.out, n.params = mul(tanh(reshape(h, 2, v.Filters*v.locations())), w), append(params, w)
-	n.cost, n.dist = classes(s, n.out)
+	n := &testnet.Net{Sketch: s, X: s.Random("x", 2, 1, 4, 4)}
+	h, params := v.apply(s, n.X, conv2d, true)
+	w := s.Random("w", v.Filters*v.locations(), 2)
+	n.Out, n.Params = mul(tanh(reshape(h, 2, v.Filters*v.locations())), w), append(params, w)
+	n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	numeric := differences(t, n)
 	for i, j := range jacobians(t, attach(t, n)) {
-		checkNear(t, fmt.Sprint("case ", i), flatOf(j), flatOf(numeric[i]), 1e-9)
+		testnet.Near(t, fmt.Sprint("case ", i), flatOf(j), flatOf(numeric[i]), 1e-9)
 	}
 }
 
@@ -322,19 +323,19 @@ func TestConvolutionOfPixels(t *testing.T) {
 	const cases, side, channels, filters = 3, 3, 4, 2
 	v := convolution{side, side, channels, filters, [2]int{1, 1}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}
 	conv := v.net(7, cases, conv2d, true)
-	s := newSketch(8)
-	w, b := s.random("w", channels, filters), s.random("b", 1, filters)
-	x := s.random("x", cases, side*side, channels)
+	s := testnet.NewSketch(8)
+	w, b := s.Random("w", channels, filters), s.Random("b", 1, filters)
+	x := s.Random("x", cases, side*side, channels)
 	for i := range cases {
 		for c := range channels {
 			for k := range side * side {
-				data(x)[(i*side*side+k)*channels+c] = data(conv.x)[(i*channels+c)*side*side+k]
+				testnet.Data(x)[(i*side*side+k)*channels+c] = testnet.Data(conv.X)[(i*channels+c)*side*side+k]
 			}
 		}
 	}
-	dense := &network{sketch: s, params: list(w, b)}
-	dense.out = reshape(addRow(mul(reshape(x, cases*side*side, channels), w), b), cases, side*side*filters)
-	dense.cost, dense.dist = squares(1)(s, dense.out)
+	dense := &testnet.Net{Sketch: s, Params: list(w, b)}
+	dense.Out = reshape(addRow(mul(reshape(x, cases*side*side, channels), w), b), cases, side*side*filters)
+	dense.Cost, dense.Loss = testnet.Squares(1)(s, dense.Out)
 	c, d := attach(t, conv), attach(t, dense)
 	checkMoments(t, "1 x 1 convolution", momentsOf(t, c, nil), momentsOf(t, d, nil))
 }
@@ -384,16 +385,16 @@ func TestConvolutionGolden(t *testing.T) {
 	for i := range seed {
 		seed[i] = float64(i + 1)
 	}
-	copy(data(n.x), []float64{1, 1, 1, 1, 2, 2, 2, 2}) // so that the pixels have the moments of the rows 1 and 2
+	copy(testnet.Data(n.X), []float64{1, 1, 1, 1, 2, 2, 2, 2}) // so that the pixels have the moments of the rows 1 and 2
 	run := c.sampler.run
-	check(t, run.Forward(nil))
-	check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+	testnet.Check(t, run.Forward(nil))
+	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
 	observed(t, c.blocks[0], run)
 	f := layerBlocks(c)[0].factors
-	checkNear(t, "A", f.a.next, []float64{2.5, 1.5, 1.5, 1}, identity)
+	testnet.Near(t, "A", f.a.next, []float64{2.5, 1.5, 1.5, 1}, identity)
 	got := scaled(f.g.next, 0.5/4)
 	got[0], got[3] = got[0]+0.5, got[3]+0.5
-	checkNear(t, "G", got, []float64{43, 46.5, 46.5, 51.5}, identity)
+	testnet.Near(t, "G", got, []float64{43, 46.5, 46.5, 51.5}, identity)
 }
 
 // Identity statistics of four locations and lambda = 1/2 leave 1 / (4 (1 + sqrt(1/8))^2) of the gradient, as in tensorflow/kfac. There damping goes to the mean over
@@ -409,5 +410,5 @@ func TestConvolutionDirectionGolden(t *testing.T) {
 		}
 	}
 	directions(t, c, gamma(0.5, 0))
-	checkNear(t, "direction", gathered(b, directionOf), scaled(gathered(b, gradientOf), .1364549286), 1e-9)
+	testnet.Near(t, "direction", gathered(b, directionOf), scaled(gathered(b, gradientOf), .1364549286), 1e-9)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"pgregory.net/rapid"
 )
 
@@ -41,7 +42,7 @@ func TestFactoredTikhonovGolden(t *testing.T) {
 		{"G infinite", 3, 3, math.Inf(1), 5, 0.5, 0.5},
 	} {
 		dampA, dampG := factoredTikhonov(test.traceA, test.n, test.traceG, test.m, 0.5)
-		checkNear(t, test.what, []float64{dampA, dampG}, []float64{test.dampA, test.dampG}, 1e-15)
+		testnet.Near(t, test.what, []float64{dampA, dampG}, []float64{test.dampA, test.dampG}, 1e-15)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // fisherRoot is column k of a matrix B with B B^T = F_R, for one case.
@@ -64,7 +65,7 @@ func targetSeeds(o *output, z []float64, sweep int) []float64 {
 func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o *output) int, seeds seeding) {
 	t.Helper()
 	run := c.sampler.run
-	check(t, run.Forward(rows))
+	testnet.Check(t, run.Forward(rows))
 	moments := gradientMoments(c)
 	sums := make([][]float64, len(moments))
 	for _, o := range c.outputs {
@@ -74,7 +75,7 @@ func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o 
 			for i := range seed {
 				seed[i] *= math.Sqrt(o.weight)
 			}
-			check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
+			testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
 			observeFirst(t, c)
 			for i, m := range moments {
 				sums[i] = plus(sums[i], m.next)
@@ -154,8 +155,8 @@ func observeExactly(t rapid.TB, c *conductor[float64], rows []int) {
 func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 	t.Helper()
 	run, err := program.NewRun[float64](c.model, 1)
-	check(t, err)
-	check(t, run.Forward(nil))
+	testnet.Check(t, err)
+	testnet.Check(t, run.Forward(nil))
 	var leaves []*program.Node
 	for _, p := range c.order {
 		leaves = append(leaves, p.leaf)
@@ -168,7 +169,7 @@ func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 			for k := range o.cols {
 				seed := make([]float64, o.node.Size())
 				seed[n*o.cols+k] = 1
-				check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, path))
+				testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, path))
 				for _, leaf := range leaves {
 					j = append(j, run.Gradient(leaf)...)
 				}
@@ -181,29 +182,29 @@ func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 }
 
 // differences are the jacobians by central differences of what a tape machine computes, for a network of one output.
-func differences(t rapid.TB, n *network) (perCase []*mat.Dense) {
+func differences(t rapid.TB, n *testnet.Net) (perCase []*mat.Dense) {
 	t.Helper()
 	var out gorgonia.Value
-	gorgonia.Read(n.out, &out)
-	vm := gorgonia.NewTapeMachine(n.sketch.graph)
+	gorgonia.Read(n.Out, &out)
+	vm := gorgonia.NewTapeMachine(n.Graph)
 	defer vm.Close()
-	size, cases := 0, n.out.Shape()[0]
-	for _, p := range n.params {
-		size += len(data(p))
+	size, cases := 0, n.Out.Shape()[0]
+	for _, p := range n.Params {
+		size += len(testnet.Data(p))
 	}
-	outputs := n.out.Shape().TotalSize() / cases
+	outputs := n.Out.Shape().TotalSize() / cases
 	for range cases {
 		perCase = append(perCase, mat.NewDense(outputs, size, nil))
 	}
 	column := 0
-	for _, p := range n.params {
-		for i := range data(p) {
+	for _, p := range n.Params {
+		for i := range testnet.Data(p) {
 			for k := range cases * outputs {
 				slope := derivative(func() float64 {
-					check(t, vm.RunAll())
+					testnet.Check(t, vm.RunAll())
 					vm.Reset()
 					return out.Data().([]float64)[k]
-				}, data(p), i)
+				}, testnet.Data(p), i)
 				perCase[k/outputs].Set(k%outputs, column, slope)
 			}
 			column++
@@ -216,8 +217,8 @@ func differences(t rapid.TB, n *network) (perCase []*mat.Dense) {
 func denseFisher(t rapid.TB, c *conductor[float64], perCase []*mat.Dense) *mat.Dense {
 	t.Helper()
 	run, err := program.NewRun[float64](c.model, 1)
-	check(t, err)
-	check(t, run.Forward(nil))
+	testnet.Check(t, err)
+	testnet.Check(t, run.Forward(nil))
 	outputs, size := perCase[0].Dims()
 	fisher := mat.NewDense(size, size, nil)
 	for n, j := range perCase {
@@ -295,27 +296,3 @@ func square(x []float64) *mat.Dense {
 
 // flatOf is the elements of a matrix, row by row.
 func flatOf(m mat.Matrix) []float64 { return mat.DenseCopyOf(m).RawMatrix().Data }
-
-// distance is |got - want| / |want|, in the Euclidean or Frobenius norm. It is infinite if the numbers differ in count.
-func distance(got, want []float64) float64 {
-	if len(got) != len(want) {
-		return math.Inf(1)
-	}
-	var diff, norm float64
-	for i, w := range want {
-		diff += (got[i] - w) * (got[i] - w)
-		norm += w * w
-	}
-	if diff == 0 {
-		return 0 // also from zero
-	}
-	return math.Sqrt(diff / norm)
-}
-
-// checkNear demands a distance of at most tol.
-func checkNear(t rapid.TB, what string, got, want []float64, tol float64) {
-	t.Helper()
-	if d := distance(got, want); !(d <= tol) {
-		t.Errorf("%s: off by %.3g of its norm, tolerance %g\ngot  %.6g\nwant %.6g", what, d, tol, got[:min(len(got), 12)], want[:min(len(want), 12)])
-	}
-}

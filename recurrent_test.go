@@ -11,32 +11,33 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // recurrentNet is a network of the given number of time steps, with its recurrent weight stored either way, written as users write one.
-func recurrentNet(seed uint64, steps int, outByIn bool) *network {
-	s := newSketch(seed)
-	w, u, b, v := s.random("w", 2, 3), s.random("u", 3, 3), s.random("b", 1, 3), s.random("v", 3, 2)
-	h := s.random("h", cases, 3)
+func recurrentNet(seed uint64, steps int, outByIn bool) *testnet.Net {
+	s := testnet.NewSketch(seed)
+	w, u, b, v := s.Random("w", 2, 3), s.Random("u", 3, 3), s.Random("b", 1, 3), s.Random("v", 3, 2)
+	h := s.Random("h", cases, 3)
 	for t := range steps {
 		left := u
 		if outByIn {
 			left = transpose(u)
 		}
-		h = tanh(addRow(add(mul(s.random(fmt.Sprint("x", t), cases, 2), w), mul(h, left)), b))
+		h = tanh(addRow(add(mul(s.Random(fmt.Sprint("x", t), cases, 2), w), mul(h, left)), b))
 	}
-	n := &network{sketch: s, params: list(w, u, b, v), out: mul(h, v)}
-	n.cost, n.dist = squares(1)(s, n.out)
+	n := &testnet.Net{Sketch: s, Params: list(w, u, b, v), Out: mul(h, v)}
+	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	return n
 }
 
 // recurrentBlocks are those of a conductor after the statistics of one sampled batch.
 func recurrentBlocks(t *testing.T, c *conductor[float64]) (blocks []*recurrentBlock[float64]) {
 	t.Helper()
-	check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
+	testnet.Check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
 	for _, b := range c.blocks {
-		check(t, b.observe(c.sampler.run))
-		check(t, b.average(0.95, true))
+		testnet.Check(t, b.observe(c.sampler.run))
+		testnet.Check(t, b.average(0.95, true))
 		if b, ok := b.(*recurrentBlock[float64]); ok {
 			blocks = append(blocks, b)
 		}
@@ -85,8 +86,8 @@ func TestLagMoments(t *testing.T) {
 				}
 			}
 		}
-		checkNear(t, l.name()+": A'", b.lagA.next, wantA, identity)
-		checkNear(t, l.name()+": G'", b.lagG.next, wantG, identity)
+		testnet.Near(t, l.name()+": A'", b.lagA.next, wantA, identity)
+		testnet.Near(t, l.name()+": G'", b.lagG.next, wantG, identity)
 	}
 }
 
@@ -104,7 +105,7 @@ func TestTimeStepsAreInOrder(t *testing.T) {
 func chainFisher(t *testing.T, v0, v1 *mat.Dense, steps int) *mat.Dense {
 	t.Helper()
 	var inv, phi mat.Dense
-	check(t, inv.Inverse(v0))
+	testnet.Check(t, inv.Inverse(v0))
 	phi.Mul(v1, &inv)
 	sum, power := mat.DenseCopyOf(v0), mat.DenseCopyOf(v0)
 	for d := 1; d < steps || steps == 0 && d < 20000; d++ {
@@ -138,7 +139,7 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 					parallel.Jobs(first)
 					parallel.Jobs(then)
 					raised, err := b.inverted()
-					if check(t, err); raised != 0 {
+					if testnet.Check(t, err); raised != 0 {
 						t.Fatalf("%s: damping raised", b.layer.name())
 					}
 					b.precondition(gamma, true)
@@ -155,8 +156,8 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 					v1.Kronecker(lagA, lagG)
 					v := gathered(b.layerBlock, gradientOf)
 					var want mat.VecDense
-					check(t, want.SolveVec(chainFisher(t, &v0, &v1, last), mat.NewVecDense(len(v), v)))
-					checkNear(t, fmt.Sprint(timing, " ", b.layer.name(), ", ", steps, " steps"), gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
+					testnet.Check(t, want.SolveVec(chainFisher(t, &v0, &v1, last), mat.NewVecDense(len(v), v)))
+					testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name(), ", ", steps, " steps"), gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
 				}
 			}
 		}
@@ -182,11 +183,11 @@ func TestUncorrelatedSteps(t *testing.T) {
 			parallel.Jobs(first)
 			parallel.Jobs(then)
 			_, err := b.inverted()
-			check(t, err)
+			testnet.Check(t, err)
 			b.precondition(gamma, true)
 			dampA, dampG := b.dampings(gamma)
 			want := solved(t, b.factors.a.next, b.factors.g.next, dampA, dampG, gathered(b.layerBlock, gradientOf))
-			checkNear(t, fmt.Sprint(timing, " ", b.layer.name()), gathered(b.layerBlock, directionOf), want, identity)
+			testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name()), gathered(b.layerBlock, directionOf), want, identity)
 		}
 	}
 }
@@ -196,14 +197,14 @@ func TestRecurrentTraining(t *testing.T) {
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
 		for name, opts := range map[string][]Option{"quadratic model": nil, "learning rate": {WithLearningRate(0.1)}} {
 			course := func() []float64 {
-				l := newLoop(t, recurrentNet(6, 5, true), append(opts, WithTimeCorrelation(timing))...)
-				l.steps(t, 1)
-				first := l.solver.Stats().Cost
-				l.steps(t, 30)
-				if last := l.solver.Stats().Cost; !(last < 0.7*first) {
+				l := NewTrainer(t, recurrentNet(6, 5, true), append(opts, WithTimeCorrelation(timing))...)
+				l.Steps(t, 1)
+				first := l.Solver.Stats().Cost
+				l.Steps(t, 30)
+				if last := l.Solver.Stats().Cost; !(last < 0.7*first) {
 					t.Errorf("%s, %s: the cost went from %g to %g", timing, name, first, last)
 				}
-				return l.weights()
+				return testnet.Weights(l.Params)
 			}
 			if !slices.Equal(course(), course()) {
 				t.Errorf("%s, %s: two courses differ", timing, name)
@@ -214,7 +215,7 @@ func TestRecurrentTraining(t *testing.T) {
 
 func TestBadTimeCorrelation(t *testing.T) {
 	n := recurrentNet(1, 2, false)
-	_, err := NewSolver(n.cost, n.dist, WithTimeCorrelation("backwards"))
+	_, err := NewSolver(n.Cost, Declared(n), WithTimeCorrelation("backwards"))
 	var ce *ConfigError
 	if !errors.As(err, &ce) || ce.Setting != "WithTimeCorrelation" {
 		t.Errorf("error %v", err)

@@ -16,6 +16,7 @@ import (
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // A recording is what the program of the paper's authors (KFAC3-MATLAB, version 5, in GNU Octave and float64) did on a tiny net: inputs, sampled
@@ -95,7 +96,7 @@ func recordings(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	for _, pattern := range []string{"*.json", "*.json.gz"} {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
-		check(t, err)
+		testnet.Check(t, err)
 		files = append(files, found...)
 	}
 	return files
@@ -104,21 +105,21 @@ func recordings(t *testing.T, dir string) (files []string) {
 func readRecording(t *testing.T, name string) (r recording) {
 	t.Helper()
 	file, err := os.Open(name)
-	check(t, err)
+	testnet.Check(t, err)
 	defer file.Close()
 	var content io.Reader = file
 	if strings.HasSuffix(name, ".gz") {
 		content, err = gzip.NewReader(file)
-		check(t, err)
+		testnet.Check(t, err)
 	}
-	check(t, json.NewDecoder(content).Decode(&r))
+	testnet.Check(t, json.NewDecoder(content).Decode(&r))
 	return r
 }
 
 // A replay is a recording and the solver that follows it.
 type replay struct {
 	recording
-	net       *network
+	net       *testnet.Net
 	y         *gorgonia.Node
 	solver    *Solver
 	conductor *conductor[float64]
@@ -131,7 +132,7 @@ func newReplay(t *testing.T, r recording) *replay {
 	p := &replay{recording: r, now: &r.Iters[0]}
 	p.build(t)
 	for i, v := range p.Init.ours() {
-		copy(data(p.net.params[i]), v)
+		copy(testnet.Data(p.net.Params[i]), v)
 	}
 	c := &p.Config
 	opts := []Option{
@@ -148,8 +149,8 @@ func newReplay(t *testing.T, r recording) *replay {
 	if c.UseMomentum == 0 {
 		opts = append(opts, WithoutMomentum())
 	}
-	solver, err := NewSolver(p.net.cost, p.net.dist, opts...)
-	check(t, err)
+	solver, err := NewSolver(p.net.Cost, Declared(p.net), opts...)
+	testnet.Check(t, err)
 	p.solver, p.conductor = solver, solver.engine.(*conductor[float64])
 	if d := math.Abs(c.GammaMin - p.conductor.leastGamma(0)); d > 1e-12 {
 		t.Fatalf("the recording's least gamma is %g, the solver's %g", c.GammaMin, p.conductor.leastGamma(0))
@@ -163,51 +164,51 @@ func newReplay(t *testing.T, r recording) *replay {
 // build makes the net for the present mini-batch, with its machine.
 func (p *replay) build(t *testing.T) {
 	t.Helper()
-	s := newSketch(1)
+	s := testnet.NewSketch(1)
 	sizes, cases := p.Config.LayerSizes, p.now.SizeMinibatch
-	p.net = &network{sketch: s, x: s.random("x", cases, sizes[0])}
-	h := p.net.x
+	p.net = &testnet.Net{Sketch: s, X: s.Random("x", cases, sizes[0])}
+	h := p.net.X
 	for i, kind := range p.Config.LayerTypes {
-		h = p.net.layer(h, i, sizes[i], sizes[i+1], true, false)
+		h = p.net.Layer(h, i, sizes[i], sizes[i+1], true, false)
 		if last := i == len(sizes)-2; last {
 			break
 		}
 		switch kind {
 		case "logistic":
-			h = must(gorgonia.Sigmoid(h))
+			h = sigmoid(h)
 		case "tanh":
-			h = must(gorgonia.Tanh(h))
+			h = tanh(h)
 		case "softplus":
-			h = must(gorgonia.Softplus(h))
+			h = testnet.Softplus(h)
 		case "linear":
 		default:
 			t.Fatalf("no layers of type %q", kind)
 		}
 	}
-	p.net.out = h
-	losses := map[string]likelihood{"logistic": binary, "linear": squares(1), "softmax": classes}
+	p.net.Out = h
+	losses := map[string]testnet.Likelihood{"logistic": testnet.Binary, "linear": testnet.Squares(1), "softmax": testnet.Classes}
 	loss := losses[p.Config.LayerTypes[len(sizes)-2]]
 	if loss == nil {
 		t.Fatalf("no outputs of type %q", p.Config.LayerTypes[len(sizes)-2])
 	}
-	p.net.cost, p.net.dist = loss(s, h)
-	p.y = input(p.net, "y")
-	if _, err := gorgonia.Grad(p.net.cost, p.net.params...); err != nil {
+	p.net.Cost, p.net.Loss = loss(s, h)
+	p.y = p.net.Input("y")
+	if _, err := gorgonia.Grad(p.net.Cost, p.net.Params...); err != nil {
 		t.Fatal(err)
 	}
-	p.vm = gorgonia.NewTapeMachine(s.graph, gorgonia.BindDualValues(p.net.params...))
+	p.vm = gorgonia.NewTapeMachine(s.Graph, gorgonia.BindDualValues(p.net.Params...))
 }
 
 // resize goes on with a net for the present mini-batch, on the same weights.
 func (p *replay) resize(t *testing.T) {
 	t.Helper()
-	check(t, p.vm.Close())
+	testnet.Check(t, p.vm.Close())
 	before := p.net
 	p.build(t)
-	for i, q := range before.params {
-		check(t, gorgonia.Let(p.net.params[i], q.Value()))
+	for i, q := range before.Params {
+		testnet.Check(t, gorgonia.Let(p.net.Params[i], q.Value()))
 	}
-	check(t, p.solver.Attach(p.net.cost, p.net.dist))
+	testnet.Check(t, p.solver.Attach(p.net.Cost, Declared(p.net)))
 }
 
 // ours are recorded weights and biases by parameter, w of in x out.
@@ -243,28 +244,28 @@ func (p *replay) draw(o *output, _ *rand.Rand) { copy(o.y, slices.Concat(p.now.S
 func (p *replay) run(t *testing.T) {
 	for i := range p.Iters {
 		p.now = &p.Iters[i]
-		if p.now.SizeMinibatch != casesOf(p.net.out) {
+		if p.now.SizeMinibatch != testnet.CasesOf(p.net.Out) {
 			p.resize(t)
 		}
 		p.runAll(t)
-		check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.params)))
+		testnet.Check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.Params)))
 		p.compare(t)
 		if t.Failed() {
 			t.Fatalf("iteration %d", p.now.Iter)
 		}
 	}
-	check(t, p.vm.Close())
+	testnet.Check(t, p.vm.Close())
 }
 
 // runAll runs the net on the cases of the present mini-batch.
 func (p *replay) runAll(t *testing.T) {
 	t.Helper()
 	for row, k := range p.now.Cases {
-		copy(data(p.net.x)[row*len(p.Data.X[k]):], p.Data.X[k])
-		copy(data(p.y)[row*len(p.Data.Y[k]):], p.Data.Y[k])
+		copy(testnet.Data(p.net.X)[row*len(p.Data.X[k]):], p.Data.X[k])
+		copy(testnet.Data(p.y)[row*len(p.Data.Y[k]):], p.Data.Y[k])
 	}
 	p.vm.Reset()
-	check(t, p.vm.RunAll())
+	testnet.Check(t, p.vm.RunAll())
 }
 
 // The tolerances that the recordings' origin suggests, relative in the maximum norm.
@@ -301,7 +302,7 @@ func (p *replay) compare(t *testing.T) {
 		for k := range delta {
 			delta[k] = -delta[k]
 		}
-		checkMax(t, "Delta of "+p.net.params[i].Name(), delta, want, replayed)
+		checkMax(t, "Delta of "+p.net.Params[i].Name(), delta, want, replayed)
 	}
 	st := p.solver.Stats()
 	checkMax(t, "alpha", []float64{st.LearningRate}, []float64{it.Alpha}, replayedNumbers)
@@ -319,12 +320,12 @@ func (p *replay) compare(t *testing.T) {
 		checkMax(t, "rho", []float64{st.Rho}, []float64{*it.Rho}, replayedNumbers)
 	}
 	for i, want := range it.Params.ours() {
-		checkMax(t, p.net.params[i].Name(), data(p.net.params[i]), want, replayed)
+		checkMax(t, p.net.Params[i].Name(), testnet.Data(p.net.Params[i]), want, replayed)
 	}
 	restore, err := p.solver.UseAverage()
-	check(t, err)
+	testnet.Check(t, err)
 	for i, want := range it.ParamsAvg.ours() {
-		checkMax(t, "average of "+p.net.params[i].Name(), data(p.net.params[i]), want, replayed)
+		checkMax(t, "average of "+p.net.Params[i].Name(), testnet.Data(p.net.Params[i]), want, replayed)
 	}
 	restore()
 }
@@ -356,13 +357,13 @@ func TestReplayOfVaryingBatches(t *testing.T) {
 	c.GammaMin = math.Sqrt(c.WeightCost)
 	c.T1, c.T2, c.T3, c.LambdaDrop, c.GammaDrop, c.MaxFadeStats, c.MaxFadeAvg, c.AvgStart = 5, 20, 20, 0.77, 0.6, 0.95, 0.99, 1
 	c.UseMomentum = 1
-	s := newSketch(1)
+	s := testnet.NewSketch(1)
 	for range cases {
-		r.Data.X = append(r.Data.X, s.normals(3))
-		r.Data.Y = append(r.Data.Y, []float64{float64(s.rng.IntN(2)), float64(s.rng.IntN(2))})
+		r.Data.X = append(r.Data.X, s.Normals(3))
+		r.Data.Y = append(r.Data.Y, []float64{float64(s.Rng.IntN(2)), float64(s.Rng.IntN(2))})
 	}
-	r.Init.add(s.normals(3*4), s.normals(4))
-	r.Init.add(s.normals(4*2), s.normals(2))
+	r.Init.add(s.Normals(3*4), s.Normals(4))
+	r.Init.add(s.Normals(4*2), s.Normals(2))
 
 	r.Iters = []recordedIteration{{SizeMinibatch: chunk}}
 	p := newReplay(t, r)
@@ -373,16 +374,16 @@ func TestReplayOfVaryingBatches(t *testing.T) {
 		for first := 0; first < it.SizeMinibatch; first += chunk {
 			p.now = &recordedIteration{SizeMinibatch: chunk, SizeSample: chunk, SizeBV: chunk}
 			for range chunk {
-				p.now.Cases = append(p.now.Cases, s.rng.IntN(cases))
-				p.now.SampleTargets = append(p.now.SampleTargets, []float64{float64(s.rng.IntN(2)), float64(s.rng.IntN(2))})
+				p.now.Cases = append(p.now.Cases, s.Rng.IntN(cases))
+				p.now.SampleTargets = append(p.now.SampleTargets, []float64{float64(s.Rng.IntN(2)), float64(s.Rng.IntN(2))})
 			}
 			it.Cases, it.SampleTargets = append(it.Cases, p.now.Cases...), append(it.SampleTargets, p.now.SampleTargets...)
 			p.runAll(t)
 			if last := first+chunk == it.SizeMinibatch; !last {
-				check(t, p.solver.Accumulate(gorgonia.NodesToValueGrads(p.net.params)))
+				testnet.Check(t, p.solver.Accumulate(gorgonia.NodesToValueGrads(p.net.Params)))
 			}
 		}
-		check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.params)))
+		testnet.Check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.Params)))
 		p.record(&it)
 		r.Iters = append(r.Iters, it)
 	}
@@ -413,7 +414,7 @@ func (p *replay) record(it *recordedIteration) {
 			return v
 		}
 		best.Precon.add(ascent(b.weight), ascent(b.bias))
-		it.Params.add(data(b.weight.src), data(b.bias.src))
+		it.Params.add(testnet.Data(b.weight.src), testnet.Data(b.bias.src))
 		it.ParamsAvg.add(b.weight.mean, b.bias.mean)
 	}
 	st := p.solver.Stats()

@@ -26,6 +26,9 @@ func Gaussian(mean *gorgonia.Node, variance float64) Loss {
 	return Loss{Family: NormalFamily, Out: mean, Variance: variance}
 }
 
+// Normal is a normal distribution of variance 1 around mean.
+func Normal(mean *gorgonia.Node) Loss { return Gaussian(mean, 1) }
+
 // Bernoulli is a binary number for each element.
 func Bernoulli(logits *gorgonia.Node) Loss { return Loss{Family: BinaryFamily, Out: logits} }
 
@@ -38,6 +41,19 @@ func Joint(heads ...Loss) Loss { return Loss{Family: JointFamily, Heads: heads} 
 // A Likelihood writes the cost of an output, and says what it is. It draws targets unless the
 // sketch was given some.
 type Likelihood func(s *Sketch, out *gorgonia.Node) (cost *gorgonia.Node, loss Loss)
+
+// Written is a likelihood whose cost a test writes by itself, of an output and the given targets.
+func Written(cost func(out, y *gorgonia.Node) *gorgonia.Node, loss func(out *gorgonia.Node) Loss) Likelihood {
+	return func(s *Sketch, out *gorgonia.Node) (*gorgonia.Node, Loss) { return cost(out, s.Y), loss(out) }
+}
+
+// Times is a likelihood whose cost has a factor.
+func Times(l Likelihood, factor float64) Likelihood {
+	return func(s *Sketch, out *gorgonia.Node) (*gorgonia.Node, Loss) {
+		cost, loss := l(s, out)
+		return Hadamard(cost, gorgonia.NewConstant(s.number(factor))), loss
+	}
+}
 
 // targets are those that were given, or else those that are drawn here.
 func (s *Sketch) targets(draw func(name string, shape ...int) *gorgonia.Node, out *gorgonia.Node) *gorgonia.Node {

@@ -69,8 +69,17 @@ func Gradients(t TB, nodes gorgonia.Nodes) []float64 {
 // up.
 func ZeroGradients(params gorgonia.Nodes) {
 	for _, p := range params {
-		if g, err := p.Grad(); err == nil && g != nil {
-			g.(*tensor.Dense).Zero()
+		g, err := p.Grad()
+		if err != nil {
+			continue
+		}
+		switch g := g.(type) {
+		case *gorgonia.F64:
+			*g = 0
+		case *gorgonia.F32:
+			*g = 0
+		case *tensor.Dense:
+			g.Zero()
 		}
 	}
 }
