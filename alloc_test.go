@@ -15,25 +15,18 @@ func TestStepAllocations(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains a while")
 	}
-	m := newDeepAutoencoder(t, 64)
-	s, err := kfac.NewSolver(m.cost, kfac.Bernoulli(m.logits), kfac.WithInverseUpdatePeriod(13), kfac.WithGammaAdaptation(1000, 0.95))
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr := kfac.NewTrainer(t, testnet.DeepAutoencoder(64),
+		kfac.WithInverseUpdatePeriod(13), kfac.WithGammaAdaptation(1000, 0.95))
+	list := tr.ValueGrads()
 	bytesOf := func(steps int) uint64 {
 		var sum uint64
 		var before, after runtime.MemStats
 		for range steps {
-			if err := m.vm.RunAll(); err != nil {
-				t.Fatal(err)
-			}
+			testnet.Check(t, tr.Run())
 			runtime.ReadMemStats(&before)
-			if err := s.Step(m.list); err != nil {
-				t.Fatal(err)
-			}
+			testnet.Check(t, tr.Solver.Step(list))
 			runtime.ReadMemStats(&after)
 			sum += after.TotalAlloc - before.TotalAlloc
-			m.vm.Reset()
 		}
 		return sum / uint64(steps)
 	}

@@ -9,13 +9,7 @@ import (
 
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/mat"
-	"gorgonia.org/gorgonia"
 )
-
-// fourLayers is a net whose layers have their turns at different steps.
-func fourLayers() *testnet.Net {
-	return testnet.MLP{Widths: []int{4, 6, 5, 3, 2}, Cases: 20, Unit: gorgonia.Tanh, Loss: testnet.Squares(0.5)}.Build(3)
-}
 
 // An inverse from the background is that of the averages and the damping that there were lag steps before it is used for the first time, in turns.
 func TestBackgroundInverses(t *testing.T) {
@@ -28,7 +22,7 @@ func TestBackgroundInverses(t *testing.T) {
 			"rate":  {[]Option{WithLearningRate(0.05)}, firstInverses},
 		} {
 			opts := append(how.opts, WithInverseUpdatePeriod(test.period), WithBackgroundInverses(test.lag))
-			l := NewTrainer(t, fourLayers(), opts...)
+			l := NewTrainer(t, testnet.FourLayers(), opts...)
 			c := conductorOf(l)
 			l.Steps(t, how.all-1)
 			type state struct{ a, g []float64 }
@@ -87,15 +81,15 @@ func dampedInverse(t *testing.T, f []float64, damping float64) []float64 {
 // However long the background takes, and with every kind of block, the same run gives the same numbers.
 func TestBackgroundInversesAreDeterministic(t *testing.T) {
 	for name, make := range map[string]func() (*testnet.Net, []Option){
-		"layers": func() (*testnet.Net, []Option) { return fourLayers(), nil },
-		"chain":  func() (*testnet.Net, []Option) { return fourLayers(), []Option{WithBlockTridiagonal()} },
+		"layers": func() (*testnet.Net, []Option) { return testnet.FourLayers(), nil },
+		"chain":  func() (*testnet.Net, []Option) { return testnet.FourLayers(), []Option{WithBlockTridiagonal()} },
 		"recurrent": func() (*testnet.Net, []Option) {
-			return recurrentNet(3, 3, true), []Option{WithTimeCorrelation(TimeSymmetric)}
+			return testnet.Recurrent(3, 3, true), []Option{WithTimeCorrelation(TimeSymmetric)}
 		},
 		"uncorrelated": func() (*testnet.Net, []Option) {
-			return imageNet(3, true, true), []Option{WithSpatiallyUncorrelated()}
+			return testnet.Images(3, true, true), []Option{WithSpatiallyUncorrelated()}
 		},
-		"convolutional": func() (*testnet.Net, []Option) { return imageNet(3, true, true), nil },
+		"convolutional": func() (*testnet.Net, []Option) { return testnet.Images(3, true, true), nil },
 	} {
 		train := func(procs int) *Trainer {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
@@ -110,7 +104,7 @@ func TestBackgroundInversesAreDeterministic(t *testing.T) {
 
 // A factor that can't be inverted in the background fails the step that should take its inverse up, which changes nothing; the next step inverts all anew.
 func TestFailureInBackground(t *testing.T) {
-	l := NewTrainer(t, fourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
+	l := NewTrainer(t, testnet.FourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
 	c := conductorOf(l)
 	var failing *kroneckerBlock[float64]
 	for failing == nil {
@@ -142,7 +136,7 @@ func TestFailureInBackground(t *testing.T) {
 // A step that fails for another reason leaves an inverse that was due to the next.
 func TestBackgroundInverseOutlivesFailedStep(t *testing.T) {
 	train := func(fail bool) *Trainer {
-		l := NewTrainer(t, fourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
+		l := NewTrainer(t, testnet.FourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
 		for k := range 14 {
 			if fail && k >= 4 {
 				testnet.Check(t, l.Run())
@@ -168,7 +162,7 @@ func TestBadOptionsOfTheBackground(t *testing.T) {
 		{WithBackgroundInverses(1), WithGammaAdaptation(20, 0.95)},
 		{WithBackgroundInverses(1), WithPaperRules()},
 	} {
-		n := fourLayers()
+		n := testnet.FourLayers()
 		_, err := NewSolver(n.Cost, Declared(n), opts...)
 		var config *ConfigError
 		if !errors.As(err, &config) || config.Setting != "WithBackgroundInverses" {

@@ -6,23 +6,9 @@ import (
 	"slices"
 	"testing"
 
-	"gorgonia.org/gorgonia"
-
 	"github.com/gorgonia-kfac/kfac/internal/program"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
-
-// scaledNet has the parameters w of a dense layer, a scale for each of its outputs, and an offset for each entry of the batch.
-func scaledNet(cases int, loss testnet.Likelihood) *testnet.Net {
-	s := testnet.NewSketch(1)
-	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, 3)}
-	w, scale, offset := s.Random("w", 3, 2), s.Random("scale", 1, 2), s.Random("offset", cases, 2)
-	h := gorgonia.Must(gorgonia.BroadcastHadamardProd(tanh(mul(n.X, w)), tanh(scale), nil, []byte{0}))
-	n.Out = add(h, offset)
-	n.Params = gorgonia.Nodes{w, scale, offset}
-	n.Cost, n.Loss = loss(s, n.Out)
-	return n
-}
 
 // diagonalOf is the block of the parameter with the given name.
 func diagonalOf(t testing.TB, c *conductor[float64], name string) *diagonalBlock[float64] {
@@ -86,7 +72,7 @@ var diagonalLosses = map[string]testnet.Likelihood{"gaussian": testnet.Squares(0
 func TestDiagonalIsExactInExpectation(t *testing.T) {
 	for name, loss := range diagonalLosses {
 		t.Run(name, func(t *testing.T) {
-			c := attach(t, scaledNet(3, loss))
+			c := attach(t, testnet.ScaledCases(3, loss))
 			got := expectedDiagonal(t, c, diagonalOf(t, c, "scale"), nil)
 			testnet.Near(t, "scale", got, fisherDiagonal(t, c, "scale"), identity)
 		})
@@ -98,7 +84,7 @@ func TestDiagonalOfEntriesPerCase(t *testing.T) {
 	for name, loss := range diagonalLosses {
 		t.Run(name, func(t *testing.T) {
 			const cases = 3
-			c := attach(t, scaledNet(cases, loss))
+			c := attach(t, testnet.ScaledCases(cases, loss))
 			all := fisherDiagonal(t, c, "offset")
 			mean := func(rows ...int) []float64 {
 				m := make([]float64, 2)
@@ -119,7 +105,7 @@ func TestDiagonalOfEntriesPerCase(t *testing.T) {
 
 // The diagonal of some rows is that of a batch that holds no others.
 func TestDiagonalOfRows(t *testing.T) {
-	whole, small := scaledNet(5, testnet.Binary), scaledNet(2, testnet.Binary)
+	whole, small := testnet.ScaledCases(5, testnet.Binary), testnet.ScaledCases(2, testnet.Binary)
 	rows := []int{3, 1}
 	copy(testnet.Data(small.Params[0]), testnet.Data(whole.Params[0]))
 	copy(testnet.Data(small.Params[1]), testnet.Data(whole.Params[1]))
@@ -132,7 +118,7 @@ func TestDiagonalOfRows(t *testing.T) {
 // The sampler's draws have the same mean.
 func TestSampledDiagonalConverges(t *testing.T) {
 	const draws = 4000
-	c := attach(t, scaledNet(10, testnet.Binary))
+	c := attach(t, testnet.ScaledCases(10, testnet.Binary))
 	b := diagonalOf(t, c, "scale")
 	rng := rand.New(rand.NewPCG(2, 2))
 	var all [][]float64
@@ -147,7 +133,7 @@ func TestSampledDiagonalConverges(t *testing.T) {
 
 // The running average of squared gradients decays like that of the factors.
 func TestDiagonalAverage(t *testing.T) {
-	c := attach(t, scaledNet(4, testnet.Squares(1)))
+	c := attach(t, testnet.ScaledCases(4, testnet.Squares(1)))
 	b := diagonalOf(t, c, "scale")
 	rng := rand.New(rand.NewPCG(3, 3))
 	want := make([]float64, 2)
@@ -167,7 +153,7 @@ func TestDiagonalAverage(t *testing.T) {
 
 // The direction is the gradient divided by diagonal plus gamma^2, entry by entry; without curvature it is the gradient.
 func TestDiagonalAndIdentityDirections(t *testing.T) {
-	c := attach(t, scaledNet(3, testnet.Squares(1)))
+	c := attach(t, testnet.ScaledCases(3, testnet.Squares(1)))
 	gradients(t, c)
 	for name, cols := range map[string]int{"scale": 2, "offset": 2} {
 		b := diagonalOf(t, c, name)

@@ -770,39 +770,6 @@ func TestChainKeepsAndStashes(t *testing.T) {
 	same("the first candidate, kept", direction(false), second)
 }
 
-// teacherNet is a perceptron of either dtype that is to learn what another one says.
-func teacherNet[T program.Float](widths []int, cases int) (g *gorgonia.ExprGraph, out, cost *gorgonia.Node, params gorgonia.Nodes) {
-	rng := rand.New(rand.NewPCG(8, 8))
-	g = gorgonia.NewGraph()
-	matrix := func(name string, rows, cols int, std float64) *gorgonia.Node {
-		backing := make([]T, rows*cols)
-		for i := range backing {
-			backing[i] = T(std * rng.NormFloat64())
-		}
-		value := tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(backing))
-		return gorgonia.NewMatrix(g, value.Dtype(), gorgonia.WithName(name), gorgonia.WithShape(rows, cols), gorgonia.WithValue(value))
-	}
-	x := matrix("x", cases, widths[0], 1)
-	net := func(student string) *gorgonia.Node {
-		h := x
-		for i, out := range widths[1:] {
-			if i > 0 {
-				h = tanh(h)
-			}
-			in := widths[i]
-			w, b := matrix(fmt.Sprint(student, "w", i), in, out, 1/math.Sqrt(float64(in))), matrix(fmt.Sprint(student, "b", i), 1, out, 0.1)
-			if student == "" {
-				params = append(params, w, b)
-			}
-			h = addRow(mul(h, w), b)
-		}
-		return h
-	}
-	out = net("")
-	errors := testnet.Square(testnet.Sub(out, net("teacher's ")))
-	return g, out, testnet.Mean(testnet.Sum(errors, 1)), params
-}
-
 // With the block-tridiagonal inverse the loss falls, in both dtypes, by a learning rate and by the quadratic model; a course is the same in every bit
 // when it is repeated, and another than with the block-diagonal inverse.
 func TestChainTrains(t *testing.T) {
@@ -817,27 +784,16 @@ func testChainTrains[T program.Float](t *testing.T) {
 		"paper's rules":   {WithPaperRules(), WithDamping(1)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			course := func(opts ...Option) (costs []float64, weights []T) {
-				g, out, cost, params := teacherNet[T]([]int{4, 6, 5, 3}, 60)
-				_, err := gorgonia.Grad(cost, params...)
-				testnet.Check(t, err)
-				solver, err := NewSolver(cost, Gaussian(out, 1), opts...)
-				testnet.Check(t, err)
-				vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(params...))
-				defer vm.Close()
+			course := func(opts ...Option) (costs, weights []float64) {
+				tr := NewTrainer(t, testnet.Teacher[T]([]int{4, 6, 5, 3}, 60), opts...)
 				for range 41 { // two searches for gamma
-					testnet.Check(t, vm.RunAll())
-					testnet.Check(t, solver.Step(gorgonia.NodesToValueGrads(params)))
-					vm.Reset()
-					costs = append(costs, solver.Stats().Cost)
+					tr.Steps(t, 1)
+					costs = append(costs, tr.Solver.Stats().Cost)
 				}
-				if notes := solver.Plan().Notes; len(opts) > 3 && !slices.Contains(notes, "block-tridiagonal inverse along w0 - w1 - w2") {
+				if notes := tr.Solver.Plan().Notes; len(opts) > 3 && !slices.Contains(notes, "block-tridiagonal inverse along w0 - w1 - w2") {
 					t.Errorf("notes %q", notes)
 				}
-				for _, p := range params {
-					weights = append(weights, p.Value().Data().([]T)...)
-				}
-				return costs, weights
+				return costs, testnet.Weights(tr.Params)
 			}
 			costs, weights := course(append(slices.Clone(opts), WithBlockTridiagonal())...)
 			if first, last := costs[0], costs[len(costs)-1]; !(last < 0.1*first) {

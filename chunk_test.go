@@ -185,30 +185,7 @@ func headsWorld() world {
 // wordWorld looks up words, has a weight that is not being trained and an input that all cases share, scales its outputs, and adds a term of the
 // user's own to the cost. Table and scale are trained if others is true.
 func wordWorld(others bool) world {
-	return world{func(cases int) *testnet.Net { return wordNet(cases, others) }, []string{"words", "y"}}
-}
-
-func wordNet(cases int, others bool) *testnet.Net {
-	s := testnet.NewSketch(2)
-	table, frozen, shared, scale := s.Random("table", 5, 3), s.Random("frozen", 4, 4), s.Random("shared", 1, 3), s.Random("scale", 1, 2)
-	ids := make([]int, 2*cases)
-	for i := range ids {
-		ids[i] = s.Rng.IntN(5)
-	}
-	words := gorgonia.NewVector(s.Graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(2*cases),
-		gorgonia.WithValue(tensor.New(tensor.WithShape(2*cases), tensor.WithBacking(ids))))
-	n := &testnet.Net{Sketch: s}
-	if others {
-		n.Params = gorgonia.Nodes{table, scale}
-	}
-	h := addRow(testnet.Rows(table, words), shared)
-	h = tanh(n.Layer(reshape(h, cases, 6), 0, 6, 4, true, false))
-	h = n.Layer(tanh(mul(h, frozen)), 1, 4, 2, true, true)
-	n.Out = gorgonia.Must(gorgonia.BroadcastHadamardProd(h, tanh(scale), nil, []byte{0}))
-	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
-	w0 := n.Params[len(n.Params)-4]
-	n.Cost = add(n.Cost, mul(testnet.Sum(testnet.Square(w0)), gorgonia.NewConstant(0.05)))
-	return n
+	return world{func(cases int) *testnet.Net { return testnet.WordsAndOthers(cases, others) }, []string{"words", "y"}}
 }
 
 // A batch in chunks and the same batch in one RunAll make the same updates, through adaptations of lambda and a search for gamma, if the same targets

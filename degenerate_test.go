@@ -2,15 +2,11 @@ package kfac_test
 
 import (
 	"errors"
-	"fmt"
-	"hash"
-	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
-	"github.com/chewxy/hm"
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
@@ -363,7 +359,7 @@ func TestFailedReplan(t *testing.T) {
 }
 
 func TestStrict(t *testing.T) {
-	m := newOffsets()
+	m := testnet.Offsets()
 	m.Grad(t)
 	_, err := kfac.NewSolver(m.Cost, kfac.Gaussian(m.Out, 1), kfac.WithStrict())
 	refused(t, err, kfac.ErrStrict, `"a"`, "diagonal", "WithStrict")
@@ -410,45 +406,6 @@ func TestGradientCheckFindsOverwrittenRegisters(t *testing.T) {
 	trains(t, tr, 10, 0.999)
 }
 
-// cube is an op of a user: x^3 element by element. It has a derivative for LispMachines, and none for Grad.
-type cube struct{}
-
-func (cube) Arity() int    { return 1 }
-func (cube) Type() hm.Type { return hm.NewFnType(hm.TypeVariable('a'), hm.TypeVariable('a')) }
-func (cube) InferShape(in ...gorgonia.DimSizer) (tensor.Shape, error) {
-	return in[0].(tensor.Shape).Clone(), nil
-}
-func (cube) ReturnsPtr() bool        { return false }
-func (cube) CallsExtern() bool       { return false }
-func (cube) OverwritesInput() int    { return -1 }
-func (cube) String() string          { return "cube" }
-func (c cube) WriteHash(h hash.Hash) { fmt.Fprint(h, c) }
-func (c cube) Hashcode() uint32      { h := fnv.New32a(); c.WriteHash(h); return h.Sum32() }
-func (cube) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
-	y := in[0].(*tensor.Dense).Clone().(*tensor.Dense)
-	for i, x := range y.Float64s() {
-		y.Set(i, x*x*x)
-	}
-	return y, nil
-}
-
-// DoDiff adds 3 x^2 dy to the gradient of the operand.
-func (cube) DoDiff(_ gorgonia.ExecutionContext, in gorgonia.Nodes, out *gorgonia.Node) error {
-	dx, err := in[0].Grad()
-	if err != nil {
-		return err
-	}
-	dy, err := out.Grad()
-	if err != nil {
-		return err
-	}
-	x, g := in[0].Value().(*tensor.Dense).Float64s(), dy.(*tensor.Dense).Float64s()
-	for i := range x {
-		dx.(*tensor.Dense).Float64s()[i] += 3 * x[i] * x[i] * g[i]
-	}
-	return nil
-}
-
 // What lies behind an op that only the user's machine can differentiate is trained by the plain gradient, and the plan says so.
 func TestOpWithoutDerivative(t *testing.T) {
 	t.Run("learning rate", func(t *testing.T) { testOpWithoutDerivative(t, kfac.WithLearningRate(0.01)) })
@@ -459,7 +416,7 @@ func testOpWithoutDerivative(t *testing.T, opts ...kfac.Option) {
 	m := testnet.NewMLP[float64](1, small, testnet.SquaredError)
 	m.Params = gorgonia.Nodes{m.Params[0], m.Params[2]}
 	hidden := testnet.Mul(m.X, m.Params[0])
-	m.Out = testnet.Mul(gorgonia.Must(gorgonia.ApplyOp(cube{}, hidden)), m.Params[1])
+	m.Out = testnet.Mul(gorgonia.Must(gorgonia.ApplyOp(testnet.Cube{}, hidden)), m.Params[1])
 	m.Cost, m.Loss = testnet.SquaredError(m.Sketch, m.Out)
 	tr := &kfac.Trainer{Net: m, Run: testnet.Lisp(m), Solver: kfac.NewSolverOf(t, m, opts...)}
 	before := testnet.Weights(m.Params)

@@ -9,32 +9,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/mat"
-	"gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
 )
-
-// textNet looks the words of each case up in a table of the given number of rows, and feeds what it finds to two layers. oneHot writes the lookup as a product.
-func textNet(seed uint64, rows, cases int, ids []int, oneHot bool, loss testnet.Likelihood) *testnet.Net {
-	const width = 3
-	s := testnet.NewSketch(seed)
-	n := &testnet.Net{Sketch: s}
-	table, w, b, v := s.Random("table", rows, width), s.Random("w", len(ids)/cases*width, 4), s.Random("b", 1, 4), s.Random("v", 4, 2)
-	var found *gorgonia.Node
-	if oneHot {
-		x := s.Leaf("words", make([]float64, len(ids)*rows), len(ids), rows)
-		for i, id := range ids {
-			testnet.Data(x)[i*rows+id] = 1
-		}
-		found = mul(x, table)
-	} else {
-		found = testnet.Rows(table, s.Words("words", ids...))
-	}
-	h := tanh(addRow(mul(reshape(found, cases, len(ids)/cases*width), w), b))
-	n.Out, n.Params = mul(h, v), list(table, w, b, v)
-	n.Cost, n.Loss = loss(s, n.Out)
-	return n
-}
 
 // text draws cases of words.
 func text(t *rapid.T) (seed uint64, rows, cases int, ids []int) {
@@ -48,7 +24,7 @@ func text(t *rapid.T) (seed uint64, rows, cases int, ids []int) {
 func TestEmbeddingFrequencies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed, rows, cases, ids := text(t)
-		c := attach(t, textNet(seed, rows, cases, ids, false, testnet.Squares(1)))
+		c := attach(t, testnet.Text(seed, rows, cases, ids, false, testnet.Squares(1)))
 		observeExactly(t, c, nil)
 		want := make([]float64, rows)
 		for _, id := range ids {
@@ -68,7 +44,7 @@ func TestEmbeddingIsOneHotProduct(t *testing.T) {
 		seed, rows, cases, ids := text(t)
 		loss := rapid.SampledFrom([]testnet.Likelihood{testnet.Squares(0.3), testnet.Binary, testnet.Classes}).Draw(t, "loss")
 		gamma := math.Pow(10, rapid.Float64Range(-2, 1).Draw(t, "log gamma"))
-		lookup, product := textNet(seed, rows, cases, ids, false, loss), textNet(seed, rows, cases, ids, true, loss)
+		lookup, product := testnet.Text(seed, rows, cases, ids, false, loss), testnet.Text(seed, rows, cases, ids, true, loss)
 		product.CopyParams(lookup)
 		copy(testnet.Data(product.Input("y")), testnet.Data(lookup.Input("y")))
 		c, d := attach(t, lookup, WithWeightSharing(Expand)), attach(t, product, WithWeightSharing(Expand))
@@ -89,7 +65,7 @@ func TestEmbeddingIsOneHotProduct(t *testing.T) {
 func TestEmbeddingDirection(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed, rows, cases, ids := text(t)
-		c := attach(t, textNet(seed, rows, cases, ids, false, testnet.Binary))
+		c := attach(t, testnet.Text(seed, rows, cases, ids, false, testnet.Binary))
 		gradients(t, c)
 		observeExactly(t, c, nil)
 		const gamma = 0.3
@@ -139,14 +115,14 @@ func TestEmbeddingHasNoBias(t *testing.T) {
 // Statistics of some rows of the batch are those of a batch that holds no others.
 func TestEmbeddingOfRows(t *testing.T) {
 	ids := []int{3, 1, 4, 1, 5, 2, 6, 5}
-	whole, small := textNet(1, 7, 4, ids, false, testnet.Classes), textNet(1, 7, 2, []int{6, 5, 4, 1}, false, testnet.Classes)
+	whole, small := testnet.Text(1, 7, 4, ids, false, testnet.Classes), testnet.Text(1, 7, 2, []int{6, 5, 4, 1}, false, testnet.Classes)
 	c, d := attach(t, whole), attach(t, small)
 	checkMoments(t, "cases 3 and 1", momentsOf(t, c, []int{3, 1}), momentsOf(t, d, nil))
 }
 
 // Rows of words that have not occurred yet stay in every bit.
 func TestEmbeddingLeavesUnseenRows(t *testing.T) {
-	n := textNet(2, 6, 4, []int{0, 3, 1, 3, 0, 0, 5, 1}, false, testnet.Classes)
+	n := testnet.Text(2, 6, 4, []int{0, 3, 1, 3, 0, 0, 5, 1}, false, testnet.Classes)
 	tr := NewTrainer(t, n)
 	table := testnet.Data(n.Params[0])
 	before := slices.Clone(table)
@@ -169,16 +145,8 @@ func TestEmbeddingLeavesUnseenRows(t *testing.T) {
 }
 
 func TestEmbeddingTrains(t *testing.T) {
-	n := textNet(3, 30, 20, someWords(60, 30), false, testnet.Classes)
+	n := testnet.Text(3, 30, 20, testnet.WordsOf(60, 30), false, testnet.Classes)
 	NewTrainer(t, n).Falls(t, 15, 0.2)
-}
-
-func someWords(n, rows int) (ids []int) {
-	rng := testnet.NewSketch(4).Rng
-	for range n {
-		ids = append(ids, rng.IntN(rows))
-	}
-	return ids
 }
 
 // A large vocabulary takes memory in proportion to its table, not to its square, which would be 10 GB.
@@ -187,35 +155,14 @@ func TestEmbeddingOfLargeVocabulary(t *testing.T) {
 		t.Skip("takes 400 MB")
 	}
 	const rows, width, cases = 50_000, 128, 16
-	g := gorgonia.NewGraph()
-	float := func(name string, shape ...int) *gorgonia.Node {
-		values := make([]float32, size(shape))
-		rng := testnet.NewSketch(5).Rng
-		for i := range values {
-			values[i] = float32(rng.NormFloat64()) / 8
-		}
-		return gorgonia.NewTensor(g, tensor.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name),
-			gorgonia.WithValue(tensor.New(tensor.WithShape(shape...), tensor.WithBacking(values))))
-	}
-	s := &testnet.Sketch{Graph: g}
-	table, w, y := float("table", rows, width), float("w", width, 2), float("y", cases, 2)
-	out := mul(testnet.Rows(table, s.Words("words", someWords(cases, rows)...)), w)
-	cost := testnet.Mean(testnet.Square(testnet.Sub(out, y)))
-	n := &testnet.Net{Sketch: s, Out: out, Cost: cost, Loss: testnet.Gaussian(out, 1), Params: list(table, w)}
+	n := &testnet.Net{Sketch: testnet.NewSketchOf[float32](5, 3)}
+	table, w := n.Param("table", rows, width), n.Param("w", width, 2)
+	n.Ends(mul(testnet.Rows(table, n.Words("words", testnet.WordsOf(cases, rows)...)), w), testnet.SquaredError)
 
 	var before, after runtime.MemStats
-	_, err := gorgonia.Grad(n.Cost, n.Params...)
-	testnet.Check(t, err)
+	run := testnet.Machines["BindDualValues"](t, n)
 	runtime.ReadMemStats(&before)
-	solver, err := NewSolver(n.Cost, Declared(n))
-	testnet.Check(t, err)
-	vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(n.Params...))
-	defer vm.Close()
-	for range 2 {
-		testnet.Check(t, vm.RunAll())
-		testnet.Check(t, solver.Step(gorgonia.NodesToValueGrads(n.Params)))
-		vm.Reset()
-	}
+	(&Trainer{Net: n, Run: run, Solver: NewSolverOf(t, n)}).Steps(t, 2)
 	runtime.ReadMemStats(&after)
 	const tableBytes = rows * width * 4
 	if got := after.TotalAlloc - before.TotalAlloc; got > 24*tableBytes {

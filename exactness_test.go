@@ -197,9 +197,9 @@ func TestRowsAndChunks(t *testing.T) {
 		"mlp": func(cases int) *testnet.Net {
 			return testnet.MLP{Widths: []int{4, 3, 2}, Cases: cases, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(6)
 		},
-		"convolution":    convolutionNet,
-		"sequence":       func(cases int) *testnet.Net { return sequenceNet(cases, gorgonia.Tanh) },
-		"case by column": columnNet,
+		"convolution":    testnet.Convolution,
+		"sequence":       func(cases int) *testnet.Net { return testnet.Sequence(cases, gorgonia.Tanh) },
+		"case by column": testnet.Columns,
 	}
 	for name, build := range models {
 		t.Run(name, func(t *testing.T) {
@@ -242,51 +242,10 @@ func copyCases(dst, src *gorgonia.Node, rows []int) {
 	}
 }
 
-// convolutionNet is a convolution of 2 to 3 channels on images of 4 x 4, a rectifier, and a dense layer.
-func convolutionNet(cases int) *testnet.Net {
-	s := testnet.NewSketch(7)
-	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, 2, 4, 4)}
-	filter, w := s.Random("filter", 3, 2, 2, 2), s.Random("w", 3*3*3, 2)
-	h := gorgonia.Must(gorgonia.Conv2d(n.X, filter, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-	h = gorgonia.Must(gorgonia.Reshape(tanh(h), []int{cases, 27}))
-	n.Out = mul(h, w)
-	n.Params = gorgonia.Nodes{filter, w}
-	n.Cost, n.Loss = testnet.Binary(s, n.Out)
-	return n
-}
-
-// sequenceNet applies the same two layers at each of three positions of every case, and predicts at each.
-func sequenceNet(cases int, unit func(*gorgonia.Node) (*gorgonia.Node, error)) *testnet.Net {
-	const positions = 3
-	s := testnet.NewSketch(8)
-	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, positions, 4)}
-	h := gorgonia.Must(gorgonia.Reshape(n.X, []int{cases * positions, 4}))
-	h = n.Layer(h, 0, 4, 5, true, false)
-	if unit != nil {
-		h = gorgonia.Must(unit(h))
-	}
-	h = n.Layer(h, 1, 5, 2, true, false)
-	n.Out = gorgonia.Must(gorgonia.Reshape(h, []int{cases, positions * 2}))
-	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
-	return n
-}
-
-// columnNet has the cases along the columns.
-func columnNet(cases int) *testnet.Net {
-	s := testnet.NewSketch(9)
-	n := &testnet.Net{Sketch: s, X: s.Random("columns", 4, cases)}
-	w0, b0, w1 := s.Random("w0", 3, 4), s.Random("b0", 3, 1), s.Random("w1", 2, 3)
-	h := gorgonia.Must(gorgonia.BroadcastAdd(mul(w0, n.X), b0, nil, []byte{1}))
-	n.Out = transpose(mul(w1, tanh(h)))
-	n.Params = gorgonia.Nodes{w0, b0, w1}
-	n.Cost, n.Loss = testnet.Binary(s, n.Out)
-	return n
-}
-
 // In a linear net whose loss is a sum over positions the average over cases and positions of A and the sum over positions of G
 // are exact, too.
 func TestLinearSequenceIsExact(t *testing.T) {
-	c := attach(t, sequenceNet(6, nil))
+	c := attach(t, testnet.Sequence(6, nil))
 	observeExactly(t, c, nil)
 	checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
 }

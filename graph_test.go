@@ -331,12 +331,12 @@ func TestBlocksOfAllKindsGoOn(t *testing.T) {
 		kinds = append(kinds, kind{w.name, w.network, nil})
 	}
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
-		kinds = append(kinds, kind{"recurrent, " + string(timing), func() *testnet.Net { return recurrentNet(3, 3, true) }, []Option{WithTimeCorrelation(timing)}})
+		kinds = append(kinds, kind{"recurrent, " + string(timing), func() *testnet.Net { return testnet.Recurrent(3, 3, true) }, []Option{WithTimeCorrelation(timing)}})
 	}
 	kinds = append(kinds,
-		kind{"convolution", func() *testnet.Net { return imageNet(3, true, true) }, []Option{WithSpatiallyUncorrelated()}},
-		kind{"scale", func() *testnet.Net { return scaledNet(6, testnet.Squares(1)) }, nil},
-		kind{"one-hot inputs", func() *testnet.Net { return lookupNet(300, true, []int{3, 299, 7, 3, 0}) }, nil})
+		kind{"convolution", func() *testnet.Net { return testnet.Images(3, true, true) }, []Option{WithSpatiallyUncorrelated()}},
+		kind{"scale", func() *testnet.Net { return testnet.ScaledCases(6, testnet.Squares(1)) }, nil},
+		kind{"one-hot inputs", func() *testnet.Net { return testnet.Lookup(300, true, []int{3, 299, 7, 3, 0}) }, nil})
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			opts := append(k.opts, WithGradientCheck(false), WithLearningRate(0.01))
@@ -366,12 +366,12 @@ func TestBlocksOfAllKindsGoOn(t *testing.T) {
 // The correlation of time steps is that of the graph's length, a single step included.
 func TestRecurrentBlockAtAnyLength(t *testing.T) {
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
-		l := NewTrainer(t, recurrentNet(3, 3, false), WithTimeCorrelation(timing))
+		l := NewTrainer(t, testnet.Recurrent(3, 3, false), WithTimeCorrelation(timing))
 		l.Steps(t, 2)
 		u := parameterOf(t, conductorOf(l), "u", "(3, 3)")
 		block := u.block.(*recurrentBlock[float64])
 		for _, length := range []int{5, 1, 2, 7, 1, 1, 4} {
-			goOn(t, l, recurrentNet(3, length, false))
+			goOn(t, l, testnet.Recurrent(3, length, false))
 			l.Steps(t, 1)
 			if u.block != block || len(block.layer.sites) != length {
 				t.Fatalf("%s: another block, or %d uses at length %d", timing, len(block.layer.sites), length)

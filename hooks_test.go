@@ -78,11 +78,8 @@ func TestWirings(t *testing.T) {
 				return
 			}
 			// NewSolver by itself plans the same for the parameters that Grad is called for.
-			if _, err := gorgonia.Grad(n.Cost, n.Params...); err != nil {
-				t.Fatal(err)
-			}
-			s, err := NewSolver(n.Cost, Declared(n))
-			testnet.Check(t, err)
+			n.Grad(t)
+			s := NewSolverOf(t, n)
 			byName := func(a, b ParamPlan) int { return cmp.Compare(a.Name, b.Name) }
 			if diff := gocmp.Diff(slices.SortedFunc(slices.Values(c.plan.Params), byName), slices.SortedFunc(slices.Values(s.Plan().Params), byName)); diff != "" {
 				t.Errorf("plan of NewSolver (-list given +after Grad):\n%s", diff)
@@ -222,8 +219,7 @@ func TestParameterOutsideTheOutputs(t *testing.T) {
 // Where Grad was not called, what has a value for all cases at once counts as a parameter, and the data do not.
 func TestParametersAreGuessed(t *testing.T) {
 	n := testnet.MLP{Widths: []int{4, 3, 2}, Cases: cases, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(5)
-	s, err := NewSolver(n.Cost, Declared(n))
-	testnet.Check(t, err)
+	s := NewSolverOf(t, n)
 	var names []string
 	for _, row := range s.Plan().Params {
 		names = append(names, fmt.Sprint(row.Name, " ", row.Treatment))

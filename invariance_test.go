@@ -159,24 +159,15 @@ func TestWhiteningMakesGradientDescent(t *testing.T) {
 // train does steps with a tape machine, and returns the outputs at each, and those after the last.
 func train(t *testing.T, n *testnet.Net, steps int, opts ...Option) (outputs [][]float64) {
 	t.Helper()
-	if _, err := gorgonia.Grad(n.Cost, n.Params...); err != nil {
-		t.Fatal(err)
-	}
 	var out gorgonia.Value
 	gorgonia.Read(n.Out, &out)
-	solver, err := NewSolver(n.Cost, Declared(n), opts...)
-	testnet.Check(t, err)
-	vm := gorgonia.NewTapeMachine(n.Graph, gorgonia.BindDualValues(n.Params...))
-	defer vm.Close()
-	for k := range steps + 1 {
-		testnet.Check(t, vm.RunAll())
-		outputs = append(outputs, slices.Clone(out.Data().([]float64)))
-		if k < steps {
-			testnet.Check(t, solver.Step(gorgonia.NodesToValueGrads(n.Params)))
-		}
-		vm.Reset()
+	tr := NewTrainer(t, n, opts...)
+	for range steps {
+		tr.Steps(t, 1)
+		outputs = append(outputs, testnet.Numbers(out))
 	}
-	return outputs
+	testnet.Check(t, tr.Run())
+	return append(outputs, testnet.Numbers(out))
 }
 
 // checkSamePath demands that two nets predict the same from step to step, and not always the same.

@@ -389,7 +389,7 @@ func TestInversePeriod(t *testing.T) {
 	}
 	// To look up 60 words in each of 20 cases is no work; the product with one-hot rows is 2.2e7 operations. The inverses are 5.9e6.
 	for oneHot, want := range map[bool]int{false: 20, true: 7} {
-		if c := attach(t, textNet(1, 1000, 20, someWords(1200, 1000), oneHot, testnet.Squares(1))); c.period != want {
+		if c := attach(t, testnet.Text(1, 1000, 20, testnet.WordsOf(1200, 1000), oneHot, testnet.Squares(1))); c.period != want {
 			t.Errorf("words, as a product %t: every %d steps, want %d", oneHot, c.period, want)
 		}
 	}

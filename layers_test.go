@@ -14,13 +14,13 @@ import (
 func layerKinds() map[string]*testnet.Net {
 	kinds := map[string]*testnet.Net{
 		"convolution":         linearConvolutions(conv2d, true),
-		"words":               textNet(1, 6, cases, someWords(2*cases, 6), false, testnet.Classes),
+		"words":               testnet.Text(1, 6, cases, testnet.WordsOf(2*cases, 6), false, testnet.Classes),
 		"tied":                tiedCoder{In: 4, Hidden: 3, Cases: cases, Bias: true, loss: testnet.Binary}.build(1),
-		"tied words":          languageNet(1, 6, 3, someWords(cases, 6)),
+		"tied words":          testnet.Language(1, 6, 3, testnet.WordsOf(cases, 6)),
 		"scale and shift":     elementwiseNetNamed("scale and shift").network(testnet.Classes),
 		"several uses":        elementwiseNetNamed("several uses").network(testnet.Squares(1)),
 		"layer normalisation": elementwiseNetNamed("layer normalisation").network(testnet.Squares(1)),
-		"one for each case":   scaledNet(cases, testnet.Binary),
+		"one for each case":   testnet.ScaledCases(cases, testnet.Binary),
 	}
 	for _, p := range poolings {
 		kinds["positions: "+p.name] = p.network(testnet.Binary)

@@ -267,7 +267,7 @@ b3 kronecker [w3: A 5, G 3] homogeneous coordinate of w3`},
 
 	{name: "words, a hidden layer, words by the same table", build: func(s *testnet.Sketch, n *testnet.Net) {
 		table := n.Param("table", 9, 4)
-		found := testnet.Rows(table, s.Words("words", someWords(cases*2, 9)...))
+		found := testnet.Rows(table, s.Words("words", testnet.WordsOf(cases*2, 9)...))
 		h := tanh(n.Dense("1", reshape(found, cases, 8), 4))
 		n.Out = addRow(mul(h, transpose(table)), n.Param("bias", 1, 9))
 		n.Cost, n.Loss = testnet.Classes(s, n.Out)

@@ -502,7 +502,7 @@ func TestWhenGammaIsSearchedFor(t *testing.T) {
 		})},
 		"paper's rules": {[]Option{WithPaperRules()}, []int{20, 40, 60, 80, 100, 120}},
 	} {
-		c := attach(t, fourLayers(), test.opts...)
+		c := attach(t, testnet.FourLayers(), test.opts...)
 		var got []int
 		for k := 1; k < 130; k++ {
 			if c.searchesGamma(k) {

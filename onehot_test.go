@@ -4,35 +4,12 @@ import (
 	"testing"
 
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
-	"gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 )
-
-// lookupNet looks up words in a table of the given size, by ByIndices or by products with one-hot rows, and adds a bias.
-func lookupNet(vocabulary int, byProduct bool, words []int) *testnet.Net {
-	s := testnet.NewSketch(8)
-	n := &testnet.Net{Sketch: s}
-	table, b, v := s.Random("table", vocabulary, 3), s.Random("b", 1, 3), s.Random("v", 3, 2)
-	var h *gorgonia.Node
-	if byProduct {
-		x := make([]float64, len(words)*vocabulary)
-		for row, w := range words {
-			x[row*vocabulary+w] = 1
-		}
-		h = mul(s.Leaf("x", x, len(words), vocabulary), table)
-	} else {
-		h = testnet.Rows(table, gorgonia.NewVector(s.Graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(len(words)),
-			gorgonia.WithValue(tensor.New(tensor.WithShape(len(words)), tensor.WithBacking(words)))))
-	}
-	n.Params, n.Out = list(table, b, v), mul(tanh(addRow(h, b)), v)
-	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
-	return n
-}
 
 // Products with one-hot rows are lookups: no factor of the vocabulary's size squared, the same course of training, and words that do not occur stay as they are.
 func TestOneHotProductsAreLookups(t *testing.T) {
 	words := []int{3, 299, 7, 3, 0}
-	product, lookup := NewTrainer(t, lookupNet(300, true, words)), NewTrainer(t, lookupNet(300, false, words))
+	product, lookup := NewTrainer(t, testnet.Lookup(300, true, words)), NewTrainer(t, testnet.Lookup(300, false, words))
 	before := testnet.Weights(product.Params)
 	product.Steps(t, 8)
 	lookup.Steps(t, 8)
@@ -51,7 +28,7 @@ func TestOneHotProductsAreLookups(t *testing.T) {
 
 // Rows that are not one-hot, and small vocabularies, keep a whole factor.
 func TestOneHotIsSeenInTheInputs(t *testing.T) {
-	for name, n := range map[string]*testnet.Net{"small": lookupNet(100, true, []int{1, 2, 3}), "two ones": lookupNet(300, true, []int{1, 2, 3})} {
+	for name, n := range map[string]*testnet.Net{"small": testnet.Lookup(100, true, []int{1, 2, 3}), "two ones": testnet.Lookup(300, true, []int{1, 2, 3})} {
 		want := "table: A 101, G 3"
 		if name == "two ones" {
 			want = "table: A 301, G 3"

@@ -2,18 +2,14 @@ package kfac
 
 import (
 	"fmt"
-	"hash"
-	"hash/fnv"
 	"math"
 	"slices"
 	"testing"
 
-	"github.com/chewxy/hm"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
 )
 
@@ -47,28 +43,16 @@ func denseProducts(f mat.Matrix, u, v []float64) []float64 {
 	return []float64{form(f, u, u), form(f, u, v), form(f, v, v)}
 }
 
-// tiedNet uses one weight in two layers, one of them transposed.
-func tiedNet(cases int) *testnet.Net {
-	s := testnet.NewSketch(11)
-	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, 4)}
-	w, b := s.Random("w", 4, 3), s.Random("b", 1, 4)
-	h := tanh(mul(n.X, w))
-	n.Out = addRow(mul(h, transpose(w)), b)
-	n.Params = gorgonia.Nodes{w, b}
-	n.Cost, n.Loss = testnet.Binary(s, n.Out)
-	return n
-}
-
 // The products of the quadratic model are those of the Fisher matrix written out, whatever the layers and the likelihood, on the
 // whole batch and on a part of it.
 func TestFisherProducts(t *testing.T) {
 	const cases = 6
 	models := map[string]func() *testnet.Net{
-		"convolution":       func() *testnet.Net { return convolutionNet(cases) },
-		"sequence":          func() *testnet.Net { return sequenceNet(cases, gorgonia.Tanh) },
-		"case by column":    func() *testnet.Net { return columnNet(cases) },
-		"tied weights":      func() *testnet.Net { return tiedNet(cases) },
-		"bias of each case": func() *testnet.Net { return scaledNet(cases, testnet.Binary) },
+		"convolution":       func() *testnet.Net { return testnet.Convolution(cases) },
+		"sequence":          func() *testnet.Net { return testnet.Sequence(cases, gorgonia.Tanh) },
+		"case by column":    func() *testnet.Net { return testnet.Columns(cases) },
+		"tied weights":      func() *testnet.Net { return testnet.TiedLayers(cases) },
+		"bias of each case": func() *testnet.Net { return testnet.ScaledCases(cases, testnet.Binary) },
 	}
 	for name, loss := range likelihoods {
 		for _, outByIn := range []bool{false, true} {
@@ -467,7 +451,7 @@ func TestFisherProductsByDifferences(t *testing.T) {
 		n.Cost, n.Loss = testnet.Binary(s, n.Out)
 		return attach(t, n)
 	}
-	opaque := build(func(x *gorgonia.Node) (*gorgonia.Node, error) { return gorgonia.ApplyOp(opaqueCube{}, x) })
+	opaque := build(func(x *gorgonia.Node) (*gorgonia.Node, error) { return gorgonia.ApplyOp(testnet.Cube{}, x) })
 	known := build(gorgonia.Cube)
 	for _, c := range []*conductor[float64]{opaque, known} {
 		for _, p := range c.order {
@@ -480,28 +464,6 @@ func TestFisherProductsByDifferences(t *testing.T) {
 	twoDirections(testnet.NewSketch(22), opaque)
 	twoDirections(testnet.NewSketch(22), known)
 	testnet.Near(t, "products", products(t, opaque, nil), products(t, known, nil), 1e-7)
-}
-
-// opaqueCube is x^3 element by element, without a derivative.
-type opaqueCube struct{}
-
-func (opaqueCube) Arity() int    { return 1 }
-func (opaqueCube) Type() hm.Type { return hm.NewFnType(hm.TypeVariable('a'), hm.TypeVariable('a')) }
-func (opaqueCube) InferShape(in ...gorgonia.DimSizer) (tensor.Shape, error) {
-	return in[0].(tensor.Shape).Clone(), nil
-}
-func (opaqueCube) ReturnsPtr() bool        { return false }
-func (opaqueCube) CallsExtern() bool       { return false }
-func (opaqueCube) OverwritesInput() int    { return -1 }
-func (opaqueCube) String() string          { return "cube" }
-func (c opaqueCube) WriteHash(h hash.Hash) { fmt.Fprint(h, c) }
-func (c opaqueCube) Hashcode() uint32      { h := fnv.New32a(); c.WriteHash(h); return h.Sum32() }
-func (opaqueCube) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
-	y := in[0].(*tensor.Dense).Clone().(*tensor.Dense)
-	for i, x := range y.Float64s() {
-		y.Float64s()[i] = x * x * x
-	}
-	return y, nil
 }
 
 // The products that go on from the statistics' forward pass are those of a forward pass of their own, random numbers included; a part of the batch has one of its

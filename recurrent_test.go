@@ -14,23 +14,6 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// recurrentNet is a network of the given number of time steps, with its recurrent weight stored either way, written as users write one.
-func recurrentNet(seed uint64, steps int, outByIn bool) *testnet.Net {
-	s := testnet.NewSketch(seed)
-	w, u, b, v := s.Random("w", 2, 3), s.Random("u", 3, 3), s.Random("b", 1, 3), s.Random("v", 3, 2)
-	h := s.Random("h", cases, 3)
-	for t := range steps {
-		left := u
-		if outByIn {
-			left = transpose(u)
-		}
-		h = tanh(addRow(add(mul(s.Random(fmt.Sprint("x", t), cases, 2), w), mul(h, left)), b))
-	}
-	n := &testnet.Net{Sketch: s, Params: list(w, u, b, v), Out: mul(h, v)}
-	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
-	return n
-}
-
 // recurrentBlocks are those of a conductor after the statistics of one sampled batch.
 func recurrentBlocks(t *testing.T, c *conductor[float64]) (blocks []*recurrentBlock[float64]) {
 	t.Helper()
@@ -47,7 +30,7 @@ func recurrentBlocks(t *testing.T, c *conductor[float64]) (blocks []*recurrentBl
 
 func TestRecurrentPlan(t *testing.T) {
 	for timing, want := range map[TimeCorrelation]string{TimeSymmetric: ", its time steps symmetric", TimeStationary: ", its time steps stationary", TimeIndependent: ""} {
-		c := attach(t, recurrentNet(1, 3, false), WithTimeCorrelation(timing))
+		c := attach(t, testnet.Recurrent(1, 3, false), WithTimeCorrelation(timing))
 		for _, row := range c.plan.Params {
 			if recurrent := row.Name == "w" || row.Name == "u"; recurrent && !strings.HasSuffix(row.Reason, "3 positions per case"+want) {
 				t.Errorf("%s, %s: %q", timing, row.Name, row.Reason)
@@ -59,7 +42,7 @@ func TestRecurrentPlan(t *testing.T) {
 // The lag moments pair each time step with the one before it, case by case.
 func TestLagMoments(t *testing.T) {
 	const steps = 4
-	c := attach(t, recurrentNet(2, steps, false), WithTimeCorrelation(TimeSymmetric))
+	c := attach(t, testnet.Recurrent(2, steps, false), WithTimeCorrelation(TimeSymmetric))
 	for _, b := range recurrentBlocks(t, c) {
 		l := b.layer
 		var buf captured[float64]
@@ -93,7 +76,7 @@ func TestLagMoments(t *testing.T) {
 
 // The steps lie in the order in which the graph was built, which is that of time, whatever order the products are reached in from the outputs.
 func TestTimeStepsAreInOrder(t *testing.T) {
-	for _, b := range recurrentBlocks(t, attach(t, recurrentNet(3, 5, false), WithTimeCorrelation(TimeSymmetric))) {
+	for _, b := range recurrentBlocks(t, attach(t, testnet.Recurrent(3, 5, false), WithTimeCorrelation(TimeSymmetric))) {
 		if !slices.IsSortedFunc(b.layer.sites, func(x, y site) int { return int(x.output.Src.ID() - y.output.Src.ID()) }) || len(b.layer.sites) != 5 {
 			t.Errorf("%s: %d steps out of order", b.layer.name(), len(b.layer.sites))
 		}
@@ -132,7 +115,7 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
 		for _, outByIn := range []bool{false, true} {
 			for _, steps := range []int{2, 3, 6} {
-				c := attach(t, recurrentNet(uint64(10+steps), steps, outByIn), WithTimeCorrelation(timing))
+				c := attach(t, testnet.Recurrent(uint64(10+steps), steps, outByIn), WithTimeCorrelation(timing))
 				for _, b := range recurrentBlocks(t, c) {
 					gradients(t, c)
 					first, then := b.inversions(gamma)
@@ -175,7 +158,7 @@ func symmetricPart(m *mat.Dense) *mat.Dense {
 func TestUncorrelatedSteps(t *testing.T) {
 	const gamma = 0.1
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
-		c := attach(t, recurrentNet(5, 4, false), WithTimeCorrelation(timing))
+		c := attach(t, testnet.Recurrent(5, 4, false), WithTimeCorrelation(timing))
 		for _, b := range recurrentBlocks(t, c) {
 			gradients(t, c)
 			clear(b.lagA.next)
@@ -197,7 +180,7 @@ func TestRecurrentTraining(t *testing.T) {
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
 		for name, opts := range map[string][]Option{"quadratic model": nil, "learning rate": {WithLearningRate(0.1)}} {
 			course := func() []float64 {
-				l := NewTrainer(t, recurrentNet(6, 5, true), append(opts, WithTimeCorrelation(timing))...)
+				l := NewTrainer(t, testnet.Recurrent(6, 5, true), append(opts, WithTimeCorrelation(timing))...)
 				l.Steps(t, 1)
 				first := l.Solver.Stats().Cost
 				l.Steps(t, 30)
@@ -214,7 +197,7 @@ func TestRecurrentTraining(t *testing.T) {
 }
 
 func TestBadTimeCorrelation(t *testing.T) {
-	n := recurrentNet(1, 2, false)
+	n := testnet.Recurrent(1, 2, false)
 	_, err := NewSolver(n.Cost, Declared(n), WithTimeCorrelation("backwards"))
 	var ce *ConfigError
 	if !errors.As(err, &ce) || ce.Setting != "WithTimeCorrelation" {

@@ -123,7 +123,7 @@ type replay struct {
 	y         *gorgonia.Node
 	solver    *Solver
 	conductor *conductor[float64]
-	vm        gorgonia.VM
+	machine   testnet.Machine
 	now       *recordedIteration
 }
 
@@ -193,16 +193,12 @@ func (p *replay) build(t *testing.T) {
 	}
 	p.net.Cost, p.net.Loss = loss(s, h)
 	p.y = p.net.Input("y")
-	if _, err := gorgonia.Grad(p.net.Cost, p.net.Params...); err != nil {
-		t.Fatal(err)
-	}
-	p.vm = gorgonia.NewTapeMachine(s.Graph, gorgonia.BindDualValues(p.net.Params...))
+	p.machine = testnet.Machines["BindDualValues"](t, p.net)
 }
 
 // resize goes on with a net for the present mini-batch, on the same weights.
 func (p *replay) resize(t *testing.T) {
 	t.Helper()
-	testnet.Check(t, p.vm.Close())
 	before := p.net
 	p.build(t)
 	for i, q := range before.Params {
@@ -248,13 +244,12 @@ func (p *replay) run(t *testing.T) {
 			p.resize(t)
 		}
 		p.runAll(t)
-		testnet.Check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.Params)))
+		testnet.Check(t, p.solver.Step(p.net.ValueGrads()))
 		p.compare(t)
 		if t.Failed() {
 			t.Fatalf("iteration %d", p.now.Iter)
 		}
 	}
-	testnet.Check(t, p.vm.Close())
 }
 
 // runAll runs the net on the cases of the present mini-batch.
@@ -264,8 +259,7 @@ func (p *replay) runAll(t *testing.T) {
 		copy(testnet.Data(p.net.X)[row*len(p.Data.X[k]):], p.Data.X[k])
 		copy(testnet.Data(p.y)[row*len(p.Data.Y[k]):], p.Data.Y[k])
 	}
-	p.vm.Reset()
-	testnet.Check(t, p.vm.RunAll())
+	testnet.Check(t, p.machine())
 }
 
 // The tolerances that the recordings' origin suggests, relative in the maximum norm.
@@ -380,10 +374,10 @@ func TestReplayOfVaryingBatches(t *testing.T) {
 			it.Cases, it.SampleTargets = append(it.Cases, p.now.Cases...), append(it.SampleTargets, p.now.SampleTargets...)
 			p.runAll(t)
 			if last := first+chunk == it.SizeMinibatch; !last {
-				testnet.Check(t, p.solver.Accumulate(gorgonia.NodesToValueGrads(p.net.Params)))
+				testnet.Check(t, p.solver.Accumulate(p.net.ValueGrads()))
 			}
 		}
-		testnet.Check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.Params)))
+		testnet.Check(t, p.solver.Step(p.net.ValueGrads()))
 		p.record(&it)
 		r.Iters = append(r.Iters, it)
 	}

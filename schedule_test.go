@@ -163,7 +163,7 @@ func TestAverageOfTensorsAndScalars(t *testing.T) {
 
 func testAverage[T testnet.Float](t *testing.T) {
 	const xi = 0.9
-	m := newScaled[T]()
+	m := testnet.ScaledOutputs[T]()
 	tr := kfac.NewTrainer(t, m, kfac.WithIterateAveraging(xi, 1))
 	evaluate := func() float64 {
 		if err := tr.Run(); err != nil {
@@ -377,7 +377,7 @@ func TestAverageFollowsTheTensors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newOffsets()
+	m := testnet.Offsets()
 	tr := kfac.NewTrainer(t, m, kfac.WithIterateAveraging(xi, 1))
 	move := func(name string, storage *tensor.Dense, by float64) {
 		p := m.Input(name)

@@ -387,7 +387,7 @@ func TestReduceOfRows(t *testing.T) {
 func TestReduceWhereItCannot(t *testing.T) {
 	s := testnet.NewSketch(6)
 	table := s.Random("table", 5, 2)
-	found := testnet.Rows(table, s.Words("words", someWords(cases*steps, 5)...))
+	found := testnet.Rows(table, s.Words("words", testnet.WordsOf(cases*steps, 5)...))
 	lookups := &testnet.Net{Sketch: s, Out: testnet.Sum(reshape(found, cases, steps, 2), 1), Params: list(table)}
 	lookups.Cost, lookups.Loss = testnet.Squares(1)(s, lookups.Out)
 

@@ -69,18 +69,6 @@ func TestMachinesAgree(t *testing.T) {
 	}
 }
 
-// newScaled is the model y = (X theta + beta) gain: a vector of parameters and two scalars.
-func newScaled[T testnet.Float]() *testnet.Net {
-	const cases, inputs = 20, 3
-	m := &testnet.Net{Sketch: testnet.NewSketchOf[T](3, 3)}
-	m.X, m.Y = m.Random("x", cases, inputs), m.Random("y", cases)
-	theta, beta, gain := m.Random("theta", inputs), m.Scalar("beta", 0.5), m.Scalar("gain", 2)
-	m.Params = gorgonia.Nodes{theta, beta, gain}
-	m.Out = testnet.Hadamard(testnet.Add(testnet.Mul(m.X, theta), beta), gain)
-	m.Cost, m.Loss = testnet.Mean(testnet.Square(testnet.Sub(m.Out, m.Y))), testnet.Normal(m.Out)
-	return m
-}
-
 func TestTensorsAndScalars(t *testing.T) {
 	t.Run("float64", testTensorsAndScalars[float64])
 	t.Run("float32", testTensorsAndScalars[float32])
@@ -88,7 +76,7 @@ func TestTensorsAndScalars(t *testing.T) {
 
 func testTensorsAndScalars[T testnet.Float](t *testing.T) {
 	for _, dual := range []bool{true, false} {
-		m := newScaled[T]()
+		m := testnet.ScaledOutputs[T]()
 		m.Grad(t)
 		run := testnet.Tape(m)
 		if dual {
@@ -225,7 +213,7 @@ func TestGradientsAreZeroed(t *testing.T) {
 		testZeroed(t, tr)
 	})
 	t.Run("scalars", func(t *testing.T) {
-		m := newScaled[float64]()
+		m := testnet.ScaledOutputs[float64]()
 		testZeroed(t, kfac.NewTrainer(t, m))
 	})
 }
@@ -271,21 +259,10 @@ func TestLet(t *testing.T) {
 	testnet.SameBits(t, "all weights", testnet.Weights(tr.Params), trained(t, 6))
 }
 
-// newOffsets is the model out = x w + a + b with a and b of an entry for each case and output.
-func newOffsets() *testnet.Net {
-	const cases, in, out = 12, 3, 2
-	m := &testnet.Net{Sketch: testnet.NewSketchOf[float64](8, 8)}
-	m.X = m.Random("x", cases, in)
-	m.Targets(m.Random("y", cases, out))
-	w, a, b := m.Random("w", in, out), m.Random("a", cases, out), m.Random("b", cases, out)
-	m.Params = gorgonia.Nodes{w, a, b}
-	return m.Ends(testnet.Add(testnet.Add(testnet.Mul(m.X, w), a), b), testnet.SquaredError)
-}
-
 // Without BindDualValues a gradient is the value of a node of the graph, here of one node for two parameters. A solver that scales
 // or zeroes it for the first takes it from the second.
 func TestSharedGradientTensor(t *testing.T) {
-	m := newOffsets()
+	m := testnet.Offsets()
 	a, b := m.Input("a"), m.Input("b")
 	m.Grad(t)
 	tr := &kfac.Trainer{Net: m, Run: testnet.Tape(m), Solver: kfac.NewSolverOf(t, m)}
@@ -334,7 +311,7 @@ func TestUnusualStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	train := func(name string, storage *tensor.Dense) []float64 {
-		m := newOffsets()
+		m := testnet.Offsets()
 		if storage != nil {
 			p := m.Input(name)
 			contents := testnet.Numbers(p.Value())
@@ -500,7 +477,7 @@ func TestGradNormIsPerCase(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	m := newScaled[float64]()
+	m := testnet.ScaledOutputs[float64]()
 	s := kfac.NewTrainer(t, m).Solver
 	lines := strings.Split(strings.TrimSpace(s.Plan().String()), "\n")
 	if len(lines) < 4 || !strings.HasPrefix(lines[0], "PARAMETER") {

@@ -225,22 +225,11 @@ func TestTiedDirection(t *testing.T) {
 	})
 }
 
-// languageNet looks words up in a table and predicts words by the same table transposed.
-func languageNet(seed uint64, rows, width int, ids []int) *testnet.Net {
-	s := testnet.NewSketch(seed)
-	n := &testnet.Net{Sketch: s}
-	table, w := s.Random("table", rows, width), s.Random("w", width, width)
-	h := tanh(mul(testnet.Rows(table, s.Words("words", ids...)), w))
-	n.Out, n.Params = mul(h, transpose(table)), list(table, w)
-	n.Cost, n.Loss = testnet.Classes(s, n.Out)
-	return n
-}
-
 // An embedding that is tied with the output projection keeps the vocabulary's side diagonal in both ways.
 func TestTiedEmbedding(t *testing.T) {
 	const rows, width = 6, 3
 	ids := []int{1, 4, 1, 0, 5}
-	n := languageNet(1, rows, width, ids)
+	n := testnet.Language(1, rows, width, ids)
 	c := attach(t, n)
 	gradients(t, c)
 	b := tiedOf(t, c)
@@ -340,5 +329,7 @@ func TestTiedTrains(t *testing.T) {
 		copy(testnet.Data(n.Input("y")), run.Value(c.outputs[0].node).Data)
 		t.Run(fmt.Sprintf("%d x %d", a.In, a.Hidden), func(t *testing.T) { tr.Falls(t, 40, 0.3) })
 	}
-	t.Run("language", func(t *testing.T) { NewTrainer(t, languageNet(6, 12, 8, someWords(12, 12))).Falls(t, 30, 0.5) })
+	t.Run("language", func(t *testing.T) {
+		NewTrainer(t, testnet.Language(6, 12, 8, testnet.WordsOf(12, 12))).Falls(t, 30, 0.5)
+	})
 }

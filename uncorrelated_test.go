@@ -7,45 +7,17 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
-	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
-
-// imageNet is a convolution of 2 channels with 3 filters, by Conv2d or with its weight stored the other way round, and a dense layer.
-func imageNet(seed uint64, bias, inByOut bool) *testnet.Net {
-	s := testnet.NewSketch(seed)
-	x, v := s.Random("x", cases, 2, 4, 4), s.Random("v", 27, 2)
-	n := &testnet.Net{Sketch: s}
-	var h *gorgonia.Node
-	if inByOut {
-		patches := gorgonia.Must(gorgonia.Im2Col(x, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-		f := s.Random("f", 8, 3)
-		h, n.Params = mul(reshape(patches, cases*9, 8), f), list(f, v)
-		if bias {
-			b := s.Random("b", 1, 3)
-			h, n.Params = addRow(h, b), append(n.Params, b)
-		}
-	} else {
-		f := s.Random("f", 3, 2, 2, 2)
-		h, n.Params = gorgonia.Must(gorgonia.Conv2d(x, f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1})), list(f, v)
-		if bias {
-			b := s.Random("b", 1, 3, 1, 1)
-			h, n.Params = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.Params, b)
-		}
-	}
-	n.Out = mul(reshape(tanh(h), cases, 27), v)
-	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
-	return n
-}
 
 // eachImageNet calls f with the uncorrelated block of every kind of convolution, its statistics taken, and the patches that it saw.
 func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *uncorrelatedBlock[float64], patches []float64)) {
 	t.Helper()
 	for _, bias := range []bool{false, true} {
 		for _, inByOut := range []bool{false, true} {
-			c := attach(t, imageNet(3, bias, inByOut), WithSpatiallyUncorrelated())
+			c := attach(t, testnet.Images(3, bias, inByOut), WithSpatiallyUncorrelated())
 			testnet.Check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
 			for _, block := range c.blocks {
 				testnet.Check(t, block.observe(c.sampler.run))
@@ -135,7 +107,7 @@ func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 // The loss falls, and a stashed inverse and a fresh one do not mix.
 func TestUncorrelatedTraining(t *testing.T) {
 	for name, opts := range map[string][]Option{"quadratic model": nil, "learning rate": {WithLearningRate(0.1)}} {
-		l := NewTrainer(t, imageNet(5, true, false), append(opts, WithSpatiallyUncorrelated())...)
+		l := NewTrainer(t, testnet.Images(5, true, false), append(opts, WithSpatiallyUncorrelated())...)
 		l.Steps(t, 1)
 		first := l.Solver.Stats().Cost
 		l.Steps(t, 30)

@@ -37,7 +37,7 @@ type wantOther struct {
 	Reason    string
 }
 
-const cases = 5 // of the wirings' batches
+const cases = testnet.Cases // of the wirings' batches
 
 // Short names, for nets that are written out.
 var (
