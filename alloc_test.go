@@ -8,9 +8,10 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// TestStepAllocations: in steady state a Step allocates little, and no more later than earlier, nothing of the size of the model or of the batch; and one with new
-// inverses little beside the matrices. Nearly all of it is gonum's: its parallel GEMM starts a goroutine for each tile. The rest are closures that are
-// handed to the processors.
+// TestStepAllocations: in steady state a Step allocates little, and no more later than earlier,
+// nothing of the size of the model or of the batch; and one with new inverses little beside the
+// matrices. Nearly all of it is gonum's: its parallel GEMM starts a goroutine for each tile. The
+// rest are closures that are handed to the processors.
 func TestStepAllocations(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains a while")
@@ -41,7 +42,8 @@ func TestStepAllocations(t *testing.T) {
 	}
 }
 
-// TestHeapDoesNotGrow: what is in use after 10,000 more steps is what was in use before them, with inverses in the background too.
+// TestHeapDoesNotGrow: what is in use after 10,000 more steps is what was in use before them, with
+// inverses in the background too.
 func TestHeapDoesNotGrow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains a while")

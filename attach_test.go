@@ -166,7 +166,8 @@ func testGraphRebuiltForEachStep[T testnet.Float](t *testing.T) {
 	}
 }
 
-// An attachment that is refused, before any step, between steps or between chunks, leaves everything as it was.
+// An attachment that is refused, before any step, between steps or between chunks, leaves
+// everything as it was.
 func TestRefusedAttachment(t *testing.T) {
 	other := func(spoil func(n *testnet.Net)) func(*kfac.Trainer) (*gorgonia.Node, kfac.Distribution) {
 		return func(tr *kfac.Trainer) (*gorgonia.Node, kfac.Distribution) {
@@ -183,13 +184,19 @@ func TestRefusedAttachment(t *testing.T) {
 		is    error // nil: a *ConfigError
 		words []string
 	}{
-		{"no cost", func(tr *kfac.Trainer) (*gorgonia.Node, kfac.Distribution) { return nil, kfac.Categorical(tr.Out) }, false, nil, []string{"cost"}},
-		{"a cost that is no scalar", func(tr *kfac.Trainer) (*gorgonia.Node, kfac.Distribution) { return tr.Out, kfac.Categorical(tr.Out) }, false, nil, []string{"scalar"}},
+		{"no cost", func(tr *kfac.Trainer) (*gorgonia.Node, kfac.Distribution) {
+			return nil, kfac.Categorical(tr.Out)
+		}, false, nil, []string{"cost"}},
+		{"a cost that is no scalar", func(tr *kfac.Trainer) (*gorgonia.Node, kfac.Distribution) {
+			return tr.Out, kfac.Categorical(tr.Out)
+		}, false, nil, []string{"scalar"}},
 		{"no distribution", other(func(n *testnet.Net) { n.Out = nil }), false, nil, []string{"Categorical(nil)"}},
 		{"output of the old graph", func(tr *kfac.Trainer) (*gorgonia.Node, kfac.Distribution) {
 			return testnet.NewMLP[float64](2, small, testnet.CrossEntropy).Cost, kfac.Categorical(tr.Out)
 		}, false, nil, []string{"another graph"}},
-		{"output that the cost does not use", other(func(n *testnet.Net) { n.Out = testnet.Neg(n.Out) }), false, kfac.ErrLoss, nil},
+		{"output that the cost does not use", other(func(n *testnet.Net) {
+			n.Out = testnet.Neg(n.Out)
+		}), false, kfac.ErrLoss, nil},
 		{"another dtype", func(*kfac.Trainer) (*gorgonia.Node, kfac.Distribution) {
 			n := testnet.NewMLP[float32](2, small, testnet.CrossEntropy)
 			return n.Cost, kfac.Categorical(n.Out)
@@ -260,8 +267,8 @@ func TestRefusedAttachment(t *testing.T) {
 	}
 }
 
-// Steps that are refused in a graph that was attached leave weights and state as they were; with a graph that has what they lacked, training goes on as
-// if they had never been.
+// Steps that are refused in a graph that was attached leave weights and state as they were; with a
+// graph that has what they lacked, training goes on as if they had never been.
 func TestRefusedStepAfterAttach(t *testing.T) {
 	fresh := func(m *model[float64]) *model[float64] { // on weights of its own
 		return &model[float64]{map[string]*tensor.Dense{}, m.build}
@@ -273,7 +280,9 @@ func TestRefusedStepAfterAttach(t *testing.T) {
 		is     error
 		words  []string
 	}{
-		{"the first weights again", func(m *model[float64], b batch) *testnet.Net { return fresh(m).graph(b, testnet.CrossEntropy) }, nil,
+		{"the first weights again", func(m *model[float64], b batch) *testnet.Net {
+			return fresh(m).graph(b, testnet.CrossEntropy)
+		}, nil,
 			kfac.ErrOtherWeights, []string{`"w0"`, "same tensor"}},
 		{"nodes of the old graph", nil, func(n *testnet.Net) {}, kfac.ErrForeign, []string{"another graph", "Attach"}},
 		{"two parameters of one name", nil, func(n *testnet.Net) {
@@ -282,11 +291,16 @@ func TestRefusedStepAfterAttach(t *testing.T) {
 			n.Cost, n.Loss = testnet.CrossEntropy(n.Sketch, n.Out)
 			n.Params = append(n.Params, w)
 		}, kfac.ErrSameName, []string{`"w0"`}},
-		{"targets that are none", nil, func(n *testnet.Net) { n.Y.Value().Data().([]float64)[0] = -5 }, kfac.ErrLoss, []string{"target"}},
-		{"another list between chunks", nil, func(n *testnet.Net) { n.Params = n.Params[:2] }, kfac.ErrNoGradient, []string{`"w1"`, "must be the same"}},
+		{"targets that are none", nil, func(n *testnet.Net) {
+			n.Y.Value().Data().([]float64)[0] = -5
+		}, kfac.ErrLoss, []string{"target"}},
+		{"another list between chunks", nil, func(n *testnet.Net) {
+			n.Params = n.Params[:2]
+		}, kfac.ErrNoGradient, []string{`"w1"`, "must be the same"}},
 	} {
 		for _, between := range []bool{false, true} {
-			if c.name == "another list between chunks" && !between || c.is == kfac.ErrSameName && between { // where the list is another
+			// where the list is another
+			if c.name == "another list between chunks" && !between || c.is == kfac.ErrSameName && between {
 				continue
 			}
 			t.Run(fmt.Sprint(c.name, "/", between), func(t *testing.T) {
@@ -314,7 +328,9 @@ func TestRefusedStepAfterAttach(t *testing.T) {
 					if slip {
 						build := c.second
 						if build == nil {
-							build = func(m *model[float64], b batch) *testnet.Net { return m.graph(b, testnet.CrossEntropy) }
+							build = func(m *model[float64], b batch) *testnet.Net {
+								return m.graph(b, testnet.CrossEntropy)
+							}
 						}
 						bad := build(m, newBatch(4, 7, 1))
 						if c.spoil != nil {
@@ -343,7 +359,8 @@ func TestRefusedStepAfterAttach(t *testing.T) {
 	}
 }
 
-// In a graph of its own a parameter may have a copy of its weights: that of the graph attached last is written to, and the others must not come back.
+// In a graph of its own a parameter may have a copy of its weights: that of the graph attached last
+// is written to, and the others must not come back.
 func TestCopiesOfWeights(t *testing.T) {
 	m := perceptron[float64]()
 	first := m.graph(newBatch(0, 8, 1), testnet.CrossEntropy)
@@ -377,7 +394,8 @@ func TestCopiesOfWeights(t *testing.T) {
 	refused(t, solver.Step(first.ValueGrads()), kfac.ErrOtherWeights, `"w0"`)
 }
 
-// Parameters in the list that the cost does not depend on are named in an error, or, if that is asked for, stay as they are, as do those that are not in the list.
+// Parameters in the list that the cost does not depend on are named in an error, or, if that is
+// asked for, stay as they are, as do those that are not in the list.
 func TestUnreachedAndFrozenParameters(t *testing.T) {
 	t.Run("float64", testUnreachedAndFrozenParameters[float64])
 	t.Run("float32", testUnreachedAndFrozenParameters[float32])
@@ -392,7 +410,8 @@ func testUnreachedAndFrozenParameters[T testnet.Float](t *testing.T) {
 		used := m.Params
 		frozen := testnet.Numbers(used[1].Value())
 		m.Params = append(gorgonia.Nodes{used[0]}, used[2:]...)
-		tr := &kfac.Trainer{Net: m, Run: testnet.Tape(m, gorgonia.BindDualValues(used...)), Solver: kfac.NewSolverOf(t, m, opts...)}
+		tr := &kfac.Trainer{Net: m, Run: testnet.Tape(m, gorgonia.BindDualValues(used...)),
+			Solver: kfac.NewSolverOf(t, m, opts...)}
 		before := testnet.Numbers(idle.Value())
 		if listed {
 			m.Params = append(m.Params, idle)
@@ -413,7 +432,8 @@ func testUnreachedAndFrozenParameters[T testnet.Float](t *testing.T) {
 	got, plan, err := train(true, kfac.WithUnreachedParameters(), kfac.WithStrict())
 	testnet.Check(t, err)
 	testnet.SameBits(t, "weights", got, want)
-	if last := plan.Params[len(plan.Params)-1]; last.Name != "idle" || last.Treatment != kfac.Unreached || len(plan.Params) != 4 {
+	if last := plan.Params[len(plan.Params)-1]; last.Name != "idle" || last.Treatment != kfac.Unreached ||
+		len(plan.Params) != 4 {
 		t.Errorf("plan\n%s", plan)
 	}
 }
@@ -428,8 +448,9 @@ func TestNothingButUnreachedParameters(t *testing.T) {
 	refused(t, solver.Step([]gorgonia.ValueGrad{idle}), kfac.ErrForeign, "idle")
 }
 
-// chars is a model of sequences as Gorgonia's charRNN is: one sequence a graph, of vectors, an embedding that is sliced, a weight used at each time, an output
-// at each time, and a sum over the sequence as cost.
+// chars is a model of sequences as Gorgonia's charRNN is: one sequence a graph, of vectors, an
+// embedding that is sliced, a weight used at each time, an output at each time, and a sum over the
+// sequence as cost.
 type chars[T testnet.Float] struct {
 	model[T]
 	graph *gorgonia.ExprGraph // of all sequences, if not nil
@@ -443,9 +464,11 @@ func (c *chars[T]) sequence(letter []int, mean bool) *testnet.Net {
 	if c.graph != nil {
 		n.Graph = c.graph
 	}
-	table, in, back, bias := c.param(n, "table", letters, 3), c.param(n, "in", 4, 3), c.param(n, "back", 4, 4), c.param(n, "bias", 4)
+	table, in, back, bias := c.param(n, "table", letters, 3), c.param(n, "in", 4, 3), c.param(n, "back", 4, 4),
+		c.param(n, "bias", 4)
 	out, level := c.param(n, "out", letters, 4), c.param(n, "level", letters)
-	h := gorgonia.NewVector(n.Graph, testnet.Dtype[T](), gorgonia.WithName("h"), gorgonia.WithShape(4), gorgonia.WithInit(gorgonia.Zeroes()))
+	h := gorgonia.NewVector(n.Graph, testnet.Dtype[T](), gorgonia.WithName("h"), gorgonia.WithShape(4),
+		gorgonia.WithInit(gorgonia.Zeroes()))
 	var heads []testnet.Loss
 	for i, l := range letter[:len(letter)-1] {
 		x := gorgonia.Must(gorgonia.Slice(table, gorgonia.S(l)))
@@ -543,8 +566,9 @@ func epsilon[T testnet.Float]() float64 {
 	return 0x1p-52
 }
 
-// A LispMachine that runs a part of a graph for the second time computes wrong gradients. Where one graph grows from sequence to sequence, that is noticed at one of the RunAlls whose
-// gradients are checked: the first two, the fourth, the eighth and so on.
+// A LispMachine that runs a part of a graph for the second time computes wrong gradients. Where one
+// graph grows from sequence to sequence, that is noticed at one of the RunAlls whose gradients are
+// checked: the first two, the fourth, the eighth and so on.
 func TestGradientsOfAttachedGraphsAreChecked(t *testing.T) {
 	c := &chars[float64]{model: model[float64]{values: map[string]*tensor.Dense{}}, graph: gorgonia.NewGraph()}
 	var solver *kfac.Solver

@@ -7,11 +7,13 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/mat"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// An inverse from the background is that of the averages and the damping that there were lag steps before it is used for the first time, in turns.
+// An inverse from the background is that of the averages and the damping that there were lag steps
+// before it is used for the first time, in turns.
 func TestBackgroundInverses(t *testing.T) {
 	for _, test := range []struct{ period, lag int }{{8, 3}, {8, 8}, {4, 1}, {1, 1}} {
 		for name, how := range map[string]struct {
@@ -43,7 +45,8 @@ func TestBackgroundInverses(t *testing.T) {
 					states[k] = append(states[k], state{averageOf(&b.factors.a), averageOf(&b.factors.g)})
 					from := k - test.lag
 					if k <= how.all || from < how.all || from%test.period != i*test.period/len(c.blocks) {
-						if after := current()[i]; k > how.all && (!slices.Equal(after.a, before[i].a) || !slices.Equal(after.g, before[i].g)) {
+						if after := current()[i]; k > how.all &&
+							(!slices.Equal(after.a, before[i].a) || !slices.Equal(after.g, before[i].g)) {
 							t.Fatalf("%s, %+v: step %d changes the inverse of layer %d", name, test, k, i)
 						}
 						continue
@@ -78,7 +81,8 @@ func dampedInverse(t *testing.T, f []float64, damping float64) []float64 {
 	return inverse.RawMatrix().Data
 }
 
-// However long the background takes, and with every kind of block, the same run gives the same numbers.
+// However long the background takes, and with every kind of block, the same run gives the same
+// numbers.
 func TestBackgroundInversesAreDeterministic(t *testing.T) {
 	for name, make := range map[string]func() (*testnet.Net, []Option){
 		"layers": func() (*testnet.Net, []Option) { return testnet.FourLayers(), nil },
@@ -102,7 +106,8 @@ func TestBackgroundInversesAreDeterministic(t *testing.T) {
 	}
 }
 
-// A factor that can't be inverted in the background fails the step that should take its inverse up, which changes nothing; the next step inverts all anew.
+// A factor that can't be inverted in the background fails the step that should take its inverse up,
+// which changes nothing; the next step inverts all anew.
 func TestFailureInBackground(t *testing.T) {
 	l := NewTrainer(t, testnet.FourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
 	c := conductorOf(l)

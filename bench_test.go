@@ -12,8 +12,9 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// BenchmarkAutoencoder times iterations (RunAll, Step, Reset) of K-FAC over whole inverse update periods, with an iteration of Adam
-// after each, so that the ratio it reports is of one run. Beside it, the milliseconds of a K-FAC step by phase.
+// BenchmarkAutoencoder times iterations (RunAll, Step, Reset) of K-FAC over whole inverse update
+// periods, with an iteration of Adam after each, so that the ratio it reports is of one run. Beside
+// it, the milliseconds of a K-FAC step by phase.
 //
 //	go test -run '^$' -bench Autoencoder -benchtime 2x .
 func BenchmarkAutoencoder(b *testing.B) {
@@ -26,7 +27,9 @@ func BenchmarkAutoencoder(b *testing.B) {
 			{"rate", []kfac.Option{kfac.WithLearningRate(0.1)}},
 			{"tridiagonal", []kfac.Option{kfac.WithBlockTridiagonal()}},
 		} {
-			b.Run(fmt.Sprintf("batch=%d/%s", batch, mode.name), func(b *testing.B) { benchmarkAutoencoder(b, batch, mode.opts...) })
+			b.Run(fmt.Sprintf("batch=%d/%s", batch, mode.name), func(b *testing.B) {
+				benchmarkAutoencoder(b, batch, mode.opts...)
+			})
 		}
 	}
 }
@@ -80,14 +83,18 @@ func add(sum *kfac.PhaseTimes, t kfac.PhaseTimes) {
 	sum.Update += t.Update
 }
 
-// BenchmarkConvolution measures the statistics of a convolution of 64 channels, 3 x 3, on 28 x 28 images, batch 64, all cases used, beside the convolution's own forward
-// and backward pass (metric: factors/pass).
+// BenchmarkConvolution measures the statistics of a convolution of 64 channels, 3 x 3, on 28 x 28
+// images, batch 64, all cases used, beside the convolution's own forward and backward pass (metric:
+// factors/pass).
 func BenchmarkConvolution(b *testing.B) {
 	const batch, channels, size = 64, 64, 28
 	g := gorgonia.NewGraph()
-	x := gorgonia.NewTensor(g, tensor.Float32, 4, gorgonia.WithShape(batch, channels, size, size), gorgonia.WithName("x"), gorgonia.WithInit(gorgonia.Gaussian(0, 1)))
-	w := gorgonia.NewTensor(g, tensor.Float32, 4, gorgonia.WithShape(channels, channels, 3, 3), gorgonia.WithName("w"), gorgonia.WithInit(gorgonia.Gaussian(0, 0.05)))
-	y := gorgonia.NewTensor(g, tensor.Float32, 4, gorgonia.WithShape(batch, channels, size, size), gorgonia.WithName("y"), gorgonia.WithInit(gorgonia.Gaussian(0, 1)))
+	x := gorgonia.NewTensor(g, tensor.Float32, 4, gorgonia.WithShape(batch, channels, size, size),
+		gorgonia.WithName("x"), gorgonia.WithInit(gorgonia.Gaussian(0, 1)))
+	w := gorgonia.NewTensor(g, tensor.Float32, 4, gorgonia.WithShape(channels, channels, 3, 3), gorgonia.WithName("w"),
+		gorgonia.WithInit(gorgonia.Gaussian(0, 0.05)))
+	y := gorgonia.NewTensor(g, tensor.Float32, 4, gorgonia.WithShape(batch, channels, size, size),
+		gorgonia.WithName("y"), gorgonia.WithInit(gorgonia.Gaussian(0, 1)))
 	out := gorgonia.Must(gorgonia.Conv2d(x, w, tensor.Shape{3, 3}, []int{1, 1}, []int{1, 1}, []int{1, 1}))
 	cost := gorgonia.Must(gorgonia.Mean(gorgonia.Must(gorgonia.Square(gorgonia.Must(gorgonia.Sub(out, y))))))
 	if _, err := gorgonia.Grad(cost, w); err != nil {
@@ -95,7 +102,8 @@ func BenchmarkConvolution(b *testing.B) {
 	}
 	vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(w))
 	defer vm.Close()
-	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithStatisticsFraction(1), kfac.WithLearningRate(0.001), kfac.WithGradientCheck(false))
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithStatisticsFraction(1),
+		kfac.WithLearningRate(0.001), kfac.WithGradientCheck(false))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,7 +22,8 @@ func diagonalOf(t testing.TB, c *conductor[float64], name string) *diagonalBlock
 	return nil
 }
 
-// expectedDiagonal is the expectation of next over all targets that the listed cases can have together, one by one.
+// expectedDiagonal is the expectation of next over all targets that the listed cases can have
+// together, one by one.
 func expectedDiagonal(t *testing.T, c *conductor[float64], b *diagonalBlock[float64], rows []int) []float64 {
 	t.Helper()
 	run, o := c.sampler.run, c.outputs[0]
@@ -66,7 +67,8 @@ func fisherDiagonal(t *testing.T, c *conductor[float64], name string) (diagonal 
 	return diagonal
 }
 
-var diagonalLosses = map[string]testnet.Likelihood{"gaussian": testnet.Squares(0.37), "bernoulli": testnet.Binary, "categorical": testnet.Classes}
+var diagonalLosses = map[string]testnet.Likelihood{"gaussian": testnet.Squares(0.37), "bernoulli": testnet.Binary,
+	"categorical": testnet.Classes}
 
 // The square of a sum of sampled gradients has the expectation of the sum of their squares.
 func TestDiagonalIsExactInExpectation(t *testing.T) {
@@ -79,7 +81,8 @@ func TestDiagonalIsExactInExpectation(t *testing.T) {
 	}
 }
 
-// A parameter with entries of its own for each case has one diagonal for all cases: the mean of theirs.
+// A parameter with entries of its own for each case has one diagonal for all cases: the mean of
+// theirs.
 func TestDiagonalOfEntriesPerCase(t *testing.T) {
 	for name, loss := range diagonalLosses {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +115,8 @@ func TestDiagonalOfRows(t *testing.T) {
 	copyCases(small.X, whole.X, rows)
 	copyCases(small.Params[2], whole.Params[2], rows)
 	c, d := attach(t, whole), attach(t, small)
-	testnet.Near(t, "scale", expectedDiagonal(t, c, diagonalOf(t, c, "scale"), rows), expectedDiagonal(t, d, diagonalOf(t, d, "scale"), nil), identity)
+	testnet.Near(t, "scale", expectedDiagonal(t, c, diagonalOf(t, c, "scale"), rows),
+		expectedDiagonal(t, d, diagonalOf(t, d, "scale"), nil), identity)
 }
 
 // The sampler's draws have the same mean.
@@ -151,7 +155,8 @@ func TestDiagonalAverage(t *testing.T) {
 	}
 }
 
-// The direction is the gradient divided by diagonal plus gamma^2, entry by entry; without curvature it is the gradient.
+// The direction is the gradient divided by diagonal plus gamma^2, entry by entry; without curvature
+// it is the gradient.
 func TestDiagonalAndIdentityDirections(t *testing.T) {
 	c := attach(t, testnet.ScaledCases(3, testnet.Squares(1)))
 	gradients(t, c)

@@ -88,9 +88,12 @@ var chainings = []chaining{
 		return h
 	}},
 
-	{name: "one layer", build: func(n *testnet.Net) *gorgonia.Node { return n.Weighted(n.Random("x", cases, 3), "w", 3, 2) }},
+	{name: "one layer", build: func(n *testnet.Net) *gorgonia.Node {
+		return n.Weighted(n.Random("x", cases, 3), "w", 3, 2)
+	}},
 
-	// A layer that feeds two others is linked to neither. What feeds it is linked to it, and what the others feed to them.
+	// A layer that feeds two others is linked to neither. What feeds it is linked to it, and what
+	// the others feed to them.
 	{name: "two heads", loss: testnet.TwoHeads, want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
 		h := tanh(n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4)), "w1", 4, 3))
 		return gorgonia.Must(gorgonia.Concat(1, n.Weighted(h, "left", 3, 2), n.Weighted(h, "right", 3, 2)))
@@ -108,11 +111,12 @@ var chainings = []chaining{
 	}},
 
 	// A layer that two others feed is linked to neither.
-	{name: "two towers under one roof", want: []string{"roof - top", "u0 - u1"}, build: func(n *testnet.Net) *gorgonia.Node {
-		u := tanh(n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "u0", 3, 4)), "u1", 4, 2))
-		h := gorgonia.Must(gorgonia.Concat(1, u, tanh(n.Weighted(n.Random("y0", cases, 2), "v", 2, 3))))
-		return n.Weighted(tanh(n.Weighted(h, "roof", 5, 3)), "top", 3, 2)
-	}},
+	{name: "two towers under one roof", want: []string{"roof - top", "u0 - u1"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			u := tanh(n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "u0", 3, 4)), "u1", 4, 2))
+			h := gorgonia.Must(gorgonia.Concat(1, u, tanh(n.Weighted(n.Random("y0", cases, 2), "v", 2, 3))))
+			return n.Weighted(tanh(n.Weighted(h, "roof", 5, 3)), "top", 3, 2)
+		}},
 
 	{name: "residual sum", want: []string{"w2 - w3"}, build: func(n *testnet.Net) *gorgonia.Node {
 		h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
@@ -120,12 +124,13 @@ var chainings = []chaining{
 		return n.Weighted(tanh(n.Weighted(h, "w2", 4, 3)), "w3", 3, 2)
 	}},
 
-	{name: "residual sum of the input, which is no layer", want: []string{"w0 - w1 - w2"}, build: func(n *testnet.Net) *gorgonia.Node {
-		x := n.Random("x", cases, 3)
-		h := add(x, tanh(n.Weighted(x, "w0", 3, 3)))
-		h = tanh(n.Weighted(gorgonia.Must(gorgonia.Concat(1, h, x)), "w1", 6, 3))
-		return n.Weighted(hadamard(h, x), "w2", 3, 2)
-	}},
+	{name: "residual sum of the input, which is no layer", want: []string{"w0 - w1 - w2"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			x := n.Random("x", cases, 3)
+			h := add(x, tanh(n.Weighted(x, "w0", 3, 3)))
+			h = tanh(n.Weighted(gorgonia.Must(gorgonia.Concat(1, h, x)), "w1", 6, 3))
+			return n.Weighted(hadamard(h, x), "w2", 3, 2)
+		}},
 
 	{name: "skip over a layer", want: []string{"w2 - w3"}, build: func(n *testnet.Net) *gorgonia.Node {
 		h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
@@ -133,10 +138,11 @@ var chainings = []chaining{
 		return n.Weighted(tanh(n.Weighted(h, "w2", 6, 3)), "w3", 3, 2)
 	}},
 
-	{name: "residual sum that is the output, which is no layer either", want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
-		h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
-		return add(h, n.Weighted(h, "w1", 4, 4))
-	}},
+	{name: "residual sum that is the output, which is no layer either", want: []string{"w0 - w1"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
+			return add(h, n.Weighted(h, "w1", 4, 4))
+		}},
 
 	{name: "gate", build: func(n *testnet.Net) *gorgonia.Node {
 		x := n.Random("x", cases, 3)
@@ -170,22 +176,25 @@ var chainings = []chaining{
 		return n.Weighted(h, "v", 4, 2)
 	}},
 
-	{name: "several positions per case, then one", want: []string{"w2 - w3"}, build: func(n *testnet.Net) *gorgonia.Node {
-		h := reshape(n.Sketch.Random("x", cases, 2, 3), cases*2, 3)
-		h = tanh(n.Weighted(tanh(n.Weighted(h, "w0", 3, 4)), "w1", 4, 3))
-		h = tanh(n.Weighted(reshape(h, cases, 6), "w2", 6, 3))
-		return n.Weighted(h, "w3", 3, 2)
-	}},
+	{name: "several positions per case, then one", want: []string{"w2 - w3"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			h := reshape(n.Sketch.Random("x", cases, 2, 3), cases*2, 3)
+			h = tanh(n.Weighted(tanh(n.Weighted(h, "w0", 3, 4)), "w1", 4, 3))
+			h = tanh(n.Weighted(reshape(h, cases, 6), "w2", 6, 3))
+			return n.Weighted(h, "w3", 3, 2)
+		}},
 
-	{name: "one position per case, then several", want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
-		h := tanh(n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4)), "w1", 4, 6))
-		return reshape(n.Weighted(tanh(n.Weighted(reshape(h, cases*2, 3), "w2", 3, 4)), "w3", 4, 2), cases, 4)
-	}},
+	{name: "one position per case, then several", want: []string{"w0 - w1"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			h := tanh(n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4)), "w1", 4, 6))
+			return reshape(n.Weighted(tanh(n.Weighted(reshape(h, cases*2, 3), "w2", 3, 4)), "w3", 4, 2), cases, 4)
+		}},
 
 	{name: "convolution", want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
 		f := n.Sketch.Random("f", 3, 2, 2, 2)
 		n.Params = append(n.Params, f)
-		h := gorgonia.Must(gorgonia.Conv2d(n.Sketch.Random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+		h := gorgonia.Must(gorgonia.Conv2d(n.Sketch.Random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0},
+			[]int{1, 1}, []int{1, 1}))
 		return n.Weighted(tanh(n.Weighted(reshape(tanh(h), cases, 12), "w0", 12, 3)), "w1", 3, 2)
 	}},
 
@@ -227,11 +236,13 @@ var chainings = []chaining{
 	}},
 
 	{name: "embedding and batch normalisation", want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
-		table, scale, shift := n.Sketch.Random("table", 7, 4), n.Sketch.Random("scale", 1, 3), n.Sketch.Random("shift", 1, 3)
+		table, scale, shift := n.Sketch.Random("table", 7, 4), n.Sketch.Random("scale", 1, 3),
+			n.Sketch.Random("shift", 1, 3)
 		n.Params = append(n.Params, table, scale, shift)
 		words := gorgonia.NewVector(n.Graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
 			gorgonia.WithValue(tensor.New(tensor.WithShape(cases), tensor.WithBacking([]int{3, 1, 6, 1, 0}))))
-		h, _, _, _, err := gorgonia.BatchNorm(n.Weighted(testnet.Rows(table, words), "w0", 4, 3), scale, shift, 0.9, 1e-5)
+		h, _, _, _, err := gorgonia.BatchNorm(n.Weighted(testnet.Rows(table, words), "w0", 4, 3), scale, shift, 0.9,
+			1e-5)
 		return n.Weighted(tanh(gorgonia.Must(h, err)), "w1", 3, 2)
 	}},
 
@@ -241,7 +252,8 @@ var chainings = []chaining{
 	}, want: []string{"w0 - w1"}},
 }
 
-// The chains are those of the graph, whatever the order of the parameters, and the plan tells them. Without the option there are none.
+// The chains are those of the graph, whatever the order of the parameters, and the plan tells them.
+// Without the option there are none.
 func TestChains(t *testing.T) {
 	for _, w := range chainings {
 		t.Run(w.name, func(t *testing.T) {
@@ -251,7 +263,9 @@ func TestChains(t *testing.T) {
 				case 1:
 					slices.Reverse(n.Params)
 				case 2:
-					rand.New(rand.NewPCG(2, 2)).Shuffle(len(n.Params), func(i, j int) { n.Params[i], n.Params[j] = n.Params[j], n.Params[i] })
+					rand.New(rand.NewPCG(2, 2)).Shuffle(len(n.Params), func(i, j int) {
+						n.Params[i], n.Params[j] = n.Params[j], n.Params[i]
+					})
 				}
 				c := attach(t, n, WithBlockTridiagonal())
 				if got := chainsIn(c); !slices.Equal(got, w.want) {
@@ -286,8 +300,8 @@ func checkChainNotes(t *testing.T, notes, want []string) {
 	}
 }
 
-// In a random net of layers, some of them frozen, the links are the pairs of which each is the other's only neighbour, once the frozen layers
-// are taken out of the net.
+// In a random net of layers, some of them frozen, the links are the pairs of which each is the
+// other's only neighbour, once the frozen layers are taken out of the net.
 func TestChainsOfRandomNets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const rows = 7 // more than any layer is wide
@@ -296,7 +310,8 @@ func TestChainsOfRandomNets(t *testing.T) {
 		n := &testnet.Net{Sketch: s, X: s.Random("x", rows, 2)}
 		outputs := make([]*gorgonia.Node, layers)
 		frozen := make([]bool, layers)
-		trained := make([]map[int]bool, layers) // the layers that are trained and feed this one; of a frozen layer, what feeds through it
+		// the layers that are trained and feed this one; of a frozen layer, what feeds through it
+		trained := make([]map[int]bool, layers)
 		used := make([]bool, layers)
 		for i := range layers {
 			frozen[i] = rapid.IntRange(0, 4).Draw(t, "frozen") == 0
@@ -324,7 +339,8 @@ func TestChainsOfRandomNets(t *testing.T) {
 				h = gorgonia.Must(gorgonia.Concat(1, inputs...))
 			}
 			before := len(n.Params)
-			h = n.Layer(h, i, h.Shape()[1], rapid.IntRange(1, 3).Draw(t, "width"), rapid.Bool().Draw(t, "bias"), rapid.Bool().Draw(t, "out x in"))
+			h = n.Layer(h, i, h.Shape()[1], rapid.IntRange(1, 3).Draw(t, "width"), rapid.Bool().Draw(t, "bias"),
+				rapid.Bool().Draw(t, "out x in"))
 			if frozen[i] {
 				n.Params = n.Params[:before]
 			}
@@ -401,7 +417,8 @@ type stack struct {
 func drawStack(t *rapid.T, layers int) *stack {
 	s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
 	k := &stack{Net: &testnet.Net{Sketch: s}, columns: rapid.Bool().Draw(t, "columns")}
-	loss := []testnet.Likelihood{testnet.Squares(0.37), testnet.Binary, testnet.Classes}[rapid.IntRange(0, 2).Draw(t, "loss")]
+	losses := []testnet.Likelihood{testnet.Squares(0.37), testnet.Binary, testnet.Classes}
+	loss := losses[rapid.IntRange(0, 2).Draw(t, "loss")]
 	cases := rapid.IntRange(2, 12).Draw(t, "cases")
 	k.widths = []int{rapid.IntRange(1, 4).Draw(t, "inputs")}
 	for i := range layers {
@@ -472,8 +489,8 @@ func (k *stack) weight(i int) mat.Matrix {
 	return w
 }
 
-// sweep computes, without Gorgonia, the inputs abar of every layer, cases x abar, the outputs, and the Jacobians of the outputs with respect to what
-// every layer computes, by layer and case.
+// sweep computes, without Gorgonia, the inputs abar of every layer, cases x abar, the outputs, and
+// the Jacobians of the outputs with respect to what every layer computes, by layer and case.
 func (k *stack) sweep(x []float64) (abar []*mat.Dense, z *mat.Dense, jacobians [][]*mat.Dense) {
 	cases := len(x) / k.widths[0]
 	h := mat.NewDense(cases, k.widths[0], slices.Clone(x))
@@ -537,7 +554,8 @@ func (k *stack) moments(h head) *chainMoments {
 	return m
 }
 
-// tikhonov damps the factors of each layer by pi gamma and gamma / pi (Martens & Grosse 2015, section 6.3).
+// tikhonov damps the factors of each layer by pi gamma and gamma / pi (Martens & Grosse 2015,
+// section 6.3).
 func (c *chainMoments) tikhonov(gamma float64) *chainMoments {
 	for i := range c.abar {
 		pi := math.Sqrt(mat.Trace(c.a[i][i]) / float64(c.abar[i]) / (mat.Trace(c.g[i][i]) / float64(c.out[i])))
@@ -547,7 +565,8 @@ func (c *chainMoments) tikhonov(gamma float64) *chainMoments {
 	return c
 }
 
-// inverseByDefinition is F^^-1 = Xi^T Lambda Xi written out (section 4.3), of factors that are damped already.
+// inverseByDefinition is F^^-1 = Xi^T Lambda Xi written out (section 4.3), of factors that are
+// damped already.
 func (c *chainMoments) inverseByDefinition(t rapid.TB) *mat.Dense {
 	t.Helper()
 	at := c.offsets()
@@ -574,7 +593,8 @@ func (c *chainMoments) inverseByDefinition(t rapid.TB) *mat.Dense {
 	return &inverse
 }
 
-// byLayer is a quantity of all parameters, layer by layer and each abar x out, whatever way the weights are stored in.
+// byLayer is a quantity of all parameters, layer by layer and each abar x out, whatever way the
+// weights are stored in.
 func byLayer(c *conductor[float64], of func(*parameter[float64]) []float64) (v []float64) {
 	var all []float64
 	for _, p := range c.order {
@@ -594,8 +614,8 @@ func times(m *mat.Dense, v []float64) []float64 {
 	return u.RawVector().Data
 }
 
-// The direction of a whole net is the dense inverse of F^ times the gradient, for layers stored in all ways. Of two layers, F^ is all of the
-// Kronecker products.
+// The direction of a whole net is the dense inverse of F^ times the gradient, for layers stored in
+// all ways. Of two layers, F^ is all of the Kronecker products.
 func TestDirectionOfAChain(tt *testing.T) {
 	rapid.Check(tt, func(t *rapid.T) {
 		layers := rapid.IntRange(2, 4).Draw(t, "layers")
@@ -613,12 +633,14 @@ func TestDirectionOfAChain(tt *testing.T) {
 		v := byLayer(c, gradientOf)
 		testnet.Near(t, "direction", byLayer(c, directionOf), times(m.inverseByDefinition(t), v), 1e-9)
 		if layers == 2 {
-			testnet.Near(t, "direction by the whole matrix", byLayer(c, directionOf), times(inverseOf(t, m.kroneckers(1)), v), 1e-9)
+			testnet.Near(t, "direction by the whole matrix", byLayer(c, directionOf),
+				times(inverseOf(t, m.kroneckers(1)), v), 1e-9)
 		}
 	})
 }
 
-// What is not in a chain has the block that it has without the option, so that nothing changes for a net of one layer.
+// What is not in a chain has the block that it has without the option, so that nothing changes for
+// a net of one layer.
 func TestChainOfOneLayer(t *testing.T) {
 	one := testnet.MLP{Widths: []int{4, 3}, Cases: 10, Loss: testnet.Classes}
 	plain, option := NewTrainer(t, one.Build(1)), NewTrainer(t, one.Build(1), WithBlockTridiagonal())
@@ -629,9 +651,11 @@ func TestChainOfOneLayer(t *testing.T) {
 	}
 }
 
-// The cross moments follow the same average as the factors: the plain mean of the first 20 updates, and then 1/20 of each.
+// The cross moments follow the same average as the factors: the plain mean of the first 20 updates,
+// and then 1/20 of each.
 func TestCrossMomentsAverage(t *testing.T) {
-	k := &stack{Net: &testnet.Net{Sketch: testnet.NewSketch(4)}, widths: []int{3, 4, 2, 3}, outByIn: []bool{false, true, false}}
+	k := &stack{Net: &testnet.Net{Sketch: testnet.NewSketch(4)}, widths: []int{3, 4, 2, 3},
+		outByIn: []bool{false, true, false}}
 	k.b = []*gorgonia.Node{k.Sketch.Random("b0", 1, 4), nil, k.Sketch.Random("b2", 1, 3)}
 	const cases = 5
 	k.build(cases, testnet.Squares(1))
@@ -682,8 +706,9 @@ func averaged(mean, x [][]float64, weight float64) (sum [][]float64) {
 	return sum
 }
 
-// After many updates from random parts of the batch, the joint second moments of neighbours are positive semidefinite, without which F^ need not be.
-// Cross moments with weights of their own would make them indefinite.
+// After many updates from random parts of the batch, the joint second moments of neighbours are
+// positive semidefinite, without which F^ need not be. Cross moments with weights of their own
+// would make them indefinite.
 func TestJointMomentsArePositive(t *testing.T) {
 	n := testnet.MLP{Widths: []int{4, 5, 3, 2}, Cases: 30, Unit: gorgonia.Tanh, Loss: testnet.Binary}.Build(3)
 	l := NewTrainer(t, n, WithBlockTridiagonal(), WithMinStatisticsRows(3), WithMinModelRows(30))
@@ -697,7 +722,8 @@ func TestJointMomentsArePositive(t *testing.T) {
 			{&b.links[i].factors.a, &b.crossA[i], &b.links[i+1].factors.a},
 			{&b.links[i].factors.g, &b.crossG[i], &b.links[i+1].factors.g},
 		} {
-			first, cross, second := square(averageOf(m[0])), mat.NewDense(m[1].n, m[1].m, averageOf(m[1])), square(averageOf(m[2]))
+			first, cross, second := square(averageOf(m[0])), mat.NewDense(m[1].n, m[1].m, averageOf(m[1])),
+				square(averageOf(m[2]))
 			joint := mat.NewDense(m[0].n+m[2].n, m[0].n+m[2].n, nil)
 			joint.Slice(0, m[0].n, 0, m[0].n).(*mat.Dense).Copy(first)
 			joint.Slice(0, m[0].n, m[0].n, m[0].n+m[2].n).(*mat.Dense).Copy(cross)
@@ -709,7 +735,8 @@ func TestJointMomentsArePositive(t *testing.T) {
 				t.Fatal("no eigenvalues")
 			}
 			if v := eigen.Values(nil); v[0] < -1e-13*v[size-1] || mat.Norm(cross, 2) < 1e-3*v[size-1] {
-				t.Errorf("layers %d and %d: eigenvalues from %g to %g, cross moment of norm %g", i, i+1, v[0], v[size-1], mat.Norm(cross, 2))
+				t.Errorf("layers %d and %d: eigenvalues from %g to %g, cross moment of norm %g",
+					i, i+1, v[0], v[size-1], mat.Norm(cross, 2))
 			}
 		}
 	}
@@ -717,7 +744,8 @@ func TestJointMomentsArePositive(t *testing.T) {
 
 // An inverse is in use from when it is kept until another is. One that was put aside comes back.
 func TestChainKeepsAndStashes(t *testing.T) {
-	n := testnet.MLP{Widths: []int{3, 4, 3, 2}, Cases: 9, Unit: gorgonia.Tanh, Loss: testnet.Binary, OutByIn: true}.Build(5)
+	n := testnet.MLP{Widths: []int{3, 4, 3, 2}, Cases: 9, Unit: gorgonia.Tanh, Loss: testnet.Binary,
+		OutByIn: true}.Build(5)
 	c := attach(t, n, WithBlockTridiagonal())
 	gradients(t, c)
 	observeExactly(t, c, nil)
@@ -770,8 +798,9 @@ func TestChainKeepsAndStashes(t *testing.T) {
 	same("the first candidate, kept", direction(false), second)
 }
 
-// With the block-tridiagonal inverse the loss falls, in both dtypes, by a learning rate and by the quadratic model; a course is the same in every bit
-// when it is repeated, and another than with the block-diagonal inverse.
+// With the block-tridiagonal inverse the loss falls, in both dtypes, by a learning rate and by the
+// quadratic model; a course is the same in every bit when it is repeated, and another than with the
+// block-diagonal inverse.
 func TestChainTrains(t *testing.T) {
 	t.Run("float64", testChainTrains[float64])
 	t.Run("float32", testChainTrains[float32])
@@ -790,7 +819,8 @@ func testChainTrains[T program.Float](t *testing.T) {
 					tr.Steps(t, 1)
 					costs = append(costs, tr.Solver.Stats().Cost)
 				}
-				if notes := tr.Solver.Plan().Notes; len(opts) > 3 && !slices.Contains(notes, "block-tridiagonal inverse along w0 - w1 - w2") {
+				if notes := tr.Solver.Plan().Notes; len(opts) > 3 &&
+					!slices.Contains(notes, "block-tridiagonal inverse along w0 - w1 - w2") {
 					t.Errorf("notes %q", notes)
 				}
 				return costs, testnet.Weights(tr.Params)
@@ -799,7 +829,8 @@ func testChainTrains[T program.Float](t *testing.T) {
 			if first, last := costs[0], costs[len(costs)-1]; !(last < 0.1*first) {
 				t.Errorf("the cost went from %g to %g", first, last)
 			}
-			if _, again := course(append(slices.Clone(opts), WithBlockTridiagonal())...); !slices.Equal(again, weights) {
+			_, again := course(append(slices.Clone(opts), WithBlockTridiagonal())...)
+			if !slices.Equal(again, weights) {
 				t.Error("the same course again ends at other weights")
 			}
 			if other, _ := course(opts...); math.Abs(other[20]/costs[20]-1) < 1e-3 {
@@ -809,7 +840,8 @@ func testChainTrains[T program.Float](t *testing.T) {
 	}
 }
 
-// A step that fails leaves no trace in a chain: the training goes on as that of a twin which has not seen it. Step 20 searches for gamma.
+// A step that fails leaves no trace in a chain: the training goes on as that of a twin which has
+// not seen it. Step 20 searches for gamma.
 func TestChainAfterAFailure(t *testing.T) {
 	m := testnet.MLP{Widths: []int{3, 4, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Classes}
 	for name, opts := range map[string][]Option{
@@ -842,8 +874,9 @@ func TestChainAfterAFailure(t *testing.T) {
 	}
 }
 
-// A factor of a chain that can't be factorised, a cross moment that is not finite: the error names the layer, the step leaves no trace, and once the
-// cause is gone the training goes on as if nothing had been.
+// A factor of a chain that can't be factorised, a cross moment that is not finite: the error names
+// the layer, the step leaves no trace, and once the cause is gone the training goes on as if
+// nothing had been.
 func TestChainErrors(t *testing.T) {
 	factorA := func(i int) func(b *chainBlock[float64]) []float64 {
 		return func(b *chainBlock[float64]) []float64 { return b.links[i].factors.a.now }
@@ -905,7 +938,8 @@ func TestChainErrors(t *testing.T) {
 	}
 }
 
-// Damping that is lost in rounding, on a factor that is singular: the error names layer and factor of the chain.
+// Damping that is lost in rounding, on a factor that is singular: the error names layer and factor
+// of the chain.
 func TestChainWithHopelessDamping(t *testing.T) {
 	n := testnet.MLP{Widths: []int{3, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(8)
 	for i := range testnet.Data(n.X) {
@@ -927,8 +961,8 @@ func TestChainWithHopelessDamping(t *testing.T) {
 	}
 }
 
-// A layer that joins the list later makes a longer chain, with statistics and an inverse of its own from that step on. One that is left out of the
-// list stays as it is.
+// A layer that joins the list later makes a longer chain, with statistics and an inverse of its own
+// from that step on. One that is left out of the list stays as it is.
 func TestChainOfALongerList(t *testing.T) {
 	n := testnet.MLP{Widths: []int{3, 4, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(9)
 	l := NewTrainer(t, n, WithBlockTridiagonal())
@@ -950,7 +984,8 @@ func TestChainOfALongerList(t *testing.T) {
 	if got := chainsIn(conductorOf(l)); !slices.Equal(got, []string{"w0 - w1 - w2"}) {
 		t.Errorf("chains %q with the layer in the middle", got)
 	}
-	if st := l.Solver.Stats(); !st.InverseUpdated || conductorOf(l).blocks[0].(*chainBlock[float64]).links[0].factors.updates != 1 {
+	if st := l.Solver.Stats(); !st.InverseUpdated ||
+		conductorOf(l).blocks[0].(*chainBlock[float64]).links[0].factors.updates != 1 {
 		t.Errorf("the chain has not begun anew: %+v", st)
 	}
 	before := testnet.Weights(l.Params)

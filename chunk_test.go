@@ -9,16 +9,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // checkTwins demands that two loops are at the same weights, by the same step, in every bit.
 func checkTwins(t *testing.T, got, want *Trainer) {
 	t.Helper()
 	if !slices.Equal(testnet.Weights(got.Params), testnet.Weights(want.Params)) {
-		t.Fatalf("weights off by %g of their norm", testnet.Distance(testnet.Weights(got.Params), testnet.Weights(want.Params)))
+		t.Fatalf("weights off by %g of their norm",
+			testnet.Distance(testnet.Weights(got.Params), testnet.Weights(want.Params)))
 	}
 	if a, b := statsOf(got), statsOf(want); a != b {
 		t.Fatalf("step %+v, want %+v", a, b)
@@ -138,11 +140,13 @@ func (p *pair) give(i int) error {
 // compare demands the same weights and the same figures.
 func (p *pair) compare(t *testing.T) {
 	t.Helper()
-	testnet.Near(t, fmt.Sprint("weights after update ", p.update), testnet.Weights(p.chunked.Params), testnet.Weights(p.whole.Params), 1e-9)
+	testnet.Near(t, fmt.Sprint("weights after update ", p.update), testnet.Weights(p.chunked.Params),
+		testnet.Weights(p.whole.Params), 1e-9)
 	figures := func(l *Trainer) []float64 {
 		st, c := l.Solver.Stats(), conductorOf(l).control
 		trend := c.noise.trend
-		return []float64{st.Momentum, st.LearningRate, st.Shrink, st.QuadModelChange, st.Rho, st.GradNorm, st.UpdateNorm, st.KL,
+		return []float64{st.Momentum, st.LearningRate, st.Shrink, st.QuadModelChange, st.Rho, st.GradNorm,
+			st.UpdateNorm, st.KL,
 			st.Damping, st.Gamma, c.lambda, c.gamma, trend.mean, trend.best}
 	}
 	got, want := figures(p.chunked), figures(p.whole)
@@ -157,14 +161,17 @@ func (p *pair) compare(t *testing.T) {
 		}
 	}
 	a, b := p.chunked.Solver.Stats(), p.whole.Solver.Stats()
-	if a.Rejected != b.Rejected || a.InverseUpdated != b.InverseUpdated || a.DampingRaised != b.DampingRaised || a.Step != b.Step {
+	if a.Rejected != b.Rejected || a.InverseUpdated != b.InverseUpdated || a.DampingRaised != b.DampingRaised ||
+		a.Step != b.Step {
 		t.Errorf("update %d: %+v, want %+v", p.update, a, b)
 	}
-	if got, want := []int{a.Chunks, a.Cases, a.StatisticsCases}, []int{p.chunks, worldCases, worldCases}; !slices.Equal(got, want) {
+	counts := func(st Stats) []int { return []int{st.Chunks, st.Cases, st.StatisticsCases} }
+	if got, want := counts(a), []int{p.chunks, worldCases, worldCases}; !slices.Equal(got, want) {
 		t.Errorf("update %d: chunks, cases and those of the statistics are %d, want %d", p.update, got, want)
 	}
-	if got, want := []int{b.Chunks, b.Cases, b.StatisticsCases}, []int{1, worldCases, worldCases}; !slices.Equal(got, want) {
-		t.Errorf("update %d in one RunAll: chunks, cases and those of the statistics are %d, want %d", p.update, got, want)
+	if got, want := counts(b), []int{1, worldCases, worldCases}; !slices.Equal(got, want) {
+		t.Errorf("update %d in one RunAll: chunks, cases and those of the statistics are %d, want %d",
+			p.update, got, want)
 	}
 }
 
@@ -182,14 +189,15 @@ func headsWorld() world {
 	return w
 }
 
-// wordWorld looks up words, has a weight that is not being trained and an input that all cases share, scales its outputs, and adds a term of the
-// user's own to the cost. Table and scale are trained if others is true.
+// wordWorld looks up words, has a weight that is not being trained and an input that all cases
+// share, scales its outputs, and adds a term of the user's own to the cost. Table and scale are
+// trained if others is true.
 func wordWorld(others bool) world {
 	return world{func(cases int) *testnet.Net { return testnet.WordsAndOthers(cases, others) }, []string{"words", "y"}}
 }
 
-// A batch in chunks and the same batch in one RunAll make the same updates, through adaptations of lambda and a search for gamma, if the same targets
-// are sampled, where all blocks are Kronecker's.
+// A batch in chunks and the same batch in one RunAll make the same updates, through adaptations of
+// lambda and a search for gamma, if the same targets are sampled, where all blocks are Kronecker's.
 func TestChunksMakeTheSameUpdates(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -212,10 +220,12 @@ func TestChunksMakeTheSameUpdates(t *testing.T) {
 		{"step rejection", plainWorld(testnet.Binary), 3, true, 26, damped(WithStepRejection())},
 		{"sum of the cases", plainWorld(testnet.AsSum(testnet.Binary)), 3, false, 26, damped(WithL2Reg(1e-3))},
 		{"learning rate", plainWorld(testnet.Binary), 3, true, 26, []Option{WithLearningRate(0.1), WithL2Reg(1e-3)}},
-		{"learning rate, block-tridiagonal", plainWorld(testnet.Classes), 3, false, 26, []Option{WithLearningRate(0.1), WithBlockTridiagonal()}},
+		{"learning rate, block-tridiagonal", plainWorld(testnet.Classes), 3, false, 26,
+			[]Option{WithLearningRate(0.1), WithBlockTridiagonal()}},
 		{"two outputs", headsWorld(), 3, true, 26, damped()},
 		{"words, weights that are frozen, inputs that do not change", wordWorld(false), 3, true, 26, damped()},
-		{"the same, block-tridiagonal", wordWorld(false), 4, false, 26, damped(WithBlockTridiagonal(), WithL2Reg(1e-3))},
+		{"the same, block-tridiagonal", wordWorld(false), 4, false, 26,
+			damped(WithBlockTridiagonal(), WithL2Reg(1e-3))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := test.world.newPair(t, test.chunks, append(test.opts, WithStatisticsFraction(1))...)
@@ -259,7 +269,8 @@ func TestChunksOnAllMachines(t *testing.T) {
 	}
 }
 
-// The chunks may come in tensors of their own, which the user gives to the graph and fills with other data afterwards.
+// The chunks may come in tensors of their own, which the user gives to the graph and fills with
+// other data afterwards.
 func TestChunksInTheirOwnTensors(t *testing.T) {
 	p, inPlace := wordWorld(true).newPair(t, 3), wordWorld(true).newPair(t, 3)
 	for range 7 {
@@ -330,7 +341,8 @@ func TestStatsOfChunks(t *testing.T) {
 		}
 		if k == 1 {
 			whole := p.whole.Solver.Stats()
-			testnet.Near(t, "cost and gradient", []float64{st.Cost, st.GradNorm}, []float64{whole.Cost, whole.GradNorm}, identity)
+			testnet.Near(t, "cost and gradient", []float64{st.Cost, st.GradNorm},
+				[]float64{whole.Cost, whole.GradNorm}, identity)
 		}
 	}
 	p.chunked.Steps(t, 1)
@@ -339,8 +351,8 @@ func TestStatsOfChunks(t *testing.T) {
 	}
 }
 
-// The diagonal of chunks is the mean of the chunks' own. It is not that of the batch in one RunAll, whose gradients are squared after they have been
-// added up, and has the same expectation.
+// The diagonal of chunks is the mean of the chunks' own. It is not that of the batch in one RunAll,
+// whose gradients are squared after they have been added up, and has the same expectation.
 func TestDiagonalOfChunks(t *testing.T) {
 	p := wordWorld(true).newPair(t, 3, WithStatisticsFraction(1))
 	p.drawAlike()
@@ -359,7 +371,8 @@ func TestDiagonalOfChunks(t *testing.T) {
 	testnet.Near(t, "scale", diagonalOf(t, conductorOf(p.chunked), "scale").mean.now, want, identity)
 }
 
-// A list that is not that of the chunks before is refused, and the update can go on with the right one as if nothing had been.
+// A list that is not that of the chunks before is refused, and the update can go on with the right
+// one as if nothing had been.
 func TestListOfChunks(t *testing.T) {
 	p, twin := wordWorld(true).newPair(t, 3), wordWorld(true).newPair(t, 3)
 	all := p.chunked.Params
@@ -371,8 +384,11 @@ func TestListOfChunks(t *testing.T) {
 			p.load(i)
 			testnet.Check(t, p.chunked.Run())
 			if i > 0 {
-				for _, wrong := range []gorgonia.Nodes{all[1:], all[:2], append(slices.Clone(all), frozen), append(slices.Clone(all), idle), nil} {
-					for name, give := range map[string]func([]gorgonia.ValueGrad) error{"Accumulate": p.chunked.Solver.Accumulate, "Step": p.chunked.Solver.Step} {
+				with := func(n *gorgonia.Node) gorgonia.Nodes { return append(slices.Clone(all), n) }
+				for _, wrong := range []gorgonia.Nodes{all[1:], all[:2], with(frozen), with(idle), nil} {
+					for name, give := range map[string]func([]gorgonia.ValueGrad) error{
+						"Accumulate": p.chunked.Solver.Accumulate, "Step": p.chunked.Solver.Step,
+					} {
 						before := testnet.Weights(p.chunked.Params)
 						err := give(gorgonia.NodesToValueGrads(wrong))
 						var param *ParamError
@@ -397,7 +413,8 @@ func TestListOfChunks(t *testing.T) {
 	}
 }
 
-// A parameter that is known from updates before, but was not given for the first chunk, is none of the list either.
+// A parameter that is known from updates before, but was not given for the first chunk, is none of
+// the list either.
 func TestLongerListOfChunks(t *testing.T) {
 	p := plainWorld(testnet.Binary).newPair(t, 3)
 	p.stepInChunks(t)
@@ -426,10 +443,12 @@ func TestLongerListOfChunks(t *testing.T) {
 	}
 }
 
-// Every chunk has targets of its own, and cases of its own for the exact-Fisher products, that stay as they were chosen; another seed has others.
+// Every chunk has targets of its own, and cases of its own for the exact-Fisher products, that stay
+// as they were chosen; another seed has others.
 func TestChunksDrawForThemselves(t *testing.T) {
 	draws := func(seed uint64) (targets [][]float64, rows [][]int) {
-		p := plainWorld(testnet.Binary).newPair(t, 3, WithSeed(seed), WithMinStatisticsRows(6), WithMinModelRows(3), WithModelFraction(0.1))
+		p := plainWorld(testnet.Binary).newPair(t, 3, WithSeed(seed), WithMinStatisticsRows(6), WithMinModelRows(3),
+			WithModelFraction(0.1))
 		c := conductorOf(p.chunked)
 		draw := c.sampler.draw
 		c.sampler.draw = func(o *output, rng *rand.Rand) {
@@ -445,7 +464,8 @@ func TestChunksDrawForThemselves(t *testing.T) {
 					rows = append(rows, slices.Clone(c.chunks[i].rows))
 				}
 				for k, chunk := range c.chunks {
-					if chosen := rows[len(rows)-len(c.chunks)+k]; len(chosen) != 3 || !slices.Equal(chunk.rows, chosen) {
+					if chosen := rows[len(rows)-len(c.chunks)+k]; len(chosen) != 3 ||
+						!slices.Equal(chunk.rows, chosen) {
 						t.Errorf("chunk %d has the cases %v, was given %v", k, chunk.rows, chosen)
 					}
 				}
@@ -503,7 +523,9 @@ func TestGradientsOfChunksAreChecked(t *testing.T) {
 // The list may be another one for each update.
 func TestChunksOfOtherLists(t *testing.T) {
 	for name, given := range map[string]func(update int) bool{ // whether all parameters are
-		"a list that grows": func(update int) bool { return update > 3 }, "two lists in turn": func(update int) bool { return update%3 != 1 },
+		"a list that grows": func(update int) bool {
+			return update > 3
+		}, "two lists in turn": func(update int) bool { return update%3 != 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := plainWorld(testnet.Binary).newPair(t, 3, WithStatisticsFraction(1), WithDamping(0.5))
@@ -524,8 +546,8 @@ func TestChunksOfOtherLists(t *testing.T) {
 	}
 }
 
-// A chunk that fails does not count, and those before it do: after the repair only it is run again, and the training goes on as that of a twin which
-// has not seen it. Step 20 searches for gamma.
+// A chunk that fails does not count, and those before it do: after the repair only it is run again,
+// and the training goes on as that of a twin which has not seen it. Step 20 searches for gamma.
 func TestChunkThatFails(t *testing.T) {
 	nan := func(p *pair) {
 		for i := range testnet.Data(p.chunked.X) {
@@ -533,14 +555,16 @@ func TestChunkThatFails(t *testing.T) {
 		}
 	}
 	for name, opts := range map[string][]Option{
-		"default": {WithMinStatisticsRows(4), WithMinModelRows(4)}, "block-tridiagonal": {WithMinModelRows(4), WithBlockTridiagonal()},
-		"learning rate": {WithLearningRate(0.1)},
+		"default":           {WithMinStatisticsRows(4), WithMinModelRows(4)},
+		"block-tridiagonal": {WithMinModelRows(4), WithBlockTridiagonal()},
+		"learning rate":     {WithLearningRate(0.1)},
 	} {
 		for _, done := range []int{0, 1, 19} {
 			for _, bad := range []int{0, 1, 2} {
 				for _, when := range []string{"before RunAll", "after RunAll"} {
 					t.Run(fmt.Sprintf("%s, update %d, chunk %d, %s", name, done+1, bad, when), func(t *testing.T) {
-						p, twin := plainWorld(testnet.Binary).newPair(t, 3, opts...), plainWorld(testnet.Binary).newPair(t, 3, opts...)
+						w := plainWorld(testnet.Binary)
+						p, twin := w.newPair(t, 3, opts...), w.newPair(t, 3, opts...)
 						for range done {
 							p.stepInChunks(t)
 							twin.stepInChunks(t)
@@ -579,7 +603,8 @@ func TestChunkThatFails(t *testing.T) {
 // Step keeps the chunks when it fails for all of them together. Here a factor can't be inverted.
 func TestStepThatFailsKeepsTheChunks(t *testing.T) {
 	for _, opt := range []Option{WithBlockTridiagonal(), WithL2Reg(0)} {
-		p, twin := plainWorld(testnet.Binary).newPair(t, 3, opt, WithDamping(0.1)), plainWorld(testnet.Binary).newPair(t, 3, opt, WithDamping(0.1))
+		w, damping := plainWorld(testnet.Binary), WithDamping(0.1)
+		p, twin := w.newPair(t, 3, opt, damping), w.newPair(t, 3, opt, damping)
 		for _, q := range []*pair{p, twin} {
 			q.stepInChunks(t)
 			q.stepInChunks(t)
@@ -606,7 +631,8 @@ func TestStepThatFailsKeepsTheChunks(t *testing.T) {
 	}
 }
 
-// Chunks of the same update with random masks: every point is evaluated with the same ones, so that a course is the same when it is repeated.
+// Chunks of the same update with random masks: every point is evaluated with the same ones, so that
+// a course is the same when it is repeated.
 func TestChunksWithDropout(t *testing.T) {
 	w := world{func(cases int) *testnet.Net {
 		s := testnet.NewSketch(3)

@@ -41,14 +41,16 @@ func ours(t testing.TB, name string, opts ...kfac.Option) entrant {
 	return entrant{name, func(m *testnet.Net) gorgonia.Solver { return kfac.NewSolverOf(t, m, opts...) }}
 }
 
-// updates counts the updates until the loss of the whole training set is at most tk.target. It gives up after limit updates, and
-// when the loss has grown tenfold. Whoever learns with one seed starts from the same weights and sees the same batches.
+// updates counts the updates until the loss of the whole training set is at most tk.target. It
+// gives up after limit updates, and when the loss has grown tenfold. Whoever learns with one seed
+// starts from the same weights and sees the same batches.
 func (tk task) updates(t testing.TB, e entrant, seed uint64, limit int) (n int, loss float64) {
 	t.Helper()
 	m := testnet.NewMLP[float64](seed, testnet.Shape{Cases: tk.batch, Widths: tk.widths}, tk.loss)
 	m.Grad(t)
 	tr := &testnet.Trainer[gorgonia.Solver]{Net: m, Run: testnet.DualTape(m), Solver: e.solver(m)}
-	all := testnet.NewMLP[float64](seed, testnet.Shape{Cases: len(tk.inputs), Widths: tk.widths}, tk.loss) // the whole training set, with the weights shared
+	// the whole training set, with the weights shared
+	all := testnet.NewMLP[float64](seed, testnet.Shape{Cases: len(tk.inputs), Widths: tk.widths}, tk.loss)
 	for i, p := range all.Params {
 		if err := gorgonia.Let(p, m.Params[i].Value()); err != nil {
 			t.Fatal(err)
@@ -154,18 +156,24 @@ func teacher(n int, widths []int) (inputs, labels [][]float64) {
 	return inputs, labels
 }
 
-// rivals are Gorgonia's Adam and Momentum at learning rates on a grid, which holds the best of both for every task here.
+// rivals are Gorgonia's Adam and Momentum at learning rates on a grid, which holds the best of both
+// for every task here.
 func rivals() (all []entrant) {
 	for _, rate := range []float64{0.01, 0.03, 0.1, 0.3} {
-		all = append(all, entrant{fmt.Sprintf("Adam %g", rate), func(*testnet.Net) gorgonia.Solver { return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(rate)) }})
+		all = append(all, entrant{fmt.Sprintf("Adam %g", rate), func(*testnet.Net) gorgonia.Solver {
+			return gorgonia.NewAdamSolver(gorgonia.WithLearnRate(rate))
+		}})
 	}
 	for _, rate := range []float64{0.03, 0.1, 0.3, 1} {
-		all = append(all, entrant{fmt.Sprintf("Momentum %g", rate), func(*testnet.Net) gorgonia.Solver { return gorgonia.NewMomentum(gorgonia.WithLearnRate(rate)) }})
+		all = append(all, entrant{fmt.Sprintf("Momentum %g", rate), func(*testnet.Net) gorgonia.Solver {
+			return gorgonia.NewMomentum(gorgonia.WithLearnRate(rate))
+		}})
 	}
 	return all
 }
 
-// K-FAC with its defaults is to reach the target in fewer updates, over all seeds together, than either rival at any rate.
+// K-FAC with its defaults is to reach the target in fewer updates, over all seeds together, than
+// either rival at any rate.
 func TestFewerUpdatesThanAdamAndMomentum(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains for seconds")
@@ -177,8 +185,10 @@ func TestFewerUpdatesThanAdamAndMomentum(t *testing.T) {
 		task
 		seeds []uint64
 	}{
-		{task{"autoencoder, whole batches", images, images, autoencoder, testnet.BinaryCrossEntropy, 300, 11.3, 160}, []uint64{1}},
-		{task{"autoencoder, small batches", images, images, autoencoder, testnet.BinaryCrossEntropy, 100, 11.6, 160}, []uint64{1, 2}},
+		{task{"autoencoder, whole batches", images, images, autoencoder, testnet.BinaryCrossEntropy, 300, 11.3, 160},
+			[]uint64{1}},
+		{task{"autoencoder, small batches", images, images, autoencoder, testnet.BinaryCrossEntropy, 100, 11.6, 160},
+			[]uint64{1, 2}},
 		{task{"teacher and student", x, y, []int{8, 16, 16, 2}, testnet.SquaredError, 64, 0.016, 160}, []uint64{1, 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -210,7 +220,8 @@ func TestFewerUpdatesThanAdamAndMomentum(t *testing.T) {
 	}
 }
 
-// A problem as small as Fisher's irises, too, is learned in fewer updates than Adam and Momentum at their best rates need.
+// A problem as small as Fisher's irises, too, is learned in fewer updates than Adam and Momentum at
+// their best rates need.
 func TestIris(t *testing.T) {
 	x, y := irises()
 	tk := task{"iris", x, y, []int{4, 8, 3}, testnet.CrossEntropy, 150, 0.04, 100}
@@ -236,8 +247,9 @@ func TestIris(t *testing.T) {
 	}
 }
 
-// The first lambda that is found by trial steps is to be hardly worse than the best of a grid, on models and losses of different kinds: the updates
-// to the target, over three seeds, at most half as many again, and three for each seed.
+// The first lambda that is found by trial steps is to be hardly worse than the best of a grid, on
+// models and losses of different kinds: the updates to the target, over three seeds, at most half
+// as many again, and three for each seed.
 func TestStartOfDamping(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains for half a minute")

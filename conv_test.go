@@ -14,7 +14,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// A convolution is the geometry of one layer, for images of (channels, height, width). The pairs are of height and width.
+// A convolution is the geometry of one layer, for images of (channels, height, width). The pairs
+// are of height and width.
 type convolution struct {
 	Height, Width, Channels, Filters int
 	Kernel, Stride, Pad, Dilation    [2]int
@@ -29,7 +30,8 @@ func (v convolution) starts(axis int) (starts []int) {
 	return starts
 }
 
-// patches lists the patch of each location of an image: channel by channel, row by row, with zeros outside.
+// patches lists the patch of each location of an image: channel by channel, row by row, with zeros
+// outside.
 func (v convolution) patches(image []float64) (rows [][]float64) {
 	for _, top := range v.starts(0) {
 		for _, left := range v.starts(1) {
@@ -61,8 +63,11 @@ const (
 	unfolded = "Im2Col and Mul"
 )
 
-// apply writes the layer with parameters filter and, if bias, b. The result is (cases, filters, locations), or (cases, locations, filters) if unfolded.
-func (v convolution) apply(s *testnet.Sketch, x *gorgonia.Node, form string, bias bool) (h *gorgonia.Node, params gorgonia.Nodes) {
+// apply writes the layer with parameters filter and, if bias, b. The result is (cases, filters,
+// locations), or (cases, locations, filters) if unfolded.
+func (v convolution) apply(
+	s *testnet.Sketch, x *gorgonia.Node, form string, bias bool,
+) (h *gorgonia.Node, params gorgonia.Nodes) {
 	cases := x.Shape()[0]
 	if form == unfolded {
 		filter := s.Random("filter", v.patch(), v.Filters)
@@ -98,7 +103,8 @@ func (v convolution) net(seed uint64, cases int, form string, bias bool) *testne
 	return n
 }
 
-// checkConvolution compares what is captured, and the factors for a random gradient of the outputs, with loops over the locations.
+// checkConvolution compares what is captured, and the factors for a random gradient of the outputs,
+// with loops over the locations.
 func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	t.Helper()
 	const cases = 2
@@ -132,8 +138,10 @@ func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	if len(patches) != cases*locations {
 		t.Fatalf("%d patches for %d locations", len(patches), locations)
 	}
-	if seen := capture(blocks[0].layer, run, &captured[float64]{}); !slices.Equal(seen.a, slices.Concat(patches...)) || !slices.Equal(seen.g, slices.Concat(grads...)) {
-		t.Fatalf("captured %.3g and %.3g, want %.3g and %.3g", seen.a[:5], seen.g[:5], slices.Concat(patches...)[:5], slices.Concat(grads...)[:5])
+	if seen := capture(blocks[0].layer, run, &captured[float64]{}); !slices.Equal(seen.a, slices.Concat(patches...)) ||
+		!slices.Equal(seen.g, slices.Concat(grads...)) {
+		t.Fatalf("captured %.3g and %.3g, want %.3g and %.3g",
+			seen.a[:5], seen.g[:5], slices.Concat(patches...)[:5], slices.Concat(grads...)[:5])
 	}
 	if bias {
 		for i := range patches {
@@ -147,7 +155,8 @@ func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	testnet.Near(t, "A, the mean over cases and locations", f.a.next, scaled(omega, 1/float64(locations)), identity)
 	testnet.Near(t, "G, the mean over cases of the sum over locations", f.g.next, gamma, identity)
 	if v.patch()*v.Filters <= 60 {
-		// KFC (Grosse & Martens 2016, section 3.1): Omega is a sum over locations, Gamma a mean over them.
+		// KFC (Grosse & Martens 2016, section 3.1): Omega is a sum over locations, Gamma a mean
+		// over them.
 		var want mat.Dense
 		want.Kronecker(square(omega), square(scaled(gamma, 1/float64(locations))))
 		testnet.Near(t, "Omega (x) Gamma", flatOf(kronecker(f)), flatOf(&want), identity)
@@ -203,7 +212,8 @@ func TestConvolutions(t *testing.T) {
 			return [2]int{rapid.IntRange(low, high).Draw(t, name+" y"), rapid.IntRange(low, high).Draw(t, name+" x")}
 		}
 		sides := pair("side", 1, 7)
-		v := convolution{sides[0], sides[1], rapid.IntRange(1, 3).Draw(t, "channels"), rapid.IntRange(1, 3).Draw(t, "filters"),
+		v := convolution{sides[0], sides[1], rapid.IntRange(1, 3).Draw(t, "channels"),
+			rapid.IntRange(1, 3).Draw(t, "filters"),
 			pair("kernel", 1, 4), pair("stride", 1, 3), pair("pad", 0, 3), pair("dilation", 1, 3)}
 		form := rapid.SampledFrom([]string{conv2d, conv1d, unfolded}).Draw(t, "form")
 		if form == conv1d {
@@ -245,7 +255,8 @@ func TestConvolutionOverTheWholeImage(t *testing.T) {
 	checkConvolution(t, convolution{3, 4, 2, 3, [2]int{3, 4}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}, conv2d, true)
 }
 
-// linearConvolutions are a convolution and one of 1 x 1 behind it; the loss is a sum over locations.
+// linearConvolutions are a convolution and one of 1 x 1 behind it; the loss is a sum over
+// locations.
 func linearConvolutions(form string, bias bool) *testnet.Net {
 	const cases = 3
 	s := testnet.NewSketch(4)
@@ -257,7 +268,8 @@ func linearConvolutions(form string, bias bool) *testnet.Net {
 	if form == unfolded {
 		h = gorgonia.Must(gorgonia.Transpose(h, 0, 2, 1))
 	}
-	h = gorgonia.Must(gorgonia.Conv2d(reshape(h, cases, first.Filters, t, 1), w, tensor.Shape{1, 1}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+	h = gorgonia.Must(gorgonia.Conv2d(reshape(h, cases, first.Filters, t, 1), w, tensor.Shape{1, 1}, []int{0, 0},
+		[]int{1, 1}, []int{1, 1}))
 	n.Params = append(params, w)
 	if bias {
 		b := s.Random("b2", 1, 2, 1, 1)
@@ -268,7 +280,8 @@ func linearConvolutions(form string, bias bool) *testnet.Net {
 	return n
 }
 
-// In a linear net of convolutions that do not mix locations after the first, with the loss a sum over locations, KFC is exact.
+// In a linear net of convolutions that do not mix locations after the first, with the loss a sum
+// over locations, KFC is exact.
 func TestLinearConvolutionIsExact(t *testing.T) {
 	for _, form := range []string{conv2d, unfolded} {
 		for _, bias := range []bool{false, true} {
@@ -303,7 +316,8 @@ func TestConvolutionOfOneLocationIsExact(t *testing.T) {
 	}
 }
 
-// The Jacobians of a convolutional net are those that finite differences of Gorgonia's own machine give.
+// The Jacobians of a convolutional net are those that finite differences of Gorgonia's own machine
+// give.
 func TestConvolutionByFiniteDifferences(t *testing.T) {
 	s := testnet.NewSketch(6)
 	v := convolution{4, 4, 1, 2, [2]int{3, 2}, [2]int{2, 1}, [2]int{1, 1}, [2]int{1, 2}}
@@ -340,8 +354,8 @@ func TestConvolutionOfPixels(t *testing.T) {
 	checkMoments(t, "1 x 1 convolution", momentsOf(t, c, nil), momentsOf(t, d, nil))
 }
 
-// Factors have the rank that the geometry leaves: of one image, no more than there are locations or, where the dilation lets only the middle of each patch lie
-// within it, channels.
+// Factors have the rank that the geometry leaves: of one image, no more than there are locations
+// or, where the dilation lets only the middle of each patch lie within it, channels.
 func TestConvolutionRank(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -351,7 +365,8 @@ func TestConvolutionRank(t *testing.T) {
 		{"four locations", convolution{3, 3, 1, 2, [2]int{3, 3}, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1}}, 4},
 		{"pixels of nine channels", convolution{3, 3, 9, 2, [2]int{1, 1}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}, 9},
 		{"six locations", convolution{4, 3, 1, 2, [2]int{3, 3}, [2]int{2, 1}, [2]int{1, 1}, [2]int{1, 1}}, 6},
-		{"dilated beyond the image", convolution{3, 3, 2, 2, [2]int{3, 3}, [2]int{1, 1}, [2]int{3, 3}, [2]int{3, 3}}, 2},
+		{"dilated beyond the image", convolution{3, 3, 2, 2, [2]int{3, 3}, [2]int{1, 1}, [2]int{3, 3}, [2]int{3, 3}},
+			2},
 	} {
 		n := test.v.net(9, 1, conv2d, false)
 		c := attach(t, n)
@@ -375,8 +390,9 @@ func rank(x []float64) (n int) {
 	return n
 }
 
-// What tensorflow/kfac expects of the gradients 1 to 16 of two cases with 2 x 2 locations and 2 channels: the second moment as a mean over all eight rows, averaged with the identity.
-// Ours is the sum over locations, four times as much.
+// What tensorflow/kfac expects of the gradients 1 to 16 of two cases with 2 x 2 locations and 2
+// channels: the second moment as a mean over all eight rows, averaged with the identity. Ours is
+// the sum over locations, four times as much.
 func TestConvolutionGolden(t *testing.T) {
 	v := convolution{2, 2, 1, 2, [2]int{1, 1}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}
 	n := v.net(10, 2, unfolded, true)
@@ -385,7 +401,8 @@ func TestConvolutionGolden(t *testing.T) {
 	for i := range seed {
 		seed[i] = float64(i + 1)
 	}
-	copy(testnet.Data(n.X), []float64{1, 1, 1, 1, 2, 2, 2, 2}) // so that the pixels have the moments of the rows 1 and 2
+	// so that the pixels have the moments of the rows 1 and 2
+	copy(testnet.Data(n.X), []float64{1, 1, 1, 1, 2, 2, 2, 2})
 	run := c.sampler.run
 	testnet.Check(t, run.Forward(nil))
 	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
@@ -397,8 +414,9 @@ func TestConvolutionGolden(t *testing.T) {
 	testnet.Near(t, "G", got, []float64{43, 46.5, 46.5, 51.5}, identity)
 }
 
-// Identity statistics of four locations and lambda = 1/2 leave 1 / (4 (1 + sqrt(1/8))^2) of the gradient, as in tensorflow/kfac. There damping goes to the mean over
-// locations of G and is a fourth, here to the sum: it comes to the same.
+// Identity statistics of four locations and lambda = 1/2 leave 1 / (4 (1 + sqrt(1/8))^2) of the
+// gradient, as in tensorflow/kfac. There damping goes to the mean over locations of G and is a
+// fourth, here to the sum: it comes to the same.
 func TestConvolutionDirectionGolden(t *testing.T) {
 	n := convolution{3, 3, 1, 2, [2]int{2, 2}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}.net(11, 2, conv2d, true)
 	c := attach(t, n)

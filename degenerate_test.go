@@ -24,7 +24,8 @@ func finite(t testing.TB, what string, v []float64) {
 	}
 }
 
-// trains does n iterations, none of which may fail or panic, and fails unless the cost is below the given part of what it was.
+// trains does n iterations, none of which may fail or panic, and fails unless the cost is below the
+// given part of what it was.
 func trains(t *testing.T, tr *kfac.Trainer, n int, below float64) {
 	t.Helper()
 	var first, last float64
@@ -64,7 +65,9 @@ func TestDegenerateData(t *testing.T) {
 		{"layers of one unit", testnet.Shape{Cases: 24, Widths: []int{1, 1, 2}}, nil},
 		{"input all zero", small, func(m *testnet.Net) { fill(m.X, constant(0)) }},
 		{"input constant", small, func(m *testnet.Net) { fill(m.X, constant(3)) }},
-		{"input the same in every case", small, func(m *testnet.Net) { fill(m.X, func(i int, _ float64) float64 { return float64(i%4) - 1 }) }},
+		{"input the same in every case", small, func(m *testnet.Net) {
+			fill(m.X, func(i int, _ float64) float64 { return float64(i%4) - 1 })
+		}},
 		{"input of very different scales", small, func(m *testnet.Net) {
 			fill(m.X, func(i int, old float64) float64 { return old * math.Pow(10, 4*float64(i%4)-6) })
 		}},
@@ -74,10 +77,13 @@ func TestDegenerateData(t *testing.T) {
 			}
 		}},
 		{"units all saturated", small, func(m *testnet.Net) { fill(m.Params[0], constant(1e6)) }},
-		{"one class only", small, func(m *testnet.Net) { fill(m.Y, func(i int, _ float64) float64 { return float64((i + 1) % 3 / 2) }) }},
+		{"one class only", small, func(m *testnet.Net) {
+			fill(m.Y, func(i int, _ float64) float64 { return float64((i + 1) % 3 / 2) })
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for name, l := range map[string]testnet.Likelihood{"categorical": testnet.CrossEntropy, "bernoulli": testnet.BinaryCrossEntropy, "gaussian": testnet.SquaredError} {
+			for name, l := range map[string]testnet.Likelihood{"categorical": testnet.CrossEntropy,
+				"bernoulli": testnet.BinaryCrossEntropy, "gaussian": testnet.SquaredError} {
 				m := testnet.NewMLP[float64](1, c.shape, l)
 				if c.spoil != nil {
 					c.spoil(m)
@@ -88,10 +94,12 @@ func TestDegenerateData(t *testing.T) {
 	}
 }
 
-// Nothing is left to learn: gradient zero, and for the categorical no curvature either. The weights stay where they are.
+// Nothing is left to learn: gradient zero, and for the categorical no curvature either. The weights
+// stay where they are.
 func TestNothingToLearn(t *testing.T) {
 	t.Run("gaussian", func(t *testing.T) {
-		m := testnet.NewMLP[float32](1, testnet.Shape{Cases: 200, Widths: []int{30, 40, 20, 10}}, testnet.SquaredError) // other rounding errors than the solver's own
+		// other rounding errors than the solver's own
+		m := testnet.NewMLP[float32](1, testnet.Shape{Cases: 200, Widths: []int{30, 40, 20, 10}}, testnet.SquaredError)
 		m.Grad(t)
 		var out gorgonia.Value
 		gorgonia.Read(m.Out, &out)
@@ -130,7 +138,8 @@ func must2(v gorgonia.Value, err error) gorgonia.Value {
 	return v
 }
 
-// A layer of rectifiers that are all off has neither gradient nor G. It stays; the layers above learn.
+// A layer of rectifiers that are all off has neither gradient nor G. It stays; the layers above
+// learn.
 func TestDeadLayer(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	m := testnet.NewNet(1)
@@ -217,7 +226,8 @@ func TestBatchNorm(t *testing.T) {
 	testnet.SameBits(t, "running variance", testnet.Numbers(variance), testnet.Numbers(wantVariance))
 }
 
-// Settings that are legal and extreme. Either the step is done and the weights are finite, or it fails and they are what they were.
+// Settings that are legal and extreme. Either the step is done and the weights are finite, or it
+// fails and they are what they were.
 func TestExtremeSettings(t *testing.T) {
 	inf := math.Inf(1)
 	for _, c := range []struct {
@@ -226,7 +236,8 @@ func TestExtremeSettings(t *testing.T) {
 		is   error // what float32, which has no 1e300, must fail with
 	}{
 		{"huge learning rate, norm constraint on", []kfac.Option{kfac.WithLearningRate(1e300)}, nil},
-		{"huge learning rate, norm constraint off", []kfac.Option{kfac.WithLearningRate(1e300), kfac.WithNormConstraint(inf)}, kfac.ErrNotFinite},
+		{"huge learning rate, norm constraint off",
+			[]kfac.Option{kfac.WithLearningRate(1e300), kfac.WithNormConstraint(inf)}, kfac.ErrNotFinite},
 		{"tiny learning rate", []kfac.Option{kfac.WithLearningRate(1e-300)}, nil},
 		{"huge damping", []kfac.Option{kfac.WithDamping(1e300)}, nil},
 		{"huge L2 term", []kfac.Option{kfac.WithL2Reg(1e300)}, kfac.ErrNotFinite},
@@ -270,11 +281,13 @@ func testExtreme[T testnet.Float](t *testing.T, opts []kfac.Option, is error) {
 	}
 }
 
-// The third parameter's update overflows when those of the first two are made already. They must be forgotten, momentum included.
+// The third parameter's update overflows when those of the first two are made already. They must be
+// forgotten, momentum included.
 func TestOverflowInTheMiddleOfAnUpdate(t *testing.T) {
 	build := func() *kfac.Trainer {
 		m := testnet.NewMLP[float32](1, small, testnet.CrossEntropy)
-		return kfac.NewTrainer(t, m, kfac.WithNormConstraint(math.Inf(1)), kfac.WithDamping(1e3), kfac.WithLearningRate(5e3))
+		return kfac.NewTrainer(t, m, kfac.WithNormConstraint(math.Inf(1)), kfac.WithDamping(1e3),
+			kfac.WithLearningRate(5e3))
 	}
 	tr, twin := build(), build()
 	tr.Steps(t, 3)
@@ -289,7 +302,9 @@ func TestOverflowInTheMiddleOfAnUpdate(t *testing.T) {
 	g.(*tensor.Dense).Set(2, float32(3e38))
 	solver := tr.Solver
 	before := stateOf(tr.Params, tr, solver)
-	refused(t, attempt(t, func() error { return solver.Step(tr.ValueGrads()) }), kfac.ErrNotFinite, "w1", "updating", "WithLearningRate")
+	refused(t, attempt(t, func() error {
+		return solver.Step(tr.ValueGrads())
+	}), kfac.ErrNotFinite, "w1", "updating", "WithLearningRate")
 	before.unchanged(t, tr.Params, tr, solver)
 	testnet.ZeroGradients(tr.Params)
 	tr.Steps(t, 2)
@@ -297,7 +312,8 @@ func TestOverflowInTheMiddleOfAnUpdate(t *testing.T) {
 	testnet.SameBits(t, "weights", testnet.Weights(tr.Params), testnet.Weights(twin.Params))
 }
 
-// Damping so small that it is lost in rounding, on factors that are singular: the error says what to raise.
+// Damping so small that it is lost in rounding, on factors that are singular: the error says what
+// to raise.
 func TestHopelessDamping(t *testing.T) {
 	m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
 	d := m.X.Value().(*tensor.Dense)
@@ -325,7 +341,9 @@ func TestFailedReplan(t *testing.T) {
 	}{
 		{"not finite", nil, func(_ *testing.T, tr *kfac.Trainer) { setColumn(tr.X, 1, math.NaN()) }, kfac.ErrNotFinite},
 		{"no gradient", nil, func(_ *testing.T, tr *kfac.Trainer) { tr.Params = with(tr.X, tr) }, kfac.ErrNoGradient},
-		{"strict", []kfac.Option{kfac.WithStrict()}, func(t *testing.T, tr *kfac.Trainer) { tr.Params = with(tr.X, tr) }, kfac.ErrStrict},
+		{"strict", []kfac.Option{kfac.WithStrict()}, func(t *testing.T, tr *kfac.Trainer) {
+			tr.Params = with(tr.X, tr)
+		}, kfac.ErrStrict},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tr, twin := classifier(t, c.opts...), classifier(t, c.opts...)
@@ -368,8 +386,8 @@ func TestStrict(t *testing.T) {
 	kfac.NewTrainer(t, m, kfac.WithStrict()).Steps(t, 2)
 }
 
-// Gorgonia's tape machine gives the sum of a reshaped value the memory of the value: the gradients of this model are wrong. Whoever
-// knows better may say so.
+// Gorgonia's tape machine gives the sum of a reshaped value the memory of the value: the gradients
+// of this model are wrong. Whoever knows better may say so.
 func TestGradientCheckFindsOverwrittenRegisters(t *testing.T) {
 	build := func() *testnet.Net {
 		const cases = 16
@@ -406,7 +424,8 @@ func TestGradientCheckFindsOverwrittenRegisters(t *testing.T) {
 	trains(t, tr, 10, 0.999)
 }
 
-// What lies behind an op that only the user's machine can differentiate is trained by the plain gradient, and the plan says so.
+// What lies behind an op that only the user's machine can differentiate is trained by the plain
+// gradient, and the plan says so.
 func TestOpWithoutDerivative(t *testing.T) {
 	t.Run("learning rate", func(t *testing.T) { testOpWithoutDerivative(t, kfac.WithLearningRate(0.01)) })
 	t.Run("quadratic model", func(t *testing.T) { testOpWithoutDerivative(t) })

@@ -20,7 +20,8 @@ const manyCases = 16 // of the nets below
 
 func convNet[T testnet.Float]() *testnet.Net {
 	m := newLayered[T](1)
-	h := gorgonia.Must(gorgonia.Conv2d(m.Random("x", manyCases, 2, 6, 6), m.Param("filter", 4, 2, 3, 3), tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2}, []int{1, 1}))
+	h := gorgonia.Must(gorgonia.Conv2d(m.Random("x", manyCases, 2, 6, 6), m.Param("filter", 4, 2, 3, 3),
+		tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2}, []int{1, 1}))
 	h = testnet.Rectify(gorgonia.Must(gorgonia.BroadcastAdd(h, m.Param("b", 1, 4, 1, 1), nil, []byte{0, 2, 3})))
 	return m.Ends(m.Dense("2", testnet.Reshape(h, manyCases, 36), 3), testnet.CrossEntropy)
 }
@@ -29,7 +30,8 @@ func tiedWords[T testnet.Float]() *testnet.Net {
 	m := newLayered[T](2)
 	table := m.Param("table", 10, 6)
 	h := testnet.Tanh(m.Dense("1", testnet.Rows(table, m.Words("words", m.SomeWords(manyCases, 10)...)), 6))
-	return m.Ends(testnet.AddRow(testnet.Mul(h, testnet.Transpose(table)), m.Param("bias", 1, 10)), testnet.CrossEntropy)
+	return m.Ends(testnet.AddRow(testnet.Mul(h, testnet.Transpose(table)), m.Param("bias", 1, 10)),
+		testnet.CrossEntropy)
 }
 
 func wordsOfCases[T testnet.Float]() *testnet.Net {
@@ -43,7 +45,8 @@ func normalisedNet[T testnet.Float]() *testnet.Net {
 	h := m.Dense("1", m.Random("x", manyCases, 5), 8)
 	h, _, _, _, err := gorgonia.BatchNorm(h, m.Param("scale", 1, 8), m.Param("shift", 1, 8), 0.9, 1e-3)
 	h = testnet.Tanh(gorgonia.Must(h, err))
-	h = gorgonia.Must(gorgonia.BroadcastHadamardProd(m.Dense("2", h, 3), m.Param("temperature", 1, 1), nil, []byte{0, 1}))
+	h = gorgonia.Must(gorgonia.BroadcastHadamardProd(m.Dense("2", h, 3), m.Param("temperature", 1, 1), nil,
+		[]byte{0, 1}))
 	return m.Ends(h, testnet.CrossEntropy)
 }
 
@@ -80,7 +83,8 @@ func kinds[T testnet.Float]() map[string]struct {
 	}
 }
 
-// All kinds of layers train in both dtypes, by the quadratic model and by a learning rate, with whole factors and with diagonal ones.
+// All kinds of layers train in both dtypes, by the quadratic model and by a learning rate, with
+// whole factors and with diagonal ones.
 func TestLayersTrain(t *testing.T) {
 	t.Run("float32", layersTrain[float32])
 	t.Run("float64", layersTrain[float64])

@@ -20,23 +20,26 @@ func positiveUnit(a *gorgonia.Node) *gorgonia.Node {
 	return gorgonia.Must(gorgonia.Exp(mul(tanh(a), gorgonia.NewConstant(0.5))))
 }
 
-// An elementwiseNet has parameters that act element by element in front of a dense layer, and the blocks that they get.
+// An elementwiseNet has parameters that act element by element in front of a dense layer, and the
+// blocks that they get.
 type elementwiseNet struct {
-	name   string
-	build  func(s *testnet.Sketch, x *gorgonia.Node) (h *gorgonia.Node, params gorgonia.Nodes) // x has the shape below; h has a row for each case
-	shape  []int                                                                               // (cases, 3) if nil
+	name string
+	// x has the shape below; h has a row for each case
+	build  func(s *testnet.Sketch, x *gorgonia.Node) (h *gorgonia.Node, params gorgonia.Nodes)
+	shape  []int // (cases, 3) if nil
 	blocks []string
 }
 
 // withRow is a net with one parameter p of shape (1, 3).
 func withRow(name string, f func(s *testnet.Sketch, h, p *gorgonia.Node) *gorgonia.Node) elementwiseNet {
-	return elementwiseNet{name: name, blocks: []string{"p: 3 x 3"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		p := s.Uniform("p", 1, 3)
-		for i := range testnet.Data(p) {
-			testnet.Data(p)[i] += 0.5
-		}
-		return f(s, x, p), list(p)
-	}}
+	return elementwiseNet{name: name, blocks: []string{"p: 3 x 3"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			p := s.Uniform("p", 1, 3)
+			for i := range testnet.Data(p) {
+				testnet.Data(p)[i] += 0.5
+			}
+			return f(s, x, p), list(p)
+		}}
 }
 
 var elementwiseNets = []elementwiseNet{
@@ -80,92 +83,119 @@ var elementwiseNets = []elementwiseNet{
 		return mul(timesRow(h, p), gorgonia.NewConstant(1.5))
 	}),
 
-	{name: "temperature", blocks: []string{"p: 1 x 1"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		p := s.Leaf("p", []float64{0.7}, 1, 1)
-		return gorgonia.Must(gorgonia.BroadcastHadamardDiv(x, p, nil, []byte{0, 1})), list(p)
-	}},
-	{name: "scalar", blocks: []string{"p: 1 x 1"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		p := gorgonia.NewScalar(s.Graph, tensor.Float64, gorgonia.WithName("p"), gorgonia.WithValue(1.3))
-		return mul(x, p), list(p)
-	}},
-	{name: "scalar exponent", blocks: []string{"p: 1 x 1"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		p := gorgonia.NewScalar(s.Graph, tensor.Float64, gorgonia.WithName("p"), gorgonia.WithValue(1.3))
-		return gorgonia.Must(gorgonia.Pow(positiveUnit(x), p)), list(p)
-	}},
+	{name: "temperature", blocks: []string{"p: 1 x 1"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			p := s.Leaf("p", []float64{0.7}, 1, 1)
+			return gorgonia.Must(gorgonia.BroadcastHadamardDiv(x, p, nil, []byte{0, 1})), list(p)
+		}},
+	{name: "scalar", blocks: []string{"p: 1 x 1"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			p := gorgonia.NewScalar(s.Graph, tensor.Float64, gorgonia.WithName("p"), gorgonia.WithValue(1.3))
+			return mul(x, p), list(p)
+		}},
+	{name: "scalar exponent", blocks: []string{"p: 1 x 1"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			p := gorgonia.NewScalar(s.Graph, tensor.Float64, gorgonia.WithName("p"), gorgonia.WithValue(1.3))
+			return gorgonia.Must(gorgonia.Pow(positiveUnit(x), p)), list(p)
+		}},
 	{name: "scale and shift", blocks: []string{"scale and shift: 3 of 2 x 2"}, build: scaleAndShift},
-	{name: "scale and shift, as vectors", blocks: []string{"scale and shift: 3 of 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale, shift := s.Random("scale", 3), s.Random("shift", 3)
-		return addRow(timesRow(x, scale), shift), list(shift, scale)
-	}},
-	{name: "gain and offset", blocks: []string{"gain and offset: 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		gain, offset := s.Random("gain", 1, 1), s.Random("offset", 1, 1)
-		h := gorgonia.Must(gorgonia.BroadcastHadamardProd(x, gain, nil, []byte{0, 1}))
-		return gorgonia.Must(gorgonia.BroadcastAdd(h, offset, nil, []byte{0, 1})), list(gain, offset)
-	}},
-	{name: "a scale for all and a shift for each", blocks: []string{"gain: 1 x 1", "shift: 3 x 3"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		gain, shift := s.Random("gain", 1, 1), s.Random("shift", 1, 3)
-		return addRow(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, gain, nil, []byte{0, 1})), shift), list(gain, shift)
-	}},
-	{name: "a scale behind a shift", blocks: []string{"scale: 3 x 3", "shift: 3 x 3"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale, shift := s.Random("scale", 1, 3), s.Random("shift", 1, 3)
-		return timesRow(addRow(x, shift), scale), list(scale, shift)
-	}},
-	{name: "a scale used again", blocks: []string{"scale: 3 x 3", "shift: 3 x 3"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale, shift := s.Random("scale", 1, 3), s.Random("shift", 1, 3)
-		return timesRow(tanh(addRow(timesRow(x, scale), shift)), scale), list(scale, shift)
-	}},
-	{name: "a scaled input used beside its shift", blocks: []string{"scale: 3 x 3", "shift: 3 x 3"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale, shift := s.Random("scale", 1, 3), s.Random("shift", 1, 3)
-		h := timesRow(x, scale)
-		return hadamard(addRow(h, shift), tanh(h)), list(scale, shift)
-	}},
-	{name: "two scales and shifts", blocks: []string{"scale1 and shift1: 3 of 2 x 2", "scale2 and shift2: 3 of 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale1, shift1, scale2, shift2 := s.Random("scale1", 1, 3), s.Random("shift1", 1, 3), s.Random("scale2", 1, 3), s.Random("shift2", 1, 3)
-		return addRow(timesRow(tanh(addRow(timesRow(x, scale1), shift1)), scale2), shift2), list(scale1, shift1, scale2, shift2)
-	}},
-	{name: "positions", shape: []int{cases, 4, 3}, blocks: []string{"scale and shift: 3 of 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale, shift := s.Random("scale", 1, 1, 3), s.Random("shift", 1, 1, 3)
-		h := gorgonia.Must(gorgonia.BroadcastHadamardProd(x, scale, nil, []byte{0, 1}))
-		return reshape(gorgonia.Must(gorgonia.BroadcastAdd(h, shift, nil, []byte{0, 1})), cases, 12), list(scale, shift)
-	}},
-	{name: "positions folded into rows", shape: []int{cases, 4, 3}, blocks: []string{"scale and shift: 3 of 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		h, params := scaleAndShift(s, reshape(x, cases*4, 3))
-		return reshape(h, cases, 12), params
-	}},
-	{name: "one for each position", shape: []int{cases, 4, 3}, blocks: []string{"p: 4 x 4"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		p := s.Random("p", 1, 4, 1)
-		return reshape(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, p, nil, []byte{0, 2})), cases, 12), list(p)
-	}},
-	{name: "channels", shape: []int{cases, 3, 2, 2}, blocks: []string{"p: 3 x 3"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		p := s.Random("p", 1, 3, 1, 1)
-		return reshape(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, p, nil, []byte{0, 2, 3})), cases, 12), list(p)
-	}},
-	{name: "every element", shape: []int{cases, 3, 2, 2}, blocks: []string{"p: 12 x 12"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		p := s.Random("p", 1, 3, 2, 2)
-		return reshape(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, p, nil, []byte{0})), cases, 12), list(p)
-	}},
-	{name: "batch normalisation", blocks: []string{"scale and shift: 3 of 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale, shift := s.Random("scale", 1, 3), s.Random("shift", 1, 3)
-		h, _, _, _, err := gorgonia.BatchNorm(x, scale, shift, 0.9, 1e-3)
-		return gorgonia.Must(h, err), list(scale, shift)
-	}},
-	{name: "batch normalisation of images", shape: []int{cases, 3, 2, 2}, blocks: []string{"scale and shift: 3 of 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale, shift := s.Random("scale", 1, 3, 1, 1), s.Random("shift", 1, 3, 1, 1)
-		h, _, _, _, err := gorgonia.BatchNorm(x, scale, shift, 0.9, 1e-3)
-		return reshape(gorgonia.Must(h, err), cases, 12), list(scale, shift)
-	}},
-	{name: "group normalisation", shape: []int{cases, 4, 2, 1}, blocks: []string{"scale and shift: 4 of 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		scale, shift := s.Random("scale", 1, 4, 1, 1), s.Random("shift", 1, 4, 1, 1)
-		return reshape(gorgonia.Must(gorgonia.GroupNorm(x, scale, shift, 2, 4, 1e-3)), cases, 8), list(scale, shift)
-	}},
-	{name: "layer normalisation", blocks: []string{"scale and shift: 3 of 2 x 2"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		return scaleAndShift(s, normalised(x))
-	}},
-	{name: "convolution with a scale for each channel", shape: []int{cases, 2, 3, 3}, blocks: []string{"p: 3 x 3"}, build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
-		filter, p := s.Random("filter", 3, 2, 2, 2), s.Random("p", 1, 3, 1, 1)
-		h := gorgonia.Must(gorgonia.Conv2d(x, filter, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-		return reshape(tanh(gorgonia.Must(gorgonia.BroadcastHadamardProd(h, p, nil, []byte{0, 2, 3}))), cases, 12), list(filter, p)
-	}},
+	{name: "scale and shift, as vectors", blocks: []string{"scale and shift: 3 of 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale, shift := s.Random("scale", 3), s.Random("shift", 3)
+			return addRow(timesRow(x, scale), shift), list(shift, scale)
+		}},
+	{name: "gain and offset", blocks: []string{"gain and offset: 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			gain, offset := s.Random("gain", 1, 1), s.Random("offset", 1, 1)
+			h := gorgonia.Must(gorgonia.BroadcastHadamardProd(x, gain, nil, []byte{0, 1}))
+			return gorgonia.Must(gorgonia.BroadcastAdd(h, offset, nil, []byte{0, 1})), list(gain, offset)
+		}},
+	{name: "a scale for all and a shift for each", blocks: []string{"gain: 1 x 1", "shift: 3 x 3"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			gain, shift := s.Random("gain", 1, 1), s.Random("shift", 1, 3)
+			return addRow(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, gain, nil, []byte{0, 1})), shift),
+				list(gain, shift)
+		}},
+	{name: "a scale behind a shift", blocks: []string{"scale: 3 x 3", "shift: 3 x 3"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale, shift := s.Random("scale", 1, 3), s.Random("shift", 1, 3)
+			return timesRow(addRow(x, shift), scale), list(scale, shift)
+		}},
+	{name: "a scale used again", blocks: []string{"scale: 3 x 3", "shift: 3 x 3"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale, shift := s.Random("scale", 1, 3), s.Random("shift", 1, 3)
+			return timesRow(tanh(addRow(timesRow(x, scale), shift)), scale), list(scale, shift)
+		}},
+	{name: "a scaled input used beside its shift", blocks: []string{"scale: 3 x 3", "shift: 3 x 3"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale, shift := s.Random("scale", 1, 3), s.Random("shift", 1, 3)
+			h := timesRow(x, scale)
+			return hadamard(addRow(h, shift), tanh(h)), list(scale, shift)
+		}},
+	{name: "two scales and shifts", blocks: []string{"scale1 and shift1: 3 of 2 x 2", "scale2 and shift2: 3 of 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale1, shift1, scale2, shift2 := s.Random("scale1", 1, 3), s.Random("shift1", 1, 3),
+				s.Random("scale2", 1, 3), s.Random("shift2", 1, 3)
+			return addRow(timesRow(tanh(addRow(timesRow(x, scale1), shift1)), scale2), shift2),
+				list(scale1, shift1, scale2, shift2)
+		}},
+	{name: "positions", shape: []int{cases, 4, 3}, blocks: []string{"scale and shift: 3 of 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale, shift := s.Random("scale", 1, 1, 3), s.Random("shift", 1, 1, 3)
+			h := gorgonia.Must(gorgonia.BroadcastHadamardProd(x, scale, nil, []byte{0, 1}))
+			return reshape(gorgonia.Must(gorgonia.BroadcastAdd(h, shift, nil, []byte{0, 1})), cases, 12),
+				list(scale, shift)
+		}},
+	{name: "positions folded into rows", shape: []int{cases, 4, 3}, blocks: []string{"scale and shift: 3 of 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			h, params := scaleAndShift(s, reshape(x, cases*4, 3))
+			return reshape(h, cases, 12), params
+		}},
+	{name: "one for each position", shape: []int{cases, 4, 3}, blocks: []string{"p: 4 x 4"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			p := s.Random("p", 1, 4, 1)
+			return reshape(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, p, nil, []byte{0, 2})), cases, 12), list(p)
+		}},
+	{name: "channels", shape: []int{cases, 3, 2, 2}, blocks: []string{"p: 3 x 3"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			p := s.Random("p", 1, 3, 1, 1)
+			return reshape(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, p, nil, []byte{0, 2, 3})), cases, 12),
+				list(p)
+		}},
+	{name: "every element", shape: []int{cases, 3, 2, 2}, blocks: []string{"p: 12 x 12"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			p := s.Random("p", 1, 3, 2, 2)
+			return reshape(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, p, nil, []byte{0})), cases, 12), list(p)
+		}},
+	{name: "batch normalisation", blocks: []string{"scale and shift: 3 of 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale, shift := s.Random("scale", 1, 3), s.Random("shift", 1, 3)
+			h, _, _, _, err := gorgonia.BatchNorm(x, scale, shift, 0.9, 1e-3)
+			return gorgonia.Must(h, err), list(scale, shift)
+		}},
+	{name: "batch normalisation of images", shape: []int{cases, 3, 2, 2},
+		blocks: []string{"scale and shift: 3 of 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale, shift := s.Random("scale", 1, 3, 1, 1), s.Random("shift", 1, 3, 1, 1)
+			h, _, _, _, err := gorgonia.BatchNorm(x, scale, shift, 0.9, 1e-3)
+			return reshape(gorgonia.Must(h, err), cases, 12), list(scale, shift)
+		}},
+	{name: "group normalisation", shape: []int{cases, 4, 2, 1}, blocks: []string{"scale and shift: 4 of 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			scale, shift := s.Random("scale", 1, 4, 1, 1), s.Random("shift", 1, 4, 1, 1)
+			return reshape(gorgonia.Must(gorgonia.GroupNorm(x, scale, shift, 2, 4, 1e-3)), cases, 8), list(scale, shift)
+		}},
+	{name: "layer normalisation", blocks: []string{"scale and shift: 3 of 2 x 2"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			return scaleAndShift(s, normalised(x))
+		}},
+	{name: "convolution with a scale for each channel", shape: []int{cases, 2, 3, 3}, blocks: []string{"p: 3 x 3"},
+		build: func(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
+			filter, p := s.Random("filter", 3, 2, 2, 2), s.Random("p", 1, 3, 1, 1)
+			h := gorgonia.Must(gorgonia.Conv2d(x, filter, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+			return reshape(tanh(gorgonia.Must(gorgonia.BroadcastHadamardProd(h, p, nil, []byte{0, 2, 3}))), cases, 12),
+				list(filter, p)
+		}},
 }
 
 func scaleAndShift(s *testnet.Sketch, x *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes) {
@@ -187,7 +217,8 @@ func elementwiseNetNamed(name string) elementwiseNet {
 	return elementwiseNets[slices.IndexFunc(elementwiseNets, func(e elementwiseNet) bool { return e.name == name })]
 }
 
-// network puts a dense layer behind, without a nonlinearity: what the parameters do to the loss is then their own.
+// network puts a dense layer behind, without a nonlinearity: what the parameters do to the loss is
+// then their own.
 func (e elementwiseNet) network(loss testnet.Likelihood) *testnet.Net {
 	s := testnet.NewSketch(1)
 	shape := e.shape
@@ -212,7 +243,8 @@ func elementwiseBlocks(c *conductor[float64]) (blocks []*elementwiseBlock[float6
 	return blocks, names
 }
 
-// channelElements are the positions among all parameters of the elements of one of a block's channels.
+// channelElements are the positions among all parameters of the elements of one of a block's
+// channels.
 func channelElements(c *conductor[float64], b *elementwiseBlock[float64], channel int) (at []int) {
 	for i := range b.width {
 		param, k := b.element(channel, i)
@@ -245,7 +277,8 @@ func checkElementwise(t *testing.T, c *conductor[float64], fisher mat.Matrix, to
 	}
 }
 
-// What each case contributes is the gradient for a loss that leaves the other cases out, and all together make the gradient.
+// What each case contributes is the gradient for a loss that leaves the other cases out, and all
+// together make the gradient.
 func TestGradientByCase(t *testing.T) {
 	for _, e := range elementwiseNets {
 		t.Run(e.name, func(t *testing.T) {
@@ -258,14 +291,16 @@ func TestGradientByCase(t *testing.T) {
 				blocks, _ := elementwiseBlocks(c)
 				for _, b := range blocks {
 					for k, p := range b.params {
-						testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: out.node, Data: seed}}, c.sampler.path))
+						testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: out.node, Data: seed}},
+							c.sampler.path))
 						got := make([]float64, run.Cases()*len(p.grad))
 						run.GradientByCase(b.uses[k], got)
 						var want []float64
 						for i := range run.Cases() {
 							only := make([]float64, len(seed))
 							copy(only[i*out.cols:(i+1)*out.cols], seed[i*out.cols:])
-							testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: out.node, Data: only}}, c.sampler.path))
+							testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: out.node, Data: only}},
+								c.sampler.path))
 							want = append(want, run.Gradient(p.leaf)...)
 						}
 						testnet.Near(t, fmt.Sprint(p.name(), ", rows ", rows), got, want, identity)
@@ -276,7 +311,8 @@ func TestGradientByCase(t *testing.T) {
 	}
 }
 
-// The expectation of the blocks over the model's targets is the exact Fisher matrix's, for every loss.
+// The expectation of the blocks over the model's targets is the exact Fisher matrix's, for every
+// loss.
 func TestElementwiseBlocksAreExact(t *testing.T) {
 	for _, e := range elementwiseNets {
 		t.Run(e.name, func(t *testing.T) {
@@ -290,7 +326,9 @@ func TestElementwiseBlocksAreExact(t *testing.T) {
 				fisher := denseFisher(t, c, jacobians(t, c))
 				observeExactly(t, c, nil)
 				checkElementwise(t, c, fisher, identity)
-				observeSeeded(t, c, nil, func(o *output) int { return len(outcomes(o.head, make([]float64, o.cols))) }, targetSeeds)
+				observeSeeded(t, c, nil, func(o *output) int {
+					return len(outcomes(o.head, make([]float64, o.cols)))
+				}, targetSeeds)
 				checkElementwise(t, c, fisher, identity)
 			}
 		})
@@ -321,7 +359,8 @@ func TestElementwiseDiagonals(t *testing.T) {
 
 // The Jacobians by finite differences of what Gorgonia's own machine computes give the same blocks.
 func TestElementwiseByFiniteDifferences(t *testing.T) {
-	for _, name := range []string{"difference", "quotient, parameter first", "power", "power, parameter first", "several uses", "cases along the last axis", "channels",
+	for _, name := range []string{"difference", "quotient, parameter first", "power", "power, parameter first",
+		"several uses", "cases along the last axis", "channels",
 		"batch normalisation", "group normalisation", "layer normalisation"} {
 		e := elementwiseNetNamed(name)
 		t.Run(e.name, func(t *testing.T) {
@@ -333,7 +372,8 @@ func TestElementwiseByFiniteDifferences(t *testing.T) {
 	}
 }
 
-// Statistics of some rows are those of a batch that holds no others, if the batch is not normalised.
+// Statistics of some rows are those of a batch that holds no others, if the batch is not
+// normalised.
 func TestElementwiseOfRows(t *testing.T) {
 	for _, e := range elementwiseNets {
 		if e.shape != nil || e.name == "batch normalisation" {
@@ -374,7 +414,8 @@ func TestElementwiseDirection(t *testing.T) {
 							v, got = append(v, b.params[p].grad[at]), append(got, b.params[p].dir[at])
 						}
 						var want mat.VecDense
-						testnet.Check(t, want.SolveVec(plusDiagonal(blockOf(b, channel), gamma*gamma), mat.NewVecDense(len(v), v)))
+						testnet.Check(t, want.SolveVec(plusDiagonal(blockOf(b, channel), gamma*gamma),
+							mat.NewVecDense(len(v), v)))
 						testnet.Near(t, fmt.Sprint(names[i], ", channel ", channel), got, want.RawVector().Data, 1e-10)
 					}
 				}
@@ -390,17 +431,21 @@ func TestParametersOfEachOther(t *testing.T) {
 	n := &testnet.Net{Sketch: s, Out: mul(addRow(s.Random("x", cases, 3), hadamard(p, q)), w), Params: list(p, q, w)}
 	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	c := attach(t, n)
-	if blocks, _ := elementwiseBlocks(c); blocks != nil || c.plan.Params[0].Treatment != Diagonal || c.plan.Params[1].Treatment != Diagonal {
+	if blocks, _ := elementwiseBlocks(c); blocks != nil || c.plan.Params[0].Treatment != Diagonal ||
+		c.plan.Params[1].Treatment != Diagonal {
 		t.Errorf("want diagonal blocks of p and q:\n%v", c.plan)
 	}
 }
 
-// A parameter of more elements than WithFullBlocks says is diagonal, element by element, but a scale and its shift are 2 x 2 whatever their number.
+// A parameter of more elements than WithFullBlocks says is diagonal, element by element, but a
+// scale and its shift are 2 x 2 whatever their number.
 func TestFullBlocksBySize(t *testing.T) {
 	build := func(opts ...Option) []string {
 		s := testnet.NewSketch(1)
-		x, p, scale, shift := s.Random("x", cases, 40), s.Random("p", 1, 40), s.Random("scale", 1, 40), s.Random("shift", 1, 40)
-		n := &testnet.Net{Sketch: s, Out: addRow(timesRow(tanh(addRow(x, p)), scale), shift), Params: list(p, scale, shift)}
+		x, p, scale, shift := s.Random("x", cases, 40), s.Random("p", 1, 40), s.Random("scale", 1, 40),
+			s.Random("shift", 1, 40)
+		n := &testnet.Net{Sketch: s, Out: addRow(timesRow(tanh(addRow(x, p)), scale), shift),
+			Params: list(p, scale, shift)}
 		n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 		c := attach(t, n, opts...)
 		var rows []string
@@ -439,7 +484,8 @@ func TestElementwiseAverage(t *testing.T) {
 		var sum []float64
 		for i := range 2 {
 			seed := n.Sketch.Normals(cases * 3)
-			testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+			testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}},
+				c.sampler.path))
 			testnet.Check(t, b.observe(run))
 			sum = plus(sum, scaled(b.mean.run, 1.0/(2*cases)))
 			if i == 0 {
@@ -471,7 +517,8 @@ func TestElementwiseNotFinite(t *testing.T) {
 }
 
 func TestElementwiseTrains(t *testing.T) {
-	for _, name := range []string{"temperature", "scalar", "scale and shift", "layer normalisation", "batch normalisation", "channels", "convolution with a scale for each channel"} {
+	for _, name := range []string{"temperature", "scalar", "scale and shift", "layer normalisation",
+		"batch normalisation", "channels", "convolution with a scale for each channel"} {
 		t.Run(name, func(t *testing.T) {
 			NewTrainer(t, elementwiseNetNamed(name).network(testnet.Classes)).Falls(t, 20, 0.5)
 		})

@@ -7,9 +7,10 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/mat"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // text draws cases of words.
@@ -38,13 +39,16 @@ func TestEmbeddingFrequencies(t *testing.T) {
 	})
 }
 
-// A lookup is the product with one-hot rows: the same block, from a diagonal A in place of a whole one, the same direction, and the same blocks of the layers behind.
+// A lookup is the product with one-hot rows: the same block, from a diagonal A in place of a whole
+// one, the same direction, and the same blocks of the layers behind.
 func TestEmbeddingIsOneHotProduct(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed, rows, cases, ids := text(t)
-		loss := rapid.SampledFrom([]testnet.Likelihood{testnet.Squares(0.3), testnet.Binary, testnet.Classes}).Draw(t, "loss")
+		loss := rapid.SampledFrom([]testnet.Likelihood{testnet.Squares(0.3), testnet.Binary, testnet.Classes}).Draw(t,
+			"loss")
 		gamma := math.Pow(10, rapid.Float64Range(-2, 1).Draw(t, "log gamma"))
-		lookup, product := testnet.Text(seed, rows, cases, ids, false, loss), testnet.Text(seed, rows, cases, ids, true, loss)
+		lookup, product := testnet.Text(seed, rows, cases, ids, false, loss),
+			testnet.Text(seed, rows, cases, ids, true, loss)
 		product.CopyParams(lookup)
 		copy(testnet.Data(product.Input("y")), testnet.Data(lookup.Input("y")))
 		c, d := attach(t, lookup, WithWeightSharing(Expand)), attach(t, product, WithWeightSharing(Expand))
@@ -55,8 +59,10 @@ func TestEmbeddingIsOneHotProduct(t *testing.T) {
 		}
 		for i, b := range layerBlocks(c) {
 			other := layerBlocks(d)[i]
-			testnet.Near(t, "block of "+b.layer.name(), flatOf(kronecker(b.factors)), flatOf(kronecker(other.factors)), identity)
-			testnet.Near(t, "direction of "+b.layer.name(), gathered(b, directionOf), gathered(other, directionOf), 1e-9)
+			testnet.Near(t, "block of "+b.layer.name(), flatOf(kronecker(b.factors)), flatOf(kronecker(other.factors)),
+				identity)
+			testnet.Near(t, "direction of "+b.layer.name(), gathered(b, directionOf), gathered(other, directionOf),
+				1e-9)
 		}
 	})
 }
@@ -78,7 +84,8 @@ func TestEmbeddingDirection(t *testing.T) {
 	})
 }
 
-// In a linear model with the loss a sum over positions the block is exact, several words per case or not.
+// In a linear model with the loss a sum over positions the block is exact, several words per case
+// or not.
 func TestLinearEmbeddingIsExact(t *testing.T) {
 	const cases, rows = 4, 5
 	for _, perCase := range []int{1, 3} {
@@ -97,11 +104,13 @@ func TestLinearEmbeddingIsExact(t *testing.T) {
 	}
 }
 
-// What is added to the rows found is no homogeneous coordinate, which would take the diagonal form from A.
+// What is added to the rows found is no homogeneous coordinate, which would take the diagonal form
+// from A.
 func TestEmbeddingHasNoBias(t *testing.T) {
 	s := testnet.NewSketch(1)
 	table, b := s.Random("table", 5, 3), s.Random("b", 1, 3)
-	n := &testnet.Net{Sketch: s, Out: addRow(testnet.Rows(table, s.Words("words", 1, 0, 4, 1)), b), Params: list(table, b)}
+	n := &testnet.Net{Sketch: s, Out: addRow(testnet.Rows(table, s.Words("words", 1, 0, 4, 1)), b),
+		Params: list(table, b)}
 	n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	want := []ParamPlan{
 		{"table", []int{5, 3}, Kronecker, "table: diagonal A 5, G 3", "embedding"},
@@ -115,7 +124,8 @@ func TestEmbeddingHasNoBias(t *testing.T) {
 // Statistics of some rows of the batch are those of a batch that holds no others.
 func TestEmbeddingOfRows(t *testing.T) {
 	ids := []int{3, 1, 4, 1, 5, 2, 6, 5}
-	whole, small := testnet.Text(1, 7, 4, ids, false, testnet.Classes), testnet.Text(1, 7, 2, []int{6, 5, 4, 1}, false, testnet.Classes)
+	whole, small := testnet.Text(1, 7, 4, ids, false, testnet.Classes),
+		testnet.Text(1, 7, 2, []int{6, 5, 4, 1}, false, testnet.Classes)
 	c, d := attach(t, whole), attach(t, small)
 	checkMoments(t, "cases 3 and 1", momentsOf(t, c, []int{3, 1}), momentsOf(t, d, nil))
 }
@@ -149,7 +159,8 @@ func TestEmbeddingTrains(t *testing.T) {
 	NewTrainer(t, n).Falls(t, 15, 0.2)
 }
 
-// A large vocabulary takes memory in proportion to its table, not to its square, which would be 10 GB.
+// A large vocabulary takes memory in proportion to its table, not to its square, which would be 10
+// GB.
 func TestEmbeddingOfLargeVocabulary(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 400 MB")

@@ -5,15 +5,17 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // identity is the tolerance for what is equal but for the rounding of float64.
 const identity = 1e-12
 
-// checkBlocks demands that A (x) G of every layer is the block of the dense Fisher matrix on its diagonal.
+// checkBlocks demands that A (x) G of every layer is the block of the dense Fisher matrix on its
+// diagonal.
 func checkBlocks(t *testing.T, c *conductor[float64], fisher *mat.Dense) {
 	t.Helper()
 	for _, b := range layerBlocks(c) {
@@ -22,13 +24,15 @@ func checkBlocks(t *testing.T, c *conductor[float64], fisher *mat.Dense) {
 	}
 }
 
-// In a deep linear net with a Gaussian likelihood, g does not depend on the case, so A (x) G is exact.
+// In a deep linear net with a Gaussian likelihood, g does not depend on the case, so A (x) G is
+// exact.
 func TestLinearNetIsExact(t *testing.T) {
 	for _, variance := range []float64{1, 0.37} {
 		for _, noBias := range []bool{false, true} {
 			for _, outByIn := range []bool{false, true} {
 				t.Run(fmt.Sprintf("variance=%g noBias=%v outByIn=%v", variance, noBias, outByIn), func(t *testing.T) {
-					n := testnet.MLP{Widths: []int{4, 3, 5, 2}, Cases: 7, NoBias: noBias, OutByIn: outByIn, Loss: testnet.Squares(variance)}.Build(1)
+					n := testnet.MLP{Widths: []int{4, 3, 5, 2}, Cases: 7, NoBias: noBias, OutByIn: outByIn,
+						Loss: testnet.Squares(variance)}.Build(1)
 					c := attach(t, n)
 					if got := len(layerBlocks(c)); got != 3 {
 						t.Fatalf("%d layers, want 3", got)
@@ -41,7 +45,8 @@ func TestLinearNetIsExact(t *testing.T) {
 	}
 }
 
-// The empirical Fisher matrix, with the targets of the data in place of the model's own, is another matrix.
+// The empirical Fisher matrix, with the targets of the data in place of the model's own, is another
+// matrix.
 func TestEmpiricalGradientsAreNotExact(t *testing.T) {
 	n := testnet.MLP{Widths: []int{4, 3, 2}, Cases: 7, Loss: testnet.Squares(1)}.Build(1)
 	c := attach(t, n)
@@ -64,13 +69,15 @@ var units = map[string]func(*gorgonia.Node) (*gorgonia.Node, error){
 }
 
 var likelihoods = map[string]testnet.Likelihood{
-	"gaussian": testnet.Squares(0.37), "bernoulli": testnet.Binary, "categorical": testnet.Classes, "joint": testnet.TwoHeads,
+	"gaussian": testnet.Squares(0.37), "bernoulli": testnet.Binary, "categorical": testnet.Classes,
+	"joint": testnet.TwoHeads,
 }
 
 // The heads' weights are their shares in the cost relative to the first's: 2 * 0.2 and 1.
 func TestJointWeights(t *testing.T) {
 	c := attach(t, testnet.MLP{Widths: []int{3, 2}, Cases: 5, Loss: testnet.TwoHeads}.Build(1))
-	testnet.Near(t, "scale and weights", []float64{c.scale, c.outputs[0].weight, c.outputs[1].weight}, []float64{0.4 / 5, 1, 2.5}, identity)
+	testnet.Near(t, "scale and weights", []float64{c.scale, c.outputs[0].weight, c.outputs[1].weight},
+		[]float64{0.4 / 5, 1, 2.5}, identity)
 }
 
 // With one case, the expectations over cases are that case.
@@ -90,8 +97,8 @@ func TestOneCaseIsExact(t *testing.T) {
 	}
 }
 
-// One case of a larger batch is as exact as one by itself, and the Jacobians may as well come from finite differences of what
-// Gorgonia's own machine computes.
+// One case of a larger batch is as exact as one by itself, and the Jacobians may as well come from
+// finite differences of what Gorgonia's own machine computes.
 func TestOneRowIsExactByFiniteDifferences(t *testing.T) {
 	for name, loss := range map[string]testnet.Likelihood{"bernoulli": testnet.Binary, "categorical": testnet.Classes} {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +113,8 @@ func TestOneRowIsExactByFiniteDifferences(t *testing.T) {
 				only := caseFisher(t, c, numeric[row], row)
 				for _, b := range layerBlocks(c) {
 					want := pick(only, elements(c, b.layer))
-					testnet.Near(t, fmt.Sprint(b.layer.name(), " of case ", row), flatOf(kronecker(b.factors)), flatOf(want), 1e-9)
+					testnet.Near(t, fmt.Sprint(b.layer.name(), " of case ", row), flatOf(kronecker(b.factors)),
+						flatOf(want), 1e-9)
 				}
 			}
 		})
@@ -136,7 +144,9 @@ func TestFactorsByEnumerationOfTargets(t *testing.T) {
 			for _, b := range layerBlocks(c) {
 				want = append(want, slices.Concat(b.factors.a.next, b.factors.g.next))
 			}
-			observeSeeded(t, c, nil, func(o *output) int { return len(outcomes(o.head, make([]float64, o.cols))) }, targetSeeds)
+			observeSeeded(t, c, nil, func(o *output) int {
+				return len(outcomes(o.head, make([]float64, o.cols)))
+			}, targetSeeds)
 			for i, b := range layerBlocks(c) {
 				testnet.Near(t, b.layer.name(), slices.Concat(b.factors.a.next, b.factors.g.next), want[i], identity)
 			}
@@ -191,11 +201,13 @@ func TestCopiesChangeNothing(t *testing.T) {
 	}
 }
 
-// Statistics of some rows are those of a batch that holds no others, and chunks average to the whole.
+// Statistics of some rows are those of a batch that holds no others, and chunks average to the
+// whole.
 func TestRowsAndChunks(t *testing.T) {
 	models := map[string]func(cases int) *testnet.Net{
 		"mlp": func(cases int) *testnet.Net {
-			return testnet.MLP{Widths: []int{4, 3, 2}, Cases: cases, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(6)
+			return testnet.MLP{Widths: []int{4, 3, 2}, Cases: cases, Unit: gorgonia.Tanh,
+				Loss: testnet.Classes}.Build(6)
 		},
 		"convolution":    testnet.Convolution,
 		"sequence":       func(cases int) *testnet.Net { return testnet.Sequence(cases, gorgonia.Tanh) },
@@ -225,7 +237,8 @@ func TestRowsAndChunks(t *testing.T) {
 	}
 }
 
-// copyCases copies the listed cases, which lie along the first axis, or along the last if the input is of columns.
+// copyCases copies the listed cases, which lie along the first axis, or along the last if the input
+// is of columns.
 func copyCases(dst, src *gorgonia.Node, rows []int) {
 	if src.Name() == "columns" {
 		from, to := src.Shape()[1], dst.Shape()[1]
@@ -242,8 +255,8 @@ func copyCases(dst, src *gorgonia.Node, rows []int) {
 	}
 }
 
-// In a linear net whose loss is a sum over positions the average over cases and positions of A and the sum over positions of G
-// are exact, too.
+// In a linear net whose loss is a sum over positions the average over cases and positions of A and
+// the sum over positions of G are exact, too.
 func TestLinearSequenceIsExact(t *testing.T) {
 	c := attach(t, testnet.Sequence(6, nil))
 	observeExactly(t, c, nil)

@@ -15,7 +15,8 @@ import (
 )
 
 func TestDecay(t *testing.T) {
-	for k, want := range map[int]float64{1: 0, 2: 0.5, 3: 2.0 / 3, 4: 0.75, 5: 0.8, 10: 0.9, 19: 18.0 / 19, 20: 0.95, 21: 0.95, 1000: 0.95} {
+	for k, want := range map[int]float64{1: 0, 2: 0.5, 3: 2.0 / 3, 4: 0.75, 5: 0.8, 10: 0.9, 19: 18.0 / 19, 20: 0.95,
+		21: 0.95, 1000: 0.95} {
 		if got := decay(k, 0.95); math.Abs(got-want) > 1e-15 {
 			t.Errorf("decay(%d, 0.95) = %.17g, want %.17g", k, got, want)
 		}
@@ -27,7 +28,8 @@ func TestDecay(t *testing.T) {
 	}
 }
 
-// The average of the first 20 updates is their plain mean; later ones enter with 1/20. The first is the batch's own moment.
+// The average of the first 20 updates is their plain mean; later ones enter with 1/20. The first is
+// the batch's own moment.
 func TestRunningAverage(t *testing.T) {
 	const updates = 25
 	n := testnet.MLP{Widths: []int{3, 2}, Cases: 4, Loss: testnet.Squares(1)}.Build(11)
@@ -39,7 +41,8 @@ func TestRunningAverage(t *testing.T) {
 		x, seed := n.Sketch.Normals(12), n.Sketch.Normals(8)
 		testnet.Check(t, c.sampler.run.Bind(b.layer.sites[0].input, x))
 		testnet.Check(t, c.sampler.run.Forward(nil))
-		testnet.Check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+		testnet.Check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}},
+			c.sampler.path))
 		before := slices.Clone(b.factors.a.now)
 		observed(t, c.blocks[0], c.sampler.run)
 		if !slices.Equal(before, b.factors.a.now) || b.factors.updates != k-1 {
@@ -85,7 +88,8 @@ func homogeneousMoment(x []float64, rows, cols int) []float64 {
 	return plainMoment(wide, rows, cols+1)
 }
 
-// secondMoment is the moment of the rows of X, with a column of ones behind it if homogeneous, observed for the first time.
+// secondMoment is the moment of the rows of X, with a column of ones behind it if homogeneous,
+// observed for the first time.
 func secondMoment[T program.Float](t rapid.TB, x []T, rows, n int, homogeneous bool) *moment[T] {
 	t.Helper()
 	m := newFactor[T](n, false)
@@ -122,8 +126,8 @@ func TestAverageGolden(t *testing.T) {
 	testnet.Near(t, "average", m.next, []float64{3, 3.5, 1, 3.5, 5.5, 1.5, 1, 1.5, 1}, identity)
 }
 
-// The moment of runs that are taken in one after the other is that of all their rows at once, and a run that is observed but not taken does not
-// count, nor one that is dropped.
+// The moment of runs that are taken in one after the other is that of all their rows at once, and a
+// run that is observed but not taken does not count, nor one that is dropped.
 func TestMomentOfSeveralRuns(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, m := rapid.IntRange(1, 5).Draw(t, "n"), rapid.IntRange(1, 5).Draw(t, "m")
@@ -164,7 +168,8 @@ func TestMomentOfSeveralRuns(t *testing.T) {
 	})
 }
 
-// The average does not depend on which updates are settled at once and which are put off, nor on updates that fail in between.
+// The average does not depend on which updates are settled at once and which are put off, nor on
+// updates that fail in between.
 func TestAverageOfUpdatesPutOff(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, m := rapid.IntRange(1, 300).Draw(t, "n"), rapid.IntRange(1, 5).Draw(t, "m")
@@ -248,12 +253,15 @@ func TestSecondMomentInFloat32(t *testing.T) {
 	const rows, n = 50, 9
 	x := testnet.NewSketch(14).Normals(rows * n)
 	narrow := converted[float32](x)
-	testnet.Near(t, "moment", converted[float64](secondMoment(t, narrow, rows, n+1, true).next), homogeneousMoment(x, rows, n), 1e-6)
+	testnet.Near(t, "moment", converted[float64](secondMoment(t, narrow, rows, n+1, true).next),
+		homogeneousMoment(x, rows, n), 1e-6)
 }
 
-// A moment that is not finite is an error that names the layer, and the current average stays as it is.
+// A moment that is not finite is an error that names the layer, and the current average stays as it
+// is.
 func TestMomentsNotFinite(t *testing.T) {
-	for name, bad := range map[string]float64{"NaN": math.NaN(), "infinity": math.Inf(-1), "overflow of the square": 1e200} {
+	for name, bad := range map[string]float64{"NaN": math.NaN(), "infinity": math.Inf(-1),
+		"overflow of the square": 1e200} {
 		t.Run(name, func(t *testing.T) {
 			n := testnet.MLP{Widths: []int{3, 2}, Cases: 4, Loss: testnet.Squares(1)}.Build(12)
 			c := attach(t, n)
@@ -264,7 +272,8 @@ func TestMomentsNotFinite(t *testing.T) {
 			testnet.Data(n.X)[5] = bad
 			testnet.Check(t, c.sampler.run.Forward(nil))
 			seed := make([]float64, 8)
-			testnet.Check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+			testnet.Check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}},
+				c.sampler.path))
 			err := b.observe(c.sampler.run)
 			var layer *LayerError
 			if !errors.Is(err, ErrNotFinite) || !errors.As(err, &layer) || layer.Layer != "w0" {

@@ -28,7 +28,8 @@ func attempt(t *testing.T, f func() error) (err error) {
 
 // typed reports whether err is one of the package's error types.
 func typed(err error) bool {
-	for _, target := range []any{new(*kfac.ConfigError), new(*kfac.ParamError), new(*kfac.LayerError), new(*kfac.LossError), new(*kfac.GradientError), new(*kfac.GraphError)} {
+	for _, target := range []any{new(*kfac.ConfigError), new(*kfac.ParamError), new(*kfac.LayerError),
+		new(*kfac.LossError), new(*kfac.GradientError), new(*kfac.GraphError)} {
 		if errors.As(err, target) {
 			return true
 		}
@@ -36,7 +37,8 @@ func typed(err error) bool {
 	return false
 }
 
-// refused fails unless err is typed, has the sentinel is in it, and names all of words, culprit and remedy.
+// refused fails unless err is typed, has the sentinel is in it, and names all of words, culprit and
+// remedy.
 func refused(t *testing.T, err, is error, words ...string) {
 	t.Helper()
 	switch {
@@ -54,7 +56,8 @@ func refused(t *testing.T, err, is error, words ...string) {
 	}
 }
 
-// A slip is made in a healthy training loop. spoil, before RunAll, and spoilAfter, between RunAll and Step, return what repairs it.
+// A slip is made in a healthy training loop. spoil, before RunAll, and spoilAfter, between RunAll
+// and Step, return what repairs it.
 type slip struct {
 	name       string
 	spoil      func(t *testing.T, tr *kfac.Trainer) (repair func())
@@ -138,31 +141,55 @@ func reshaped(t *testing.T, v gorgonia.Value, shape ...int) (repair func()) {
 }
 
 var slips = []slip{
-	{name: "NaN in the input", spoil: setInput(math.NaN()), is: kfac.ErrNotFinite, words: []string{"w0", "gradient", "input"}},
-	{name: "infinity in the input", spoil: setInput(math.Inf(1)), is: kfac.ErrNotFinite, words: []string{"gradient", "input"}},
-	{name: "NaN in the input after RunAll", spoilAfter: setInput(math.NaN()), is: kfac.ErrNotFinite, words: []string{"input"}},
-	{name: "infinity in the input after RunAll", spoilAfter: setInput(math.Inf(-1)), is: kfac.ErrNotFinite, words: []string{"input"}},
+	{name: "NaN in the input", spoil: setInput(math.NaN()), is: kfac.ErrNotFinite,
+		words: []string{"w0", "gradient", "input"}},
+	{name: "infinity in the input", spoil: setInput(math.Inf(1)), is: kfac.ErrNotFinite,
+		words: []string{"gradient", "input"}},
+	{name: "NaN in the input after RunAll", spoilAfter: setInput(math.NaN()), is: kfac.ErrNotFinite,
+		words: []string{"input"}},
+	{name: "infinity in the input after RunAll", spoilAfter: setInput(math.Inf(-1)), is: kfac.ErrNotFinite,
+		words: []string{"input"}},
 	{name: "NaN in the targets", spoil: setTarget(math.NaN()), is: kfac.ErrNotFinite, words: []string{"gradient"}},
-	{name: "infinity in the targets", spoil: setTarget(math.Inf(1)), is: kfac.ErrNotFinite, words: []string{"gradient"}},
-	{name: "NaN in the targets after RunAll", spoilAfter: setTarget(math.NaN()), firstOnly: true, is: kfac.ErrLoss, words: []string{"Categorical", "target"}},
+	{name: "infinity in the targets", spoil: setTarget(math.Inf(1)), is: kfac.ErrNotFinite,
+		words: []string{"gradient"}},
+	{name: "NaN in the targets after RunAll", spoilAfter: setTarget(math.NaN()), firstOnly: true, is: kfac.ErrLoss,
+		words: []string{"Categorical", "target"}},
 	{name: "NaN in the weights", spoil: setWeight(math.NaN()), is: kfac.ErrNotFinite, words: []string{"w1", "weights"}},
-	{name: "infinity in the weights", spoil: setWeight(math.Inf(1)), is: kfac.ErrNotFinite, words: []string{"w1", "weights"}},
-	{name: "NaN in the weights after RunAll", spoilAfter: setWeight(math.NaN()), is: kfac.ErrNotFinite, words: []string{"w1", "weights"}},
-	{name: "NaN in a gradient", spoilAfter: setGradient(math.NaN()), is: kfac.ErrNotFinite, words: []string{"w1", "gradient"}},
-	{name: "infinity in a gradient", spoilAfter: setGradient(math.Inf(-1)), is: kfac.ErrNotFinite, words: []string{"w1", "gradient"}},
-	{name: "huge gradient", spoilAfter: setGradient(1e300), firstOnly: true, is: kfac.ErrGradient, words: []string{"w1", "WithGradientCheck"}},
-	{name: "gradient whose square overflows", spoilAfter: setGradient(1e300), laterOnly: true, is: kfac.ErrNotFinite, words: []string{"w1", "outliers"}},
+	{name: "infinity in the weights", spoil: setWeight(math.Inf(1)), is: kfac.ErrNotFinite,
+		words: []string{"w1", "weights"}},
+	{name: "NaN in the weights after RunAll", spoilAfter: setWeight(math.NaN()), is: kfac.ErrNotFinite,
+		words: []string{"w1", "weights"}},
+	{name: "NaN in a gradient", spoilAfter: setGradient(math.NaN()), is: kfac.ErrNotFinite,
+		words: []string{"w1", "gradient"}},
+	{name: "infinity in a gradient", spoilAfter: setGradient(math.Inf(-1)), is: kfac.ErrNotFinite,
+		words: []string{"w1", "gradient"}},
+	{name: "huge gradient", spoilAfter: setGradient(1e300), firstOnly: true, is: kfac.ErrGradient,
+		words: []string{"w1", "WithGradientCheck"}},
+	{name: "gradient whose square overflows", spoilAfter: setGradient(1e300), laterOnly: true, is: kfac.ErrNotFinite,
+		words: []string{"w1", "outliers"}},
 	{name: "weights whose outputs overflow", spoil: setWeight(1e308), is: kfac.ErrNotFinite},
 
-	{name: "empty list", spoil: list(func(*testing.T, *kfac.Trainer) gorgonia.Nodes { return nil }), is: kfac.ErrNoGradient, words: []string{"NodesToValueGrads"}},
-	{name: "nil in the list", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes { return with(nil, tr) }), is: kfac.ErrForeign, words: []string{"element 4"}},
+	{name: "empty list", spoil: list(func(*testing.T, *kfac.Trainer) gorgonia.Nodes {
+		return nil
+	}), is: kfac.ErrNoGradient, words: []string{"NodesToValueGrads"}},
+	{name: "nil in the list", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+		return with(nil, tr)
+	}), is: kfac.ErrForeign, words: []string{"element 4"}},
 	{name: "node of another graph", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
 		return with(testnet.NewMLP[float64](1, small, testnet.CrossEntropy).Params[0], tr)
 	}), is: kfac.ErrForeign, words: []string{"w0", "another graph"}},
-	{name: "input that has no gradient", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes { return with(tr.X, tr) }), is: kfac.ErrNoGradient, words: []string{`"x"`, "Grad"}},
-	{name: "targets", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes { return with(tr.Y, tr) }), is: kfac.ErrNoGradient, words: []string{`"y"`, "Grad"}},
-	{name: "computed node", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes { return with(tr.Out, tr) }), is: kfac.ErrForeign, words: []string{"computed"}},
-	{name: "the cost itself", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes { return with(tr.Cost, tr) }), is: kfac.ErrForeign},
+	{name: "input that has no gradient", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+		return with(tr.X, tr)
+	}), is: kfac.ErrNoGradient, words: []string{`"x"`, "Grad"}},
+	{name: "targets", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+		return with(tr.Y, tr)
+	}), is: kfac.ErrNoGradient, words: []string{`"y"`, "Grad"}},
+	{name: "computed node", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+		return with(tr.Out, tr)
+	}), is: kfac.ErrForeign, words: []string{"computed"}},
+	{name: "the cost itself", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+		return with(tr.Cost, tr)
+	}), is: kfac.ErrForeign},
 	{name: "parameter that the cost does not use", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
 		return with(tr.Leaf("idle", make([]float64, 4), 2, 2), tr)
 	}), is: kfac.ErrForeign, words: []string{"idle", "leave it out"}},
@@ -174,9 +201,13 @@ var slips = []slip{
 		}
 		return func() {}
 	}, firstOnly: true, is: kfac.ErrGradient, words: []string{"w0", "2 RunAlls"}},
-	{name: "weight of another shape", spoil: func(t *testing.T, tr *kfac.Trainer) func() { return reshaped(t, tr.Params[0].Value(), 5, 4) },
+	{name: "weight of another shape", spoil: func(t *testing.T, tr *kfac.Trainer) func() {
+		return reshaped(t, tr.Params[0].Value(), 5, 4)
+	},
 		noRun: true, is: kfac.ErrShape, words: []string{"w0", "(5, 4)", "(4, 5)"}},
-	{name: "weight of another shape after RunAll", spoilAfter: func(t *testing.T, tr *kfac.Trainer) func() { return reshaped(t, tr.Params[0].Value(), 20) },
+	{name: "weight of another shape after RunAll", spoilAfter: func(t *testing.T, tr *kfac.Trainer) func() {
+		return reshaped(t, tr.Params[0].Value(), 20)
+	},
 		is: kfac.ErrShape, words: []string{"w0", "(20)", "(4, 5)"}},
 	{name: "gradient of another shape", spoilAfter: func(t *testing.T, tr *kfac.Trainer) func() {
 		g, err := tr.Params[2].Grad()
@@ -187,8 +218,9 @@ var slips = []slip{
 	}, is: kfac.ErrShape, words: []string{"w1", "(3, 5)", "(5, 3)"}},
 }
 
-// Each slip is made at the first step and at a later one. The step must fail, change nothing, and after the repair the training must go
-// on as that of a twin in which the slip was never made, in every bit.
+// Each slip is made at the first step and at a later one. The step must fail, change nothing, and
+// after the repair the training must go on as that of a twin in which the slip was never made, in
+// every bit.
 func TestSlips(t *testing.T) {
 	for _, s := range slips {
 		for _, done := range []int{0, 3} {
@@ -309,7 +341,8 @@ func TestNoGradients(t *testing.T) {
 		{"Grad forgotten, with BindDualValues", testnet.DualTape},
 		{"compiled without the gradients", func(m *testnet.Net) testnet.Machine {
 			m.Grad(t)
-			prog, locMap, err := gorgonia.CompileFunction(m.Graph, append(gorgonia.Nodes{m.X, m.Y}, m.Params...), gorgonia.Nodes{m.Cost})
+			prog, locMap, err := gorgonia.CompileFunction(m.Graph, append(gorgonia.Nodes{m.X, m.Y}, m.Params...),
+				gorgonia.Nodes{m.Cost})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -375,23 +408,29 @@ func TestGoingOnAfterNaN(t *testing.T) {
 func TestBadOptions(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	for name, bad := range map[string][]kfac.Option{
-		"WithLearningRate":        {kfac.WithLearningRate(0), kfac.WithLearningRate(-1), kfac.WithLearningRate(nan), kfac.WithLearningRate(inf)},
-		"WithMomentum":            {kfac.WithMomentum(-0.1), kfac.WithMomentum(1), kfac.WithMomentum(nan), kfac.WithMomentum(inf)},
-		"WithDamping":             {kfac.WithDamping(0), kfac.WithDamping(-1), kfac.WithDamping(nan), kfac.WithDamping(inf)},
-		"WithNormConstraint":      {kfac.WithNormConstraint(0), kfac.WithNormConstraint(-1), kfac.WithNormConstraint(nan)},
+		"WithLearningRate": {kfac.WithLearningRate(0), kfac.WithLearningRate(-1), kfac.WithLearningRate(nan),
+			kfac.WithLearningRate(inf)},
+		"WithMomentum": {kfac.WithMomentum(-0.1), kfac.WithMomentum(1), kfac.WithMomentum(nan),
+			kfac.WithMomentum(inf)},
+		"WithDamping": {kfac.WithDamping(0), kfac.WithDamping(-1), kfac.WithDamping(nan),
+			kfac.WithDamping(inf)},
+		"WithNormConstraint": {kfac.WithNormConstraint(0), kfac.WithNormConstraint(-1),
+			kfac.WithNormConstraint(nan)},
 		"WithL2Reg":               {kfac.WithL2Reg(-1e-9), kfac.WithL2Reg(nan), kfac.WithL2Reg(inf)},
 		"WithCurvatureEMA":        {kfac.WithCurvatureEMA(-0.1), kfac.WithCurvatureEMA(1), kfac.WithCurvatureEMA(nan)},
 		"WithInverseUpdatePeriod": {kfac.WithInverseUpdatePeriod(0), kfac.WithInverseUpdatePeriod(-3)},
-		"WithStatisticsFraction":  {kfac.WithStatisticsFraction(0), kfac.WithStatisticsFraction(1.1), kfac.WithStatisticsFraction(nan)},
-		"WithMinStatisticsRows":   {kfac.WithMinStatisticsRows(0), kfac.WithMinStatisticsRows(-1)},
-		"WithStats":               {kfac.WithStats(nil)},
-		"option":                  {nil},
+		"WithStatisticsFraction": {kfac.WithStatisticsFraction(0), kfac.WithStatisticsFraction(1.1),
+			kfac.WithStatisticsFraction(nan)},
+		"WithMinStatisticsRows": {kfac.WithMinStatisticsRows(0), kfac.WithMinStatisticsRows(-1)},
+		"WithStats":             {kfac.WithStats(nil)},
+		"option":                {nil},
 	} {
 		for i, o := range bad {
 			m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
 			s, err := kfac.NewSolver(m.Cost, kfac.Categorical(m.Out), o)
 			var ce *kfac.ConfigError
-			if s != nil || !errors.As(err, &ce) || ce.Setting != name || ce.Got == "" || ce.Want == "" || !strings.Contains(err.Error(), name) {
+			if s != nil || !errors.As(err, &ce) || ce.Setting != name || ce.Got == "" || ce.Want == "" ||
+				!strings.Contains(err.Error(), name) {
 				t.Errorf("%s, value %d: solver %v, error %v", name, i, s, err)
 			}
 		}
@@ -405,17 +444,33 @@ func TestBadArguments(t *testing.T) {
 		is    error
 		words []string
 	}{
-		{"no cost", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(nil, kfac.Categorical(m.Out)) }, nil, []string{"cost", "nil"}},
-		{"cost is no scalar", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(m.Out, kfac.Categorical(m.Out)) }, nil, []string{"cost", "(24, 3)", "Mean or Sum"}},
-		{"no distribution", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(m.Cost, nil) }, nil, []string{"distribution", "Categorical"}},
-		{"empty Joint", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(m.Cost, kfac.Joint()) }, nil, []string{"distribution", "Categorical"}},
+		{"no cost", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(nil, kfac.Categorical(m.Out))
+		}, nil, []string{"cost", "nil"}},
+		{"cost is no scalar", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Out, kfac.Categorical(m.Out))
+		}, nil, []string{"cost", "(24, 3)", "Mean or Sum"}},
+		{"no distribution", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, nil)
+		}, nil, []string{"distribution", "Categorical"}},
+		{"empty Joint", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Joint())
+		}, nil, []string{"distribution", "Categorical"}},
 		{"nil in a Joint", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(m.Cost, kfac.Joint(kfac.Categorical(m.Out), nil))
 		}, nil, []string{"Joint", "part 1"}},
-		{"nil output", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(m.Cost, kfac.Categorical(nil)) }, nil, []string{"Categorical", "nil"}},
-		{"nil output of Bernoulli", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(m.Cost, kfac.Bernoulli(nil)) }, nil, []string{"Bernoulli", "nil"}},
-		{"nil output of Gaussian", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(m.Cost, kfac.Gaussian(nil, 1)) }, nil, []string{"Gaussian", "nil"}},
-		{"variance 0", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(m.Cost, kfac.Gaussian(m.Out, 0)) }, nil, []string{"Gaussian", "variance"}},
+		{"nil output", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Categorical(nil))
+		}, nil, []string{"Categorical", "nil"}},
+		{"nil output of Bernoulli", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Bernoulli(nil))
+		}, nil, []string{"Bernoulli", "nil"}},
+		{"nil output of Gaussian", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Gaussian(nil, 1))
+		}, nil, []string{"Gaussian", "nil"}},
+		{"variance 0", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Gaussian(m.Out, 0))
+		}, nil, []string{"Gaussian", "variance"}},
 		{"output twice", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(m.Cost, kfac.Joint(kfac.Categorical(m.Out), kfac.Gaussian(m.Out, 1)))
 		}, nil, []string{"Gaussian", "twice"}},
@@ -428,7 +483,9 @@ func TestBadArguments(t *testing.T) {
 		{"output beside the cost", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(m.Cost, kfac.Categorical(gorgonia.Must(gorgonia.Cos(m.Out))))
 		}, kfac.ErrLoss, []string{"does not depend on"}},
-		{"the targets as output", func(m *testnet.Net) (*kfac.Solver, error) { return kfac.NewSolver(m.Cost, kfac.Categorical(m.Y)) }, nil, nil},
+		{"the targets as output", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Categorical(m.Y))
+		}, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
@@ -447,7 +504,8 @@ func TestBadArguments(t *testing.T) {
 	}
 }
 
-// Costs that are not the negative log-likelihood of what is declared: the first Step says so, every time, and changes nothing.
+// Costs that are not the negative log-likelihood of what is declared: the first Step says so, every
+// time, and changes nothing.
 func TestWrongLoss(t *testing.T) {
 	declare := map[string]func(out *gorgonia.Node) testnet.Loss{
 		"Categorical": testnet.Categorical, "Bernoulli": testnet.Bernoulli, "Gaussian": testnet.Normal,
@@ -480,14 +538,16 @@ func TestWrongLoss(t *testing.T) {
 			return testnet.Neg(testnet.Mean(testnet.Hadamard(gorgonia.Must(gorgonia.SoftMax(out)), y)))
 		}), "Categorical", nil},
 		{"logarithm of the product", written(func(out, y *gorgonia.Node) *gorgonia.Node {
-			return testnet.Neg(testnet.Mean(gorgonia.Must(gorgonia.Log(testnet.Hadamard(gorgonia.Must(gorgonia.SoftMax(out)), y)))))
+			p := testnet.Hadamard(gorgonia.Must(gorgonia.SoftMax(out)), y)
+			return testnet.Neg(testnet.Mean(gorgonia.Must(gorgonia.Log(p))))
 		}), "Categorical", nil},
 		{"squared error of probabilities", func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
 			return testnet.SquaredError(s, gorgonia.Must(gorgonia.SoftMax(out)))
 		}, "Categorical", nil},
-		{"squared error of probabilities declared as Gaussian logits", func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
-			return testnet.SquaredError(s, testnet.Sigmoid(out))
-		}, "Gaussian", nil},
+		{"squared error of probabilities declared as Gaussian logits",
+			func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
+				return testnet.SquaredError(s, testnet.Sigmoid(out))
+			}, "Gaussian", nil},
 		{"absolute error", written(func(out, y *gorgonia.Node) *gorgonia.Node {
 			return testnet.Mean(gorgonia.Must(gorgonia.Abs(testnet.Sub(out, y))))
 		}), "Gaussian", nil},
@@ -506,7 +566,9 @@ func TestWrongLoss(t *testing.T) {
 				set(m.Y, 6+k, 1)
 			}
 		}},
-		{"targets not scaled to [0, 1]", testnet.BinaryCrossEntropy, "Bernoulli", func(m *testnet.Net) { set(m.Y, 5, 255) }},
+		{"targets not scaled to [0, 1]", testnet.BinaryCrossEntropy, "Bernoulli", func(m *testnet.Net) {
+			set(m.Y, 5, 255)
+		}},
 		{"negative targets", testnet.BinaryCrossEntropy, "Bernoulli", func(m *testnet.Net) { set(m.Y, 5, -1) }},
 		{"a cost that is constant", written(func(out, y *gorgonia.Node) *gorgonia.Node {
 			return testnet.Mean(testnet.Sub(out, out))

@@ -4,11 +4,13 @@ import (
 	"math"
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/floats"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The numbers in this file are those that the tests of tensorflow/kfac and gpauloski/kfac-pytorch expect.
+// The numbers in this file are those that the tests of tensorflow/kfac and gpauloski/kfac-pytorch
+// expect.
 
 // Identity statistics and lambda = 1/2 leave 2/3 of the gradient of a full block.
 func TestFullBlockGolden(t *testing.T) {

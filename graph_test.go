@@ -42,7 +42,8 @@ func (p *pair) takeFrom(t *testing.T, n *testnet.Net, chunk, first, cases int) {
 
 // An update of chunks from graphs of different sizes is that of one RunAll of all their cases.
 func TestChunksFromDifferentGraphs(t *testing.T) {
-	vectors := testnet.MLP{Widths: []int{3, 5, 4, 2}, Cases: worldCases, Unit: gorgonia.Tanh, OutByIn: true, Loss: testnet.Squares(0.5)}
+	vectors := testnet.MLP{Widths: []int{3, 5, 4, 2}, Cases: worldCases, Unit: gorgonia.Tanh, OutByIn: true,
+		Loss: testnet.Squares(0.5)}
 	for _, test := range []struct {
 		name  string
 		world world
@@ -62,7 +63,9 @@ func TestChunksFromDifferentGraphs(t *testing.T) {
 		{"block-tridiagonal", plainWorld(testnet.Binary), []int{12, 12}, nil, damped(WithBlockTridiagonal())},
 		{"learning rate", plainWorld(testnet.Binary), []int{12, 5, 7}, nil, []Option{WithLearningRate(0.1)}},
 		{"two outputs", headsWorld(), []int{20, 4}, nil, damped()},
-		{"vectors of one case", world{func(int) *testnet.Net { return vectors.Build(1) }, []string{"x", "y"}}, slices.Repeat([]int{1}, worldCases),
+		{"vectors of one case", world{func(int) *testnet.Net {
+			return vectors.Build(1)
+		}, []string{"x", "y"}}, slices.Repeat([]int{1}, worldCases),
 			func(int) *testnet.Net { return vectorNet(vectors) }, damped()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -70,7 +73,8 @@ func TestChunksFromDifferentGraphs(t *testing.T) {
 				test.build = test.world.build
 			}
 			opts := append(test.opts, WithStatisticsFraction(1))
-			p := &pair{world: test.world, chunks: len(test.sizes), whole: NewTrainer(t, test.world.build(worldCases), opts...)}
+			p := &pair{world: test.world, chunks: len(test.sizes),
+				whole: NewTrainer(t, test.world.build(worldCases), opts...)}
 			n := test.build(test.sizes[0])
 			n.CopyParams(p.whole.Net)
 			p.chunked = NewTrainer(t, n, opts...)
@@ -111,7 +115,8 @@ func vectorNet(m testnet.MLP) *testnet.Net {
 	return n
 }
 
-// Batches of different sizes by graphs of their size make the updates that chunks of one small graph make.
+// Batches of different sizes by graphs of their size make the updates that chunks of one small
+// graph make.
 func TestGraphsOfTheBatchSize(t *testing.T) {
 	const chunk = 4
 	w := plainWorld(testnet.Binary)
@@ -127,7 +132,8 @@ func TestGraphsOfTheBatchSize(t *testing.T) {
 		for _, l := range []*Trainer{small, fit} {
 			conductorOf(l).sampler.draw = func(o *output, _ *rand.Rand) {
 				for i := 0; i < len(o.z); i += o.cols {
-					o.head.sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols, rand.New(rand.NewPCG(uint64(update), uint64(first+i/o.cols))))
+					o.head.sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols,
+						rand.New(rand.NewPCG(uint64(update), uint64(first+i/o.cols))))
 				}
 			}
 		}
@@ -145,7 +151,8 @@ func TestGraphsOfTheBatchSize(t *testing.T) {
 				testnet.Check(t, small.Solver.Step(small.ValueGrads()))
 			}
 		}
-		testnet.Near(t, fmt.Sprint("weights after update ", update), testnet.Weights(fit.Params), testnet.Weights(small.Params), 1e-9)
+		testnet.Near(t, fmt.Sprint("weights after update ", update), testnet.Weights(fit.Params),
+			testnet.Weights(small.Params), 1e-9)
 	}
 }
 
@@ -174,7 +181,8 @@ func parameterOf(t testing.TB, c *conductor[float64], name, shape string) *param
 	return nil
 }
 
-// State goes by name and shape: what has both is the same, what a graph lacks waits, and what has another shape begins afresh.
+// State goes by name and shape: what has both is the same, what a graph lacks waits, and what has
+// another shape begins afresh.
 func TestStateGoesByNameAndShape(t *testing.T) {
 	for name, opts := range map[string][]Option{"block-diagonal": nil, "block-tridiagonal": {WithBlockTridiagonal()}} {
 		t.Run(name, func(t *testing.T) {
@@ -197,7 +205,8 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 			}
 			l.Steps(t, 2)
 			if len(c.order) != 5 || len(c.absent) != 1 || trunk.averages != 5 || head.averages != 3 {
-				t.Errorf("%d and %d parameters, %d and %d averages", len(c.order), len(c.absent), trunk.averages, head.averages)
+				t.Errorf("%d and %d parameters, %d and %d averages",
+					len(c.order), len(c.absent), trunk.averages, head.averages)
 			}
 
 			goOn(t, l, task("a", 2, 5))
@@ -213,7 +222,8 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 			l.Steps(t, 1)
 			wide := parameterOf(t, c, "head a", "(7, 2)")
 			if wide == head || wide.averages != 1 || trunk.averages != 8 || len(c.absent) != 4 {
-				t.Errorf("%d averages of the wide head, %d of the trunk, %d absent", wide.averages, trunk.averages, len(c.absent))
+				t.Errorf("%d averages of the wide head, %d of the trunk, %d absent",
+					wide.averages, trunk.averages, len(c.absent))
 			}
 			goOn(t, l, task("a", 6, 5))
 			if head.src == nil || !slices.Contains(c.order, head) {
@@ -224,10 +234,12 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 	}
 }
 
-// A layer that another graph uses in another way, here the other way round, has no use for the old factors.
+// A layer that another graph uses in another way, here the other way round, has no use for the old
+// factors.
 func TestLayerOfAnotherForm(t *testing.T) {
 	build := func(outByIn bool) *testnet.Net {
-		return testnet.MLP{Widths: []int{3, 3, 2}, Cases: 5, Unit: gorgonia.Tanh, OutByIn: outByIn, Loss: testnet.Squares(1)}.Build(1)
+		return testnet.MLP{Widths: []int{3, 3, 2}, Cases: 5, Unit: gorgonia.Tanh, OutByIn: outByIn,
+			Loss: testnet.Squares(1)}.Build(1)
 	}
 	l := NewTrainer(t, build(false))
 	l.Steps(t, 3)
@@ -241,8 +253,8 @@ func TestLayerOfAnotherForm(t *testing.T) {
 	l.Steps(t, 2)
 }
 
-// The graphs that the solver was attached to before are let go of, also those of chunks, once their update is done, and also where some of their
-// parameters wait.
+// The graphs that the solver was attached to before are let go of, also those of chunks, once their
+// update is done, and also where some of their parameters wait.
 func TestGraphsAreLetGo(t *testing.T) {
 	const graphs = 1000
 	var programs []weak.Pointer[program.Program]
@@ -283,12 +295,14 @@ func TestGraphsAreLetGo(t *testing.T) {
 		}
 	}
 	if alive > 2 || ofUser > 2 {
-		t.Errorf("%d programs and %d of the user's nodes are alive after %d graphs, want 2 of each", alive, ofUser, graphs)
+		t.Errorf("%d programs and %d of the user's nodes are alive after %d graphs, want 2 of each",
+			alive, ofUser, graphs)
 	}
 	runtime.KeepAlive(l)
 }
 
-// With a scalar and a view among the weights, which a solver reads into memory of its own, other weights in another graph are noticed too.
+// With a scalar and a view among the weights, which a solver reads into memory of its own, other
+// weights in another graph are noticed too.
 func TestOtherWeightsOfScalarsAndViews(t *testing.T) {
 	build := func(gain float64) *testnet.Net {
 		s := testnet.NewSketch(4)
@@ -316,7 +330,8 @@ func TestOtherWeightsOfScalarsAndViews(t *testing.T) {
 	l.Steps(t, 1)
 }
 
-// Blocks of all kinds go on in a graph that is built again: its steps are those of one graph, in every bit.
+// Blocks of all kinds go on in a graph that is built again: its steps are those of one graph, in
+// every bit.
 func TestBlocksOfAllKindsGoOn(t *testing.T) {
 	type kind struct {
 		name  string
@@ -331,10 +346,14 @@ func TestBlocksOfAllKindsGoOn(t *testing.T) {
 		kinds = append(kinds, kind{w.name, w.network, nil})
 	}
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
-		kinds = append(kinds, kind{"recurrent, " + string(timing), func() *testnet.Net { return testnet.Recurrent(3, 3, true) }, []Option{WithTimeCorrelation(timing)}})
+		kinds = append(kinds, kind{"recurrent, " + string(timing), func() *testnet.Net {
+			return testnet.Recurrent(3, 3, true)
+		}, []Option{WithTimeCorrelation(timing)}})
 	}
 	kinds = append(kinds,
-		kind{"convolution", func() *testnet.Net { return testnet.Images(3, true, true) }, []Option{WithSpatiallyUncorrelated()}},
+		kind{"convolution", func() *testnet.Net {
+			return testnet.Images(3, true, true)
+		}, []Option{WithSpatiallyUncorrelated()}},
 		kind{"scale", func() *testnet.Net { return testnet.ScaledCases(6, testnet.Squares(1)) }, nil},
 		kind{"one-hot inputs", func() *testnet.Net { return testnet.Lookup(300, true, []int{3, 299, 7, 3, 0}) }, nil})
 	for _, k := range kinds {

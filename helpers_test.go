@@ -52,7 +52,8 @@ func layerBlocks(c *conductor[float64]) (blocks []*layerBlock[float64]) {
 	return blocks
 }
 
-// gradients gives every parameter the gradient of the cost, from a private run, in the solver's units.
+// gradients gives every parameter the gradient of the cost, from a private run, in the solver's
+// units.
 func gradients(t rapid.TB, c *conductor[float64]) {
 	t.Helper()
 	run, err := program.NewRun[float64](c.whole, 1)
@@ -62,7 +63,8 @@ func gradients(t rapid.TB, c *conductor[float64]) {
 	for _, p := range c.order {
 		leaves = append(leaves, c.whole.Node(p.src))
 	}
-	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.whole.Outputs[0], Data: []float64{1}}}, c.whole.Path(leaves...)))
+	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.whole.Outputs[0], Data: []float64{1}}},
+		c.whole.Path(leaves...)))
 	for i, p := range c.order {
 		p.given = true
 		copy(p.grad, run.Gradient(leaves[i]))

@@ -35,7 +35,8 @@ func found(c *conductor[float64], others []wantOther) (layers []wantLayer, rest 
 	}
 	for _, row := range c.plan.Params {
 		if l := byName[row.Name]; l != nil && row.Treatment == Kronecker {
-			found := wantLayer{Weight: row.Name, In: l.in, Out: l.out, OutByIn: l.outByIn, Sites: len(l.sites), Form: row.Reason}
+			found := wantLayer{Weight: row.Name, In: l.in, Out: l.out, OutByIn: l.outByIn, Sites: len(l.sites),
+				Form: row.Reason}
 			if l.bias != nil {
 				found.Bias = l.bias.Name()
 			}
@@ -81,14 +82,16 @@ func TestWirings(t *testing.T) {
 			n.Grad(t)
 			s := NewSolverOf(t, n)
 			byName := func(a, b ParamPlan) int { return cmp.Compare(a.Name, b.Name) }
-			if diff := gocmp.Diff(slices.SortedFunc(slices.Values(c.plan.Params), byName), slices.SortedFunc(slices.Values(s.Plan().Params), byName)); diff != "" {
+			if diff := gocmp.Diff(slices.SortedFunc(slices.Values(c.plan.Params), byName),
+				slices.SortedFunc(slices.Values(s.Plan().Params), byName)); diff != "" {
 				t.Errorf("plan of NewSolver (-list given +after Grad):\n%s", diff)
 			}
 		})
 	}
 }
 
-// checkRows demands that the plan lists every parameter, in order, with its shape, and that the lines of a layer name its factors.
+// checkRows demands that the plan lists every parameter, in order, with its shape, and that the
+// lines of a layer name its factors.
 func checkRows(t *testing.T, plan Plan, layers []wantLayer, params gorgonia.Nodes) {
 	t.Helper()
 	if len(plan.Params) != len(params) {
@@ -120,8 +123,8 @@ func checkRows(t *testing.T, plan Plan, layers []wantLayer, params gorgonia.Node
 	}
 }
 
-// checkCapture demands that sum over rows of abar g^T, of what is captured, is the gradient that a sweep back to the parameters
-// finds.
+// checkCapture demands that sum over rows of abar g^T, of what is captured, is the gradient that a
+// sweep back to the parameters finds.
 func checkCapture(t *testing.T, c *conductor[float64], rows []int) {
 	t.Helper()
 	run := c.sampler.run
@@ -146,7 +149,8 @@ func checkCapture(t *testing.T, c *conductor[float64], rows []int) {
 		testnet.Check(t, run.Reverse(seeds, c.model.Path(leaves...)))
 		testnet.Near(t, fmt.Sprint("gradient of ", l.name(), ", rows ", rows), weight, run.Gradient(l.weight), identity)
 		if l.bias != nil {
-			testnet.Near(t, fmt.Sprint("gradient of ", l.bias.Name(), ", rows ", rows), bias, run.Gradient(l.bias), identity)
+			testnet.Near(t, fmt.Sprint("gradient of ", l.bias.Name(), ", rows ", rows), bias, run.Gradient(l.bias),
+				identity)
 		}
 	}
 }
@@ -182,7 +186,8 @@ func gradientOfLayer(t *testing.T, l *layer, run *program.Run[float64]) (weight,
 	return weight, bias
 }
 
-// A product that is a declared output itself has a gradient of its own, which the bias behind it has not.
+// A product that is a declared output itself has a gradient of its own, which the bias behind it
+// has not.
 func TestProductThatIsAnOutput(t *testing.T) {
 	s := testnet.NewSketch(3)
 	w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
@@ -191,7 +196,8 @@ func TestProductThatIsAnOutput(t *testing.T) {
 	cost1, dist1 := testnet.Squares(1)(s, z1)
 	y2 := s.Uniform("y2", cases, 3)
 	cost2 := testnet.Mean(testnet.Sub(testnet.Softplus(z2), hadamard(y2, z2)))
-	n := &testnet.Net{Sketch: s, Cost: add(cost1, cost2), Loss: testnet.Joint(dist1, testnet.Bernoulli(z2)), Params: list(w, b)}
+	n := &testnet.Net{Sketch: s, Cost: add(cost1, cost2), Loss: testnet.Joint(dist1, testnet.Bernoulli(z2)),
+		Params: list(w, b)}
 	c := attach(t, n)
 	checkCapture(t, c, nil)
 	layers, rest := found(c, nil)
@@ -203,20 +209,24 @@ func TestProductThatIsAnOutput(t *testing.T) {
 	}
 }
 
-// A parameter that only a term of the cost beside the likelihood depends on keeps its plain gradient.
+// A parameter that only a term of the cost beside the likelihood depends on keeps its plain
+// gradient.
 func TestParameterOutsideTheOutputs(t *testing.T) {
 	s := testnet.NewSketch(4)
 	w, extra := s.Random("w", 4, 3), s.Random("extra", 2, 2)
 	out := mul(s.Random("x", cases, 4), w)
 	cost, dist := testnet.Squares(1)(s, out)
-	n := &testnet.Net{Sketch: s, Cost: add(cost, testnet.Sum(testnet.Square(extra))), Loss: dist, Params: list(w, extra)}
+	n := &testnet.Net{Sketch: s, Cost: add(cost, testnet.Sum(testnet.Square(extra))), Loss: dist,
+		Params: list(w, extra)}
 	_, rest := found(attach(t, n), []wantOther{{"extra", Identity, "the declared outputs do not depend on it"}})
-	if diff := gocmp.Diff([]wantOther{{"extra", Identity, "the declared outputs do not depend on it"}}, rest); diff != "" {
+	if diff := gocmp.Diff([]wantOther{{"extra", Identity, "the declared outputs do not depend on it"}},
+		rest); diff != "" {
 		t.Errorf("other parameters (-want +got):\n%s", diff)
 	}
 }
 
-// Where Grad was not called, what has a value for all cases at once counts as a parameter, and the data do not.
+// Where Grad was not called, what has a value for all cases at once counts as a parameter, and the
+// data do not.
 func TestParametersAreGuessed(t *testing.T) {
 	n := testnet.MLP{Widths: []int{4, 3, 2}, Cases: cases, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(5)
 	s := NewSolverOf(t, n)

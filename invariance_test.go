@@ -5,15 +5,17 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The tests of this file compare a net with the same function in other parameters (Martens & Grosse 2015, section 10). In the
-// twin, layer i has the weights B' (abar x out), and
+// The tests of this file compare a net with the same function in other parameters (Martens & Grosse
+// 2015, section 10). In the twin, layer i has the weights B' (abar x out), and
 //
-//	s' = abar' B',   abar'_i = [unit(s' Phi_i^T), 1] Omega_i^T,   abar'_0 = [x, 1] Omega_0^T,   z = s'_l Phi_l^T,
+//	s' = abar' B',              abar'_i = [unit(s' Phi_i^T), 1] Omega_i^T,
+//	abar'_0 = [x, 1] Omega_0^T,  z = s'_l Phi_l^T,
 //
 // which is the plain net with B = Omega_{i-1}^T B' Phi_i^T.
 
@@ -48,8 +50,8 @@ func (r reparametrisation) forth(t *testing.T, i int, plain []float64) *mat.Dens
 	return mat.DenseCopyOf(right.T())
 }
 
-// twin is a plain net of layers with biases and tanh units in other parameters. Its layers have no biases: the last entry of
-// abar' need not be 1.
+// twin is a plain net of layers with biases and tanh units in other parameters. Its layers have no
+// biases: the last entry of abar' need not be 1.
 func (r reparametrisation) twin(t *testing.T, m testnet.MLP, seed uint64) (plain, twin *testnet.Net) {
 	t.Helper()
 	plain = m.Build(seed)
@@ -62,7 +64,8 @@ func (r reparametrisation) twin(t *testing.T, m testnet.MLP, seed uint64) (plain
 		}
 		ones := s.Ones(fmt.Sprint("ones ", i), m.Cases, 1)
 		abar := gorgonia.Must(gorgonia.Concat(1, h, ones))
-		w := s.Matrix(fmt.Sprint("w", i), r.forth(t, i, slices.Concat(testnet.Data(plain.Params[2*i]), testnet.Data(plain.Params[2*i+1]))))
+		w := s.Matrix(fmt.Sprint("w", i), r.forth(t, i,
+			slices.Concat(testnet.Data(plain.Params[2*i]), testnet.Data(plain.Params[2*i+1]))))
 		twin.Params = append(twin.Params, w)
 		h = mul(mul(abar, s.Matrix(fmt.Sprint("Omega ", i), r.omega[i].T())), w)
 		h = mul(h, s.Matrix(fmt.Sprint("Phi ", i), r.phi[i].T()))
@@ -97,7 +100,8 @@ func exactDirections(t *testing.T, n *testnet.Net, gamma float64) []*layerBlock[
 func checkSameStep(t *testing.T, r reparametrisation, plain, twin []*layerBlock[float64]) {
 	t.Helper()
 	for i := range plain {
-		testnet.Near(t, fmt.Sprint("layer ", i), r.back(i, mat.NewDense(r.omega[i].RawMatrix().Rows, twin[i].layer.out, twin[i].dir)), plain[i].dir, 1e-9)
+		testnet.Near(t, fmt.Sprint("layer ", i),
+			r.back(i, mat.NewDense(r.omega[i].RawMatrix().Rows, twin[i].layer.out, twin[i].dir)), plain[i].dir, 1e-9)
 	}
 }
 
@@ -181,17 +185,19 @@ func checkSamePath(t *testing.T, got, want [][]float64) {
 	}
 }
 
-// A course is a number of steps and settings under which they are invariant: next to no damping. The sampled targets are the same in both nets,
-// since the outputs and the seed are.
+// A course is a number of steps and settings under which they are invariant: next to no damping.
+// The sampled targets are the same in both nets, since the outputs and the seed are.
 type course struct {
 	steps int
 	opts  []Option
 }
 
-// undamped are courses by a learning rate and by the quadratic model. The latter's steps are so long that rounding errors grow fast.
+// undamped are courses by a learning rate and by the quadratic model. The latter's steps are so
+// long that rounding errors grow fast.
 func undamped() map[string]course {
 	with := func(opts ...Option) []Option {
-		return append(opts, WithDamping(1e-30), WithNormConstraint(0.1), WithMinStatisticsRows(50), WithStatisticsFraction(0.5))
+		return append(opts, WithDamping(1e-30), WithNormConstraint(0.1), WithMinStatisticsRows(50),
+			WithStatisticsFraction(0.5))
 	}
 	return map[string]course{
 		"learning rate":                      {4, with(WithLearningRate(0.1))},
@@ -201,7 +207,8 @@ func undamped() map[string]course {
 	}
 }
 
-// A net of logistic units is one of tanh units in other parameters, tanh(s/2) = 2 sigmoid(s) - 1: Phi = I/2, Omega = [[I/2, 1/2], [0, 1]].
+// A net of logistic units is one of tanh units in other parameters, tanh(s/2) = 2 sigmoid(s) - 1:
+// Phi = I/2, Omega = [[I/2, 1/2], [0, 1]].
 func TestTanhAndLogisticNetsTrainAlike(t *testing.T) {
 	m := testnet.MLP{Widths: []int{3, 4, 2}, Cases: 100, Unit: gorgonia.Tanh, Loss: testnet.Binary}
 	r := forEach(m.Widths,
@@ -285,7 +292,8 @@ func TestRotatedNetsTrainAlike(t *testing.T) {
 	checkSamePath(t, train(t, twin, 5, opts...), train(t, plain, 5, opts...))
 }
 
-// exactChain is the solver of a net with the block-tridiagonal inverse, its gradients, and the exact moments.
+// exactChain is the solver of a net with the block-tridiagonal inverse, its gradients, and the
+// exact moments.
 func exactChain(t *testing.T, n *testnet.Net) *conductor[float64] {
 	t.Helper()
 	c := attach(t, n, WithBlockTridiagonal())
@@ -312,9 +320,10 @@ func TestChainIsInvariantToRotations(t *testing.T) {
 	}
 }
 
-// ... and to anything else if the damping is transformed as well, A + c I and A' + c Omega Omega^T, G + c I and G' + c Phi^T Phi, or if there is
-// none. F^ is regular without damping, although the homogeneous coordinates of all layers are the same constant: for it to be singular the
-// gradients of neighbours would have to be linear functions of each other too, as with linear units.
+// ... and to anything else if the damping is transformed as well, A + c I and A' + c Omega Omega^T,
+// G + c I and G' + c Phi^T Phi, or if there is none. F^ is regular without damping, although the
+// homogeneous coordinates of all layers are the same constant: for it to be singular the gradients
+// of neighbours would have to be linear functions of each other too, as with linear units.
 func TestChainIsInvariant(t *testing.T) {
 	s := testnet.NewSketch(23)
 	r := forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
@@ -350,13 +359,15 @@ func addGram(to []float64, c float64, m *mat.Dense) {
 	}
 }
 
-// Rotations of everything train alike with the block-tridiagonal inverse too, and with all settings at work.
+// Rotations of everything train alike with the block-tridiagonal inverse too, and with all settings
+// at work.
 func TestRotatedChainsTrainAlike(t *testing.T) {
 	m := testnet.MLP{Widths: []int{3, 4, 3, 2}, Cases: 40, Unit: gorgonia.Tanh, Loss: testnet.Classes}
 	s := testnet.NewSketch(25)
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
 	plain, twin := forEach(m.Widths, rotation, rotation).twin(t, m, 26)
-	opts := []Option{WithBlockTridiagonal(), WithL2Reg(0.01), WithMinStatisticsRows(10), WithMinModelRows(20), WithInverseUpdatePeriod(2),
+	opts := []Option{WithBlockTridiagonal(), WithL2Reg(0.01), WithMinStatisticsRows(10), WithMinModelRows(20),
+		WithInverseUpdatePeriod(2),
 		WithGammaAdaptation(3, 0.95), WithDampingAdaptation(2, 0.95)}
 	checkSamePath(t, train(t, twin, 8, opts...), train(t, plain, 8, opts...))
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// looseBlock is a Kronecker block of a layer in no program, with random factors that are well conditioned and a random gradient.
+// looseBlock is a Kronecker block of a layer in no program, with random factors that are well
+// conditioned and a random gradient.
 func looseBlock(s *testnet.Sketch, in, out int, bias, outByIn bool) *kroneckerBlock[float64] {
 	named := func(name string, n int) (*program.Node, *parameter[float64]) {
 		src := gorgonia.NewVector(s.Graph, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(n))
@@ -97,7 +98,8 @@ func plusDiagonal(x []float64, d float64) *mat.Dense {
 	return m
 }
 
-// The preconditioned gradient solves the explicit Kronecker system, for weights stored in x out and out x in, with a bias and without.
+// The preconditioned gradient solves the explicit Kronecker system, for weights stored in x out and
+// out x in, with a bias and without.
 func TestDirectionSolvesKroneckerSystem(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
@@ -170,7 +172,8 @@ func TestDirectionGolden(t *testing.T) {
 	testnet.Near(t, "direction", gathered(b.layerBlock, directionOf), want, identity)
 }
 
-// A layer that is dead on one side or on both is preconditioned by what is left, with gamma added to each factor.
+// A layer that is dead on one side or on both is preconditioned by what is left, with gamma added
+// to each factor.
 func TestZeroFactors(t *testing.T) {
 	const gamma = 0.1
 	for name, zero := range map[string]func(b *kroneckerBlock[float64]){
@@ -229,7 +232,8 @@ func TestNearlySingularFactor(t *testing.T) {
 	testnet.Near(t, "inverse", inv.next, want, 1e-8)
 }
 
-// Where rounding has made a factor indefinite, its damping is raised tenfold until it can be factorised.
+// Where rounding has made a factor indefinite, its damping is raised tenfold until it can be
+// factorised.
 func TestIndefiniteFactorIsDampedMore(t *testing.T) {
 	b := looseBlock(testnet.NewSketch(5), 3, 3, false, false)
 	copy(b.factors.a.next, symmetric(testnet.NewSketch(6), 2, 1, -3e-7))
@@ -246,7 +250,8 @@ func TestIndefiniteFactorIsDampedMore(t *testing.T) {
 	testnet.Near(t, "inverse", b.inverse.a.next, flatOf(&inv), 1e-9)
 }
 
-// A factor that can't be factorised at all is an error that says which, how large and how much damped; what is current stays.
+// A factor that can't be factorised at all is an error that says which, how large and how much
+// damped; what is current stays.
 func TestFactorNotPositiveDefinite(t *testing.T) {
 	for name, bad := range map[string][]float64{
 		"indefinite": symmetric(testnet.NewSketch(7), 1, 2, -1),
@@ -269,7 +274,8 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 			t.Errorf("%s: error %v, want a LayerError that wraps ErrNotPosDef", name, err)
 			continue
 		}
-		if layer.Layer != "w" || layer.Op != "Cholesky factorisation of A" || layer.Dim != 3 || math.Abs(layer.Damping/first-1e6) > 1e-6 {
+		if layer.Layer != "w" || layer.Op != "Cholesky factorisation of A" || layer.Dim != 3 ||
+			math.Abs(layer.Damping/first-1e6) > 1e-6 {
 			t.Errorf("%s: error %#v, want damping %g", name, layer, 1e6*first)
 		}
 		b.precondition(0.1, false)
@@ -283,8 +289,9 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 	}
 }
 
-// An inverse for a model in float32 is computed in float32 where the bound on the condition number allows that, and is that of float64 but for rounding then; where it does
-// not, it is computed in float64.
+// An inverse for a model in float32 is computed in float32 where the bound on the condition number
+// allows that, and is that of float64 but for rounding then; where it does not, it is computed in
+// float64.
 func TestInverseInFloat32(t *testing.T) {
 	const n = 90
 	s := testnet.NewSketch(15)
@@ -365,7 +372,8 @@ func TestUndampedStepSolvesLeastSquares(t *testing.T) {
 	}
 }
 
-// Inverses are computed as often as they cost little: (n^3 + m^3) operations for each layer, of 6 B n m in an iteration.
+// Inverses are computed as often as they cost little: (n^3 + m^3) operations for each layer, of 6 B
+// n m in an iteration.
 func TestInversePeriod(t *testing.T) {
 	for name, test := range map[string]struct {
 		widths []int
@@ -382,18 +390,22 @@ func TestInversePeriod(t *testing.T) {
 		"in the background": {[]int{4, 3}, 5, []Option{WithBackgroundInverses(20)}, 20},
 		"by the paper":      {[]int{4, 3}, 5, []Option{WithPaperRules()}, 20},
 	} {
-		c := attach(t, testnet.MLP{Widths: test.widths, Cases: test.cases, Unit: gorgonia.Tanh, Loss: testnet.Squares(1)}.Build(1), test.opts...)
+		c := attach(t, testnet.MLP{Widths: test.widths, Cases: test.cases, Unit: gorgonia.Tanh,
+			Loss: testnet.Squares(1)}.Build(1), test.opts...)
 		if c.period != test.want {
 			t.Errorf("%s: every %d steps, want %d", name, c.period, test.want)
 		}
 	}
-	// To look up 60 words in each of 20 cases is no work; the product with one-hot rows is 2.2e7 operations. The inverses are 5.9e6.
+	// To look up 60 words in each of 20 cases is no work; the product with one-hot rows is 2.2e7
+	// operations. The inverses are 5.9e6.
 	for oneHot, want := range map[bool]int{false: 20, true: 7} {
-		if c := attach(t, testnet.Text(1, 1000, 20, testnet.WordsOf(1200, 1000), oneHot, testnet.Squares(1))); c.period != want {
+		if c := attach(t, testnet.Text(1, 1000, 20, testnet.WordsOf(1200, 1000), oneHot,
+			testnet.Squares(1))); c.period != want {
 			t.Errorf("words, as a product %t: every %d steps, want %d", oneHot, c.period, want)
 		}
 	}
-	l := NewTrainer(t, testnet.MLP{Widths: []int{30, 30}, Cases: 20, Loss: testnet.Squares(1)}.Build(2), WithInverseUpdatePeriod(4))
+	l := NewTrainer(t, testnet.MLP{Widths: []int{30, 30}, Cases: 20, Loss: testnet.Squares(1)}.Build(2),
+		WithInverseUpdatePeriod(4))
 	for k := 1; k <= 12; k++ {
 		l.Steps(t, 1)
 		if got, want := l.Solver.Stats().InverseUpdated, k <= 3 || k%4 == 0 || k == 5 || k == 10; got != want {

@@ -47,7 +47,8 @@ func momentsOfBlock(b block[float64]) (moments [][]float64) {
 	return moments
 }
 
-// A batch that comes in chunks of different sizes has the moments that it has at once, unless it is normalised as a batch.
+// A batch that comes in chunks of different sizes has the moments that it has at once, unless it is
+// normalised as a batch.
 func TestBlocksOfChunks(t *testing.T) {
 	for name, n := range layerKinds() {
 		if name == "residual block with batch normalisation and global average" {
@@ -125,9 +126,12 @@ func TestStepsRepeat(t *testing.T) {
 		}
 		return weights
 	}
-	for _, name := range []string{"convolution", "words", "tied", "tied words", "scale and shift", "positions: nonlinear"} {
+	for _, name := range []string{"convolution", "words", "tied", "tied words", "scale and shift",
+		"positions: nonlinear"} {
 		first, again, other := train(name, 3), train(name, 3), train(name, 4)
-		if !slices.EqualFunc(first, again, func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }) {
+		if !slices.EqualFunc(first, again, func(a, b float64) bool {
+			return math.Float64bits(a) == math.Float64bits(b)
+		}) {
 			t.Errorf("%s: two runs of one seed differ", name)
 		}
 		if slices.Equal(first, other) {

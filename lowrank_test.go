@@ -5,13 +5,15 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// lowRankStep takes in a RunAll as step does, up to preconditioning, with the low-rank form for every block that can have it, and returns these blocks, and whether
-// Gorgonia's gradients are right.
+// lowRankStep takes in a RunAll as step does, up to preconditioning, with the low-rank form for
+// every block that can have it, and returns these blocks, and whether Gorgonia's gradients are
+// right.
 func lowRankStep(t *testing.T, l *Trainer) (blocks []*kroneckerBlock[float64], right bool) {
 	t.Helper()
 	testnet.Check(t, l.Run())
@@ -37,7 +39,8 @@ func lowRankStep(t *testing.T, l *Trainer) (blocks []*kroneckerBlock[float64], r
 	return c.lowRank, right
 }
 
-// checkLowRank demands that V is Abar^T E, and that both ways to apply the inverses give the same U.
+// checkLowRank demands that V is Abar^T E, and that both ways to apply the inverses give the same
+// U.
 func checkLowRank(t *testing.T, name string, b *kroneckerBlock[float64]) {
 	t.Helper()
 	if !b.low.holds {
@@ -53,8 +56,8 @@ func checkLowRank(t *testing.T, name string, b *kroneckerBlock[float64]) {
 	}
 }
 
-// However a layer is written, the inverses applied to inputs and errors give what they give applied to their product. Where Gorgonia's gradient is wrong, it is not taken
-// for that product.
+// However a layer is written, the inverses applied to inputs and errors give what they give applied
+// to their product. Where Gorgonia's gradient is wrong, it is not taken for that product.
 func TestLowRankForm(t *testing.T) {
 	checked, wrong := map[string]bool{}, 0
 	for _, w := range wirings {
@@ -72,7 +75,8 @@ func TestLowRankForm(t *testing.T) {
 			}
 			checkLowRank(t, w.name, b)
 			for _, site := range b.layer.sites {
-				checked[fmt.Sprintf("out by in: %v, bias: %v, columns: %v, %v", b.layer.outByIn, b.layer.bias != nil, site.inputColumns, site.outputColumns)] = true
+				checked[fmt.Sprintf("out by in: %v, bias: %v, columns: %v, %v", b.layer.outByIn, b.layer.bias != nil,
+					site.inputColumns, site.outputColumns)] = true
 			}
 		}
 	}
@@ -90,7 +94,8 @@ func TestLowRankFormOfJoint(t *testing.T) {
 	costA, distA := testnet.Binary(s, first)
 	costB, distB := testnet.Classes(s, second)
 	seven := gorgonia.NewConstant(7.0)
-	n.Cost, n.Loss = add(mul(costA, seven), mul(mul(costB, seven), gorgonia.NewConstant(0.5))), testnet.Joint(distA, distB)
+	n.Cost, n.Loss = add(mul(costA, seven), mul(mul(costB, seven), gorgonia.NewConstant(0.5))),
+		testnet.Joint(distA, distB)
 	blocks, right := lowRankStep(t, NewTrainer(t, n))
 	if len(blocks) != 3 || !right {
 		t.Fatalf("%d blocks, want 3; gradients right: %v", len(blocks), right)
@@ -114,7 +119,8 @@ func wideNet(t *testing.T, drop bool) *testnet.Net {
 	return n
 }
 
-// The low-rank form is chosen where it pays, and gives way where the gradient is not the product of what was run privately.
+// The low-rank form is chosen where it pays, and gives way where the gradient is not the product of
+// what was run privately.
 func TestLowRankChoice(t *testing.T) {
 	decayed := func(n *testnet.Net) {
 		square := testnet.Sum(testnet.Square(n.Params[0]))
@@ -131,8 +137,12 @@ func TestLowRankChoice(t *testing.T) {
 		{name: "plain", want: "w0 w1"},
 		{name: "a weight decay in the cost", change: decayed, want: "w1"},
 		{name: "a clipped gradient", before: func(l *Trainer) { clip(userGradient(l.Params[2]), 1e-3) }, want: "w0"},
-		{name: "a gradient that is a little longer", before: func(l *Trainer) { floats.Scale(1+1e-8, userGradient(l.Params[0])) }, want: "w1"},
-		{name: "a frozen bias", before: func(l *Trainer) { l.Params = slices.Delete(slices.Clone(l.Params), 1, 2) }, want: "w1"},
+		{name: "a gradient that is a little longer", before: func(l *Trainer) {
+			floats.Scale(1+1e-8, userGradient(l.Params[0]))
+		}, want: "w1"},
+		{name: "a frozen bias", before: func(l *Trainer) {
+			l.Params = slices.Delete(slices.Clone(l.Params), 1, 2)
+		}, want: "w1"},
 		{name: "Dropout", drop: true},
 		{name: "L2 of the solver's", opts: []Option{WithL2Reg(1e-3)}},
 		{name: "statistics of a part", opts: []Option{WithStatisticsFraction(0.5), WithMinStatisticsRows(1)}},
@@ -175,7 +185,8 @@ func clip(x []float64, limit float64) {
 	}
 }
 
-// Chunks of an update are many small products, so they are added up first; the step after has the low-rank form again.
+// Chunks of an update are many small products, so they are added up first; the step after has the
+// low-rank form again.
 func TestLowRankFormAndChunks(t *testing.T) {
 	l := NewTrainer(t, wideNet(t, false))
 	for _, chunks := range []int{1, 2, 1} {

@@ -6,8 +6,9 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // A model is a network as people write them, with its plan, a line for each parameter.
@@ -16,7 +17,8 @@ type model struct {
 	build func(s *testnet.Sketch, n *testnet.Net)
 	plan  string
 	notes []string
-	// Gorgonia v0.9.18 has no gradient of it (GlobalAveragePool2D), or a wrong one, as the gradient check tells.
+	// Gorgonia v0.9.18 has no gradient of it (GlobalAveragePool2D), or a wrong one, as the gradient
+	// check tells.
 	untrained bool
 }
 
@@ -33,7 +35,8 @@ func scaledDown(a *gorgonia.Node) *gorgonia.Node {
 }
 
 // autoencoder is that of kfac-jax's models.
-func autoencoder(unit func(*gorgonia.Node) *gorgonia.Node, loss testnet.Likelihood) func(s *testnet.Sketch, n *testnet.Net) {
+func autoencoder(unit func(*gorgonia.Node) *gorgonia.Node, loss testnet.Likelihood) func(s *testnet.Sketch,
+	n *testnet.Net) {
 	return func(s *testnet.Sketch, n *testnet.Net) {
 		h := s.Random("x", cases, 8)
 		for i, out := range []int{20, 10, 20} {
@@ -61,7 +64,9 @@ func attend(q, k, v *gorgonia.Node) *gorgonia.Node {
 
 var models = []model{
 	{name: "autoencoder with two losses", build: autoencoder(tanh, testnet.TwoLosses), plan: autoencoderPlan},
-	{name: "linear autoencoder", build: autoencoder(func(a *gorgonia.Node) *gorgonia.Node { return a }, testnet.Squares(1)), plan: autoencoderPlan},
+	{name: "linear autoencoder", build: autoencoder(func(a *gorgonia.Node) *gorgonia.Node {
+		return a
+	}, testnet.Squares(1)), plan: autoencoderPlan},
 	{name: "piecewise linear autoencoder", build: autoencoder(rectify, testnet.TwoLosses), plan: autoencoderPlan},
 
 	{name: "convolutions, one without bias, layer normalisation", build: func(s *testnet.Sketch, n *testnet.Net) {
@@ -85,7 +90,8 @@ w4 kronecker [w4: A 17, G 10] dense layer x w + b4
 b4 kronecker [w4: A 17, G 10] homogeneous coordinate of w4`},
 
 	{name: "recurrent net with an output at each of 7 steps", build: func(s *testnet.Sketch, n *testnet.Net) {
-		w, u, b, v, c := n.Param("w", 13, 20), n.Param("u", 20, 20), n.Param("b", 1, 20), n.Param("v", 20, 2), n.Param("c", 1, 2)
+		w, u, b, v, c := n.Param("w", 13, 20), n.Param("u", 20, 20), n.Param("b", 1, 20), n.Param("v", 20, 2),
+			n.Param("c", 1, 2)
 		h := s.Leaf("h", make([]float64, cases*20), cases, 20)
 		var outs gorgonia.Nodes
 		for i := range 7 {
@@ -173,7 +179,8 @@ b2 kronecker [w2: A 4, G 2] homogeneous coordinate of w2`},
 		}
 		h := attend(project("q", x), project("k", x), project("v", x))
 		h = add(x, project("o", h))
-		h = add(h, folded(rectify(folded(h, n.Param("w1", 3, 5), n.Param("b1", 1, 5))), n.Param("w2", 5, 3), n.Param("b2", 1, 3)))
+		h = add(h, folded(rectify(folded(h, n.Param("w1", 3, 5), n.Param("b1", 1, 5))), n.Param("w2", 5, 3),
+			n.Param("b2", 1, 3)))
 		n.Out = n.Dense("3", testnet.Mean(h, 1), 2)
 		n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	}, untrained: true, plan: `
@@ -194,8 +201,10 @@ b3 kronecker [w3: A 4, G 2] homogeneous coordinate of w3`},
 
 	{name: "self-attention of sequences not folded", untrained: true, build: func(s *testnet.Sketch, n *testnet.Net) {
 		x := sequence(s)
-		h := attend(rowsTimes(x, n.Param("wq", 3, 3)), rowsTimes(x, n.Param("wk", 3, 3)), rowsTimes(x, n.Param("wv", 3, 3)))
-		h = tanh(gorgonia.Must(gorgonia.BroadcastAdd(rowsTimes(h, n.Param("wo", 3, 2)), n.Param("bo", 1, 1, 2), nil, []byte{0, 1})))
+		h := attend(rowsTimes(x, n.Param("wq", 3, 3)), rowsTimes(x, n.Param("wk", 3, 3)),
+			rowsTimes(x, n.Param("wv", 3, 3)))
+		h = tanh(gorgonia.Must(gorgonia.BroadcastAdd(rowsTimes(h, n.Param("wo", 3, 2)), n.Param("bo", 1, 1, 2), nil,
+			[]byte{0, 1})))
 		n.Out = reshape(h, cases, steps*2)
 		n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	}, plan: `
@@ -243,18 +252,20 @@ bpolicy kronecker [wpolicy: A 6, G 3] homogeneous coordinate of wpolicy
 wvalue kronecker [wvalue: A 6, G 1] dense layer x w + bvalue
 bvalue kronecker [wvalue: A 6, G 1] homogeneous coordinate of wvalue`},
 
-	{name: "residual block with batch normalisation and global average", untrained: true, build: func(s *testnet.Sketch, n *testnet.Net) {
-		norm := func(name string, h *gorgonia.Node) *gorgonia.Node {
-			h, _, _, _, err := gorgonia.BatchNorm(h, n.Param("scale"+name, 1, 4, 1, 1), n.Param("shift"+name, 1, 4, 1, 1), 0.9, 1e-3)
-			return gorgonia.Must(h, err)
-		}
-		x := convolve(s.Random("x", cases, 2, 4, 4), n.Param("filter0", 4, 2, 3, 3), 1, 1)
-		h := rectify(norm("1", convolve(x, n.Param("filter1", 4, 4, 3, 3), 1, 1)))
-		h = norm("2", convolve(h, n.Param("filter2", 4, 4, 3, 3), 1, 1))
-		h = gorgonia.Must(gorgonia.GlobalAveragePool2D(rectify(add(x, h))))
-		n.Out = n.Dense("3", reshape(h, cases, 4), 3)
-		n.Cost, n.Loss = testnet.Classes(s, n.Out)
-	}, plan: `
+	{name: "residual block with batch normalisation and global average", untrained: true,
+		build: func(s *testnet.Sketch, n *testnet.Net) {
+			norm := func(name string, h *gorgonia.Node) *gorgonia.Node {
+				h, _, _, _, err := gorgonia.BatchNorm(h, n.Param("scale"+name, 1, 4, 1, 1),
+					n.Param("shift"+name, 1, 4, 1, 1), 0.9, 1e-3)
+				return gorgonia.Must(h, err)
+			}
+			x := convolve(s.Random("x", cases, 2, 4, 4), n.Param("filter0", 4, 2, 3, 3), 1, 1)
+			h := rectify(norm("1", convolve(x, n.Param("filter1", 4, 4, 3, 3), 1, 1)))
+			h = norm("2", convolve(h, n.Param("filter2", 4, 4, 3, 3), 1, 1))
+			h = gorgonia.Must(gorgonia.GlobalAveragePool2D(rectify(add(x, h))))
+			n.Out = n.Dense("3", reshape(h, cases, 4), 3)
+			n.Cost, n.Loss = testnet.Classes(s, n.Out)
+		}, plan: `
 filter0 kronecker [filter0: A 18, G 4] dense layer x w^T, 16 positions per case
 filter1 kronecker [filter1: A 36, G 4] dense layer x w^T, 16 positions per case
 scale1 full [scale1 and shift1: 4 of 2 x 2] used by ⊙, which is no matrix product
@@ -323,7 +334,8 @@ func planLines(p Plan) (s string) {
 	return s
 }
 
-// Every layer of the models is found, whether before Grad, from the list of parameters, or after it, and what is captured of it makes up its gradient.
+// Every layer of the models is found, whether before Grad, from the list of parameters, or after
+// it, and what is captured of it makes up its gradient.
 func TestModels(t *testing.T) {
 	for _, m := range models {
 		t.Run(m.name, func(t *testing.T) {

@@ -64,7 +64,8 @@ func TestQuadraticModelTrains(t *testing.T) {
 func testModelTrains[T testnet.Float](t *testing.T) {
 	for name, opts := range map[string][]kfac.Option{
 		"default": nil, "same batch": {kfac.WithPaperRules()}, "without momentum": {kfac.WithoutMomentum()},
-		"rejection": {kfac.WithStepRejection()}, "part of the batch": {kfac.WithMinModelRows(8), kfac.WithModelFraction(0.5)},
+		"rejection":              {kfac.WithStepRejection()},
+		"part of the batch":      {kfac.WithMinModelRows(8), kfac.WithModelFraction(0.5)},
 		"L2 and norm constraint": {kfac.WithL2Reg(1e-5), kfac.WithNormConstraint(0.5)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,10 +93,11 @@ func TestQuadraticModelIsReproducible(t *testing.T) {
 	}
 }
 
-// A step that fails leaves no trace: the training goes on as that of a twin which has not seen it. Steps 5 and 6 adapt lambda, step 20
-// searches for gamma.
+// A step that fails leaves no trace: the training goes on as that of a twin which has not seen it.
+// Steps 5 and 6 adapt lambda, step 20 searches for gamma.
 func TestQuadraticModelAfterAFailure(t *testing.T) {
-	for name, opts := range map[string][]kfac.Option{"default": nil, "same batch": {kfac.WithPaperRules(), kfac.WithStepRejection()}} {
+	for name, opts := range map[string][]kfac.Option{"default": nil,
+		"same batch": {kfac.WithPaperRules(), kfac.WithStepRejection()}} {
 		for _, done := range []int{0, 1, 4, 5, 19} {
 			for _, s := range []slip{
 				{name: "before RunAll", spoil: setInput(math.NaN())},
@@ -125,7 +127,8 @@ func TestQuadraticModelAfterAFailure(t *testing.T) {
 					for range 7 {
 						tr.Steps(t, 1)
 						twin.Steps(t, 1)
-						testnet.SameBits(t, "after the repair, weights", testnet.Weights(tr.Params), testnet.Weights(twin.Params))
+						testnet.SameBits(t, "after the repair, weights", testnet.Weights(tr.Params),
+							testnet.Weights(twin.Params))
 						a, b := solver.Stats(), twin.Solver.Stats()
 						a.Time, b.Time = kfac.PhaseTimes{}, kfac.PhaseTimes{}
 						if a != b {
@@ -138,7 +141,8 @@ func TestQuadraticModelAfterAFailure(t *testing.T) {
 	}
 }
 
-// Gradients of the wrong sign make every step a rise, which is not taken: the weights stay, lambda goes up, and momentum starts anew.
+// Gradients of the wrong sign make every step a rise, which is not taken: the weights stay, lambda
+// goes up, and momentum starts anew.
 func TestStepRejection(t *testing.T) {
 	tr := classifier(t, kfac.WithStepRejection(), kfac.WithGradientCheck(false), kfac.WithDamping(0.1))
 	solver := tr.Solver

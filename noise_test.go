@@ -7,26 +7,31 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// Where the objective is quadratic and the batch repeats, the batch before says the same of every slope: a linear net with least squares.
+// Where the objective is quadratic and the batch repeats, the batch before says the same of every
+// slope: a linear net with least squares.
 func TestRepeatedBatchConfirmsTheSlope(t *testing.T) {
 	for name, opts := range map[string][]Option{
-		"default": nil, "L2": {WithL2Reg(0.05)}, "paper's rules": {WithPaperRules()}, "without momentum": {WithoutMomentum(), WithL2Reg(0.01)},
+		"default": nil, "L2": {WithL2Reg(0.05)}, "paper's rules": {WithPaperRules()},
+		"without momentum": {WithoutMomentum(), WithL2Reg(0.01)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := NewTrainer(t, testnet.MLP{Widths: []int{6, 3}, Cases: 40, Loss: testnet.Squares(0.5)}.Build(1), append(opts, WithMinStatisticsRows(6))...)
+			l := NewTrainer(t, testnet.MLP{Widths: []int{6, 3}, Cases: 40, Loss: testnet.Squares(0.5)}.Build(1),
+				append(opts, WithMinStatisticsRows(6))...)
 			var before noise
 			for k := 1; k <= 12; k++ {
 				l.Steps(t, 1)
 				n := conductorOf(l).control.noise
 				if k > 1 {
 					slope, confirmed := n.own-fade*before.own, n.confirmed-fade*before.confirmed
-					testnet.Near(t, fmt.Sprint("slope along Delta at step ", k), []float64{confirmed}, []float64{slope}, 1e-9)
+					testnet.Near(t, fmt.Sprint("slope along Delta at step ", k), []float64{confirmed},
+						[]float64{slope}, 1e-9)
 					if st := statsOf(l); !(slope < 0) || math.Abs(st.Shrink-1) > 1e-12 {
 						t.Errorf("step %d: slope %g, factor %g", k, slope, st.Shrink)
 					}
@@ -60,10 +65,12 @@ func slopes(own, confirmed float64) *span {
 	return &span{past: true, slope: [2]float64{own, 0}, confirmed: confirmed}
 }
 
-// The factor is at least B / (B + 16) for a batch of B cases and at most 1, whatever the slopes are.
+// The factor is at least B / (B + 16) for a batch of B cases and at most 1, whatever the slopes
+// are.
 func TestBoundsOfTrust(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		any := rapid.OneOf(rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), 5e-324, math.MaxFloat64, -1}), rapid.Float64())
+		any := rapid.OneOf(rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), 5e-324,
+			math.MaxFloat64, -1}), rapid.Float64())
 		n := noise{own: any.Draw(t, "own so far"), confirmed: any.Draw(t, "confirmed so far")}
 		m := slopes(any.Draw(t, "own"), any.Draw(t, "confirmed"))
 		m.past = rapid.Bool().Draw(t, "past")
@@ -77,12 +84,14 @@ func TestBoundsOfTrust(t *testing.T) {
 		{-2, 0, 0.2}, {-2, 5, 0.2}, {0, 0, 0.2}, {math.NaN(), -1, 0.2}, {-1, math.NaN(), 0.2},
 	} {
 		if got := (&noise{}).trust(4, slopes(c.own, c.confirmed)); math.Abs(got-c.want) > 1e-15 {
-			t.Errorf("slope %g, of which %g is confirmed: factor %g of a batch of four, want %g", c.own, c.confirmed, got, c.want)
+			t.Errorf("slope %g, of which %g is confirmed: factor %g of a batch of four, want %g",
+				c.own, c.confirmed, got, c.want)
 		}
 	}
 }
 
-// What counts is the sum over the steps, each by fade to the number of steps since then; one without a step before it counts for nothing.
+// What counts is the sum over the steps, each by fade to the number of steps since then; one
+// without a step before it counts for nothing.
 func TestTrustFades(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var n noise
@@ -110,7 +119,8 @@ func TestTrustFades(t *testing.T) {
 	})
 }
 
-// Gradients that are a signal with independent noise are confirmed to the signal's part of their squared length; noise alone is not.
+// Gradients that are a signal with independent noise are confirmed to the signal's part of their
+// squared length; noise alone is not.
 func TestNoiseIsNotConfirmed(t *testing.T) {
 	const dim, cases = 400, 2 // least 1/9
 	for _, signal := range []float64{0, 0.3, 0.7, 1} {
@@ -139,7 +149,8 @@ func TestNoiseIsNotConfirmed(t *testing.T) {
 	}
 }
 
-// Curvatures are raised to half of the update's before, and to an eighth of what they usually are relative to the slope; others stay as they are.
+// Curvatures are raised to half of the update's before, and to an eighth of what they usually are
+// relative to the slope; others stay as they are.
 func TestSteady(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		positive := rapid.Float64Range(0, 100)
@@ -156,8 +167,9 @@ func TestSteady(t *testing.T) {
 	})
 }
 
-// What is remembered: the curvature of the last step, the longest step, by 0.95 shorter with every step since, and the fading mean of the curvature
-// along Delta relative to the slope, of which one that is not finite is no part.
+// What is remembered: the curvature of the last step, the longest step, by 0.95 shorter with every
+// step since, and the fading mean of the curvature along Delta relative to the slope, of which one
+// that is not finite is no part.
 func TestRemember(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var n noise
@@ -194,7 +206,8 @@ func TestRemember(t *testing.T) {
 		if len(stretches) > 0 {
 			geometric = math.Exp(stretch)
 		}
-		testnet.Near(t, "curvature, reach, stretch", []float64{n.curvature, n.reach, n.stretch}, []float64{last.curvature, reach, geometric}, 1e-12)
+		testnet.Near(t, "curvature, reach, stretch", []float64{n.curvature, n.reach, n.stretch},
+			[]float64{last.curvature, reach, geometric}, 1e-12)
 	})
 }
 
@@ -215,16 +228,20 @@ func TestBold(t *testing.T) {
 			t.Errorf("a step of length %g after ones of %g: tried %v, least rho %g", c.length, c.reach, tried, least)
 		}
 		if least, tried := n.leastRho(step{squares: c.length * c.length}, 16); !tried || least != want {
-			t.Errorf("a step of length %g after ones of %g, from 16 cases: tried %v, least rho %g", c.length, c.reach, tried, least)
+			t.Errorf("a step of length %g after ones of %g, from 16 cases: tried %v, least rho %g",
+				c.length, c.reach, tried, least)
 		}
 	}
 }
 
-// A bold step keeps at least a quarter of what the model promises on its own batch. One that is not bold, or by the paper's rules, may keep nothing.
+// A bold step keeps at least a quarter of what the model promises on its own batch. One that is not
+// bold, or by the paper's rules, may keep nothing.
 func TestBoldStepsAreShortened(t *testing.T) {
 	course := func(seed uint64, reach float64, opts ...Option) (least float64, halved bool) {
-		n := testnet.MLP{Widths: []int{3, 8, 2}, Cases: 30, Unit: gorgonia.Tanh, Loss: testnet.Squares(0.01)}.Build(seed)
-		l := NewTrainer(t, n, append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)), WithDampingAdaptation(1, 0.99))...)
+		n := testnet.MLP{Widths: []int{3, 8, 2}, Cases: 30, Unit: gorgonia.Tanh,
+			Loss: testnet.Squares(0.01)}.Build(seed)
+		l := NewTrainer(t, n, append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)),
+			WithDampingAdaptation(1, 0.99))...)
 		least = math.Inf(1)
 		for range 15 {
 			conductorOf(l).control.noise.reach = reach
@@ -255,7 +272,8 @@ func TestBoldStepsAreShortened(t *testing.T) {
 	}
 }
 
-// risings counts the steps at which a trend is seen to rise, and tells the first from step from on, or -1.
+// risings counts the steps at which a trend is seen to rise, and tells the first from step from on,
+// or -1.
 func risings(objective func(k int) float64, steps, from int) (n, first int) {
 	var tr trend
 	first = -1
@@ -281,7 +299,8 @@ func TestFallingTrend(t *testing.T) {
 	}
 }
 
-// One that has fallen and then rises by a tenth of the noise from step to step, or once by four times of it, is found out within a few tens of steps.
+// One that has fallen and then rises by a tenth of the noise from step to step, or once by four
+// times of it, is found out within a few tens of steps.
 func TestRisingTrend(t *testing.T) {
 	for seed := range uint64(200) {
 		for name, rise := range map[string]func(k float64) float64{
@@ -315,7 +334,8 @@ func TestFlatTrend(t *testing.T) {
 	}
 }
 
-// A new level is a rise, and after some hundred steps no longer. Noise that alternates leaves the mean where it is.
+// A new level is a rise, and after some hundred steps no longer. Noise that alternates leaves the
+// mean where it is.
 func TestTrendForgets(t *testing.T) {
 	var tr trend
 	see := func(level float64, steps int) {
@@ -327,7 +347,8 @@ func TestTrendForgets(t *testing.T) {
 		level  float64
 		steps  int
 		rising bool
-	}{{1, 100, false}, {2, 30, true}, {2, 100, true}, {2, 1200, false}, {1, 30, false}, {1.5, 60, true}, {0.5, 60, false}, {1, 60, true}} {
+	}{{1, 100, false}, {2, 30, true}, {2, 100, true}, {2, 1200, false}, {1, 30, false}, {1.5, 60, true},
+		{0.5, 60, false}, {1, 60, true}} {
 		see(c.level, c.steps)
 		if got := tr.rising(); got != c.rising {
 			t.Errorf("after %d steps at %g: rising %v, want %v", c.steps, c.level, got, c.rising)
@@ -361,7 +382,8 @@ func TestTrendOfFewSteps(t *testing.T) {
 
 func TestAdaptWithProvisions(t *testing.T) {
 	const lambda, omega = 8, 0.5
-	falling, rising := trend{count: 50, mean: 1, best: 1, variance: 0.01}, trend{count: 50, mean: 3, best: 1, variance: 0.01}
+	falling, rising := trend{count: 50, mean: 1, best: 1, variance: 0.01},
+		trend{count: 50, mean: 3, best: 1, variance: 0.01}
 	if falling.rising() || !rising.rising() {
 		t.Fatal("the trends are not what they are called")
 	}
@@ -374,7 +396,8 @@ func TestAdaptWithProvisions(t *testing.T) {
 	}{
 		// The paper's rule, but lambda does not fall to where it makes no difference.
 		{falling, 1, 1, 4}, {falling, 0.5, 1, 8}, {falling, 0.1, 1, 16}, {falling, nan, 1, 16}, {falling, -inf, 1, 16},
-		{falling, 1, 0.051, 4}, {falling, 1, 0.049, 8}, {falling, 0.5, 0.01, 8}, {falling, 0.1, 0.01, 16}, {falling, nan, 1e-9, 16},
+		{falling, 1, 0.051, 4}, {falling, 1, 0.049, 8}, {falling, 0.5, 0.01, 8}, {falling, 0.1, 0.01, 16},
+		{falling, nan, 1e-9, 16},
 		{falling, 1, 50, 4}, {falling, 1, nan, 4}, {falling, 0.1, nan, 16},
 		// Up, whatever the batch says, from there at least, until the steps are short.
 		{rising, 1, 1, 32}, {rising, 0.5, 1, 32}, {rising, 0.1, 1, 32}, {rising, nan, 9.9, 32},
@@ -402,7 +425,8 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 		odd := func() float64 {
 			return []float64{0, -1, 1e9, math.NaN(), math.Inf(1), math.Inf(-1), rng.NormFloat64()}[rng.IntN(7)]
 		}
-		conductorOf(l).control.noise = noise{odd(), odd(), odd(), odd(), odd(), trend{rng.IntN(100), odd(), odd(), odd()}}
+		conductorOf(l).control.noise = noise{odd(), odd(), odd(), odd(), odd(),
+			trend{rng.IntN(100), odd(), odd(), odd()}}
 		l.Steps(t, 1)
 		twin.Steps(t, 1)
 		checkTwins(t, l, twin)
@@ -412,29 +436,32 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 	}
 }
 
-// Where the batch repeats and the objective is quadratic, the provisions change nothing from the second step on, as long as lambda and gamma are not
-// at their bounds.
+// Where the batch repeats and the objective is quadratic, the provisions change nothing from the
+// second step on, as long as lambda and gamma are not at their bounds.
 func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
 	n := testnet.MLP{Widths: []int{6, 3}, Cases: 40, Loss: testnet.Squares(0.5)}
 	opts := []Option{WithDamping(3), WithMinStatisticsRows(6), WithL2Reg(0.01), WithNormConstraint(math.Inf(1)),
 		WithGammaAdaptation(100, 0.95), // no search in these steps, since the paper's rules have none that is early
 		WithInverseUpdatePeriod(20)}
 	l, paper := NewTrainer(t, n.Build(6), opts...), NewTrainer(t, n.Build(6), append(opts, WithPaperRules())...)
-	conductorOf(l).control.noise.own, conductorOf(l).control.noise.confirmed = -1, -1 // as if there had been a step before the first
+	// as if there had been a step before the first
+	conductorOf(l).control.noise.own, conductorOf(l).control.noise.confirmed = -1, -1
 	for k := 1; k <= 12; k++ {
 		l.Steps(t, 1)
 		paper.Steps(t, 1)
-		testnet.Near(t, fmt.Sprint("weights after step ", k), testnet.Weights(l.Params), testnet.Weights(paper.Params), 1e-9)
+		testnet.Near(t, fmt.Sprint("weights after step ", k), testnet.Weights(l.Params), testnet.Weights(paper.Params),
+			1e-9)
 		a, b := conductorOf(l).control, conductorOf(paper).control
-		testnet.Near(t, fmt.Sprint("lambda and gamma after step ", k), []float64{a.lambda, a.gamma}, []float64{b.lambda, b.gamma}, identity)
+		testnet.Near(t, fmt.Sprint("lambda and gamma after step ", k), []float64{a.lambda, a.gamma},
+			[]float64{b.lambda, b.gamma}, identity)
 	}
 	if conductorOf(l).control.lambda == 3 {
 		t.Error("lambda has not been adapted")
 	}
 }
 
-// gamma^2 is at least a tenth of lambda + eta, and a step from 8 cases changes the predictive distribution by 8/(8+16) of a nat per variable at most. By the
-// paper's rules neither holds.
+// gamma^2 is at least a tenth of lambda + eta, and a step from 8 cases changes the predictive
+// distribution by 8/(8+16) of a nat per variable at most. By the paper's rules neither holds.
 func TestBoundsOfGammaAndOfSteps(t *testing.T) {
 	course := func(opts ...Option) (gamma, nats float64) {
 		n := testnet.MLP{Widths: []int{4, 6, 3}, Cases: 8, Unit: gorgonia.Tanh, Loss: testnet.Squares(0.001)}.Build(7)
@@ -451,15 +478,18 @@ func TestBoundsOfGammaAndOfSteps(t *testing.T) {
 		t.Errorf("gamma^2 is %g of lambda at least, and steps are of %g nats at most; want 0.1 and 1/3", gamma, nats)
 	}
 	if gamma, nats := course(WithPaperRules()); gamma >= 0.09 || nats < 1.5 {
-		t.Errorf("by the paper's rules gamma^2 is %g of lambda, and steps are of %g nats at most: the test tests nothing", gamma, nats)
+		t.Errorf("by the paper's rules gamma^2 is %g of lambda, steps are of %g nats at most: this tests nothing",
+			gamma, nats)
 	}
 }
 
-// A step promises to lower the negative log-likelihood of classes by no more than twice what there is of it, and that is where steps stop which would promise
-// more. The objective of real targets knows no such bound.
+// A step promises to lower the negative log-likelihood of classes by no more than twice what there
+// is of it, and that is where steps stop which would promise more. The objective of real targets
+// knows no such bound.
 func TestBoundOfPromises(t *testing.T) {
 	most := func(loss testnet.Likelihood, opts ...Option) (ratio float64) {
-		l := NewTrainer(t, testnet.MLP{Widths: []int{4, 3}, Cases: 20, Loss: loss}.Build(7), append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)))...)
+		l := NewTrainer(t, testnet.MLP{Widths: []int{4, 3}, Cases: 20, Loss: loss}.Build(7),
+			append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)))...)
 		for i := range testnet.Data(l.Params[0]) {
 			testnet.Data(l.Params[0])[i] *= 30 // sure of wrong classes, where the Fisher matrix is small
 		}
@@ -477,10 +507,11 @@ func TestBoundOfPromises(t *testing.T) {
 		t.Errorf("by the paper's rules a step promises %g of the objective: the test tests nothing", r)
 	}
 	shifted := func(by float64) []float64 {
-		n := testnet.MLP{Widths: []int{4, 3}, Cases: 8, Loss: func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
-			cost, dist := testnet.Squares(1)(s, out)
-			return testnet.Sub(cost, gorgonia.NewConstant(by)), dist
-		}}.Build(7)
+		n := testnet.MLP{Widths: []int{4, 3}, Cases: 8,
+			Loss: func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
+				cost, dist := testnet.Squares(1)(s, out)
+				return testnet.Sub(cost, gorgonia.NewConstant(by)), dist
+			}}.Build(7)
 		l := NewTrainer(t, n)
 		l.Steps(t, 6)
 		return testnet.Weights(l.Params)
@@ -518,14 +549,16 @@ func TestWhenGammaIsSearchedFor(t *testing.T) {
 // When lambda goes up it takes gamma along.
 func TestGammaFollowsLambda(t *testing.T) {
 	for name, opts := range map[string][]Option{"default": nil, "paper's rules": {WithPaperRules()}} {
-		l := NewTrainer(t, testnet.MLP{Widths: []int{4, 3}, Cases: 8, Loss: testnet.Squares(1)}.Build(7), append(opts, WithDamping(1))...)
+		l := NewTrainer(t, testnet.MLP{Widths: []int{4, 3}, Cases: 8, Loss: testnet.Squares(1)}.Build(7),
+			append(opts, WithDamping(1))...)
 		l.Steps(t, 4)
 		c := conductorOf(l)
 		c.control.gamma = 0.01
 		c.control.noise.trend = trend{count: 50, mean: 3, best: 1, variance: 1e-9}
 		l.Steps(t, 1)
 		lambda, gamma := c.control.lambda, c.control.gamma
-		if name == "default" && (lambda <= 1 || math.Abs(gamma*gamma-lambda/10) > 1e-12) || name != "default" && gamma != 0.01 {
+		if name == "default" && (lambda <= 1 || math.Abs(gamma*gamma-lambda/10) > 1e-12) || name != "default" &&
+			gamma != 0.01 {
 			t.Errorf("%s: lambda %g, gamma %g", name, lambda, gamma)
 		}
 	}
@@ -554,11 +587,13 @@ func newSmallProblem() *smallProblem {
 	return p
 }
 
-// train is the loss of the whole training set before and after so many updates from batches. The latter is infinite if training has come to an error.
+// train is the loss of the whole training set before and after so many updates from batches. The
+// latter is infinite if training has come to an error.
 func (p *smallProblem) train(t *testing.T, batch, updates int, seed uint64, opts ...Option) (start, end float64) {
 	t.Helper()
 	build := func(cases int) *testnet.Net {
-		return testnet.MLP{Widths: []int{smallInputs, 8, smallClasses}, Cases: cases, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(seed)
+		return testnet.MLP{Widths: []int{smallInputs, 8, smallClasses}, Cases: cases, Unit: gorgonia.Tanh,
+			Loss: testnet.Classes}.Build(seed)
 	}
 	whole := build(smallCases)
 	copy(testnet.Data(whole.X), p.x)
@@ -591,25 +626,29 @@ func (p *smallProblem) train(t *testing.T, batch, updates int, seed uint64, opts
 	return start, loss()
 }
 
-// Batches of one, of four and of sixteen cases train, with either inverse. By the paper's rules alone they do not: the loss ends far above its start,
-// or there is an overflow.
+// Batches of one, of four and of sixteen cases train, with either inverse. By the paper's rules
+// alone they do not: the loss ends far above its start, or there is an overflow.
 func TestSmallBatchesTrain(t *testing.T) {
 	p := newSmallProblem()
 	for _, batch := range []int{1, 4, 16} {
 		for seed := range uint64(2) {
-			for name, opts := range map[string][]Option{"block-diagonal": nil, "block-tridiagonal": {WithBlockTridiagonal()}} {
+			for name, opts := range map[string][]Option{"block-diagonal": nil,
+				"block-tridiagonal": {WithBlockTridiagonal()}} {
 				if start, end := p.train(t, batch, 300, seed, opts...); !(end < 0.6*start) {
-					t.Errorf("batches of %d, %s, seed %d: the loss went from %.3g to %.3g", batch, name, seed, start, end)
+					t.Errorf("batches of %d, %s, seed %d: the loss went from %.3g to %.3g",
+						batch, name, seed, start, end)
 				}
 			}
 			if start, end := p.train(t, batch, 300, seed, WithPaperRules()); end < start {
-				t.Errorf("batches of %d, seed %d: by the paper's rules too the loss went from %.3g to %.3g", batch, seed, start, end)
+				t.Errorf("batches of %d, seed %d: by the paper's rules too the loss went from %.3g to %.3g",
+					batch, seed, start, end)
 			}
 		}
 	}
 }
 
-// The objective before a step is the VM's where the step promises far more than that has been found to be off by; else it is computed, and what it is off by remembered.
+// The objective before a step is the VM's where the step promises far more than that has been found
+// to be off by; else it is computed, and what it is off by remembered.
 func TestObjectiveBefore(t *testing.T) {
 	l := NewTrainer(t, testnet.MLP{Widths: []int{6, 3}, Cases: 8, Loss: testnet.Binary}.Build(1))
 	l.Steps(t, 1)
@@ -633,12 +672,14 @@ func TestObjectiveBefore(t *testing.T) {
 		got, err := c.before(chunks, step{change: test.change}, &next)
 		testnet.Check(t, err)
 		if math.Abs(got/test.want-1) > 1e-12 || math.Abs(next.off/test.wantOff-1) > 1e-6 {
-			t.Errorf("off by %g, a promise of %g: objective %v, off by %g; want %v and %g", test.off, test.change, got, next.off, test.want, test.wantOff)
+			t.Errorf("off by %g, a promise of %g: objective %v, off by %g; want %v and %g",
+				test.off, test.change, got, next.off, test.want, test.wantOff)
 		}
 	}
 }
 
-// A single step along a direction of enormous curvature does not hold the steps after it down for long: the usual stretch is a geometric mean.
+// A single step along a direction of enormous curvature does not hold the steps after it down for
+// long: the usual stretch is a geometric mean.
 func TestStretchForgetsOutliers(t *testing.T) {
 	along := func(curvature float64) *span { return &span{f: [2][2]float64{{curvature}}, slope: [2]float64{-1}} }
 	var n noise

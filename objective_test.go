@@ -3,12 +3,14 @@ package kfac
 import (
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The objective at other weights is what a tape machine computes there, over the scale, plus the L2 term.
+// The objective at other weights is what a tape machine computes there, over the scale, plus the L2
+// term.
 func TestObjectiveAtOtherWeights(t *testing.T) {
 	const eta = 0.3
 	for name, loss := range likelihoods {
@@ -26,7 +28,8 @@ func TestObjectiveAtOtherWeights(t *testing.T) {
 				testnet.Check(t, err)
 				return h
 			}
-			got := []float64{at((*parameter[float64]).present), at((*parameter[float64]).trial), at((*parameter[float64]).present)}
+			got := []float64{at((*parameter[float64]).present), at((*parameter[float64]).trial),
+				at((*parameter[float64]).present)}
 
 			var cost gorgonia.Value
 			gorgonia.Read(n.Cost, &cost)

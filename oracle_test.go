@@ -31,11 +31,12 @@ func fisherRoot(h head, z []float64, k int) []float64 {
 	return column
 }
 
-// A seeding makes the gradient to start the backward sweep from at output o, whose value is z, in one of several sweeps whose
-// second moments add up.
+// A seeding makes the gradient to start the backward sweep from at output o, whose value is z, in
+// one of several sweeps whose second moments add up.
 type seeding func(o *output, z []float64, sweep int) []float64
 
-// rootSeeds are the columns of the square root of F_R: the second moments add up to the expectation over the model's targets.
+// rootSeeds are the columns of the square root of F_R: the second moments add up to the expectation
+// over the model's targets.
 func rootSeeds(o *output, z []float64, sweep int) []float64 {
 	var seed []float64
 	for i := 0; i < len(z); i += o.cols {
@@ -44,7 +45,8 @@ func rootSeeds(o *output, z []float64, sweep int) []float64 {
 	return seed
 }
 
-// targetSeeds are the residuals of all possible targets of a case, each weighted with the root of its probability.
+// targetSeeds are the residuals of all possible targets of a case, each weighted with the root of
+// its probability.
 func targetSeeds(o *output, z []float64, sweep int) []float64 {
 	seed := make([]float64, len(z))
 	for i := 0; i < len(z); i += o.cols {
@@ -60,8 +62,9 @@ func targetSeeds(o *output, z []float64, sweep int) []float64 {
 	return seed
 }
 
-// observeSeeded fills the moments of every layer and chain with those of the listed cases, nil for all, adding those of g up over
-// sweeps output by output, where each has the given number of sweeps.
+// observeSeeded fills the moments of every layer and chain with those of the listed cases, nil for
+// all, adding those of g up over sweeps output by output, where each has the given number of
+// sweeps.
 func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o *output) int, seeds seeding) {
 	t.Helper()
 	run := c.sampler.run
@@ -92,8 +95,8 @@ func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o 
 	}
 }
 
-// gradientMoments are the moments of g: G of each layer, and of each way of one that is tied, the cross moments of chains, and the blocks of parameters that act
-// element by element.
+// gradientMoments are the moments of g: G of each layer, and of each way of one that is tied, the
+// cross moments of chains, and the blocks of parameters that act element by element.
 func gradientMoments(c *conductor[float64]) (moments []*moment[float64]) {
 	for _, b := range c.blocks {
 		switch b := b.(type) {
@@ -115,8 +118,8 @@ func gradientMoments(c *conductor[float64]) (moments []*moment[float64]) {
 	return moments
 }
 
-// observeFirst puts the moments of the sampler's run into the blocks as if it were the first. Diagonal blocks are left out: the moments of several sweeps do not
-// add up to theirs.
+// observeFirst puts the moments of the sampler's run into the blocks as if it were the first.
+// Diagonal blocks are left out: the moments of several sweeps do not add up to theirs.
 func observeFirst(t rapid.TB, c *conductor[float64]) {
 	t.Helper()
 	for _, b := range layerBlocks(c) {
@@ -151,7 +154,8 @@ func observeExactly(t rapid.TB, c *conductor[float64], rows []int) {
 	observeSeeded(t, c, rows, func(o *output) int { return o.cols }, rootSeeds)
 }
 
-// jacobians are dz/dtheta of each case: z is its outputs side by side, theta all parameters in the order of the plan.
+// jacobians are dz/dtheta of each case: z is its outputs side by side, theta all parameters in the
+// order of the plan.
 func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 	t.Helper()
 	run, err := program.NewRun[float64](c.model, 1)
@@ -181,7 +185,8 @@ func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 	return perCase
 }
 
-// differences are the jacobians by central differences of what a tape machine computes, for a network of one output.
+// differences are the jacobians by central differences of what a tape machine computes, for a
+// network of one output.
 func differences(t rapid.TB, n *testnet.Net) (perCase []*mat.Dense) {
 	t.Helper()
 	var out gorgonia.Value
@@ -238,7 +243,8 @@ func denseFisher(t rapid.TB, c *conductor[float64], perCase []*mat.Dense) *mat.D
 	return fisher
 }
 
-// elements are the positions of a layer's weights among all parameters: abar by abar, and within each output by output.
+// elements are the positions of a layer's weights among all parameters: abar by abar, and within
+// each output by output.
 func elements(c *conductor[float64], l *layer) (at []int) {
 	start, offset := map[*program.Node]int{}, 0
 	for _, p := range c.order {

@@ -3,12 +3,14 @@ package kfac
 import (
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The shortcut for patches that repeat each other gives the sums over all patches, whatever the geometry, with a homogeneous coordinate or without.
+// The shortcut for patches that repeat each other gives the sums over all patches, whatever the
+// geometry, with a homogeneous coordinate or without.
 func TestPatchSums(t *testing.T) {
 	taken := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -16,7 +18,8 @@ func TestPatchSums(t *testing.T) {
 		pair := func(name string, from, to int) []int {
 			return []int{rapid.IntRange(from, to).Draw(t, name+" y"), rapid.IntRange(from, to).Draw(t, name+" x")}
 		}
-		kernel, stride, dilation, pad := pair("kernel", 1, 3), pair("stride", 1, 2), pair("dilation", 1, 2), pair("pad", 0, 1)
+		kernel, stride, dilation, pad := pair("kernel", 1, 3), pair("stride", 1, 2), pair("dilation", 1, 2),
+			pair("pad", 0, 1)
 		batch, channels := rapid.IntRange(1, 3).Draw(t, "batch"), rapid.IntRange(1, 3).Draw(t, "channels")
 		filter := s.Random("f", 2, channels, kernel[0], kernel[1])
 		h, err := gorgonia.Conv2d(s.Random("x", batch, channels, 9, 8), filter, kernel, pad, stride, dilation)

@@ -6,14 +6,16 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// twoDirections gives every parameter a random direction and a random previous update, and returns them, each in one piece.
+// twoDirections gives every parameter a random direction and a random previous update, and returns
+// them, each in one piece.
 func twoDirections(s *testnet.Sketch, c *conductor[float64]) (u, v []float64) {
 	for _, p := range c.order {
 		p.given = true
@@ -43,8 +45,8 @@ func denseProducts(f mat.Matrix, u, v []float64) []float64 {
 	return []float64{form(f, u, u), form(f, u, v), form(f, v, v)}
 }
 
-// The products of the quadratic model are those of the Fisher matrix written out, whatever the layers and the likelihood, on the
-// whole batch and on a part of it.
+// The products of the quadratic model are those of the Fisher matrix written out, whatever the
+// layers and the likelihood, on the whole batch and on a part of it.
 func TestFisherProducts(t *testing.T) {
 	const cases = 6
 	models := map[string]func() *testnet.Net{
@@ -57,7 +59,8 @@ func TestFisherProducts(t *testing.T) {
 	for name, loss := range likelihoods {
 		for _, outByIn := range []bool{false, true} {
 			models[fmt.Sprintf("%s, outByIn=%v", name, outByIn)] = func() *testnet.Net {
-				return testnet.MLP{Widths: []int{3, 4, 2}, Cases: cases, Unit: gorgonia.Tanh, OutByIn: outByIn, Loss: loss}.Build(2)
+				return testnet.MLP{Widths: []int{3, 4, 2}, Cases: cases, Unit: gorgonia.Tanh, OutByIn: outByIn,
+					Loss: loss}.Build(2)
 			}
 		}
 	}
@@ -97,7 +100,8 @@ func TestFisherProductsOfSomeParameters(t *testing.T) {
 	testnet.Near(t, "products", products(t, c, nil), denseProducts(denseFisher(t, c, jacobians(t, c)), u, v), 1e-9)
 }
 
-// denseModel is M(delta) - M(0) written out, with a random curvature of full rank and two directions.
+// denseModel is M(delta) - M(0) written out, with a random curvature of full rank and two
+// directions.
 type denseModel struct {
 	f             *mat.Dense
 	c             float64
@@ -109,7 +113,8 @@ func drawModel(t *rapid.T) *denseModel {
 	s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
 	n := rapid.IntRange(2, 6).Draw(t, "n")
 	root := mat.NewDense(n, n, s.Normals(n*n))
-	m := &denseModel{f: mat.NewDense(n, n, nil), c: rapid.Float64Range(0.01, 10).Draw(t, "damping"), grad: s.Normals(n), delta: s.Normals(n), delta0: s.Normals(n)}
+	m := &denseModel{f: mat.NewDense(n, n, nil), c: rapid.Float64Range(0.01, 10).Draw(t, "damping"),
+		grad: s.Normals(n), delta: s.Normals(n), delta0: s.Normals(n)}
 	m.f.Mul(root.T(), root)
 	return m
 }
@@ -117,8 +122,9 @@ func drawModel(t *rapid.T) *denseModel {
 func (m *denseModel) span() *span {
 	f := denseProducts(m.f, m.delta, m.delta0)
 	return &span{
-		f:     [2][2]float64{{f[0], f[1]}, {0, f[2]}},
-		dots:  [2][2]float64{{floats.Dot(m.delta, m.delta), floats.Dot(m.delta, m.delta0)}, {0, floats.Dot(m.delta0, m.delta0)}},
+		f: [2][2]float64{{f[0], f[1]}, {0, f[2]}},
+		dots: [2][2]float64{{floats.Dot(m.delta, m.delta), floats.Dot(m.delta, m.delta0)},
+			{0, floats.Dot(m.delta0, m.delta0)}},
 		slope: [2]float64{floats.Dot(m.grad, m.delta), floats.Dot(m.grad, m.delta0)},
 	}
 }
@@ -127,7 +133,8 @@ func (m *denseModel) span() *span {
 func (m *denseModel) system() *mat.Dense {
 	p := m.span()
 	system := mat.NewDense(2, 2, []float64{p.f[0][0], p.f[0][1], p.f[0][1], p.f[1][1]})
-	system.Add(system, mat.NewDense(2, 2, []float64{m.c * p.dots[0][0], m.c * p.dots[0][1], m.c * p.dots[0][1], m.c * p.dots[1][1]}))
+	system.Add(system, mat.NewDense(2, 2, []float64{m.c * p.dots[0][0], m.c * p.dots[0][1], m.c * p.dots[0][1],
+		m.c * p.dots[1][1]}))
 	return system
 }
 
@@ -158,7 +165,8 @@ func (m *denseModel) gradient(d []float64) []float64 {
 func checkModelStep(t rapid.TB, m *denseModel, s step) {
 	t.Helper()
 	d := m.step(s.alpha, s.mu)
-	testnet.Near(t, "change and curvature", []float64{s.change, s.curvature}, []float64{m.change(d), form(m.f, d, d)}, 1e-9)
+	testnet.Near(t, "change and curvature", []float64{s.change, s.curvature}, []float64{m.change(d), form(m.f, d, d)},
+		1e-9)
 }
 
 func TestMinimumOfTheModel(t *testing.T) {
@@ -176,14 +184,16 @@ func TestMinimumOfTheModel(t *testing.T) {
 		residual := m.gradient(d)
 		scale := floats.Norm(m.grad, 2)
 		for name, direction := range map[string][]float64{"Delta": m.delta, "delta0": m.delta0} {
-			if slope := floats.Dot(residual, direction); math.Abs(slope) > 1e-9*scale*floats.Norm(direction, 2)*(1+mat.Norm(m.f, 2)) {
+			if slope := floats.Dot(residual, direction); math.Abs(slope) > 1e-9*scale*floats.Norm(direction,
+				2)*(1+mat.Norm(m.f, 2)) {
 				t.Errorf("the model has slope %g along %s at its minimum", slope, name)
 			}
 		}
 
 		alone := m.span().minimise(m.c, false)
 		checkModelStep(t, m, alone)
-		if slope := floats.Dot(m.gradient(m.step(alone.alpha, 0)), m.delta); alone.mu != 0 || math.Abs(slope) > 1e-9*scale*floats.Norm(m.delta, 2)*(1+mat.Norm(m.f, 2)) {
+		if slope := floats.Dot(m.gradient(m.step(alone.alpha, 0)), m.delta); alone.mu != 0 ||
+			math.Abs(slope) > 1e-9*scale*floats.Norm(m.delta, 2)*(1+mat.Norm(m.f, 2)) {
 			t.Errorf("without momentum: mu %g, slope %g along Delta", alone.mu, slope)
 		}
 		if s.change > alone.change+1e-9*math.Abs(alone.change) {
@@ -258,8 +268,9 @@ func TestShrunkStep(t *testing.T) {
 	})
 }
 
-// On a quadratic objective with fixed preconditioner and damping, successive minima over (Delta, delta0) are the iterates of
-// preconditioned linear conjugate gradients (Martens & Grosse 2015, section 7).
+// On a quadratic objective with fixed preconditioner and damping, successive minima over (Delta,
+// delta0) are the iterates of preconditioned linear conjugate gradients (Martens & Grosse 2015,
+// section 7).
 func TestMomentumIsConjugateGradients(t *testing.T) {
 	s := testnet.NewSketch(5)
 	const n, c = 7, 0.3
@@ -307,8 +318,8 @@ func TestMomentumIsConjugateGradients(t *testing.T) {
 	}
 }
 
-// Without damping, alpha, mu and the change of the model do not depend on the parameters that the function is written in, if the
-// previous update is the same change of the function.
+// Without damping, alpha, mu and the change of the model do not depend on the parameters that the
+// function is written in, if the previous update is the same change of the function.
 func TestUndampedModelIsInvariant(t *testing.T) {
 	s := testnet.NewSketch(1)
 	r := forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
@@ -343,14 +354,17 @@ func TestUndampedModelIsInvariant(t *testing.T) {
 		copy(a.order[2*i+1].velocity, plainUpdate[len(a.order[2*i].velocity):])
 	}
 	x, y := stepOfA(), stepOfB()
-	testnet.Near(t, "alpha, mu, change, curvature", []float64{y.alpha, y.mu, y.change, y.curvature}, []float64{x.alpha, x.mu, x.change, x.curvature}, 1e-9)
+	testnet.Near(t, "alpha, mu, change, curvature", []float64{y.alpha, y.mu, y.change, y.curvature},
+		[]float64{x.alpha, x.mu, x.change, x.curvature}, 1e-9)
 	if x.mu == 0 {
 		t.Error("no momentum")
 	}
 }
 
-// inChunks is a net of half as many cases, whose solver has saved the first half of the inputs of another net and holds the second.
-func inChunks(t *testing.T, whole *testnet.Net, build func(cases int) *testnet.Net, inputs ...string) (c *conductor[float64], chunks []chunk[float64]) {
+// inChunks is a net of half as many cases, whose solver has saved the first half of the inputs of
+// another net and holds the second.
+func inChunks(t *testing.T, whole *testnet.Net, build func(cases int) *testnet.Net,
+	inputs ...string) (c *conductor[float64], chunks []chunk[float64]) {
 	t.Helper()
 	half := testnet.CasesOf(whole.Out) / 2
 	n := build(half)
@@ -377,8 +391,9 @@ func inChunks(t *testing.T, whole *testnet.Net, build func(cases int) *testnet.N
 	return c, chunks
 }
 
-// Over several chunks the products of the quadratic model are those of all cases that were chosen, each with the same weight, and the objective is
-// that of all cases, at other weights than the user's too.
+// Over several chunks the products of the quadratic model are those of all cases that were chosen,
+// each with the same weight, and the objective is that of all cases, at other weights than the
+// user's too.
 func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 	const cases, eta = 6, 0.2
 	for name, loss := range likelihoods {
@@ -416,9 +431,12 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 				floats.Scale(cases/float64(len(test.all)), want)
 				q := c.quadratic
 				q.prepare(chunks)
-				testnet.Check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
+				testnet.Check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 {
+					return p.velocity
+				}))
 				testnet.Check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
-				testnet.Near(t, test.name, []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}, want, 1e-9)
+				testnet.Near(t, test.name, []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous),
+					q.fisher(previous, previous)}, want, 1e-9)
 			}
 
 			twoDirections(testnet.NewSketch(3), whole)
@@ -436,13 +454,15 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 				}
 				return h
 			}
-			testnet.Near(t, "objective", objective(c, chunks), objective(whole, []chunk[float64]{{graph: whole.graph, cases: cases}}), identity)
+			testnet.Near(t, "objective", objective(c, chunks),
+				objective(whole, []chunk[float64]{{graph: whole.graph, cases: cases}}), identity)
 		})
 	}
 }
 
-// What lies behind an op without a derivative has its part in the products, too: by finite differences, in place of the forward mode that has the
-// rest. The same net with an op that has a derivative gives the same numbers.
+// What lies behind an op without a derivative has its part in the products, too: by finite
+// differences, in place of the forward mode that has the rest. The same net with an op that has a
+// derivative gives the same numbers.
 func TestFisherProductsByDifferences(t *testing.T) {
 	build := func(unit func(*gorgonia.Node) (*gorgonia.Node, error)) *conductor[float64] {
 		s := testnet.NewSketch(21)
@@ -466,8 +486,8 @@ func TestFisherProductsByDifferences(t *testing.T) {
 	testnet.Near(t, "products", products(t, opaque, nil), products(t, known, nil), 1e-7)
 }
 
-// The products that go on from the statistics' forward pass are those of a forward pass of their own, random numbers included; a part of the batch has one of its
-// own.
+// The products that go on from the statistics' forward pass are those of a forward pass of their
+// own, random numbers included; a part of the batch has one of its own.
 func TestProductsFromHeldPass(t *testing.T) {
 	for _, part := range []bool{false, true} {
 		s := testnet.NewSketch(5)

@@ -29,10 +29,12 @@ func recurrentBlocks(t *testing.T, c *conductor[float64]) (blocks []*recurrentBl
 }
 
 func TestRecurrentPlan(t *testing.T) {
-	for timing, want := range map[TimeCorrelation]string{TimeSymmetric: ", its time steps symmetric", TimeStationary: ", its time steps stationary", TimeIndependent: ""} {
+	for timing, want := range map[TimeCorrelation]string{TimeSymmetric: ", its time steps symmetric",
+		TimeStationary: ", its time steps stationary", TimeIndependent: ""} {
 		c := attach(t, testnet.Recurrent(1, 3, false), WithTimeCorrelation(timing))
 		for _, row := range c.plan.Params {
-			if recurrent := row.Name == "w" || row.Name == "u"; recurrent && !strings.HasSuffix(row.Reason, "3 positions per case"+want) {
+			if recurrent := row.Name == "w" || row.Name == "u"; recurrent &&
+				!strings.HasSuffix(row.Reason, "3 positions per case"+want) {
 				t.Errorf("%s, %s: %q", timing, row.Name, row.Reason)
 			}
 		}
@@ -74,17 +76,22 @@ func TestLagMoments(t *testing.T) {
 	}
 }
 
-// The steps lie in the order in which the graph was built, which is that of time, whatever order the products are reached in from the outputs.
+// The steps lie in the order in which the graph was built, which is that of time, whatever order
+// the products are reached in from the outputs.
 func TestTimeStepsAreInOrder(t *testing.T) {
-	for _, b := range recurrentBlocks(t, attach(t, testnet.Recurrent(3, 5, false), WithTimeCorrelation(TimeSymmetric))) {
-		if !slices.IsSortedFunc(b.layer.sites, func(x, y site) int { return int(x.output.Src.ID() - y.output.Src.ID()) }) || len(b.layer.sites) != 5 {
+	for _, b := range recurrentBlocks(t, attach(t, testnet.Recurrent(3, 5, false),
+		WithTimeCorrelation(TimeSymmetric))) {
+		if !slices.IsSortedFunc(b.layer.sites, func(x, y site) int {
+			return int(x.output.Src.ID() - y.output.Src.ID())
+		}) || len(b.layer.sites) != 5 {
 			t.Errorf("%s: %d steps out of order", b.layer.name(), len(b.layer.sites))
 		}
 	}
 }
 
-// chainFisher is the dense Fisher matrix of the linear Gaussian chain, the sum over |d| < steps of (1 - |d|/steps) V_d with V_d = Phi^d V_0 and V_{-d} = V_d^T; with steps 0 it
-// is that of an endless one.
+// chainFisher is the dense Fisher matrix of the linear Gaussian chain, the sum over |d| < steps of
+// (1 - |d|/steps) V_d with V_d = Phi^d V_0 and V_{-d} = V_d^T; with steps 0 it is that of an
+// endless one.
 func chainFisher(t *testing.T, v0, v1 *mat.Dense, steps int) *mat.Dense {
 	t.Helper()
 	var inv, phi mat.Dense
@@ -140,7 +147,8 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 					v := gathered(b.layerBlock, gradientOf)
 					var want mat.VecDense
 					testnet.Check(t, want.SolveVec(chainFisher(t, &v0, &v1, last), mat.NewVecDense(len(v), v)))
-					testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name(), ", ", steps, " steps"), gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
+					testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name(), ", ", steps, " steps"),
+						gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
 				}
 			}
 		}
@@ -170,7 +178,8 @@ func TestUncorrelatedSteps(t *testing.T) {
 			b.precondition(gamma, true)
 			dampA, dampG := b.dampings(gamma)
 			want := solved(t, b.factors.a.next, b.factors.g.next, dampA, dampG, gathered(b.layerBlock, gradientOf))
-			testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name()), gathered(b.layerBlock, directionOf), want, identity)
+			testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name()), gathered(b.layerBlock, directionOf), want,
+				identity)
 		}
 	}
 }

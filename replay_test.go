@@ -19,9 +19,10 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// A recording is what the program of the paper's authors (KFAC3-MATLAB, version 5, in GNU Octave and float64) did on a tiny net: inputs, sampled
-// targets, and what it made of them at each iteration. Theirs are weights of out x in, biases apart, and the log-likelihood to be raised; the factors are
-// as ours.
+// A recording is what the program of the paper's authors (KFAC3-MATLAB, version 5, in GNU Octave
+// and float64) did on a tiny net: inputs, sampled targets, and what it made of them at each
+// iteration. Theirs are weights of out x in, biases apart, and the log-likelihood to be raised; the
+// factors are as ours.
 type recording struct {
 	Config struct {
 		LayerSizes    []int    `json:"layersizes"`
@@ -76,8 +77,8 @@ type recordedIteration struct {
 	ParamsAvg                     recordedWeights `json:"params_avg"`
 }
 
-// TestReplay runs the public solver along the recordings in testdata/replay, and in the folder that KFAC_REPLAY names, with the recorded cases and sampled
-// targets in place of random ones.
+// TestReplay runs the public solver along the recordings in testdata/replay, and in the folder that
+// KFAC_REPLAY names, with the recorded cases and sampled targets in place of random ones.
 func TestReplay(t *testing.T) {
 	files := recordings(t, "testdata/replay")
 	if len(files) == 0 {
@@ -136,9 +137,11 @@ func newReplay(t *testing.T, r recording) *replay {
 	}
 	c := &p.Config
 	opts := []Option{
-		WithPaperRules(), WithMinStatisticsRows(1), WithMinModelRows(1), WithL2Reg(c.WeightCost), WithDamping(c.InitLambda),
+		WithPaperRules(), WithMinStatisticsRows(1), WithMinModelRows(1), WithL2Reg(c.WeightCost),
+		WithDamping(c.InitLambda),
 		WithCurvatureEMA(c.MaxFadeStats), WithInverseUpdatePeriod(c.T3), WithIterateAveraging(c.MaxFadeAvg, c.AvgStart),
-		WithDampingAdaptation(c.T1, math.Pow(c.LambdaDrop, 1/float64(c.T1))), WithGammaAdaptation(c.T2, math.Pow(c.GammaDrop, 2/float64(c.T2))),
+		WithDampingAdaptation(c.T1, math.Pow(c.LambdaDrop, 1/float64(c.T1))),
+		WithGammaAdaptation(c.T2, math.Pow(c.GammaDrop, 2/float64(c.T2))),
 	}
 	if c.GammaMax < 1e300 {
 		opts = append(opts, WithGammaMax(c.GammaMax))
@@ -186,7 +189,8 @@ func (p *replay) build(t *testing.T) {
 		}
 	}
 	p.net.Out = h
-	losses := map[string]testnet.Likelihood{"logistic": testnet.Binary, "linear": testnet.Squares(1), "softmax": testnet.Classes}
+	losses := map[string]testnet.Likelihood{"logistic": testnet.Binary, "linear": testnet.Squares(1),
+		"softmax": testnet.Classes}
 	loss := losses[p.Config.LayerTypes[len(sizes)-2]]
 	if loss == nil {
 		t.Fatalf("no outputs of type %q", p.Config.LayerTypes[len(sizes)-2])
@@ -280,8 +284,10 @@ func (p *replay) compare(t *testing.T) {
 		switch b := b.(type) {
 		case *chainBlock[float64]:
 			for i := range b.crossA {
-				checkMax(t, fmt.Sprint("cross moment of A ", i), averageOf(&b.crossA[i]), slices.Concat(it.AOff[i]...), replayed)
-				checkMax(t, fmt.Sprint("cross moment of G ", i), averageOf(&b.crossG[i]), slices.Concat(it.GOff[i]...), replayed)
+				checkMax(t, fmt.Sprint("cross moment of A ", i), averageOf(&b.crossA[i]), slices.Concat(it.AOff[i]...),
+					replayed)
+				checkMax(t, fmt.Sprint("cross moment of G ", i), averageOf(&b.crossG[i]), slices.Concat(it.GOff[i]...),
+					replayed)
 			}
 		case *kroneckerBlock[float64]:
 			if i := slices.Index(layerBlocks(p.conductor), b.layerBlock); len(best.InvA) > i {
@@ -337,19 +343,23 @@ func checkMax(t *testing.T, what string, got, want []float64, tol float64) {
 		largest = max(largest, math.Abs(w))
 	}
 	if !(diff <= tol*largest) {
-		t.Errorf("%s: off by %.3g of its largest element, tolerance %g\ngot  %.10g\nwant %.10g", what, diff/largest, tol, got[:min(len(got), 8)], want[:min(len(want), 8)])
+		t.Errorf("%s: off by %.3g of its largest element, tolerance %g\ngot  %.10g\nwant %.10g",
+			what, diff/largest, tol, got[:min(len(got), 8)], want[:min(len(want), 8)])
 	}
 }
 
-// A recording with mini-batches of different sizes is followed too. This one is made by the solver itself, which runs each mini-batch in chunks through one
-// small graph, where the replay attaches a graph of the mini-batch's size.
+// A recording with mini-batches of different sizes is followed too. This one is made by the solver
+// itself, which runs each mini-batch in chunks through one small graph, where the replay attaches a
+// graph of the mini-batch's size.
 func TestReplayOfVaryingBatches(t *testing.T) {
 	const chunk, cases = 4, 32
 	var r recording
 	c := &r.Config
-	c.LayerSizes, c.LayerTypes, c.WeightCost, c.InitLambda, c.InitGamma, c.GammaMax = []int{3, 4, 2}, []string{"tanh", "logistic"}, 1e-2, 1, 1, 1e300
+	c.LayerSizes, c.LayerTypes, c.WeightCost, c.InitLambda, c.InitGamma, c.GammaMax = []int{3, 4, 2},
+		[]string{"tanh", "logistic"}, 1e-2, 1, 1, 1e300
 	c.GammaMin = math.Sqrt(c.WeightCost)
-	c.T1, c.T2, c.T3, c.LambdaDrop, c.GammaDrop, c.MaxFadeStats, c.MaxFadeAvg, c.AvgStart = 5, 20, 20, 0.77, 0.6, 0.95, 0.99, 1
+	c.T1, c.T2, c.T3, c.LambdaDrop, c.GammaDrop, c.MaxFadeStats, c.MaxFadeAvg, c.AvgStart = 5, 20, 20, 0.77, 0.6, 0.95,
+		0.99, 1
 	c.UseMomentum = 1
 	s := testnet.NewSketch(1)
 	for range cases {
@@ -369,9 +379,11 @@ func TestReplayOfVaryingBatches(t *testing.T) {
 			p.now = &recordedIteration{SizeMinibatch: chunk, SizeSample: chunk, SizeBV: chunk}
 			for range chunk {
 				p.now.Cases = append(p.now.Cases, s.Rng.IntN(cases))
-				p.now.SampleTargets = append(p.now.SampleTargets, []float64{float64(s.Rng.IntN(2)), float64(s.Rng.IntN(2))})
+				p.now.SampleTargets = append(p.now.SampleTargets,
+					[]float64{float64(s.Rng.IntN(2)), float64(s.Rng.IntN(2))})
 			}
-			it.Cases, it.SampleTargets = append(it.Cases, p.now.Cases...), append(it.SampleTargets, p.now.SampleTargets...)
+			it.Cases, it.SampleTargets = append(it.Cases, p.now.Cases...),
+				append(it.SampleTargets, p.now.SampleTargets...)
 			p.runAll(t)
 			if last := first+chunk == it.SizeMinibatch; !last {
 				testnet.Check(t, p.solver.Accumulate(p.net.ValueGrads()))
@@ -396,10 +408,12 @@ func (p *replay) record(it *recordedIteration) {
 		b.precondition(gamma, false)
 	}
 	for i, b := range layerBlocks(p.conductor) {
-		it.A, it.G = append(it.A, [][]float64{averageOf(&b.factors.a)}), append(it.G, [][]float64{averageOf(&b.factors.g)})
+		it.A, it.G = append(it.A, [][]float64{averageOf(&b.factors.a)}),
+			append(it.G, [][]float64{averageOf(&b.factors.g)})
 		inverse := p.conductor.blocks[i].(*kroneckerBlock[float64]).inverse
 		best := &it.Candidates[0]
-		best.InvA, best.InvG = append(best.InvA, [][]float64{slices.Clone(inverse.a.now)}), append(best.InvG, [][]float64{slices.Clone(inverse.g.now)})
+		best.InvA, best.InvG = append(best.InvA, [][]float64{slices.Clone(inverse.a.now)}),
+			append(best.InvG, [][]float64{slices.Clone(inverse.g.now)})
 		ascent := func(p *parameter[float64]) []float64 { // as theirs
 			v := slices.Clone(p.dir)
 			for k := range v {
@@ -412,7 +426,8 @@ func (p *replay) record(it *recordedIteration) {
 		it.ParamsAvg.add(b.weight.mean, b.bias.mean)
 	}
 	st := p.solver.Stats()
-	it.Alpha, it.Mu, it.Val, it.Gamma, it.Lambda = st.LearningRate, st.Momentum, st.QuadModelChange, st.Gamma, p.conductor.control.lambda
+	it.Alpha, it.Mu, it.Val, it.Gamma, it.Lambda = st.LearningRate, st.Momentum, st.QuadModelChange, st.Gamma,
+		p.conductor.control.lambda
 	if st.Rho != 0 {
 		it.Rho = &st.Rho
 	}

@@ -21,7 +21,8 @@ func sampledFactors(t *testing.T, c *conductor[float64], rng *rand.Rand) {
 	observeFirst(t, c)
 }
 
-// The factors of sampled targets converge to the exact ones, as fast as a mean of independent draws does.
+// The factors of sampled targets converge to the exact ones, as fast as a mean of independent draws
+// does.
 func TestSampledFactorsConverge(t *testing.T) {
 	const cases, few, many, total = 50, 16, 256, 1024 // draws of a batch: 51200 targets in all
 	for name, loss := range likelihoods {
@@ -51,7 +52,8 @@ func TestSampledFactorsConverge(t *testing.T) {
 				errorMany += meanSquaredDistance(draws[i], many, exact[i])
 			}
 			if ratio := errorFew / errorMany * few / many; ratio < 0.5 || ratio > 2 {
-				t.Errorf("the mean squared error goes with the number of draws to the power %.2f, want -1", -math.Log(errorFew/errorMany)/math.Log(many/few))
+				t.Errorf("the mean squared error goes with the number of draws to the power %.2f, want -1",
+					-math.Log(errorFew/errorMany)/math.Log(many/few))
 			}
 		})
 	}
@@ -98,8 +100,10 @@ func TestSampledFactorsOfOneCase(t *testing.T) {
 	}
 }
 
-// parameterGradient sweeps back to the parameters themselves: the gradients in the order of the plan.
-func parameterGradient(t testing.TB, c *conductor[float64], run *program.Run[float64], seeds []program.Seed[float64]) (theta []float64) {
+// parameterGradient sweeps back to the parameters themselves: the gradients in the order of the
+// plan.
+func parameterGradient(t testing.TB, c *conductor[float64], run *program.Run[float64],
+	seeds []program.Seed[float64]) (theta []float64) {
 	t.Helper()
 	var leaves []*program.Node
 	for _, p := range c.order {
@@ -112,7 +116,8 @@ func parameterGradient(t testing.TB, c *conductor[float64], run *program.Run[flo
 	return theta
 }
 
-// A vector of outputs is one case's, unless no parameter would have cases if it held one number for each case.
+// A vector of outputs is one case's, unless no parameter would have cases if it held one number for
+// each case.
 func TestTellCases(t *testing.T) {
 	vector := func(s *testnet.Sketch, z *gorgonia.Node, params ...*gorgonia.Node) *testnet.Net {
 		n := &testnet.Net{Sketch: s, Out: z, Params: params}
@@ -197,7 +202,8 @@ func TestChooseIsUniform(t *testing.T) {
 // A program that can only be run whole is.
 func TestChooseWhole(t *testing.T) {
 	s := sampler[float64]{}
-	if rows := s.randomCases(&program.Program{Cases: 8, Whole: "it mixes cases"}, 0.5, 1, rand.New(rand.NewPCG(1, 1))); rows != nil {
+	if rows := s.randomCases(&program.Program{Cases: 8, Whole: "it mixes cases"}, 0.5, 1,
+		rand.New(rand.NewPCG(1, 1))); rows != nil {
 		t.Errorf("rows %v, want nil for all", rows)
 	}
 }
@@ -234,7 +240,8 @@ func TestSampleOfOutputNotFinite(t *testing.T) {
 	}
 }
 
-// The statistics take whole what the quadratic model takes whole, up to twice as many cases as they take otherwise.
+// The statistics take whole what the quadratic model takes whole, up to twice as many cases as they
+// take otherwise.
 func TestLeastStatistics(t *testing.T) {
 	for _, test := range []struct {
 		opts        []Option

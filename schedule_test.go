@@ -15,12 +15,15 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The sizes of mini-batches are those in the logs of the paper's authors (MNIST, FACES and CURVES with the settings of section 13).
+// The sizes of mini-batches are those in the logs of the paper's authors (MNIST, FACES and CURVES
+// with the settings of section 13).
 func TestGrowingBatchOfTheAuthors(t *testing.T) {
 	mnist := kfac.GrowingBatch{First: 1000, All: 60000, FullAt: 500}
 	for k, want := range map[int]int{
-		1: 1000, 2: 1008, 3: 1016, 5: 1033, 10: 1076, 20: 1168, 40: 1377, 50: 1494, 60: 1622, 80: 1912, 100: 2253, 120: 2654, 150: 3395, 160: 3686,
-		200: 5118, 250: 7714, 300: 11626, 400: 26412, 499: 59509, 500: 60000, 501: 60000, 1500: 60000, math.MaxInt: 60000,
+		1: 1000, 2: 1008, 3: 1016, 5: 1033, 10: 1076, 20: 1168, 40: 1377, 50: 1494, 60: 1622, 80: 1912, 100: 2253,
+		120: 2654, 150: 3395, 160: 3686,
+		200: 5118, 250: 7714, 300: 11626, 400: 26412, 499: 59509, 500: 60000, 501: 60000, 1500: 60000,
+		math.MaxInt: 60000,
 	} {
 		if got := mnist.Size(k); got != want {
 			t.Errorf("MNIST: update %d has %d cases, want %d", k, got, want)
@@ -33,7 +36,8 @@ func TestGrowingBatchOfTheAuthors(t *testing.T) {
 			sum += g.Size(k)
 		}
 		if sum != log.cases {
-			t.Errorf("%d cases in the first 500 updates of a training set of %d, the log has %d", sum, log.all, log.cases)
+			t.Errorf("%d cases in the first 500 updates of a training set of %d, the log has %d",
+				sum, log.all, log.cases)
 		}
 	}
 }
@@ -41,7 +45,8 @@ func TestGrowingBatchOfTheAuthors(t *testing.T) {
 // m_k = First exp((k-1)/b), b = (FullAt-1) / log(All/First), rounded down.
 func TestGrowingBatchIsExponential(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		g := kfac.GrowingBatch{First: rapid.IntRange(1, 5000).Draw(t, "first"), FullAt: rapid.IntRange(2, 5000).Draw(t, "full at")}
+		g := kfac.GrowingBatch{First: rapid.IntRange(1, 5000).Draw(t, "first"),
+			FullAt: rapid.IntRange(2, 5000).Draw(t, "full at")}
 		g.All = rapid.IntRange(g.First, 1000000).Draw(t, "all")
 		k := rapid.IntRange(1, g.FullAt).Draw(t, "update")
 		exact := float64(g.First) * math.Exp(float64(k-1)/float64(g.FullAt-1)*math.Log(float64(g.All)/float64(g.First)))
@@ -83,7 +88,8 @@ func TestOddGrowingBatches(t *testing.T) {
 // No other number of chunks comes nearer.
 func TestChunksOfAGrowingBatch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		g := kfac.GrowingBatch{First: rapid.IntRange(1, 500).Draw(t, "first"), All: rapid.IntRange(1, 5000).Draw(t, "all")}
+		g := kfac.GrowingBatch{First: rapid.IntRange(1, 500).Draw(t, "first"),
+			All: rapid.IntRange(1, 5000).Draw(t, "all")}
 		g.FullAt = rapid.IntRange(1, 50).Draw(t, "full at")
 		k, size := rapid.IntRange(1, 60).Draw(t, "update"), rapid.IntRange(1, 700).Draw(t, "chunk")
 		off := func(n int) int { d := n*size - g.Size(k); return max(d, -d) }
@@ -104,7 +110,8 @@ func useAverage(t *testing.T, s *kfac.Solver) (restore func()) {
 	return restore
 }
 
-// averageOf is the iterate average of the list of iterates, which starts at one of them: the plain mean of the first 1/(1-xi), which then fades.
+// averageOf is the iterate average of the list of iterates, which starts at one of them: the plain
+// mean of the first 1/(1-xi), which then fades.
 func averageOf(iterates [][]float64, xi float64) []float64 {
 	mean := make([]float64, len(iterates[0]))
 	plain := min(int(math.Round(1/(1-xi))), len(iterates))
@@ -127,7 +134,8 @@ func TestIterateAverage(t *testing.T) {
 		from int
 		opts []kfac.Option
 	}{
-		{0.9, 1, nil}, {0.99, 1, nil}, {0.5, 4, nil}, {0.8, 7, byRate()}, {0.9, 3, []kfac.Option{kfac.WithStepRejection(), kfac.WithL2Reg(0.01)}},
+		{0.9, 1, nil}, {0.99, 1, nil}, {0.5, 4, nil}, {0.8, 7, byRate()},
+		{0.9, 3, []kfac.Option{kfac.WithStepRejection(), kfac.WithL2Reg(0.01)}},
 	} {
 		t.Run(fmt.Sprintf("%g from step %d", c.xi, c.from), func(t *testing.T) {
 			tr := classifier(t, append(c.opts, kfac.WithIterateAveraging(c.xi, c.from))...)
@@ -137,14 +145,16 @@ func TestIterateAverage(t *testing.T) {
 			for k := 1; k <= 30; k++ {
 				tr.Steps(t, 1)
 				twin.Steps(t, 1)
-				testnet.SameBits(t, "with and without the average, weights", testnet.Weights(tr.Params), testnet.Weights(twin.Params))
+				testnet.SameBits(t, "with and without the average, weights", testnet.Weights(tr.Params),
+					testnet.Weights(twin.Params))
 				if k < c.from {
 					continue
 				}
 				now := testnet.Weights(tr.Params)
 				iterates = append(iterates, now)
 				restore := useAverage(t, solver)
-				testnet.Near(t, fmt.Sprintf("average at step %d", k), testnet.Weights(tr.Params), averageOf(iterates, c.xi), 1e-13)
+				testnet.Near(t, fmt.Sprintf("average at step %d",
+					k), testnet.Weights(tr.Params), averageOf(iterates, c.xi), 1e-13)
 				restore()
 				testnet.SameBits(t, "weights that were restored", testnet.Weights(tr.Params), now)
 			}
@@ -155,7 +165,8 @@ func TestIterateAverage(t *testing.T) {
 	}
 }
 
-// Tensors and scalars of both dtypes: the model runs with the average and, once restored, with what it had.
+// Tensors and scalars of both dtypes: the model runs with the average and, once restored, with what
+// it had.
 func TestAverageOfTensorsAndScalars(t *testing.T) {
 	t.Run("float64", testAverage[float64])
 	t.Run("float32", testAverage[float32])
@@ -210,7 +221,8 @@ func testAverage[T testnet.Float](t *testing.T) {
 	tr.Steps(t, 2)
 }
 
-// While the average is in use there is no step and no chunk; afterwards the training goes on as if nothing had been. To restore twice is harmless.
+// While the average is in use there is no step and no chunk; afterwards the training goes on as if
+// nothing had been. To restore twice is harmless.
 func TestNoStepsWithTheAverage(t *testing.T) {
 	option := kfac.WithIterateAveraging(0.9, 2)
 	tr, twin := classifier(t, option), classifier(t, option)
@@ -224,7 +236,9 @@ func TestNoStepsWithTheAverage(t *testing.T) {
 		}
 		before := stateOf(twin.Params, tr, solver)
 		refused(t, attempt(t, func() error { return solver.Step(tr.ValueGrads()) }), kfac.ErrAveraged, "UseAverage")
-		refused(t, attempt(t, func() error { return solver.Accumulate(tr.ValueGrads()) }), kfac.ErrAveraged, "UseAverage")
+		refused(t, attempt(t, func() error {
+			return solver.Accumulate(tr.ValueGrads())
+		}), kfac.ErrAveraged, "UseAverage")
 		again, err := solver.UseAverage()
 		var ce *kfac.ConfigError
 		if again != nil || !errors.As(err, &ce) {
@@ -272,7 +286,8 @@ func TestAverageBetweenChunks(t *testing.T) {
 
 // Without the option, or before the average has begun, there is none to use, and nothing changes.
 func TestNoAverage(t *testing.T) {
-	for name, opts := range map[string][]kfac.Option{"no option": nil, "before it begins": {kfac.WithIterateAveraging(0.9, 5)}} {
+	for name, opts := range map[string][]kfac.Option{"no option": nil,
+		"before it begins": {kfac.WithIterateAveraging(0.9, 5)}} {
 		tr := classifier(t, opts...)
 		for range 4 {
 			tr.Steps(t, 1)
@@ -342,7 +357,8 @@ func TestAverageFollowsTheTensorsLeftOut(t *testing.T) {
 	tr := classifier(t, kfac.WithIterateAveraging(0.5, 1))
 	all := tr.Params
 	tr.Steps(t, 3)
-	other := tensor.New(tensor.WithShape(all[2].Shape()...), tensor.WithBacking(tensor.Range(tensor.Float64, 0, all[2].Shape().TotalSize())))
+	other := tensor.New(tensor.WithShape(all[2].Shape()...),
+		tensor.WithBacking(tensor.Range(tensor.Float64, 0, all[2].Shape().TotalSize())))
 	if err := gorgonia.Let(all[2], other); err != nil {
 		t.Fatal(err)
 	}
@@ -369,10 +385,12 @@ func TestRestoreOfAnEarlierAverage(t *testing.T) {
 	testnet.SameBits(t, "weights that were restored", testnet.Weights(tr.Params), before)
 }
 
-// Weights in other tensors, which the user has given to the graph between the steps, and in a view and in column-major order.
+// Weights in other tensors, which the user has given to the graph between the steps, and in a view
+// and in column-major order.
 func TestAverageFollowsTheTensors(t *testing.T) {
 	const xi, cases, out, wide = 0.9, 12, 2, 5
-	surroundings := tensor.New(tensor.WithShape(cases, wide), tensor.WithBacking(tensor.Range(tensor.Float64, 0, cases*wide)))
+	surroundings := tensor.New(tensor.WithShape(cases, wide),
+		tensor.WithBacking(tensor.Range(tensor.Float64, 0, cases*wide)))
 	view, err := surroundings.Slice(nil, gorgonia.S(1, 1+out))
 	if err != nil {
 		t.Fatal(err)
@@ -419,7 +437,8 @@ func TestAverageFollowsTheTensors(t *testing.T) {
 	}
 }
 
-// Averages of noisy iterates are nearer to the optimum than the iterates: the least squares solution that small batches jump around.
+// Averages of noisy iterates are nearer to the optimum than the iterates: the least squares
+// solution that small batches jump around.
 func TestAverageIsBetterThanTheIterates(t *testing.T) {
 	const in, out, batch = 4, 2, 8
 	rng := rand.New(rand.NewPCG(6, 6))

@@ -20,7 +20,8 @@ func rowsTimes(a, w *gorgonia.Node) *gorgonia.Node {
 	return gorgonia.Must(gorgonia.Tensordot([]int{a.Dims() - 1}, []int{0}, a, w))
 }
 
-// A pooled net has a layer w, with a bias b or without, that is used at several positions of each case, and its positions pooled in some way.
+// A pooled net has a layer w, with a bias b or without, that is used at several positions of each
+// case, and its positions pooled in some way.
 type pooled struct {
 	name   string
 	build  func(s *testnet.Sketch) (out *gorgonia.Node, params gorgonia.Nodes)
@@ -44,23 +45,27 @@ func folded(x, w, b *gorgonia.Node) *gorgonia.Node {
 }
 
 var poolings = []pooled{
-	{name: "mean", reduce: []string{"w"}, linear: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("v", 4, 2)
-		return mul(testnet.Mean(folded(sequence(s), w, b), 1), v), list(w, b, v)
-	}},
+	{name: "mean", reduce: []string{"w"}, linear: true,
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("v", 4, 2)
+			return mul(testnet.Mean(folded(sequence(s), w, b), 1), v), list(w, b, v)
+		}},
 	{name: "sum", reduce: []string{"w"}, linear: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 3, 2), s.Random("b", 1, 2)
 		return testnet.Sum(folded(sequence(s), w, b), 1), list(w, b)
 	}},
-	{name: "two layers, then mean, then another", reduce: []string{"w", "u"}, linear: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b, u, c, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("u", 4, 3), s.Random("c", 1, 3), s.Random("v", 3, 2)
-		return mul(testnet.Mean(folded(folded(sequence(s), w, b), u, c), 1), v), list(w, b, u, c, v)
-	}},
-	{name: "sequence not folded", reduce: []string{"w", "u"}, linear: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b, u := s.Random("w", 3, 4), s.Random("b", 1, 1, 4), s.Random("u", 4, 2)
-		h := gorgonia.Must(gorgonia.BroadcastAdd(rowsTimes(sequence(s), w), b, nil, []byte{0, 1}))
-		return testnet.Sum(rowsTimes(h, u), 1), list(w, b, u)
-	}},
+	{name: "two layers, then mean, then another", reduce: []string{"w", "u"}, linear: true,
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b, u, c, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("u", 4, 3), s.Random("c", 1, 3),
+				s.Random("v", 3, 2)
+			return mul(testnet.Mean(folded(folded(sequence(s), w, b), u, c), 1), v), list(w, b, u, c, v)
+		}},
+	{name: "sequence not folded", reduce: []string{"w", "u"}, linear: true,
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b, u := s.Random("w", 3, 4), s.Random("b", 1, 1, 4), s.Random("u", 4, 2)
+			h := gorgonia.Must(gorgonia.BroadcastAdd(rowsTimes(sequence(s), w), b, nil, []byte{0, 1}))
+			return testnet.Sum(rowsTimes(h, u), 1), list(w, b, u)
+		}},
 	{name: "nonlinear", reduce: []string{"w", "u"}, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b, u, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("u", 4, 3), s.Random("v", 3, 2)
 		h := rectify(folded(tanh(folded(sequence(s), w, b)), u, nil))
@@ -70,33 +75,44 @@ var poolings = []pooled{
 		w, v, x := s.Random("w", 3, 3), s.Random("v", 3, 2), sequence(s)
 		return mul(testnet.Mean(add(x, tanh(folded(x, w, nil))), 1), v), list(w, v)
 	}},
-	{name: "position embedding", reduce: []string{"w"}, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, position := s.Random("w", 3, 2), s.Random("position", 1, steps, 2)
-		return testnet.Sum(tanh(addRow(folded(sequence(s), w, nil), position)), 1), list(w, position)
-	}},
-	{name: "global average", reduce: []string{"filter"}, linear: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		filter, b, v := s.Random("filter", 3, 2, 2, 2), s.Random("b", 1, 3, 1, 1), s.Random("v", 3, 2)
-		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 4, 3), filter, tensor.Shape{2, 2}, []int{1, 0}, []int{1, 1}, []int{1, 1}))
-		h = gorgonia.Must(gorgonia.GlobalAveragePool2D(gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3}))))
-		return mul(reshape(h, cases, 3), v), list(filter, b, v)
-	}},
-	{name: "mean over both axes of an image", reduce: []string{"filter"}, linear: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		filter := s.Random("filter", 3, 2, 2, 2)
-		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-		return testnet.Mean(h, 2, 3), list(filter)
-	}},
-	{name: "convolution, rectifier, global average", reduce: []string{"filter"}, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		filter := s.Random("filter", 3, 2, 2, 2)
-		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-		return reshape(gorgonia.Must(gorgonia.GlobalAveragePool2D(rectify(h))), cases, 3), list(filter)
-	}},
+	{name: "position embedding", reduce: []string{"w"},
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, position := s.Random("w", 3, 2), s.Random("position", 1, steps, 2)
+			return testnet.Sum(tanh(addRow(folded(sequence(s), w, nil), position)), 1), list(w, position)
+		}},
+	{name: "global average", reduce: []string{"filter"}, linear: true,
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			filter, b, v := s.Random("filter", 3, 2, 2, 2), s.Random("b", 1, 3, 1, 1), s.Random("v", 3, 2)
+			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 4, 3), filter, tensor.Shape{2, 2}, []int{1, 0},
+				[]int{1, 1}, []int{1, 1}))
+			h = gorgonia.Must(gorgonia.GlobalAveragePool2D(gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil,
+				[]byte{0, 2, 3}))))
+			return mul(reshape(h, cases, 3), v), list(filter, b, v)
+		}},
+	{name: "mean over both axes of an image", reduce: []string{"filter"}, linear: true,
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			filter := s.Random("filter", 3, 2, 2, 2)
+			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
+				[]int{1, 1}, []int{1, 1}))
+			return testnet.Mean(h, 2, 3), list(filter)
+		}},
+	{name: "convolution, rectifier, global average", reduce: []string{"filter"},
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			filter := s.Random("filter", 3, 2, 2, 2)
+			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
+				[]int{1, 1}, []int{1, 1}))
+			return reshape(gorgonia.Must(gorgonia.GlobalAveragePool2D(rectify(h))), cases, 3), list(filter)
+		}},
 
-	{name: "two convolutions, global average", reduce: []string{"filter2"}, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		filter, filter2 := s.Random("filter", 3, 2, 2, 2), s.Random("filter2", 2, 3, 2, 2)
-		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 4, 4), filter, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-		h = gorgonia.Must(gorgonia.Conv2d(tanh(h), filter2, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-		return reshape(gorgonia.Must(gorgonia.GlobalAveragePool2D(h)), cases, 2), list(filter, filter2)
-	}},
+	{name: "two convolutions, global average", reduce: []string{"filter2"},
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			filter, filter2 := s.Random("filter", 3, 2, 2, 2), s.Random("filter2", 2, 3, 2, 2)
+			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 4, 4), filter, tensor.Shape{2, 2}, []int{0, 0},
+				[]int{1, 1}, []int{1, 1}))
+			h = gorgonia.Must(gorgonia.Conv2d(tanh(h), filter2, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1},
+				[]int{1, 1}))
+			return reshape(gorgonia.Must(gorgonia.GlobalAveragePool2D(h)), cases, 2), list(filter, filter2)
+		}},
 	{name: "positions joined", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, v := s.Random("w", 3, 4), s.Random("v", steps*4, 2)
 		return mul(reshape(tanh(folded(sequence(s), w, nil)), cases, steps*4), v), list(w, v)
@@ -110,20 +126,24 @@ var poolings = []pooled{
 		h := gorgonia.Must(gorgonia.Slice(tanh(folded(sequence(s), w, nil)), nil, gorgonia.S(steps-1)))
 		return mul(h, v), list(w, v)
 	}},
-	{name: "positions mixed by attention", reduce: []string{"w"}, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		q, k, v, w := s.Random("q", 3, 3), s.Random("k", 3, 3), s.Random("v", 3, 3), s.Random("w", 3, 2)
-		x := sequence(s)
-		scores := gorgonia.Must(gorgonia.SoftMax(gorgonia.Must(gorgonia.BatchedMatMul(folded(x, q, nil), folded(x, k, nil), false, true)), 2))
-		h := gorgonia.Must(gorgonia.BatchedMatMul(scores, folded(x, v, nil)))
-		return testnet.Mean(folded(h, w, nil), 1), list(q, k, v, w)
-	}},
+	{name: "positions mixed by attention", reduce: []string{"w"},
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			q, k, v, w := s.Random("q", 3, 3), s.Random("k", 3, 3), s.Random("v", 3, 3), s.Random("w", 3, 2)
+			x := sequence(s)
+			scores := gorgonia.Must(gorgonia.SoftMax(gorgonia.Must(gorgonia.BatchedMatMul(folded(x, q, nil),
+				folded(x, k, nil), false, true)), 2))
+			h := gorgonia.Must(gorgonia.BatchedMatMul(scores, folded(x, v, nil)))
+			return testnet.Mean(folded(h, w, nil), 1), list(q, k, v, w)
+		}},
 	{name: "mean of a part of the positions", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 3, 2)
-		return testnet.Mean(gorgonia.Must(gorgonia.Slice(folded(sequence(s), w, nil), nil, gorgonia.S(1, 3))), 1), list(w)
+		return testnet.Mean(gorgonia.Must(gorgonia.Slice(folded(sequence(s), w, nil), nil, gorgonia.S(1, 3))), 1),
+			list(w)
 	}},
 	{name: "mean over one axis of an image", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		filter := s.Random("filter", 3, 2, 2, 2)
-		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
+			[]int{1, 1}, []int{1, 1}))
 		return reshape(testnet.Mean(h, 3), cases, 6), list(filter)
 	}},
 	{name: "mean over the features", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
@@ -142,11 +162,13 @@ var poolings = []pooled{
 	}},
 	{name: "positions mixed by a contraction", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, mix := s.Random("w", 3, 2), s.Random("mix", steps, 2)
-		return testnet.Sum(gorgonia.Must(gorgonia.Tensordot([]int{1}, []int{0}, folded(sequence(s), w, nil), mix)), 1), list(w, mix)
+		return testnet.Sum(gorgonia.Must(gorgonia.Tensordot([]int{1}, []int{0}, folded(sequence(s), w, nil), mix)), 1),
+			list(w, mix)
 	}},
 	{name: "a gate for each position", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, x := s.Random("w", 3, 1), sequence(s)
-		return testnet.Sum(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, folded(x, w, nil), nil, []byte{2})), 1), list(w)
+		return testnet.Sum(gorgonia.Must(gorgonia.BroadcastHadamardProd(x, folded(x, w, nil), nil, []byte{2})), 1),
+			list(w)
 	}},
 	{name: "pooled and not", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 3, 2)
@@ -195,7 +217,8 @@ func TestAutoSharing(t *testing.T) {
 	}
 }
 
-// Where a linear net sums its positions before the loss, reducing is exact, and so is what AutoSharing chooses; expanding is not.
+// Where a linear net sums its positions before the loss, reducing is exact, and so is what
+// AutoSharing chooses; expanding is not.
 func TestReduceIsExact(t *testing.T) {
 	for _, p := range poolings {
 		if !p.linear {
@@ -218,7 +241,8 @@ func TestReduceIsExact(t *testing.T) {
 	}
 }
 
-// Where it has an output at each position, expanding is exact, and so is what AutoSharing chooses; reducing is not.
+// Where it has an output at each position, expanding is exact, and so is what AutoSharing chooses;
+// reducing is not.
 func TestExpandIsExact(t *testing.T) {
 	build := func() *testnet.Net {
 		s := testnet.NewSketch(2)
@@ -245,7 +269,8 @@ func TestExpandIsExact(t *testing.T) {
 	}
 }
 
-// A weight that is used in several products, the sum of which is the output, is exact when it is reduced.
+// A weight that is used in several products, the sum of which is the output, is exact when it is
+// reduced.
 func TestReduceOfSeveralProductsIsExact(t *testing.T) {
 	s := testnet.NewSketch(3)
 	w, b, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("v", 4, 2)
@@ -299,13 +324,15 @@ func TestReduceOfOneCaseIsExact(t *testing.T) {
 	}
 }
 
-// The definitions, written out: A is the mean over cases of the outer product of the mean over positions of abar, or the mean over both of its outer product, and G
-// the mean over cases of the outer product of the sum over positions of g, or of the sum of its outer products.
+// The definitions, written out: A is the mean over cases of the outer product of the mean over
+// positions of abar, or the mean over both of its outer product, and G the mean over cases of the
+// outer product of the sum over positions of g, or of the sum of its outer products.
 func TestSharingFactors(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cases, steps := rapid.IntRange(2, 5).Draw(t, "cases"), rapid.IntRange(1, 4).Draw(t, "steps")
 		in, out := rapid.IntRange(1, 4).Draw(t, "in"), rapid.IntRange(1, 4).Draw(t, "out")
-		bias, sharing := rapid.Bool().Draw(t, "bias"), rapid.SampledFrom([]WeightSharing{Expand, Reduce}).Draw(t, "sharing")
+		bias, sharing := rapid.Bool().Draw(t, "bias"),
+			rapid.SampledFrom([]WeightSharing{Expand, Reduce}).Draw(t, "sharing")
 		s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
 		x, w := s.Random("x", cases, steps, in), s.Random("w", in, out)
 		n := &testnet.Net{Sketch: s, Params: list(w)}
@@ -347,13 +374,15 @@ func TestSharingFactors(t *testing.T) {
 	})
 }
 
-// With one position per case there is nothing to share: both are the same, and the plan speaks of neither.
+// With one position per case there is nothing to share: both are the same, and the plan speaks of
+// neither.
 func TestSharingOfOnePosition(t *testing.T) {
 	for _, p := range poolings {
 		if p.name != "one position" {
 			continue
 		}
-		c, d := attach(t, p.network(testnet.Classes), WithWeightSharing(Expand)), attach(t, p.network(testnet.Classes), WithWeightSharing(Reduce))
+		c, d := attach(t, p.network(testnet.Classes), WithWeightSharing(Expand)),
+			attach(t, p.network(testnet.Classes), WithWeightSharing(Reduce))
 		if diff := gocmp.Diff(c.plan, d.plan); diff != "" {
 			t.Errorf("plans differ:\n%s", diff)
 		}
@@ -361,7 +390,8 @@ func TestSharingOfOnePosition(t *testing.T) {
 	}
 }
 
-// Statistics of some rows are those of a batch that holds no others, and chunks average to the whole.
+// Statistics of some rows are those of a batch that holds no others, and chunks average to the
+// whole.
 func TestReduceOfRows(t *testing.T) {
 	for _, p := range poolings {
 		if p.reduce == nil {
@@ -393,21 +423,25 @@ func TestReduceWhereItCannot(t *testing.T) {
 
 	s = testnet.NewSketch(7)
 	w := s.Random("w", 3, 2)
-	timeMajor := &testnet.Net{Sketch: s, Out: testnet.Sum(rowsTimes(s.Random("x", steps, cases, 3), w), 0), Params: list(w)}
+	timeMajor := &testnet.Net{Sketch: s, Out: testnet.Sum(rowsTimes(s.Random("x", steps, cases, 3), w), 0),
+		Params: list(w)}
 	timeMajor.Cost, timeMajor.Loss = testnet.Squares(1)(s, timeMajor.Out)
 
 	s = testnet.NewSketch(8)
 	v := s.Random("v", 3, 2)
 	h := tanh(mul(reshape(sequence(s), cases*steps, 3), v))
-	tied := &testnet.Net{Sketch: s, Out: testnet.Sum(reshape(mul(h, transpose(v)), cases, steps, 3), 1), Params: list(v)}
+	tied := &testnet.Net{Sketch: s, Out: testnet.Sum(reshape(mul(h, transpose(v)), cases, steps, 3), 1),
+		Params: list(v)}
 	tied.Cost, tied.Loss = testnet.Squares(1)(s, tied.Out)
 
-	for name, n := range map[string]*testnet.Net{"lookups": lookups, "positions before cases": timeMajor, "tied": tied} {
+	for name, n := range map[string]*testnet.Net{"lookups": lookups, "positions before cases": timeMajor,
+		"tied": tied} {
 		c := attach(t, n, WithWeightSharing(Reduce))
 		if got := reduced(c.plan); got != nil {
 			t.Errorf("%s: reduced %v", name, got)
 		}
-		if !strings.Contains(c.plan.Params[0].Reason, "4 positions per case") || c.plan.Params[0].Treatment != Kronecker {
+		if !strings.Contains(c.plan.Params[0].Reason, "4 positions per case") ||
+			c.plan.Params[0].Treatment != Kronecker {
 			t.Errorf("%s:\n%v", name, c.plan)
 		}
 	}

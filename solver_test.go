@@ -34,9 +34,10 @@ func trained(t testing.TB, n int, opts ...kfac.Option) []float64 {
 	return testnet.Weights(tr.Params)
 }
 
-// Every machine computes the same gradients by the same kernels, in nets without branches in the same order, so the solver, which
-// runs the model by itself, must end at the same weights in every bit. A LispMachine is given the costs that it differentiates
-// rightly in its second run of a graph, which those with a SoftMax are not.
+// Every machine computes the same gradients by the same kernels, in nets without branches in the
+// same order, so the solver, which runs the model by itself, must end at the same weights in every
+// bit. A LispMachine is given the costs that it differentiates rightly in its second run of a
+// graph, which those with a SoftMax are not.
 func TestMachinesAgree(t *testing.T) {
 	const steps = 6
 	for _, c := range []struct {
@@ -120,7 +121,8 @@ func TestOrderOfTheList(t *testing.T) {
 		return testnet.Weights(all)
 	}
 	want := trained(t, 6)
-	testnet.Near(t, "shuffled from the first step on", shuffled(0), want, 1e-12) // squared norms are summed in the first list's order
+	// squared norms are summed in the first list's order
+	testnet.Near(t, "shuffled from the first step on", shuffled(0), want, 1e-12)
 	testnet.SameBits(t, "shuffled from the second step on", shuffled(1), want)
 }
 
@@ -143,7 +145,8 @@ func TestSubsetLeavesTheOthersAlone(t *testing.T) {
 		}
 		testnet.Moved(t, list, listed)
 		if len(others) > 0 {
-			testnet.SameBits(t, fmt.Sprintf("list %d: parameters that are not in it", i), testnet.Weights(others), before)
+			testnet.SameBits(t, fmt.Sprintf("list %d: parameters that are not in it",
+				i), testnet.Weights(others), before)
 		}
 	}
 }
@@ -163,7 +166,8 @@ func TestLateParameter(t *testing.T) {
 	}
 }
 
-// A bias that is frozen at first must not cost the layer its statistics when it joins: they are those of the weight alone until then.
+// A bias that is frozen at first must not cost the layer its statistics when it joins: they are
+// those of the weight alone until then.
 func TestLateBias(t *testing.T) {
 	tr := classifier(t, kfac.WithInverseUpdatePeriod(1000))
 	all := tr.Params
@@ -184,7 +188,8 @@ func without(all, list gorgonia.Nodes) (rest gorgonia.Nodes) {
 	return rest
 }
 
-// Gorgonia's solvers keep their state by position in the list; exchanging two parameters of one shape exchanges it.
+// Gorgonia's solvers keep their state by position in the list; exchanging two parameters of one
+// shape exchanges it.
 func TestStateBelongsToTheParameter(t *testing.T) {
 	train := func(solver func(m *testnet.Net) gorgonia.Solver, swap bool) []float64 {
 		m := testnet.NewMLP[float64](1, testnet.Shape{Cases: 24, Widths: []int{4, 4, 4}}, testnet.SquaredError)
@@ -259,8 +264,8 @@ func TestLet(t *testing.T) {
 	testnet.SameBits(t, "all weights", testnet.Weights(tr.Params), trained(t, 6))
 }
 
-// Without BindDualValues a gradient is the value of a node of the graph, here of one node for two parameters. A solver that scales
-// or zeroes it for the first takes it from the second.
+// Without BindDualValues a gradient is the value of a node of the graph, here of one node for two
+// parameters. A solver that scales or zeroes it for the first takes it from the second.
 func TestSharedGradientTensor(t *testing.T) {
 	m := testnet.Offsets()
 	a, b := m.Input("a"), m.Input("b")
@@ -277,12 +282,13 @@ func TestSharedGradientTensor(t *testing.T) {
 		if err := tr.Solver.Step(tr.ValueGrads()); err != nil {
 			t.Fatal(err)
 		}
-		testnet.Near(t, "update of b, that of a expected", minus(testnet.Numbers(b.Value()), beforeB), minus(testnet.Numbers(a.Value()), beforeA), 1e-12)
+		testnet.Near(t, "update of b, that of a expected", minus(testnet.Numbers(b.Value()), beforeB),
+			minus(testnet.Numbers(a.Value()), beforeA), 1e-12)
 	}
 }
 
-// The gradient of a parameter that is added to the cost is the constant 1 from which all gradients of the graph are computed. Without
-// BindDualValues it must not be zeroed.
+// The gradient of a parameter that is added to the cost is the constant 1 from which all gradients
+// of the graph are computed. Without BindDualValues it must not be zeroed.
 func TestConstantGradient(t *testing.T) {
 	train := func(use func(m *testnet.Net) testnet.Machine) []float64 {
 		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
@@ -298,14 +304,17 @@ func TestConstantGradient(t *testing.T) {
 		}
 		return testnet.Weights(m.Params)
 	}
-	testnet.SameBits(t, "without BindDualValues, weights", train(func(m *testnet.Net) testnet.Machine { return testnet.Tape(m) }), train(testnet.DualTape))
+	testnet.SameBits(t, "without BindDualValues, weights", train(func(m *testnet.Net) testnet.Machine {
+		return testnet.Tape(m)
+	}), train(testnet.DualTape))
 }
 
-// A parameter may be a view into a larger tensor, where Gorgonia's op can compute with one, or column-major. What lies beside the
-// view is not ours.
+// A parameter may be a view into a larger tensor, where Gorgonia's op can compute with one, or
+// column-major. What lies beside the view is not ours.
 func TestUnusualStorage(t *testing.T) {
 	const cases, out, wide = 12, 2, 5
-	surroundings := tensor.New(tensor.WithShape(cases, wide), tensor.WithBacking(tensor.Range(tensor.Float64, 0, cases*wide)))
+	surroundings := tensor.New(tensor.WithShape(cases, wide),
+		tensor.WithBacking(tensor.Range(tensor.Float64, 0, cases*wide)))
 	view, err := surroundings.Slice(nil, gorgonia.S(1, 1+out))
 	if err != nil {
 		t.Fatal(err)
@@ -327,7 +336,8 @@ func TestUnusualStorage(t *testing.T) {
 	}
 	want := train("", nil)
 	testnet.Near(t, "a is a view", train("a", view.(*tensor.Dense)), want, 1e-12)
-	testnet.Near(t, "b is column-major", train("b", tensor.New(tensor.WithShape(cases, out), tensor.Of(tensor.Float64), tensor.AsFortran(nil))), want, 1e-12)
+	testnet.Near(t, "b is column-major", train("b",
+		tensor.New(tensor.WithShape(cases, out), tensor.Of(tensor.Float64), tensor.AsFortran(nil))), want, 1e-12)
 	for i, v := range testnet.Numbers(surroundings) {
 		if col := i % wide; (col < 1 || col >= 1+out) && v != float64(i) {
 			t.Errorf("element %d beside the view is %g, was %d", i, v, i)
@@ -376,11 +386,13 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-// The net is large enough for the parallel parts of the matrix product, with more inverses than threads.
+// The net is large enough for the parallel parts of the matrix product, with more inverses than
+// threads.
 func TestThreadsDoNotMatter(t *testing.T) {
 	train := func(threads int) []float64 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
-		m := testnet.NewMLP[float32](2, testnet.Shape{Cases: 200, Widths: []int{150, 140, 130}}, testnet.BinaryCrossEntropy)
+		m := testnet.NewMLP[float32](2, testnet.Shape{Cases: 200, Widths: []int{150, 140, 130}},
+			testnet.BinaryCrossEntropy)
 		tr := kfac.NewTrainer(t, m)
 		tr.Steps(t, 4)
 		return testnet.Weights(m.Params)
@@ -392,7 +404,9 @@ func TestThreadsDoNotMatter(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	var told []kfac.Stats
-	tr := classifier(t, kfac.WithStats(func(s kfac.Stats) { told = append(told, s) }), kfac.WithMinStatisticsRows(10), kfac.WithInverseUpdatePeriod(5))
+	tr := classifier(t, kfac.WithStats(func(s kfac.Stats) {
+		told = append(told, s)
+	}), kfac.WithMinStatisticsRows(10), kfac.WithInverseUpdatePeriod(5))
 	solver := tr.Solver
 	if s := solver.Stats(); s != (kfac.Stats{}) {
 		t.Errorf("before the first step: %+v", s)
@@ -420,11 +434,13 @@ func TestStats(t *testing.T) {
 		if d := math.Abs(s.UpdateNorm/norm(update) - 1); d > 1e-9 {
 			t.Errorf("step %d: UpdateNorm %g, the weights moved by %g", k, s.UpdateNorm, norm(update))
 		}
-		if !(s.GradNorm > 0 && s.KL > 0 && s.Damping > 0 && s.Gamma > 0 && s.LearningRate > 0 && s.Shrink > 0 && s.Shrink <= 1) {
+		if !(s.GradNorm > 0 && s.KL > 0 && s.Damping > 0 && s.Gamma > 0 && s.LearningRate > 0 && s.Shrink > 0 &&
+			s.Shrink <= 1) {
 			t.Errorf("step %d: something that must be positive is not, or Shrink is above 1: %+v", k, s)
 		}
 		tm := s.Time
-		if parts := tm.Checks + tm.Gradients + tm.Capture + tm.Factors + tm.Inverses + tm.Precondition + tm.Update; parts > tm.Total || parts < time.Nanosecond {
+		if parts := tm.Checks + tm.Gradients + tm.Capture + tm.Factors + tm.Inverses + tm.Precondition +
+			tm.Update; parts > tm.Total || parts < time.Nanosecond {
 			t.Errorf("step %d: the phases add up to %v of %v", k, parts, tm.Total)
 		}
 		if (tm.Checks > 0) != (k <= 2) {
@@ -436,8 +452,8 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// With a learning rate that moves nothing, V.U changes when the inverse does and not otherwise: at the first three steps and at every
-// fifth, with other cases and other targets each time.
+// With a learning rate that moves nothing, V.U changes when the inverse does and not otherwise: at
+// the first three steps and at every fifth, with other cases and other targets each time.
 func TestInversesChangeWhenTheyAreDue(t *testing.T) {
 	const rate = 1e-100
 	tr := classifier(t, kfac.WithLearningRate(rate), kfac.WithMinStatisticsRows(6), kfac.WithInverseUpdatePeriod(5))
@@ -503,7 +519,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// The user's own weight decay, and the option with its share of the curvature taken out of the damping, are the same thing.
+// The user's own weight decay, and the option with its share of the curvature taken out of the
+// damping, are the same thing.
 func TestL2RegIsATermOfTheCost(t *testing.T) {
 	const eta, lambda, steps = 0.02, 0.05, 6
 	withTerm := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
@@ -513,13 +530,16 @@ func TestL2RegIsATermOfTheCost(t *testing.T) {
 	}
 	tr := kfac.NewTrainer(t, withTerm, byRate(kfac.WithDamping(lambda+eta))...)
 	tr.Steps(t, steps)
-	testnet.Near(t, "weights", testnet.Weights(withTerm.Params), trained(t, steps, byRate(kfac.WithL2Reg(eta), kfac.WithDamping(lambda))...), 1e-9)
-	if d := testnet.Distance(trained(t, steps, byRate(kfac.WithDamping(lambda))...), testnet.Weights(withTerm.Params)); d < 1e-3 {
+	testnet.Near(t, "weights", testnet.Weights(withTerm.Params),
+		trained(t, steps, byRate(kfac.WithL2Reg(eta), kfac.WithDamping(lambda))...), 1e-9)
+	if d := testnet.Distance(trained(t, steps, byRate(kfac.WithDamping(lambda))...),
+		testnet.Weights(withTerm.Params)); d < 1e-3 {
 		t.Errorf("without the term the weights differ by %g of their norm only: this test does not test much", d)
 	}
 }
 
-// Users write the cost as a mean over cases, a sum, or a mean over cases and outputs. The training is the same.
+// Users write the cost as a mean over cases, a sum, or a mean over cases and outputs. The training
+// is the same.
 func TestScaleOfTheCost(t *testing.T) {
 	const steps = 8
 	train := func(factor float64) []float64 {
@@ -528,7 +548,8 @@ func TestScaleOfTheCost(t *testing.T) {
 		return testnet.Weights(m.Params)
 	}
 	want := train(1)
-	for name, factor := range map[string]float64{"sum": float64(small.Cases), "mean over cases and outputs": 1.0 / 3, "thousandth": 1e-3, "million": 1e6} {
+	for name, factor := range map[string]float64{"sum": float64(small.Cases), "mean over cases and outputs": 1.0 / 3,
+		"thousandth": 1e-3, "million": 1e6} {
 		testnet.Near(t, name, train(factor), want, 1e-9)
 		single := testnet.NewMLP[float32](1, small, testnet.Times(testnet.CrossEntropy, factor))
 		kfac.NewTrainer(t, single).Steps(t, steps)
@@ -540,14 +561,16 @@ func TestScaleOfTheCost(t *testing.T) {
 		kfac.NewTrainer(t, m).Steps(t, steps)
 		return testnet.Weights(m.Params)
 	}
-	// The mean of squares over cases and outputs is 2/3 of half the squared distance per case, in scale; nothing else differs.
+	// The mean of squares over cases and outputs is 2/3 of half the squared distance per case, in
+	// scale; nothing else differs.
 	meanOfSquares := testnet.Written(func(out, y *gorgonia.Node) *gorgonia.Node {
 		return testnet.Mean(testnet.Square(testnet.Sub(out, y)))
 	}, testnet.Normal)
 	testnet.Near(t, "mean of squares", gaussian(meanOfSquares), gaussian(testnet.SquaredError), 1e-9)
 }
 
-// The output may be declared by the node of its probabilities, in all the ways in which people write the cost.
+// The output may be declared by the node of its probabilities, in all the ways in which people
+// write the cost.
 func TestDeclaredByProbabilities(t *testing.T) {
 	const steps = 5
 	mean := func(n *gorgonia.Node) *gorgonia.Node { return testnet.Mean(testnet.Sum(n, 1)) }
@@ -585,7 +608,8 @@ func TestDeclaredByProbabilities(t *testing.T) {
 	}
 }
 
-// twoHeads is a net with one hidden layer and two outputs of two columns each: cost = E|out1 - y|^2/2 + weight E|out2 - y|^2/2.
+// twoHeads is a net with one hidden layer and two outputs of two columns each: cost = E|out1 -
+// y|^2/2 + weight E|out2 - y|^2/2.
 func twoHeads(weight float64) (m *testnet.Net, first, second *gorgonia.Node) {
 	m = testnet.NewMLP[float64](1, testnet.Shape{Cases: 20, Widths: []int{3, 4, 2}}, testnet.SquaredError)
 	hidden := testnet.Tanh(testnet.Mul(m.X, m.Params[0]))
@@ -612,7 +636,8 @@ func TestHeadsOfDifferentWeights(t *testing.T) {
 	testnet.Moved(t, m.Params, testnet.Weights(initial.Params))
 }
 
-// A head that the cost has and the declaration has not is a term like any other: its parameters are trained too.
+// A head that the cost has and the declaration has not is a term like any other: its parameters are
+// trained too.
 func TestUndeclaredHead(t *testing.T) {
 	m, first, _ := twoHeads(0.5)
 	before := testnet.Weights(m.Params)

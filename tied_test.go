@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // tiedCoder is an autoencoder of one weight, in x hidden: x w, and back by w^T.
@@ -26,9 +27,12 @@ type tiedCoder struct {
 
 func drawTied(t *rapid.T) tiedCoder {
 	return tiedCoder{
-		In: rapid.IntRange(1, 4).Draw(t, "in"), Hidden: rapid.IntRange(1, 4).Draw(t, "hidden"), Cases: rapid.IntRange(1, 4).Draw(t, "cases"),
-		Bias: rapid.Bool().Draw(t, "bias"), OutByIn: rapid.Bool().Draw(t, "outByIn"), Linear: rapid.Bool().Draw(t, "linear"),
-		loss: rapid.SampledFrom([]testnet.Likelihood{testnet.Squares(0.4), testnet.Binary, testnet.TwoHeads}).Draw(t, "loss"),
+		In: rapid.IntRange(1, 4).Draw(t, "in"), Hidden: rapid.IntRange(1, 4).Draw(t, "hidden"),
+		Cases: rapid.IntRange(1, 4).Draw(t, "cases"),
+		Bias:  rapid.Bool().Draw(t, "bias"), OutByIn: rapid.Bool().Draw(t, "outByIn"),
+		Linear: rapid.Bool().Draw(t, "linear"),
+		loss: rapid.SampledFrom([]testnet.Likelihood{testnet.Squares(0.4), testnet.Binary, testnet.TwoHeads}).Draw(t,
+			"loss"),
 	}
 }
 
@@ -71,7 +75,8 @@ func tiedOf(t rapid.TB, c *conductor[float64]) *tiedBlock[float64] {
 	return nil
 }
 
-// sumOfWays is A1 (x) G1 + G2 (x) A2, abar by abar and within each output by output. The homogeneous coordinate takes no part in the second.
+// sumOfWays is A1 (x) G1 + G2 (x) A2, abar by abar and within each output by output. The
+// homogeneous coordinate takes no part in the second.
 func sumOfWays(b *tiedBlock[float64]) *mat.Dense {
 	a1, g1, a2, g2 := &b.ways[0].a, &b.ways[0].g, &b.ways[1].a, &b.ways[1].g
 	var sum, second mat.Dense
@@ -103,7 +108,8 @@ func partialTraces(m mat.Matrix, in, out int) (left, right *mat.Dense) {
 	return left, right
 }
 
-// The encoder's way has the inputs and the gradients of the codes, the decoder's the codes and the gradients of the outputs.
+// The encoder's way has the inputs and the gradients of the codes, the decoder's the codes and the
+// gradients of the outputs.
 func TestTiedFactors(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := drawTied(t)
@@ -134,7 +140,8 @@ func TestTiedFactors(t *testing.T) {
 			}
 			return plainMoment(flatOf(x), rows, cols)
 		}
-		// The gradient of the outputs has covariance I / variance, that of the codes w^T w / variance.
+		// The gradient of the outputs has covariance I / variance, that of the codes w^T w /
+		// variance.
 		ones := mat.NewDiagDense(a.In, slices.Repeat([]float64{1 / 0.4}, a.In))
 		testnet.Near(t, "A of the encoder", b.ways[0].a.next, moment(x, a.Bias), identity)
 		testnet.Near(t, "G of the encoder", b.ways[0].g.next, scaled(flatOf(&gramW), 1/0.4), identity)
@@ -171,11 +178,13 @@ func TestTiedWaysAreThoseOfTwoWeights(t *testing.T) {
 		n.Out, n.Params = mul(tanh(addRow(mul(n.X, w), bias)), transpose(v)), list(w, bias, v)
 		n.Cost, n.Loss = loss(s, n.Out)
 		moments := momentsOf(t, attach(t, n), nil)
-		checkMoments(t, "ways", [][]float64{b.ways[0].a.next, b.ways[0].g.next, b.ways[1].a.next, b.ways[1].g.next}, moments)
+		checkMoments(t, "ways", [][]float64{b.ways[0].a.next, b.ways[0].g.next, b.ways[1].a.next, b.ways[1].g.next},
+			moments)
 	}
 }
 
-// With one case whose input is zero the encoder contributes nothing but its bias, and with none the block is the decoder's: exact.
+// With one case whose input is zero the encoder contributes nothing but its bias, and with none the
+// block is the decoder's: exact.
 func TestTiedBlockOfOneWayIsExact(t *testing.T) {
 	t.Run("no input", func(t *testing.T) {
 		n := tiedCoder{In: 3, Hidden: 3, Cases: 1, loss: testnet.Binary}.build(2)
@@ -208,7 +217,8 @@ func TestTiedBlockOfOneWayIsExact(t *testing.T) {
 	})
 }
 
-// The direction solves the explicit system of the damped Kronecker product. With a bias the weight may be stored either way.
+// The direction solves the explicit system of the damped Kronecker product. With a bias the weight
+// may be stored either way.
 func TestTiedDirection(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := drawTied(t)
@@ -225,7 +235,8 @@ func TestTiedDirection(t *testing.T) {
 	})
 }
 
-// An embedding that is tied with the output projection keeps the vocabulary's side diagonal in both ways.
+// An embedding that is tied with the output projection keeps the vocabulary's side diagonal in both
+// ways.
 func TestTiedEmbedding(t *testing.T) {
 	const rows, width = 6, 3
 	ids := []int{1, 4, 1, 0, 5}
@@ -234,7 +245,8 @@ func TestTiedEmbedding(t *testing.T) {
 	gradients(t, c)
 	b := tiedOf(t, c)
 	type sides struct{ A1, G1, A2, G2, L, R bool }
-	got := sides{b.ways[0].a.diagonal, b.ways[0].g.diagonal, b.ways[1].a.diagonal, b.ways[1].g.diagonal, b.factors.a.diagonal, b.factors.g.diagonal}
+	got := sides{b.ways[0].a.diagonal, b.ways[0].g.diagonal, b.ways[1].a.diagonal, b.ways[1].g.diagonal,
+		b.factors.a.diagonal, b.factors.g.diagonal}
 	if want := (sides{A1: true, G2: true, L: true}); got != want {
 		t.Fatalf("diagonal sides %+v, want %+v", got, want)
 	}
@@ -269,7 +281,8 @@ func TestTiedEmbedding(t *testing.T) {
 	testnet.Near(t, "direction", gathered(b.layerBlock, directionOf), want, 1e-10)
 }
 
-// The bias behind the second use is not that of the layer, since the first use has another or none, and gets a block of its own.
+// The bias behind the second use is not that of the layer, since the first use has another or none,
+// and gets a block of its own.
 func TestTiedPlan(t *testing.T) {
 	s := testnet.NewSketch(8)
 	w, b1, b2 := s.Random("w", 4, 3), s.Random("b1", 1, 3), s.Random("b2", 1, 4)
@@ -286,7 +299,8 @@ func TestTiedPlan(t *testing.T) {
 	}
 }
 
-// A tied weight takes part in no chain, even where its uses do not feed each other; the layers behind it do.
+// A tied weight takes part in no chain, even where its uses do not feed each other; the layers
+// behind it do.
 func TestTiedIsInNoChain(t *testing.T) {
 	notes := func(build func(s *testnet.Sketch, w *gorgonia.Node) (*gorgonia.Node, gorgonia.Nodes)) []string {
 		s := testnet.NewSketch(9)

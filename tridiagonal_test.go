@@ -17,15 +17,18 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// chainMoments are the moments A_ij and G_ij of all pairs of layers of a chain, from the same random cases.
+// chainMoments are the moments A_ij and G_ij of all pairs of layers of a chain, from the same
+// random cases.
 type chainMoments struct {
 	abar, out []int
 	a, g      [][]*mat.Dense
 }
 
-// chainOf draws cases: inputs abar with a homogeneous coordinate, and gradients g. Neighbouring layers are correlated.
+// chainOf draws cases: inputs abar with a homogeneous coordinate, and gradients g. Neighbouring
+// layers are correlated.
 func chainOf(s *testnet.Sketch, cases int, abar, out []int) *chainMoments {
-	return &chainMoments{abar, out, crossMoments(cases, samples(s, cases, abar, true)), crossMoments(cases, samples(s, cases, out, false))}
+	return &chainMoments{abar, out, crossMoments(cases, samples(s, cases, abar, true)),
+		crossMoments(cases, samples(s, cases, out, false))}
 }
 
 // samples draws matrices of cases x n, each one a random combination of the one before plus noise.
@@ -223,11 +226,12 @@ func drawChain(t *rapid.T, layers int) *chainMoments {
 		out = append(out, rapid.IntRange(1, 5).Draw(t, "out"))
 	}
 	damp := rapid.Float64Range(0.03, 3)
-	return chainOf(s, rapid.IntRange(1, 20).Draw(t, "cases"), abar, out).damp(damp.Draw(t, "dampA"), damp.Draw(t, "dampG"))
+	return chainOf(s, rapid.IntRange(1, 20).Draw(t, "cases"), abar, out).damp(damp.Draw(t, "dampA"),
+		damp.Draw(t, "dampG"))
 }
 
-// What defines F^: it agrees with the Kronecker products on the tridiagonal, and its inverse, which is symmetric and positive
-// definite, is zero outside the tridiagonal.
+// What defines F^: it agrees with the Kronecker products on the tridiagonal, and its inverse, which
+// is symmetric and positive definite, is zero outside the tridiagonal.
 func TestTridiagonalDefinition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawChain(t, rapid.IntRange(1, 5).Draw(t, "layers"))
@@ -247,7 +251,8 @@ func TestTridiagonalDefinition(t *testing.T) {
 func TestTridiagonalOfTwoLayersIsDenseInverse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawChain(t, 2)
-		testnet.Near(t, "inverse", flatOf(materialised(tridiagonalOf(t, c), c)), flatOf(inverseOf(t, c.kroneckers(1))), 1e-9)
+		testnet.Near(t, "inverse", flatOf(materialised(tridiagonalOf(t, c), c)), flatOf(inverseOf(t, c.kroneckers(1))),
+			1e-9)
 	})
 }
 
@@ -263,7 +268,8 @@ func TestTridiagonalWithoutCorrelationIsBlockDiagonal(t *testing.T) {
 				c.g[i][i+1].Zero()
 			}
 		}
-		testnet.Near(t, "inverse", flatOf(materialised(tridiagonalOf(t, c), c)), flatOf(inverseOf(t, c.kroneckers(0))), 1e-9)
+		testnet.Near(t, "inverse", flatOf(materialised(tridiagonalOf(t, c), c)), flatOf(inverseOf(t, c.kroneckers(0))),
+			1e-9)
 	})
 }
 
@@ -297,8 +303,9 @@ func explainedBy(t rapid.TB, m [][]*mat.Dense, i int) *mat.Dense {
 	return &c
 }
 
-// In other parameters, abar' = Omega abar and g' = Phi^T g, directions are the same where the damping is transformed as well
-// (Martens & Grosse 2015, section 10): Omega^T U' Phi^T = U for V' = Omega V Phi.
+// In other parameters, abar' = Omega abar and g' = Phi^T g, directions are the same where the
+// damping is transformed as well (Martens & Grosse 2015, section 10): Omega^T U' Phi^T = U for V' =
+// Omega V Phi.
 func TestTridiagonalCovariance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawChain(t, rapid.IntRange(1, 4).Draw(t, "layers"))
@@ -397,8 +404,8 @@ func TestTridiagonalAppliesWithoutAllocating(t *testing.T) {
 	}
 }
 
-// Layers that are perfectly correlated, or by rounding more than that, leave Sigma = 0: its inverse stays finite and positive. A
-// correlation counts as 1 at most, on either side.
+// Layers that are perfectly correlated, or by rounding more than that, leave Sigma = 0: its inverse
+// stays finite and positive. A correlation counts as 1 at most, on either side.
 func TestPerfectCorrelation(t *testing.T) {
 	one := [][]float64{{1}, {1}}
 	for _, test := range []struct{ crossA, crossG, gap float64 }{
@@ -415,7 +422,8 @@ func TestPerfectCorrelation(t *testing.T) {
 		u := [][]float64{{0}, {0}}
 		inv.apply(u, [][]float64{{1}, {0}})
 		if got := u[0][0]; math.Abs(got*test.gap-1) > 1e-9 {
-			t.Errorf("correlations %v and %v: the inverse's first element is %g, want %g", test.crossA, test.crossG, got, 1/test.gap)
+			t.Errorf("correlations %v and %v: the inverse's first element is %g, want %g",
+				test.crossA, test.crossG, got, 1/test.gap)
 		}
 	}
 }
@@ -434,8 +442,12 @@ func TestTridiagonalErrors(t *testing.T) {
 		{"indefinite A", func(c *chainMoments) { c.a[1][1].Set(0, 0, -1) }, 1, "A", "Cholesky", 4, ErrNotPosDef},
 		{"indefinite G", func(c *chainMoments) { c.g[2][2].Set(1, 1, 0) }, 2, "G", "Cholesky", 2, ErrNotPosDef},
 		{"NaN in G", func(c *chainMoments) { c.g[0][0].Set(1, 0, math.NaN()) }, 0, "G", "Cholesky", 3, ErrNotPosDef},
-		{"NaN in a cross moment of A", func(c *chainMoments) { c.a[0][1].Set(2, 1, math.NaN()) }, 0, "A", "eigenproblem", 5, ErrNotFinite},
-		{"infinity in a cross moment of G", func(c *chainMoments) { c.g[1][2].Set(1, 1, math.Inf(1)) }, 1, "G", "eigenproblem", 3, ErrNotFinite},
+		{"NaN in a cross moment of A", func(c *chainMoments) {
+			c.a[0][1].Set(2, 1, math.NaN())
+		}, 0, "A", "eigenproblem", 5, ErrNotFinite},
+		{"infinity in a cross moment of G", func(c *chainMoments) {
+			c.g[1][2].Set(1, 1, math.Inf(1))
+		}, 1, "G", "eigenproblem", 3, ErrNotFinite},
 		{"a regression beyond float32", func(c *chainMoments) {
 			c.a[2][2] = plusDiagonal(make([]float64, 9), 1e-40)
 			c.a[1][1] = plusDiagonal(make([]float64, 16), 1e20)
@@ -453,7 +465,8 @@ func TestTridiagonalErrors(t *testing.T) {
 			if !errors.As(err, &e) || !errors.Is(err, test.is) {
 				t.Fatalf("error %v, want %v", err, test.is)
 			}
-			if e.layer != test.layer || e.factor != test.factor || !strings.Contains(e.op, test.op) || e.dim != test.dim {
+			if e.layer != test.layer || e.factor != test.factor || !strings.Contains(e.op, test.op) ||
+				e.dim != test.dim {
 				t.Errorf("error %v, want layer %d, %s, %s, %d", err, test.layer, test.factor, test.op, test.dim)
 			}
 			testnet.Check(t, factoriseChain(inv, sound()))

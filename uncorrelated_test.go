@@ -12,8 +12,10 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// eachImageNet calls f with the uncorrelated block of every kind of convolution, its statistics taken, and the patches that it saw.
-func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *uncorrelatedBlock[float64], patches []float64)) {
+// eachImageNet calls f with the uncorrelated block of every kind of convolution, its statistics
+// taken, and the patches that it saw.
+func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *uncorrelatedBlock[float64],
+	patches []float64)) {
 	t.Helper()
 	for _, bias := range []bool{false, true} {
 		for _, inByOut := range []bool{false, true} {
@@ -31,7 +33,8 @@ func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *un
 	}
 }
 
-// uncorrelatedA is A from its definition, with the mean and the covariance of the channels over all patches and pixels.
+// uncorrelatedA is A from its definition, with the mean and the covariance of the channels over all
+// patches and pixels.
 func uncorrelatedA(b *uncorrelatedBlock[float64], patches []float64) *mat.Dense {
 	l, k, n := b.layer, b.pixels, b.channels
 	rows := float64(len(patches) / l.in)
@@ -68,7 +71,8 @@ func uncorrelatedA(b *uncorrelatedBlock[float64], patches []float64) *mat.Dense 
 	return a
 }
 
-// The direction solves the explicit Kronecker system with that A, and the trace is that of A (x) G, which is the same as without the approximation.
+// The direction solves the explicit Kronecker system with that A, and the trace is that of A (x) G,
+// which is the same as without the approximation.
 func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 	const gamma = 0.2
 	found := 0

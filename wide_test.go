@@ -7,10 +7,11 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // diagonalOfMoment is the diagonal of a factor in next.
@@ -25,11 +26,12 @@ func diagonalOfMoment(f *moment[float64]) []float64 {
 	return d
 }
 
-// The diagonal factors are the diagonals of the whole ones, and the direction solves the explicit Kronecker system with them, whichever side is diagonal, and
-// whichever way the weight is stored.
+// The diagonal factors are the diagonals of the whole ones, and the direction solves the explicit
+// Kronecker system with them, whichever side is diagonal, and whichever way the weight is stored.
 func TestWideLayers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := testnet.MLP{Widths: rapid.SliceOfN(rapid.IntRange(1, 5), 2, 3).Draw(t, "widths"), Cases: rapid.IntRange(1, 6).Draw(t, "cases"), Unit: gorgonia.Tanh,
+		m := testnet.MLP{Widths: rapid.SliceOfN(rapid.IntRange(1, 5), 2, 3).Draw(t, "widths"),
+			Cases: rapid.IntRange(1, 6).Draw(t, "cases"), Unit: gorgonia.Tanh,
 			NoBias: rapid.Bool().Draw(t, "noBias"), OutByIn: rapid.Bool().Draw(t, "outByIn"), Loss: testnet.Binary}
 		seed, limit := rapid.Uint64().Draw(t, "seed"), rapid.IntRange(1, 5).Draw(t, "WithMaxDim")
 		gamma := math.Pow(10, rapid.Float64Range(-2, 1).Draw(t, "log gamma"))
@@ -41,7 +43,8 @@ func TestWideLayers(t *testing.T) {
 		for i, b := range layerBlocks(c) {
 			a, g, l := &b.factors.a, &b.factors.g, b.layer
 			if a.diagonal != (l.abar() > limit) || g.diagonal != (l.out > limit) {
-				t.Fatalf("%s of %d x %d with WithMaxDim(%d): diagonal %v, %v", l.name(), l.abar(), l.out, limit, a.diagonal, g.diagonal)
+				t.Fatalf("%s of %d x %d with WithMaxDim(%d): diagonal %v, %v",
+					l.name(), l.abar(), l.out, limit, a.diagonal, g.diagonal)
 			}
 			want := layerBlocks(whole)[i].factors
 			for _, side := range []struct{ got, want *moment[float64] }{{a, &want.a}, {g, &want.g}} {
@@ -61,7 +64,8 @@ func TestWideLayers(t *testing.T) {
 // A limit that is just reached leaves the factors whole.
 func TestMaxDimIsInclusive(t *testing.T) {
 	m := testnet.MLP{Widths: []int{3, 4}, Cases: 5, Loss: testnet.Squares(1)} // A 4, G 4
-	for limit, want := range map[int]string{4: "w0: A 4, G 4", 3: "w0: diagonal A 4, diagonal G 4", 1: "w0: diagonal A 4, diagonal G 4"} {
+	for limit, want := range map[int]string{4: "w0: A 4, G 4", 3: "w0: diagonal A 4, diagonal G 4",
+		1: "w0: diagonal A 4, diagonal G 4"} {
 		if got := attach(t, m.Build(1), WithMaxDim(limit)).plan.Params[0].Block; got != want {
 			t.Errorf("WithMaxDim(%d): %q, want %q", limit, got, want)
 		}
@@ -91,11 +95,13 @@ func TestWidePlan(t *testing.T) {
 	}
 }
 
-// A tied weight with a side that is too large: its block has the partial traces of the sum of the ways, of which only the diagonal is kept on that side.
+// A tied weight with a side that is too large: its block has the partial traces of the sum of the
+// ways, of which only the diagonal is kept on that side.
 func TestWideTied(t *testing.T) {
 	for _, outByIn := range []bool{false, true} {
 		for _, limit := range []int{4, 2} {
-			c := attach(t, tiedCoder{In: 5, Hidden: 3, Cases: 4, OutByIn: outByIn, Bias: true, loss: testnet.Binary}.build(2), WithMaxDim(limit))
+			c := attach(t, tiedCoder{In: 5, Hidden: 3, Cases: 4, OutByIn: outByIn, Bias: true,
+				loss: testnet.Binary}.build(2), WithMaxDim(limit))
 			gradients(t, c)
 			b := tiedOf(t, c)
 			if !b.factors.a.diagonal || b.factors.g.diagonal != (limit < 3) {
@@ -108,7 +114,8 @@ func TestWideTied(t *testing.T) {
 			const gamma = 0.1
 			directions(t, c, gamma)
 			pi := math.Sqrt(b.factors.a.trace() / 6 / (b.factors.g.trace() / 3))
-			want := solved(t, flatOf(wholeOf(&b.factors.a)), flatOf(wholeOf(&b.factors.g)), pi*gamma, gamma/pi, gathered(b.layerBlock, gradientOf))
+			want := solved(t, flatOf(wholeOf(&b.factors.a)), flatOf(wholeOf(&b.factors.g)), pi*gamma, gamma/pi,
+				gathered(b.layerBlock, gradientOf))
 			testnet.Near(t, "direction", gathered(b.layerBlock, directionOf), want, 1e-10)
 		}
 	}
@@ -126,7 +133,8 @@ func TestWideLinearNetIsExactOnTheDiagonal(t *testing.T) {
 			want = append(want, fisher.At(at, at))
 		}
 		block := kronecker(b.factors)
-		testnet.Near(t, b.layer.name(), flatOf(block.DiagView().(*mat.DiagDense)), flatOf(mat.NewDiagDense(len(want), want)), identity)
+		testnet.Near(t, b.layer.name(), flatOf(block.DiagView().(*mat.DiagDense)),
+			flatOf(mat.NewDiagDense(len(want), want)), identity)
 	}
 }
 

@@ -6,9 +6,10 @@ import (
 	"slices"
 
 	"github.com/chewxy/hm"
-	"github.com/gorgonia-kfac/kfac/internal/testnet"
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // A wiring is one way to write a model, with what is to be made of it.
@@ -129,18 +130,20 @@ var oneLayerWirings = []wiring{
 		return reshape(tanh(h), cases, 6), list(w, b)
 	}, layers: []wantLayer{dense("b", "x w + b, 2 positions per case").used(1, 2*cases)}},
 
-	{name: "two layers and classes", loss: testnet.Classes, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b, v := s.Random("w", 4, 3), s.Random("b", 1, 3), s.Random("v", 2, 3)
-		return mul(tanh(addRow(mul(s.Random("x", cases, 4), w), b)), transpose(v)), list(w, b, v)
-	}, layers: []wantLayer{
-		dense("b", "x w + b"),
-		{Weight: "v", In: 3, Out: 2, OutByIn: true, Sites: 1, Rows: cases, Form: "dense layer x w^T"},
-	}},
+	{name: "two layers and classes", loss: testnet.Classes,
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b, v := s.Random("w", 4, 3), s.Random("b", 1, 3), s.Random("v", 2, 3)
+			return mul(tanh(addRow(mul(s.Random("x", cases, 4), w), b)), transpose(v)), list(w, b, v)
+		}, layers: []wantLayer{
+			dense("b", "x w + b"),
+			{Weight: "v", In: 3, Out: 2, OutByIn: true, Sites: 1, Rows: cases, Form: "dense layer x w^T"},
+		}},
 
 	{name: "one input, one output", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 1, 1), s.Random("b", 1, 1)
 		return addRow(mul(s.Random("x", cases, 1), w), b), list(w, b)
-	}, layers: []wantLayer{{Weight: "w", Bias: "b", In: 1, Out: 1, Sites: 1, Rows: cases, Form: "dense layer x w + b"}}},
+	}, layers: []wantLayer{{Weight: "w", Bias: "b", In: 1, Out: 1, Sites: 1, Rows: cases,
+		Form: "dense layer x w + b"}}},
 }
 
 var biasWirings = []wiring{
@@ -199,10 +202,12 @@ var biasWirings = []wiring{
 		return addRow(mul(s.Random("x", 3, 4), w), b), list(w, b)
 	}, layers: []wantLayer{dense("b", "x w + b").used(1, 3)}},
 
-	{name: "as many cases as outputs, one number for each case", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b := s.Random("w", 4, 3), s.Random("b", 3, 1)
-		return addColumn(mul(s.Random("x", 3, 4), w), b), list(w, b)
-	}, layers: []wantLayer{dense("", "x w").used(1, 3)}, others: []wantOther{{"b", Diagonal, "used by +, which is no matrix product"}}},
+	{name: "as many cases as outputs, one number for each case",
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b := s.Random("w", 4, 3), s.Random("b", 3, 1)
+			return addColumn(mul(s.Random("x", 3, 4), w), b), list(w, b)
+		}, layers: []wantLayer{dense("", "x w").used(1, 3)},
+		others: []wantOther{{"b", Diagonal, "used by +, which is no matrix product"}}},
 
 	{name: "a number for each case and output", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", cases, 3)
@@ -250,7 +255,8 @@ var biasWirings = []wiring{
 	{name: "bias shared by two layers", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, v, b := s.Random("w", 4, 3), s.Random("v", 3, 3), s.Random("b", 1, 3)
 		return addRow(mul(tanh(addRow(mul(s.Random("x", cases, 4), w), b)), v), b), list(w, v, b)
-	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 3, Sites: 1, Rows: cases, Form: "dense layer x w"}},
+	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 3, Sites: 1, Rows: cases,
+		Form: "dense layer x w"}},
 		others: []wantOther{{"b", Full, "used by +"}}},
 
 	{name: "frozen bias", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
@@ -290,11 +296,12 @@ var sharingWirings = []wiring{
 	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
 		others: []wantOther{{"b1", Full, "used by +"}, {"b2", Full, "used by +"}}},
 
-	{name: "weight used twice with two biases, one of them used twice", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b1, b2 := s.Random("w", 4, 3), s.Random("b1", 3), s.Random("b2", 3)
-		h1, h2 := mul(s.Random("x1", cases, 4), w), mul(s.Random("x2", cases, 4), w)
-		return add(tanh(addRow(h1, b1)), addRow(tanh(addRow(h2, b2)), b2)), list(w, b1, b2)
-	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
+	{name: "weight used twice with two biases, one of them used twice",
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b1, b2 := s.Random("w", 4, 3), s.Random("b1", 3), s.Random("b2", 3)
+			h1, h2 := mul(s.Random("x1", cases, 4), w), mul(s.Random("x2", cases, 4), w)
+			return add(tanh(addRow(h1, b1)), addRow(tanh(addRow(h2, b2)), b2)), list(w, b1, b2)
+		}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
 		others: []wantOther{{"b1", Full, "used by +"}, {"b2", Full, "used by +"}}},
 
 	{name: "recurrent weight", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
@@ -307,14 +314,16 @@ var sharingWirings = []wiring{
 		return h, list(w, u, b)
 	}, layers: []wantLayer{
 		dense("b", "x w + b, used 3 times, 3 positions per case").used(3, 3*cases),
-		{Weight: "u", In: 3, Out: 3, Sites: 3, Rows: 3 * cases, Form: "dense layer x w, used 3 times, 3 positions per case"},
+		{Weight: "u", In: 3, Out: 3, Sites: 3, Rows: 3 * cases,
+			Form: "dense layer x w, used 3 times, 3 positions per case"},
 	}},
 
-	{name: "weight used with a vector and in another product", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b := s.Random("w", 3, 3), s.Random("b", 3)
-		return add(mul(w, tanh(add(mul(w, s.Random("x", 3)), b))), b), list(w, b)
-	}, layers: []wantLayer{{Weight: "w", Bias: "b", In: 3, Out: 3, OutByIn: true, Sites: 2, Rows: 2,
-		Form: "dense layer x w^T + b, used 2 times, 2 positions per case"}}},
+	{name: "weight used with a vector and in another product",
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b := s.Random("w", 3, 3), s.Random("b", 3)
+			return add(mul(w, tanh(add(mul(w, s.Random("x", 3)), b))), b), list(w, b)
+		}, layers: []wantLayer{{Weight: "w", Bias: "b", In: 3, Out: 3, OutByIn: true, Sites: 2, Rows: 2,
+			Form: "dense layer x w^T + b, used 2 times, 2 positions per case"}}},
 
 	{name: "tied weights", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 4, 3)
@@ -324,7 +333,8 @@ var sharingWirings = []wiring{
 	{name: "tied square weights", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 4, 4)
 		return mul(tanh(mul(s.Random("x", cases, 4), w)), transpose(w)), list(w)
-	}, layers: []wantLayer{{Weight: "w", In: 4, Out: 4, Sites: 1, Rows: cases, Form: "dense layer x w; tied with dense layer x w^T"}}},
+	}, layers: []wantLayer{{Weight: "w", In: 4, Out: 4, Sites: 1, Rows: cases,
+		Form: "dense layer x w; tied with dense layer x w^T"}}},
 
 	{name: "weight in a product and elsewhere", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, x := s.Random("w", 4, 3), s.Random("x", cases, 4)
@@ -334,23 +344,27 @@ var sharingWirings = []wiring{
 	{name: "product of two parameters", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, v := s.Random("w", 4, 2), s.Random("v", 2, 3)
 		return mul(s.Random("x", cases, 4), mul(w, v)), list(w, v)
-	}, others: []wantOther{{"w", Diagonal, `multiplied with another parameter ("v")`}, {"v", Diagonal, `multiplied with another parameter ("w")`}}},
+	}, others: []wantOther{{"w", Diagonal, `multiplied with another parameter ("v")`},
+		{"v", Diagonal, `multiplied with another parameter ("w")`}}},
 }
 
 var otherWirings = []wiring{
 	{name: "convolution", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		f, b := s.Random("f", 3, 2, 2, 2), s.Random("b", 1, 3, 1, 1)
-		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
+		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1},
+			[]int{1, 1}))
 		h = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3}))
 		return reshape(tanh(h), cases, 12), list(f, b)
-	}, layers: []wantLayer{{Weight: "f", Bias: "b", In: 8, Out: 3, OutByIn: true, Sites: 1, Rows: 4 * cases, Form: "dense layer x w^T + b, 4 positions per case"}}},
+	}, layers: []wantLayer{{Weight: "f", Bias: "b", In: 8, Out: 3, OutByIn: true, Sites: 1, Rows: 4 * cases,
+		Form: "dense layer x w^T + b, 4 positions per case"}}},
 
 	{name: "embedding", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		table, w := s.Random("table", 7, 4), s.Random("w", 4, 3)
 		words := gorgonia.NewVector(s.Graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
 			gorgonia.WithValue(tensor.New(tensor.WithShape(cases), tensor.WithBacking([]int{3, 1, 6, 1, 0}))))
 		return mul(testnet.Rows(table, words), w), list(table, w)
-	}, layers: []wantLayer{{Weight: "table", In: 7, Out: 4, Sites: 1, Rows: cases, Form: "embedding"}, dense("", "x w")}},
+	}, layers: []wantLayer{{Weight: "table", In: 7, Out: 4, Sites: 1, Rows: cases, Form: "embedding"},
+		dense("", "x w")}},
 
 	{name: "batch normalisation", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, scale, shift, v := s.Random("w", 4, 3), s.Random("scale", 1, 3), s.Random("shift", 1, 3), s.Random("v", 3, 2)
@@ -359,7 +373,8 @@ var otherWirings = []wiring{
 			panic(err)
 		}
 		return mul(tanh(h), v), list(w, scale, shift, v)
-	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases, Form: "dense layer x w"}},
+	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases,
+		Form: "dense layer x w"}},
 		others: []wantOther{{"scale", Full, "no matrix product"}, {"shift", Full, "used by +"}}},
 
 	{name: "one number for each case", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
@@ -367,11 +382,12 @@ var otherWirings = []wiring{
 		return mul(s.Random("x", cases, 4), theta), list(theta)
 	}, layers: []wantLayer{{Weight: "theta", In: 4, Out: 1, Sites: 1, Rows: cases, Form: "dense layer x w"}}},
 
-	{name: "batched product with a stack of one matrix", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b := s.Random("w", 1, 4, 3), s.Random("b", 3)
-		h := gorgonia.Must(gorgonia.BatchedMatMul(s.Random("x", 1, cases*2, 4), w))
-		return reshape(tanh(addRow(reshape(h, cases*2, 3), b)), cases, 6), list(w, b)
-	}, layers: []wantLayer{dense("b", "x w + b, 2 positions per case").used(1, 2*cases)}},
+	{name: "batched product with a stack of one matrix",
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b := s.Random("w", 1, 4, 3), s.Random("b", 3)
+			h := gorgonia.Must(gorgonia.BatchedMatMul(s.Random("x", 1, cases*2, 4), w))
+			return reshape(tanh(addRow(reshape(h, cases*2, 3), b)), cases, 6), list(w, b)
+		}, layers: []wantLayer{dense("b", "x w + b, 2 positions per case").used(1, 2*cases)}},
 
 	{name: "stack of matrices", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 2, 4, 3)
@@ -388,7 +404,8 @@ var otherWirings = []wiring{
 	{name: "input that is the same for all cases", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, v := s.Random("w", 4, 3), s.Random("v", 2, 3)
 		return addRow(mul(s.Random("x", cases, 4), w), mul(s.Random("context", 1, 2), v)), list(w, v)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"v", Diagonal, "its product does not depend on the cases"}}},
+	}, layers: []wantLayer{dense("", "x w")},
+		others: []wantOther{{"v", Diagonal, "its product does not depend on the cases"}}},
 
 	{name: "rows of a parameter for cases", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		mix := s.Random("mix", cases, 4)
@@ -400,11 +417,12 @@ var otherWirings = []wiring{
 		return mul(s.Random("x", cases, 4), gorgonia.Must(gorgonia.Slice(w, gorgonia.S(1, 5), nil))), list(w)
 	}, others: []wantOther{{"w", Diagonal, "used by Slice"}}},
 
-	{name: "operation without a derivative", noGrad: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w, b, v := s.Random("w", 4, 3), s.Random("b", 1, 3), s.Random("v", 3, 2)
-		h := gorgonia.Must(gorgonia.ApplyOp(rounding10{}, addRow(mul(s.Random("x", cases, 4), w), b)))
-		return mul(h, v), list(w, b, v)
-	}, layers: []wantLayer{{Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases, Form: "dense layer x w"}},
+	{name: "operation without a derivative", noGrad: true,
+		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+			w, b, v := s.Random("w", 4, 3), s.Random("b", 1, 3), s.Random("v", 3, 2)
+			h := gorgonia.Must(gorgonia.ApplyOp(rounding10{}, addRow(mul(s.Random("x", cases, 4), w), b)))
+			return mul(h, v), list(w, b, v)
+		}, layers: []wantLayer{{Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases, Form: "dense layer x w"}},
 		others: []wantOther{{"w", Identity, "rounding10"}, {"b", Identity, "rounding10"}}},
 }
 

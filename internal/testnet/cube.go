@@ -10,7 +10,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// Cube is an op of a user: x^3 element by element. It has a derivative for LispMachines, and none for Grad.
+// Cube is an op of a user: x^3 element by element. It has a derivative for LispMachines, and none
+// for Grad.
 type Cube struct{}
 
 // Arity is 1.

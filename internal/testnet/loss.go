@@ -120,8 +120,8 @@ func TwoHeads(s *Sketch, out *gorgonia.Node) (*gorgonia.Node, Loss) {
 	return Add(cost1, cost2), Joint(Gaussian(z1, 1), loss2)
 }
 
-// TwoLosses are kfac-jax's for its autoencoder: Bernoulli and, with a tenth of its weight, Gaussian,
-// of the same numbers.
+// TwoLosses are kfac-jax's for its autoencoder: Bernoulli and, with a tenth of its weight,
+// Gaussian, of the same numbers.
 func TwoLosses(s *Sketch, out *gorgonia.Node) (*gorgonia.Node, Loss) {
 	cost1, loss1 := Binary(s, out)
 	same := s.times(out, 1)

@@ -31,7 +31,8 @@ func Convolution(cases int) *Net {
 	return n.Ends(Mul(h, w), Binary)
 }
 
-// Sequence applies the same two layers at each of three positions of every case, and predicts at each.
+// Sequence applies the same two layers at each of three positions of every case, and predicts at
+// each.
 func Sequence(cases int, unit Unit) *Net {
 	const positions = 3
 	s := NewSketch(8)
@@ -55,7 +56,8 @@ func TiedLayers(cases int) *Net {
 	return n.Ends(AddRow(Mul(h, Transpose(w)), b), Binary)
 }
 
-// ScaledCases has the parameters w of a dense layer, a scale for each of its outputs, and an offset for each entry of the batch.
+// ScaledCases has the parameters w of a dense layer, a scale for each of its outputs, and an offset
+// for each entry of the batch.
 func ScaledCases(cases int, loss Likelihood) *Net {
 	s := NewSketch(1)
 	n := &Net{Sketch: s, X: s.Random("x", cases, 3)}
@@ -75,7 +77,8 @@ func Language(seed uint64, rows, width int, ids []int) *Net {
 	return n.Ends(Mul(h, Transpose(table)), Classes)
 }
 
-// Lookup looks up words in a table of the given size, by ByIndices or by products with one-hot rows, and adds a bias.
+// Lookup looks up words in a table of the given size, by ByIndices or by products with one-hot
+// rows, and adds a bias.
 func Lookup(vocabulary int, byProduct bool, words []int) *Net {
 	s := NewSketch(8)
 	n := &Net{Sketch: s}
@@ -117,7 +120,8 @@ func ScaledOutputs[T Float]() *Net {
 	return m
 }
 
-// Recurrent is a network of the given number of time steps, with its recurrent weight stored either way, written as users write one.
+// Recurrent is a network of the given number of time steps, with its recurrent weight stored either
+// way, written as users write one.
 func Recurrent(seed uint64, steps int, outByIn bool) *Net {
 	s := NewSketch(seed)
 	w, u, b, v := s.Random("w", 2, 3), s.Random("u", 3, 3), s.Random("b", 1, 3), s.Random("v", 3, 2)
@@ -133,12 +137,14 @@ func Recurrent(seed uint64, steps int, outByIn bool) *Net {
 	return n.Ends(Mul(h, v), Squares(1))
 }
 
-// Text looks the words of each case up in a table of the given number of rows, and feeds what it finds to two layers. oneHot writes the lookup as a product.
+// Text looks the words of each case up in a table of the given number of rows, and feeds what it
+// finds to two layers. oneHot writes the lookup as a product.
 func Text(seed uint64, rows, cases int, ids []int, oneHot bool, loss Likelihood) *Net {
 	const width = 3
 	s := NewSketch(seed)
 	n := &Net{Sketch: s}
-	table, w, b, v := s.Random("table", rows, width), s.Random("w", len(ids)/cases*width, 4), s.Random("b", 1, 4), s.Random("v", 4, 2)
+	table, w, b, v := s.Random("table", rows, width), s.Random("w", len(ids)/cases*width, 4), s.Random("b", 1, 4),
+		s.Random("v", 4, 2)
 	var found *gorgonia.Node
 	if oneHot {
 		x := s.Leaf("words", make([]float64, len(ids)*rows), len(ids), rows)
@@ -157,7 +163,8 @@ func Text(seed uint64, rows, cases int, ids []int, oneHot bool, loss Likelihood)
 // WordsOf draws n row numbers of a table, always the same.
 func WordsOf(n, rows int) []int { return NewSketch(4).SomeWords(n, rows) }
 
-// Images is a convolution of 2 channels with 3 filters, by Conv2d or with its weight stored the other way round, and a dense layer.
+// Images is a convolution of 2 channels with 3 filters, by Conv2d or with its weight stored the
+// other way round, and a dense layer.
 func Images(seed uint64, bias, inByOut bool) *Net {
 	s := NewSketch(seed)
 	x, v := s.Random("x", Cases, 2, 4, 4), s.Random("v", 27, 2)
@@ -187,7 +194,8 @@ func Images(seed uint64, bias, inByOut bool) *Net {
 // trained if others is true.
 func WordsAndOthers(cases int, others bool) *Net {
 	s := NewSketch(2)
-	table, frozen, shared, scale := s.Random("table", 5, 3), s.Random("frozen", 4, 4), s.Random("shared", 1, 3), s.Random("scale", 1, 2)
+	table, frozen, shared, scale := s.Random("table", 5, 3), s.Random("frozen", 4, 4), s.Random("shared", 1, 3),
+		s.Random("scale", 1, 2)
 	words := s.Words("words", s.SomeWords(2*cases, 5)...)
 	n := &Net{Sketch: s}
 	if others {

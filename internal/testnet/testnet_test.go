@@ -26,8 +26,9 @@ func nets() map[string]*Net {
 		"tied": TiedLayers(4), "scaled cases": ScaledCases(4, Binary), "language": Language(1, 6, 3, WordsOf(5, 6)),
 		"lookup": Lookup(6, false, []int{3, 0, 3}), "product": Lookup(6, true, []int{3, 0, 3}),
 		"offsets": Offsets(), "scaled outputs": ScaledOutputs[float64](), "recurrent": Recurrent(1, 3, true),
-		"text": Text(1, 6, 3, WordsOf(6, 6), false, Classes), "text by products": Text(1, 6, 3, WordsOf(6, 6), true, Classes),
-		"images": Images(1, true, false), "patches": Images(1, true, true), "words": WordsAndOthers(4, true),
+		"text":             Text(1, 6, 3, WordsOf(6, 6), false, Classes),
+		"text by products": Text(1, 6, 3, WordsOf(6, 6), true, Classes),
+		"images":           Images(1, true, false), "patches": Images(1, true, true), "words": WordsAndOthers(4, true),
 		"four layers": FourLayers(), "teacher": Teacher[float64]([]int{3, 4, 2}, 6),
 	}
 }
@@ -82,7 +83,8 @@ func TestLosses(t *testing.T) {
 
 // Both ways to write a cost have one value.
 func TestTwoWaysToWriteACost(t *testing.T) {
-	for _, pair := range [][2]Likelihood{{Squares(1), SquaredError}, {Binary, BinaryCrossEntropy}, {Classes, CrossEntropy}} {
+	for _, pair := range [][2]Likelihood{{Squares(1), SquaredError}, {Binary, BinaryCrossEntropy},
+		{Classes, CrossEntropy}} {
 		var costs [2][]float64
 		for i, l := range pair {
 			n := NewMLP[float64](3, Shape{Cases: 5, Widths: []int{3, 4, 2}}, l)
@@ -119,7 +121,8 @@ func testTrainers[T Float](t *testing.T) {
 // A net that shares another's tensors is trained with it.
 func TestShare(t *testing.T) {
 	first, second := TiedLayers(4), TiedLayers(7)
-	tr := &Trainer[gorgonia.Solver]{Net: first, Run: Machines["BindDualValues"](t, first), Solver: gorgonia.NewVanillaSolver()}
+	tr := &Trainer[gorgonia.Solver]{Net: first, Run: Machines["BindDualValues"](t, first),
+		Solver: gorgonia.NewVanillaSolver()}
 	tr.Share(t, second)
 	before := Weights(second.Params)
 	tr.Steps(t, 2)
