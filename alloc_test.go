@@ -5,34 +5,29 @@ import (
 	"testing"
 
 	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// TestStepAllocations: in steady state a Step allocates little, and no more later than earlier, nothing of the size of the model or of the batch; and one with new
-// inverses little beside the matrices. Nearly all of it is gonum's: its parallel GEMM starts a goroutine for each tile. The rest are closures that are
-// handed to the processors.
+// TestStepAllocations: in steady state a Step allocates little, and no more later than earlier,
+// nothing of the size of the model or of the batch; and one with new inverses little beside the
+// matrices. Nearly all of it is gonum's: its parallel GEMM starts a goroutine for each tile. The
+// rest are closures that are handed to the processors.
 func TestStepAllocations(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains a while")
 	}
-	m := newDeepAutoencoder(t, 64)
-	s, err := kfac.NewSolver(m.cost, kfac.Bernoulli(m.logits), kfac.WithInverseUpdatePeriod(13), kfac.WithGammaAdaptation(1000, 0.95))
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr := kfac.NewTrainer(t, testnet.DeepAutoencoder(64),
+		kfac.WithInverseUpdatePeriod(13), kfac.WithGammaAdaptation(1000, 0.95))
+	list := tr.ValueGrads()
 	bytesOf := func(steps int) uint64 {
 		var sum uint64
 		var before, after runtime.MemStats
 		for range steps {
-			if err := m.vm.RunAll(); err != nil {
-				t.Fatal(err)
-			}
+			testnet.Check(t, tr.Run())
 			runtime.ReadMemStats(&before)
-			if err := s.Step(m.list); err != nil {
-				t.Fatal(err)
-			}
+			testnet.Check(t, tr.Solver.Step(list))
 			runtime.ReadMemStats(&after)
 			sum += after.TotalAlloc - before.TotalAlloc
-			m.vm.Reset()
 		}
 		return sum / uint64(steps)
 	}
@@ -47,7 +42,8 @@ func TestStepAllocations(t *testing.T) {
 	}
 }
 
-// TestHeapDoesNotGrow: what is in use after 10,000 more steps is what was in use before them, with inverses in the background too.
+// TestHeapDoesNotGrow: what is in use after 10,000 more steps is what was in use before them, with
+// inverses in the background too.
 func TestHeapDoesNotGrow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains a while")
@@ -58,10 +54,10 @@ func TestHeapDoesNotGrow(t *testing.T) {
 		"background":  {kfac.WithBackgroundInverses(5)},
 		"rate":        {kfac.WithLearningRate(1e-3), kfac.WithIterateAveraging(0.99, 1)},
 	} {
-		m := newMLP[float32](1, shape{batch: 8, widths: []int{6, 5, 4, 3}}, crossEntropy)
-		tr := newTrainer(t, m, kfac.Categorical(m.out), opts...)
+		m := testnet.NewMLP[float32](1, testnet.Shape{Cases: 8, Widths: []int{6, 5, 4, 3}}, testnet.CrossEntropy)
+		tr := kfac.NewTrainer(t, m, opts...)
 		inUse := func(steps int) int64 {
-			tr.steps(t, steps)
+			tr.Steps(t, steps)
 			runtime.GC()
 			runtime.GC() // what the first has found in pools
 			var m runtime.MemStats

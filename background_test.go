@@ -8,15 +8,12 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
-	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// fourLayers is a net whose layers have their turns at different steps.
-func fourLayers() *network {
-	return mlp{widths: []int{4, 6, 5, 3, 2}, cases: 20, unit: gorgonia.Tanh, loss: squares(0.5)}.build(3)
-}
-
-// An inverse from the background is that of the averages and the damping that there were lag steps before it is used for the first time, in turns.
+// An inverse from the background is that of the averages and the damping that there were lag steps
+// before it is used for the first time, in turns.
 func TestBackgroundInverses(t *testing.T) {
 	for _, test := range []struct{ period, lag int }{{8, 3}, {8, 8}, {4, 1}, {1, 1}} {
 		for name, how := range map[string]struct {
@@ -27,9 +24,9 @@ func TestBackgroundInverses(t *testing.T) {
 			"rate":  {[]Option{WithLearningRate(0.05)}, firstInverses},
 		} {
 			opts := append(how.opts, WithInverseUpdatePeriod(test.period), WithBackgroundInverses(test.lag))
-			l := newLoop(t, fourLayers(), opts...)
-			c := l.conductor()
-			l.steps(t, how.all-1)
+			l := NewTrainer(t, testnet.FourLayers(), opts...)
+			c := conductorOf(l)
+			l.Steps(t, how.all-1)
 			type state struct{ a, g []float64 }
 			states := map[int][]state{} // after each step
 			gammas := map[int]float64{}
@@ -43,12 +40,13 @@ func TestBackgroundInverses(t *testing.T) {
 			var taken int
 			for k := how.all; k < how.all+3*test.period+test.lag; k++ {
 				before := current()
-				l.steps(t, 1)
+				l.Steps(t, 1)
 				for i, b := range layerBlocks(c) {
 					states[k] = append(states[k], state{averageOf(&b.factors.a), averageOf(&b.factors.g)})
 					from := k - test.lag
 					if k <= how.all || from < how.all || from%test.period != i*test.period/len(c.blocks) {
-						if after := current()[i]; k > how.all && (!slices.Equal(after.a, before[i].a) || !slices.Equal(after.g, before[i].g)) {
+						if after := current()[i]; k > how.all &&
+							(!slices.Equal(after.a, before[i].a) || !slices.Equal(after.g, before[i].g)) {
 							t.Fatalf("%s, %+v: step %d changes the inverse of layer %d", name, test, k, i)
 						}
 						continue
@@ -56,11 +54,11 @@ func TestBackgroundInverses(t *testing.T) {
 					taken++
 					f := states[from][i]
 					a, g := square(f.a), square(f.g)
-					n, m := b.layer.Abar(), b.layer.Out
+					n, m := b.layer.abar(), b.layer.out
 					pi := math.Sqrt(mat.Trace(a) / float64(n) / (mat.Trace(g) / float64(m)))
 					got := current()[i]
-					checkNear(t, "inverse of A", got.a, dampedInverse(t, f.a, pi*gammas[from]), 1e-10)
-					checkNear(t, "inverse of G", got.g, dampedInverse(t, f.g, gammas[from]/pi), 1e-10)
+					testnet.Near(t, "inverse of A", got.a, dampedInverse(t, f.a, pi*gammas[from]), 1e-10)
+					testnet.Near(t, "inverse of G", got.g, dampedInverse(t, f.g, gammas[from]/pi), 1e-10)
 				}
 				gammas[k] = c.control.gamma
 			}
@@ -79,81 +77,83 @@ func dampedInverse(t *testing.T, f []float64, damping float64) []float64 {
 		m.Set(i, i, m.At(i, i)+damping)
 	}
 	var inverse mat.Dense
-	check(t, inverse.Inverse(m))
+	testnet.Check(t, inverse.Inverse(m))
 	return inverse.RawMatrix().Data
 }
 
-// However long the background takes, and with every kind of block, the same run gives the same numbers.
+// However long the background takes, and with every kind of block, the same run gives the same
+// numbers.
 func TestBackgroundInversesAreDeterministic(t *testing.T) {
-	for name, make := range map[string]func() (*network, []Option){
-		"layers": func() (*network, []Option) { return fourLayers(), nil },
-		"chain":  func() (*network, []Option) { return fourLayers(), []Option{WithBlockTridiagonal()} },
-		"recurrent": func() (*network, []Option) {
-			return recurrentNet(3, 3, true), []Option{WithTimeCorrelation(TimeSymmetric)}
+	for name, make := range map[string]func() (*testnet.Net, []Option){
+		"layers": func() (*testnet.Net, []Option) { return testnet.FourLayers(), nil },
+		"chain":  func() (*testnet.Net, []Option) { return testnet.FourLayers(), []Option{WithBlockTridiagonal()} },
+		"recurrent": func() (*testnet.Net, []Option) {
+			return testnet.Recurrent(3, 3, true), []Option{WithTimeCorrelation(TimeSymmetric)}
 		},
-		"uncorrelated": func() (*network, []Option) {
-			return imageNet(3, true, true), []Option{WithSpatiallyUncorrelated()}
+		"uncorrelated": func() (*testnet.Net, []Option) {
+			return testnet.Images(3, true, true), []Option{WithSpatiallyUncorrelated()}
 		},
-		"convolutional": func() (*network, []Option) { return imageNet(3, true, true), nil },
+		"convolutional": func() (*testnet.Net, []Option) { return testnet.Images(3, true, true), nil },
 	} {
-		train := func(procs int) *loop {
+		train := func(procs int) *Trainer {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 			n, opts := make()
-			l := newLoop(t, n, append(opts, WithInverseUpdatePeriod(5), WithBackgroundInverses(2))...)
-			l.steps(t, 20)
+			l := NewTrainer(t, n, append(opts, WithInverseUpdatePeriod(5), WithBackgroundInverses(2))...)
+			l.Steps(t, 20)
 			return l
 		}
 		t.Run(name, func(t *testing.T) { checkTwins(t, train(4), train(1)) })
 	}
 }
 
-// A factor that can't be inverted in the background fails the step that should take its inverse up, which changes nothing; the next step inverts all anew.
+// A factor that can't be inverted in the background fails the step that should take its inverse up,
+// which changes nothing; the next step inverts all anew.
 func TestFailureInBackground(t *testing.T) {
-	l := newLoop(t, fourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
-	c := l.conductor()
+	l := NewTrainer(t, testnet.FourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
+	c := conductorOf(l)
 	var failing *kroneckerBlock[float64]
 	for failing == nil {
-		l.steps(t, 1)
+		l.Steps(t, 1)
 		for b, job := range c.background.jobs {
 			<-job.done
 			failing = b.(*kroneckerBlock[float64])
 		}
 	}
 	failing.inverse.a.err = ErrNotPosDef
-	before := l.weights()
-	check(t, l.run())
-	err := l.solver.Step(l.valueGrads())
+	before := testnet.Weights(l.Params)
+	testnet.Check(t, l.Run())
+	err := l.Solver.Step(l.ValueGrads())
 	var layer *LayerError
-	if !errors.As(err, &layer) || !errors.Is(err, ErrNotPosDef) || layer.Layer != failing.layer.Name() {
+	if !errors.As(err, &layer) || !errors.Is(err, ErrNotPosDef) || layer.Layer != failing.layer.name() {
 		t.Fatalf("error %v", err)
 	}
-	if !slices.Equal(before, l.weights()) {
+	if !slices.Equal(before, testnet.Weights(l.Params)) {
 		t.Error("the weights have changed")
 	}
-	l.zeroGradients()
-	l.steps(t, 1)
+	testnet.ZeroGradients(l.Params)
+	l.Steps(t, 1)
 	if c.background.redo {
 		t.Error("the inverses were not computed anew")
 	}
-	l.steps(t, 12)
+	l.Steps(t, 12)
 }
 
 // A step that fails for another reason leaves an inverse that was due to the next.
 func TestBackgroundInverseOutlivesFailedStep(t *testing.T) {
-	train := func(fail bool) *loop {
-		l := newLoop(t, fourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
+	train := func(fail bool) *Trainer {
+		l := NewTrainer(t, testnet.FourLayers(), WithInverseUpdatePeriod(4), WithBackgroundInverses(1))
 		for k := range 14 {
 			if fail && k >= 4 {
-				check(t, l.run())
-				grad, err := l.params[2].Grad()
-				check(t, err)
+				testnet.Check(t, l.Run())
+				grad, err := l.Params[2].Grad()
+				testnet.Check(t, err)
 				grad.Data().([]float64)[0] = math.NaN()
-				if err := l.solver.Step(l.valueGrads()); !errors.Is(err, ErrNotFinite) {
+				if err := l.Solver.Step(l.ValueGrads()); !errors.Is(err, ErrNotFinite) {
 					t.Fatalf("error %v", err)
 				}
-				l.zeroGradients()
+				testnet.ZeroGradients(l.Params)
 			}
-			l.steps(t, 1)
+			l.Steps(t, 1)
 		}
 		return l
 	}
@@ -167,8 +167,8 @@ func TestBadOptionsOfTheBackground(t *testing.T) {
 		{WithBackgroundInverses(1), WithGammaAdaptation(20, 0.95)},
 		{WithBackgroundInverses(1), WithPaperRules()},
 	} {
-		n := fourLayers()
-		_, err := NewSolver(n.cost, n.dist, opts...)
+		n := testnet.FourLayers()
+		_, err := NewSolver(n.Cost, Declared(n), opts...)
 		var config *ConfigError
 		if !errors.As(err, &config) || config.Setting != "WithBackgroundInverses" {
 			t.Errorf("error %v", err)

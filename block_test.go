@@ -6,22 +6,9 @@ import (
 	"slices"
 	"testing"
 
-	"gorgonia.org/gorgonia"
-
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
-
-// scaledNet has the parameters w of a dense layer, a scale for each of its outputs, and an offset for each entry of the batch.
-func scaledNet(cases int, loss lossFunc) *network {
-	s := newSketch(1)
-	n := &network{sketch: s, x: s.random("x", cases, 3)}
-	w, scale, offset := s.random("w", 3, 2), s.random("scale", 1, 2), s.random("offset", cases, 2)
-	h := must(gorgonia.BroadcastHadamardProd(must(gorgonia.Tanh(must(gorgonia.Mul(n.x, w)))), tanh(scale), nil, []byte{0}))
-	n.out = must(gorgonia.Add(h, offset))
-	n.params = gorgonia.Nodes{w, scale, offset}
-	n.cost, n.dist = loss(s, n.out)
-	return n
-}
 
 // diagonalOf is the block of the parameter with the given name.
 func diagonalOf(t testing.TB, c *conductor[float64], name string) *diagonalBlock[float64] {
@@ -35,24 +22,25 @@ func diagonalOf(t testing.TB, c *conductor[float64], name string) *diagonalBlock
 	return nil
 }
 
-// expectedDiagonal is the expectation of next over all targets that the listed cases can have together, one by one.
+// expectedDiagonal is the expectation of next over all targets that the listed cases can have
+// together, one by one.
 func expectedDiagonal(t *testing.T, c *conductor[float64], b *diagonalBlock[float64], rows []int) []float64 {
 	t.Helper()
 	run, o := c.sampler.run, c.outputs[0]
-	check(t, run.Forward(rows))
+	testnet.Check(t, run.Forward(rows))
 	z := slices.Clone(run.Value(o.node).Data)
 	expected := make([]float64, len(b.mean.next))
 	var visit func(y []float64, prob float64)
 	visit = func(y []float64, prob float64) {
 		if len(y) < len(z) {
 			for _, one := range outcomes(o.head, z[len(y):len(y)+o.cols]) {
-				visit(slices.Concat(y, one.Y), prob*one.Prob)
+				visit(slices.Concat(y, one.y), prob*one.prob)
 			}
 			return
 		}
 		seed := make([]float64, len(z))
-		o.head.Residual(seed, y, z, o.cols)
-		check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
+		o.head.residual(seed, y, z, o.cols)
+		testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
 		b.updates = 0
 		observed(t, b, run)
 		for i, v := range b.mean.next {
@@ -79,25 +67,27 @@ func fisherDiagonal(t *testing.T, c *conductor[float64], name string) (diagonal 
 	return diagonal
 }
 
-var diagonalLosses = map[string]lossFunc{"gaussian": squares(0.37), "bernoulli": binary, "categorical": classes}
+var diagonalLosses = map[string]testnet.Likelihood{"gaussian": testnet.Squares(0.37), "bernoulli": testnet.Binary,
+	"categorical": testnet.Classes}
 
 // The square of a sum of sampled gradients has the expectation of the sum of their squares.
 func TestDiagonalIsExactInExpectation(t *testing.T) {
 	for name, loss := range diagonalLosses {
 		t.Run(name, func(t *testing.T) {
-			c := attach(t, scaledNet(3, loss))
+			c := attach(t, testnet.ScaledCases(3, loss))
 			got := expectedDiagonal(t, c, diagonalOf(t, c, "scale"), nil)
-			checkNear(t, "scale", got, fisherDiagonal(t, c, "scale"), identity)
+			testnet.Near(t, "scale", got, fisherDiagonal(t, c, "scale"), identity)
 		})
 	}
 }
 
-// A parameter with entries of its own for each case has one diagonal for all cases: the mean of theirs.
+// A parameter with entries of its own for each case has one diagonal for all cases: the mean of
+// theirs.
 func TestDiagonalOfEntriesPerCase(t *testing.T) {
 	for name, loss := range diagonalLosses {
 		t.Run(name, func(t *testing.T) {
 			const cases = 3
-			c := attach(t, scaledNet(cases, loss))
+			c := attach(t, testnet.ScaledCases(cases, loss))
 			all := fisherDiagonal(t, c, "offset")
 			mean := func(rows ...int) []float64 {
 				m := make([]float64, 2)
@@ -109,64 +99,66 @@ func TestDiagonalOfEntriesPerCase(t *testing.T) {
 				return m
 			}
 			b := diagonalOf(t, c, "offset")
-			checkNear(t, "whole batch", expectedDiagonal(t, c, b, nil), mean(0, 1, 2), identity)
-			checkNear(t, "two rows", expectedDiagonal(t, c, b, []int{2, 0}), mean(2, 0), identity)
-			checkNear(t, "one row", expectedDiagonal(t, c, b, []int{1}), mean(1), identity)
+			testnet.Near(t, "whole batch", expectedDiagonal(t, c, b, nil), mean(0, 1, 2), identity)
+			testnet.Near(t, "two rows", expectedDiagonal(t, c, b, []int{2, 0}), mean(2, 0), identity)
+			testnet.Near(t, "one row", expectedDiagonal(t, c, b, []int{1}), mean(1), identity)
 		})
 	}
 }
 
 // The diagonal of some rows is that of a batch that holds no others.
 func TestDiagonalOfRows(t *testing.T) {
-	whole, small := scaledNet(5, binary), scaledNet(2, binary)
+	whole, small := testnet.ScaledCases(5, testnet.Binary), testnet.ScaledCases(2, testnet.Binary)
 	rows := []int{3, 1}
-	copy(data(small.params[0]), data(whole.params[0]))
-	copy(data(small.params[1]), data(whole.params[1]))
-	copyCases(small.x, whole.x, rows)
-	copyCases(small.params[2], whole.params[2], rows)
+	copy(testnet.Data(small.Params[0]), testnet.Data(whole.Params[0]))
+	copy(testnet.Data(small.Params[1]), testnet.Data(whole.Params[1]))
+	copyCases(small.X, whole.X, rows)
+	copyCases(small.Params[2], whole.Params[2], rows)
 	c, d := attach(t, whole), attach(t, small)
-	checkNear(t, "scale", expectedDiagonal(t, c, diagonalOf(t, c, "scale"), rows), expectedDiagonal(t, d, diagonalOf(t, d, "scale"), nil), identity)
+	testnet.Near(t, "scale", expectedDiagonal(t, c, diagonalOf(t, c, "scale"), rows),
+		expectedDiagonal(t, d, diagonalOf(t, d, "scale"), nil), identity)
 }
 
 // The sampler's draws have the same mean.
 func TestSampledDiagonalConverges(t *testing.T) {
 	const draws = 4000
-	c := attach(t, scaledNet(10, binary))
+	c := attach(t, testnet.ScaledCases(10, testnet.Binary))
 	b := diagonalOf(t, c, "scale")
 	rng := rand.New(rand.NewPCG(2, 2))
 	var all [][]float64
 	for range draws {
-		check(t, c.sampler.sample(c.model, 1, 1, rng))
+		testnet.Check(t, c.sampler.sample(c.model, 1, 1, rng))
 		b.updates = 0
 		observed(t, b, c.sampler.run)
 		all = append(all, slices.Clone(b.mean.next))
 	}
-	checkNear(t, "scale", meanOf(all), fisherDiagonal(t, c, "scale"), 0.05)
+	testnet.Near(t, "scale", meanOf(all), fisherDiagonal(t, c, "scale"), 0.05)
 }
 
 // The running average of squared gradients decays like that of the factors.
 func TestDiagonalAverage(t *testing.T) {
-	c := attach(t, scaledNet(4, squares(1)))
+	c := attach(t, testnet.ScaledCases(4, testnet.Squares(1)))
 	b := diagonalOf(t, c, "scale")
 	rng := rand.New(rand.NewPCG(3, 3))
 	want := make([]float64, 2)
 	for k := 1; k <= 25; k++ {
-		check(t, c.sampler.sample(c.model, 1, 1, rng))
+		testnet.Check(t, c.sampler.sample(c.model, 1, 1, rng))
 		eps := min(1-1/float64(k), 0.9)
 		g := slices.Clone(c.sampler.run.Gradient(b.param.leaf))
 		for i := range want {
 			want[i] = eps*want[i] + (1-eps)*g[i]*g[i]/4
 		}
-		check(t, b.observe(c.sampler.run))
-		check(t, b.average(0.9, true))
-		checkNear(t, fmt.Sprint("update ", k), b.mean.next, want, identity)
+		testnet.Check(t, b.observe(c.sampler.run))
+		testnet.Check(t, b.average(0.9, true))
+		testnet.Near(t, fmt.Sprint("update ", k), b.mean.next, want, identity)
 		b.keep(false)
 	}
 }
 
-// The direction is the gradient divided by diagonal plus gamma^2, entry by entry; without curvature it is the gradient.
+// The direction is the gradient divided by diagonal plus gamma^2, entry by entry; without curvature
+// it is the gradient.
 func TestDiagonalAndIdentityDirections(t *testing.T) {
-	c := attach(t, scaledNet(3, squares(1)))
+	c := attach(t, testnet.ScaledCases(3, testnet.Squares(1)))
 	gradients(t, c)
 	for name, cols := range map[string]int{"scale": 2, "offset": 2} {
 		b := diagonalOf(t, c, name)
@@ -174,9 +166,9 @@ func TestDiagonalAndIdentityDirections(t *testing.T) {
 		b.precondition(0.1, true)
 		for i, v := range b.param.grad {
 			want := v / ([]float64{0.5, 3}[i%cols] + 0.01)
-			checkNear(t, name, b.param.dir[i:i+1], []float64{want}, identity)
+			testnet.Near(t, name, b.param.dir[i:i+1], []float64{want}, identity)
 		}
 		(&identityBlock[float64]{b.param}).precondition(0.1, true)
-		checkNear(t, name+", identity", b.param.dir, b.param.grad, 0)
+		testnet.Near(t, name+", identity", b.param.dir, b.param.grad, 0)
 	}
 }

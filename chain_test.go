@@ -14,8 +14,8 @@ import (
 	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
 
-	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // chainsIn lists the chains of a plan, "w0 - w1", in alphabetical order.
@@ -24,7 +24,7 @@ func chainsIn(c *conductor[float64]) (chains []string) {
 		if b, ok := b.(*chainBlock[float64]); ok {
 			var names []string
 			for _, l := range b.links {
-				names = append(names, l.layer.Name())
+				names = append(names, l.layer.name())
 			}
 			chains = append(chains, strings.Join(names, " - "))
 		}
@@ -36,229 +36,224 @@ func chainsIn(c *conductor[float64]) (chains []string) {
 // A chaining is one way to write a model, with the chains that are to be found in it.
 type chaining struct {
 	name  string
-	build func(n *network) (out *gorgonia.Node) // adds the parameters to n
-	loss  lossFunc                              // least squares if nil
+	build func(n *testnet.Net) (out *gorgonia.Node) // adds the parameters to n
+	loss  testnet.Likelihood                        // least squares if nil
 	want  []string
 }
 
-func (c chaining) network() *network {
-	s := newSketch(1)
-	n := &network{sketch: s}
-	n.out = c.build(n)
+func (c chaining) network() *testnet.Net {
+	s := testnet.NewSketch(1)
+	n := &testnet.Net{Sketch: s}
+	n.Out = c.build(n)
 	loss := c.loss
 	if loss == nil {
-		loss = squares(1)
+		loss = testnet.Squares(1)
 	}
-	n.cost, n.dist = loss(s, n.out)
+	n.Cost, n.Loss = loss(s, n.Out)
 	return n
 }
 
-// cased is an input of so many numbers for each case.
-func (n *network) cased(name string, width int) *gorgonia.Node {
-	return n.sketch.random(name, cases, width)
-}
-
-// weighted multiplies with a new parameter.
-func (n *network) weighted(h *gorgonia.Node, name string, in, out int) *gorgonia.Node {
-	w := n.sketch.random(name, in, out)
-	n.params = append(n.params, w)
-	return mul(h, w)
-}
-
-// frozen takes the parameters with these names out of the list.
-func (n *network) frozen(names ...string) {
-	n.params = slices.DeleteFunc(n.params, func(p *gorgonia.Node) bool { return slices.Contains(names, p.Name()) })
-}
-
 var chainings = []chaining{
-	{name: "perceptron", want: []string{"w0 - w1 - w2"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.layer(n.cased("x", 3), 0, 3, 4, true, false))
-		return n.layer(tanh(n.layer(h, 1, 4, 2, true, false)), 2, 2, 3, true, false)
+	{name: "perceptron", want: []string{"w0 - w1 - w2"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Layer(n.Random("x", cases, 3), 0, 3, 4, true, false))
+		return n.Layer(tanh(n.Layer(h, 1, 4, 2, true, false)), 2, 2, 3, true, false)
 	}},
 
-	{name: "autoencoder with a linear code, of all layouts", loss: binary, want: []string{
+	{name: "autoencoder with a linear code, of all layouts", loss: testnet.Binary, want: []string{
 		"w0 - w1 - w2 - w3 - w4",
-	}, build: func(n *network) *gorgonia.Node {
-		h := n.cased("x", 4)
+	}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := n.Random("x", cases, 4)
 		for i, width := range []int{3, 2, 3, 3, 4} {
-			h = n.layer(h, i, h.Shape()[1], width, i%2 == 0, i >= 2)
+			h = n.Layer(h, i, h.Shape()[1], width, i%2 == 0, i >= 2)
 			if i != 1 && i != 4 {
-				h = must(gorgonia.Sigmoid(h))
+				h = sigmoid(h)
 			}
 		}
 		return h
 	}},
 
-	{name: "cases in columns", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
-		w0, b0, w1 := n.sketch.random("w0", 3, 4), n.sketch.random("b0", 3, 1), n.sketch.random("w1", 3, 2)
-		n.params = list(w1, b0, w0)
-		return transpose(mul(transpose(w1), tanh(addColumn(mul(w0, n.sketch.random("x", 4, cases)), b0))))
+	{name: "cases in columns", want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
+		w0, b0, w1 := n.Sketch.Random("w0", 3, 4), n.Sketch.Random("b0", 3, 1), n.Sketch.Random("w1", 3, 2)
+		n.Params = list(w1, b0, w0)
+		return transpose(mul(transpose(w1), tanh(addColumn(mul(w0, n.Sketch.Random("x", 4, cases)), b0))))
 	}},
 
-	{name: "vectors of a single case", want: []string{"w0 - w1 - w2"}, build: func(n *network) *gorgonia.Node {
-		h := n.sketch.random("x", 4)
+	{name: "vectors of a single case", want: []string{"w0 - w1 - w2"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := n.Sketch.Random("x", 4)
 		for i, width := range []int{3, 5, 2} {
-			w, b := n.sketch.random(fmt.Sprint("w", i), width, h.Shape()[0]), n.sketch.random(fmt.Sprint("b", i), width)
-			n.params = append(n.params, w, b)
+			w, b := n.Sketch.Random(fmt.Sprint("w", i), width, h.Shape()[0]), n.Sketch.Random(fmt.Sprint("b", i), width)
+			n.Params = append(n.Params, w, b)
 			h = tanh(add(mul(w, h), b))
 		}
 		return h
 	}},
 
-	{name: "one layer", build: func(n *network) *gorgonia.Node { return n.weighted(n.cased("x", 3), "w", 3, 2) }},
-
-	// A layer that feeds two others is linked to neither. What feeds it is linked to it, and what the others feed to them.
-	{name: "two heads", loss: twoHeads, want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.weighted(tanh(n.weighted(n.cased("x", 3), "w0", 3, 4)), "w1", 4, 3))
-		return must(gorgonia.Concat(1, n.weighted(h, "left", 3, 2), n.weighted(h, "right", 3, 2)))
+	{name: "one layer", build: func(n *testnet.Net) *gorgonia.Node {
+		return n.Weighted(n.Random("x", cases, 3), "w", 3, 2)
 	}},
 
-	{name: "two heads of two layers", want: []string{"u0 - u1", "v0 - v1"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.weighted(n.cased("x", 3), "w", 3, 4))
-		u := n.weighted(tanh(n.weighted(h, "u0", 4, 3)), "u1", 3, 2)
-		return add(u, n.weighted(tanh(n.weighted(h, "v0", 4, 3)), "v1", 3, 2))
+	// A layer that feeds two others is linked to neither. What feeds it is linked to it, and what
+	// the others feed to them.
+	{name: "two heads", loss: testnet.TwoHeads, want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4)), "w1", 4, 3))
+		return gorgonia.Must(gorgonia.Concat(1, n.Weighted(h, "left", 3, 2), n.Weighted(h, "right", 3, 2)))
 	}},
 
-	{name: "two towers", want: []string{"u0 - u1", "v0 - v1"}, build: func(n *network) *gorgonia.Node {
-		v := n.weighted(tanh(n.weighted(n.cased("x", 3), "v0", 3, 4)), "v1", 4, 2)
-		return add(n.weighted(tanh(n.weighted(n.cased("y0", 2), "u0", 2, 3)), "u1", 3, 2), v)
+	{name: "two heads of two layers", want: []string{"u0 - u1", "v0 - v1"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Weighted(n.Random("x", cases, 3), "w", 3, 4))
+		u := n.Weighted(tanh(n.Weighted(h, "u0", 4, 3)), "u1", 3, 2)
+		return add(u, n.Weighted(tanh(n.Weighted(h, "v0", 4, 3)), "v1", 3, 2))
+	}},
+
+	{name: "two towers", want: []string{"u0 - u1", "v0 - v1"}, build: func(n *testnet.Net) *gorgonia.Node {
+		v := n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "v0", 3, 4)), "v1", 4, 2)
+		return add(n.Weighted(tanh(n.Weighted(n.Random("y0", cases, 2), "u0", 2, 3)), "u1", 3, 2), v)
 	}},
 
 	// A layer that two others feed is linked to neither.
-	{name: "two towers under one roof", want: []string{"roof - top", "u0 - u1"}, build: func(n *network) *gorgonia.Node {
-		u := tanh(n.weighted(tanh(n.weighted(n.cased("x", 3), "u0", 3, 4)), "u1", 4, 2))
-		h := must(gorgonia.Concat(1, u, tanh(n.weighted(n.cased("y0", 2), "v", 2, 3))))
-		return n.weighted(tanh(n.weighted(h, "roof", 5, 3)), "top", 3, 2)
+	{name: "two towers under one roof", want: []string{"roof - top", "u0 - u1"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			u := tanh(n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "u0", 3, 4)), "u1", 4, 2))
+			h := gorgonia.Must(gorgonia.Concat(1, u, tanh(n.Weighted(n.Random("y0", cases, 2), "v", 2, 3))))
+			return n.Weighted(tanh(n.Weighted(h, "roof", 5, 3)), "top", 3, 2)
+		}},
+
+	{name: "residual sum", want: []string{"w2 - w3"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
+		h = add(h, tanh(n.Weighted(h, "w1", 4, 4)))
+		return n.Weighted(tanh(n.Weighted(h, "w2", 4, 3)), "w3", 3, 2)
 	}},
 
-	{name: "residual sum", want: []string{"w2 - w3"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
-		h = add(h, tanh(n.weighted(h, "w1", 4, 4)))
-		return n.weighted(tanh(n.weighted(h, "w2", 4, 3)), "w3", 3, 2)
+	{name: "residual sum of the input, which is no layer", want: []string{"w0 - w1 - w2"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			x := n.Random("x", cases, 3)
+			h := add(x, tanh(n.Weighted(x, "w0", 3, 3)))
+			h = tanh(n.Weighted(gorgonia.Must(gorgonia.Concat(1, h, x)), "w1", 6, 3))
+			return n.Weighted(hadamard(h, x), "w2", 3, 2)
+		}},
+
+	{name: "skip over a layer", want: []string{"w2 - w3"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
+		h = gorgonia.Must(gorgonia.Concat(1, h, tanh(n.Weighted(h, "w1", 4, 2))))
+		return n.Weighted(tanh(n.Weighted(h, "w2", 6, 3)), "w3", 3, 2)
 	}},
 
-	{name: "residual sum of the input, which is no layer", want: []string{"w0 - w1 - w2"}, build: func(n *network) *gorgonia.Node {
-		x := n.cased("x", 3)
-		h := add(x, tanh(n.weighted(x, "w0", 3, 3)))
-		h = tanh(n.weighted(must(gorgonia.Concat(1, h, x)), "w1", 6, 3))
-		return n.weighted(must(gorgonia.HadamardProd(h, x)), "w2", 3, 2)
-	}},
+	{name: "residual sum that is the output, which is no layer either", want: []string{"w0 - w1"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
+			return add(h, n.Weighted(h, "w1", 4, 4))
+		}},
 
-	{name: "skip over a layer", want: []string{"w2 - w3"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
-		h = must(gorgonia.Concat(1, h, tanh(n.weighted(h, "w1", 4, 2))))
-		return n.weighted(tanh(n.weighted(h, "w2", 6, 3)), "w3", 3, 2)
-	}},
-
-	{name: "residual sum that is the output, which is no layer either", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
-		return add(h, n.weighted(h, "w1", 4, 4))
-	}},
-
-	{name: "gate", build: func(n *network) *gorgonia.Node {
-		x := n.cased("x", 3)
-		h := must(gorgonia.HadamardProd(must(gorgonia.Sigmoid(n.weighted(x, "gate", 3, 4))), n.weighted(x, "value", 3, 4)))
-		return n.weighted(h, "w", 4, 2)
+	{name: "gate", build: func(n *testnet.Net) *gorgonia.Node {
+		x := n.Random("x", cases, 3)
+		h := hadamard(sigmoid(n.Weighted(x, "gate", 3, 4)), n.Weighted(x, "value", 3, 4))
+		return n.Weighted(h, "w", 4, 2)
 	}},
 
 	// Once per case is the condition: the moments of neighbours pair them case by case.
-	{name: "weight used twice", want: []string{"w2 - w3"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
-		w := n.sketch.random("twice", 4, 4)
-		n.params = append(n.params, w)
+	{name: "weight used twice", want: []string{"w2 - w3"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
+		w := n.Sketch.Random("twice", 4, 4)
+		n.Params = append(n.Params, w)
 		h = tanh(mul(tanh(mul(h, w)), w))
-		return n.weighted(tanh(n.weighted(h, "w2", 4, 3)), "w3", 3, 2)
+		return n.Weighted(tanh(n.Weighted(h, "w2", 4, 3)), "w3", 3, 2)
 	}},
 
-	{name: "weight used twice side by side", build: func(n *network) *gorgonia.Node {
-		h := n.weighted(n.cased("x", 3), "w0", 3, 4)
-		w := n.sketch.random("twice", 4, 3)
-		n.params = append(n.params, w)
-		return n.weighted(add(mul(tanh(h), w), mul(must(gorgonia.Square(h)), w)), "w2", 3, 2)
+	{name: "weight used twice side by side", build: func(n *testnet.Net) *gorgonia.Node {
+		h := n.Weighted(n.Random("x", cases, 3), "w0", 3, 4)
+		w := n.Sketch.Random("twice", 4, 3)
+		n.Params = append(n.Params, w)
+		return n.Weighted(add(mul(tanh(h), w), mul(testnet.Square(h), w)), "w2", 3, 2)
 	}},
 
-	{name: "recurrence", build: func(n *network) *gorgonia.Node {
-		w, u := n.sketch.random("w", 3, 4), n.sketch.random("u", 4, 4)
-		n.params = append(n.params, w, u)
-		h := n.cased("h", 4)
+	{name: "recurrence", build: func(n *testnet.Net) *gorgonia.Node {
+		w, u := n.Sketch.Random("w", 3, 4), n.Sketch.Random("u", 4, 4)
+		n.Params = append(n.Params, w, u)
+		h := n.Random("h", cases, 4)
 		for i := range 2 {
-			h = tanh(add(mul(n.cased(fmt.Sprint("x", i), 3), w), mul(h, u)))
+			h = tanh(add(mul(n.Random(fmt.Sprint("x", i), cases, 3), w), mul(h, u)))
 		}
-		return n.weighted(h, "v", 4, 2)
+		return n.Weighted(h, "v", 4, 2)
 	}},
 
-	{name: "several positions per case, then one", want: []string{"w2 - w3"}, build: func(n *network) *gorgonia.Node {
-		h := reshape(n.sketch.random("x", cases, 2, 3), cases*2, 3)
-		h = tanh(n.weighted(tanh(n.weighted(h, "w0", 3, 4)), "w1", 4, 3))
-		h = tanh(n.weighted(reshape(h, cases, 6), "w2", 6, 3))
-		return n.weighted(h, "w3", 3, 2)
+	{name: "several positions per case, then one", want: []string{"w2 - w3"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			h := reshape(n.Sketch.Random("x", cases, 2, 3), cases*2, 3)
+			h = tanh(n.Weighted(tanh(n.Weighted(h, "w0", 3, 4)), "w1", 4, 3))
+			h = tanh(n.Weighted(reshape(h, cases, 6), "w2", 6, 3))
+			return n.Weighted(h, "w3", 3, 2)
+		}},
+
+	{name: "one position per case, then several", want: []string{"w0 - w1"},
+		build: func(n *testnet.Net) *gorgonia.Node {
+			h := tanh(n.Weighted(tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4)), "w1", 4, 6))
+			return reshape(n.Weighted(tanh(n.Weighted(reshape(h, cases*2, 3), "w2", 3, 4)), "w3", 4, 2), cases, 4)
+		}},
+
+	{name: "convolution", want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
+		f := n.Sketch.Random("f", 3, 2, 2, 2)
+		n.Params = append(n.Params, f)
+		h := gorgonia.Must(gorgonia.Conv2d(n.Sketch.Random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0},
+			[]int{1, 1}, []int{1, 1}))
+		return n.Weighted(tanh(n.Weighted(reshape(tanh(h), cases, 12), "w0", 12, 3)), "w1", 3, 2)
 	}},
 
-	{name: "one position per case, then several", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.weighted(tanh(n.weighted(n.cased("x", 3), "w0", 3, 4)), "w1", 4, 6))
-		return reshape(n.weighted(tanh(n.weighted(reshape(h, cases*2, 3), "w2", 3, 4)), "w3", 4, 2), cases, 4)
+	{name: "tied weights", build: func(n *testnet.Net) *gorgonia.Node {
+		w := n.Sketch.Random("tied", 3, 4)
+		n.Params = append(n.Params, w)
+		return mul(tanh(n.Weighted(tanh(mul(n.Random("x", cases, 3), w)), "w", 4, 4)), transpose(w))
 	}},
 
-	{name: "convolution", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
-		f := n.sketch.random("f", 3, 2, 2, 2)
-		n.params = append(n.params, f)
-		h := must(gorgonia.Conv2d(n.sketch.random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-		return n.weighted(tanh(n.weighted(reshape(tanh(h), cases, 12), "w0", 12, 3)), "w1", 3, 2)
-	}},
-
-	{name: "tied weights", build: func(n *network) *gorgonia.Node {
-		w := n.sketch.random("tied", 3, 4)
-		n.params = append(n.params, w)
-		return mul(tanh(n.weighted(tanh(mul(n.cased("x", 3), w)), "w", 4, 4)), transpose(w))
-	}},
-
-	{name: "tied weights around two others", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
-		w := n.sketch.random("tied", 3, 4)
-		n.params = append(n.params, w)
-		h := tanh(n.weighted(tanh(mul(n.cased("x", 3), w)), "w0", 4, 2))
-		return mul(tanh(n.weighted(h, "w1", 2, 4)), transpose(w))
+	{name: "tied weights around two others", want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
+		w := n.Sketch.Random("tied", 3, 4)
+		n.Params = append(n.Params, w)
+		h := tanh(n.Weighted(tanh(mul(n.Random("x", cases, 3), w)), "w0", 4, 2))
+		return mul(tanh(n.Weighted(h, "w1", 2, 4)), transpose(w))
 	}},
 
 	// What is not being trained is no layer, and neither is a parameter with another kind of block.
-	{name: "frozen layer between two", want: []string{"w0 - w2"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.layer(n.cased("x", 3), 0, 3, 4, true, false))
-		h = tanh(n.layer(h, 1, 4, 4, true, false))
-		out := n.layer(h, 2, 4, 2, true, false)
-		n.frozen("w1", "b1")
+	{name: "frozen layer between two", want: []string{"w0 - w2"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Layer(n.Random("x", cases, 3), 0, 3, 4, true, false))
+		h = tanh(n.Layer(h, 1, 4, 4, true, false))
+		out := n.Layer(h, 2, 4, 2, true, false)
+		n.Freeze("w1", "b1")
 		return out
 	}},
 
-	{name: "frozen head", want: []string{"w0 - u"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.weighted(n.cased("x", 3), "w0", 3, 4))
-		out := add(n.weighted(h, "u", 4, 2), n.weighted(h, "v", 4, 2))
-		n.frozen("v")
+	{name: "frozen head", want: []string{"w0 - u"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Weighted(n.Random("x", cases, 3), "w0", 3, 4))
+		out := add(n.Weighted(h, "u", 4, 2), n.Weighted(h, "v", 4, 2))
+		n.Freeze("v")
 		return out
 	}},
 
-	{name: "frozen weight whose bias is not", want: []string{"w0 - w2"}, build: func(n *network) *gorgonia.Node {
-		h := tanh(n.layer(n.cased("x", 3), 0, 3, 4, true, false))
-		h = tanh(n.layer(h, 1, 4, 4, true, false))
-		out := n.layer(h, 2, 4, 2, true, false)
-		n.frozen("w1")
+	{name: "frozen weight whose bias is not", want: []string{"w0 - w2"}, build: func(n *testnet.Net) *gorgonia.Node {
+		h := tanh(n.Layer(n.Random("x", cases, 3), 0, 3, 4, true, false))
+		h = tanh(n.Layer(h, 1, 4, 4, true, false))
+		out := n.Layer(h, 2, 4, 2, true, false)
+		n.Freeze("w1")
 		return out
 	}},
 
-	{name: "embedding and batch normalisation", want: []string{"w0 - w1"}, build: func(n *network) *gorgonia.Node {
-		table, scale, shift := n.sketch.random("table", 7, 4), n.sketch.random("scale", 1, 3), n.sketch.random("shift", 1, 3)
-		n.params = append(n.params, table, scale, shift)
-		words := gorgonia.NewVector(n.sketch.graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
+	{name: "embedding and batch normalisation", want: []string{"w0 - w1"}, build: func(n *testnet.Net) *gorgonia.Node {
+		table, scale, shift := n.Sketch.Random("table", 7, 4), n.Sketch.Random("scale", 1, 3),
+			n.Sketch.Random("shift", 1, 3)
+		n.Params = append(n.Params, table, scale, shift)
+		words := gorgonia.NewVector(n.Graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
 			gorgonia.WithValue(tensor.New(tensor.WithShape(cases), tensor.WithBacking([]int{3, 1, 6, 1, 0}))))
-		h, _, _, _, err := gorgonia.BatchNorm(n.weighted(must(gorgonia.ByIndices(table, words, 0)), "w0", 4, 3), scale, shift, 0.9, 1e-5)
-		return n.weighted(tanh(must(h, err)), "w1", 3, 2)
+		h, _, _, _, err := gorgonia.BatchNorm(n.Weighted(testnet.Rows(table, words), "w0", 4, 3), scale, shift, 0.9,
+			1e-5)
+		return n.Weighted(tanh(gorgonia.Must(h, err)), "w1", 3, 2)
 	}},
 
-	{name: "layer that all cases share", build: func(n *network) *gorgonia.Node {
-		context := tanh(n.weighted(n.sketch.random("context", 1, 2), "v", 2, 3))
-		return n.weighted(tanh(addRow(n.weighted(n.cased("x", 4), "w0", 4, 3), context)), "w1", 3, 2)
+	{name: "layer that all cases share", build: func(n *testnet.Net) *gorgonia.Node {
+		context := tanh(n.Weighted(n.Sketch.Random("context", 1, 2), "v", 2, 3))
+		return n.Weighted(tanh(addRow(n.Weighted(n.Random("x", cases, 4), "w0", 4, 3), context)), "w1", 3, 2)
 	}, want: []string{"w0 - w1"}},
 }
 
-// The chains are those of the graph, whatever the order of the parameters, and the plan tells them. Without the option there are none.
+// The chains are those of the graph, whatever the order of the parameters, and the plan tells them.
+// Without the option there are none.
 func TestChains(t *testing.T) {
 	for _, w := range chainings {
 		t.Run(w.name, func(t *testing.T) {
@@ -266,9 +261,11 @@ func TestChains(t *testing.T) {
 				n := w.network()
 				switch order {
 				case 1:
-					slices.Reverse(n.params)
+					slices.Reverse(n.Params)
 				case 2:
-					rand.New(rand.NewPCG(2, 2)).Shuffle(len(n.params), func(i, j int) { n.params[i], n.params[j] = n.params[j], n.params[i] })
+					rand.New(rand.NewPCG(2, 2)).Shuffle(len(n.Params), func(i, j int) {
+						n.Params[i], n.Params[j] = n.Params[j], n.Params[i]
+					})
 				}
 				c := attach(t, n, WithBlockTridiagonal())
 				if got := chainsIn(c); !slices.Equal(got, w.want) {
@@ -303,19 +300,20 @@ func checkChainNotes(t *testing.T, notes, want []string) {
 	}
 }
 
-// In a random net of layers, some of them frozen, the links are the pairs of which each is the other's only neighbour, once the frozen layers
-// are taken out of the net.
+// In a random net of layers, some of them frozen, the links are the pairs of which each is the
+// other's only neighbour, once the frozen layers are taken out of the net.
 func TestChainsOfRandomNets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const rows = 7 // more than any layer is wide
-		depth := rapid.IntRange(1, 7).Draw(t, "layers")
-		s := newSketch(rapid.Uint64().Draw(t, "seed"))
-		n := &network{sketch: s, x: s.random("x", rows, 2)}
-		outputs := make([]*gorgonia.Node, depth)
-		frozen := make([]bool, depth)
-		trained := make([]map[int]bool, depth) // the layers that are trained and feed this one; of a frozen layer, what feeds through it
-		used := make([]bool, depth)
-		for i := range depth {
+		layers := rapid.IntRange(1, 7).Draw(t, "layers")
+		s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
+		n := &testnet.Net{Sketch: s, X: s.Random("x", rows, 2)}
+		outputs := make([]*gorgonia.Node, layers)
+		frozen := make([]bool, layers)
+		// the layers that are trained and feed this one; of a frozen layer, what feeds through it
+		trained := make([]map[int]bool, layers)
+		used := make([]bool, layers)
+		for i := range layers {
 			frozen[i] = rapid.IntRange(0, 4).Draw(t, "frozen") == 0
 			trained[i] = map[int]bool{}
 			var inputs gorgonia.Nodes
@@ -334,16 +332,17 @@ func TestChainsOfRandomNets(t *testing.T) {
 				}
 			}
 			if len(inputs) == 0 || rapid.Bool().Draw(t, "from x") {
-				inputs = append(inputs, n.x)
+				inputs = append(inputs, n.X)
 			}
 			h := inputs[0]
 			if len(inputs) > 1 {
-				h = must(gorgonia.Concat(1, inputs...))
+				h = gorgonia.Must(gorgonia.Concat(1, inputs...))
 			}
-			before := len(n.params)
-			h = n.layer(h, i, h.Shape()[1], rapid.IntRange(1, 3).Draw(t, "width"), rapid.Bool().Draw(t, "bias"), rapid.Bool().Draw(t, "out x in"))
+			before := len(n.Params)
+			h = n.Layer(h, i, h.Shape()[1], rapid.IntRange(1, 3).Draw(t, "width"), rapid.Bool().Draw(t, "bias"),
+				rapid.Bool().Draw(t, "out x in"))
 			if frozen[i] {
-				n.params = n.params[:before]
+				n.Params = n.Params[:before]
 			}
 			outputs[i] = tanh(h)
 		}
@@ -355,10 +354,10 @@ func TestChainsOfRandomNets(t *testing.T) {
 		}
 		out := ends[0]
 		if len(ends) > 1 {
-			out = must(gorgonia.Concat(1, ends...))
+			out = gorgonia.Must(gorgonia.Concat(1, ends...))
 		}
 
-		feeds := make([]int, depth)
+		feeds := make([]int, layers)
 		for i, from := range trained {
 			for j := range from {
 				if !frozen[i] {
@@ -366,8 +365,8 @@ func TestChainsOfRandomNets(t *testing.T) {
 				}
 			}
 		}
-		chain := make([]string, depth) // the chain that ends with this layer
-		linked := make([]bool, depth)
+		chain := make([]string, layers) // the chain that ends with this layer
+		linked := make([]bool, layers)
 		for i, from := range trained {
 			chain[i] = fmt.Sprint("w", i)
 			for j := range from {
@@ -384,17 +383,17 @@ func TestChainsOfRandomNets(t *testing.T) {
 		}
 
 		p, err := program.New(list(out))
-		check(t, err)
+		testnet.Check(t, err)
 		var leaves []*program.Node
-		for _, i := range rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "order"))).Perm(len(n.params)) {
-			leaves = append(leaves, p.Node(n.params[i]))
+		for _, i := range rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "order"))).Perm(len(n.Params)) {
+			leaves = append(leaves, p.Node(n.Params[i]))
 		}
-		found, _ := layers.Find(p, leaves, func(string, *program.Node) bool { return false })
+		found, _ := hookup(p, leaves, func(string, *program.Node) bool { return false })
 		var got []string
-		for _, c := range layers.Chains(p, found) {
+		for _, c := range chainsOf(p, found) {
 			var names []string
 			for _, l := range c {
-				names = append(names, l.Name())
+				names = append(names, l.name())
 			}
 			got = append(got, strings.Join(names, " - "))
 		}
@@ -408,7 +407,7 @@ func TestChainsOfRandomNets(t *testing.T) {
 
 // A stack is a perceptron of tanh units whose layers are stored in various ways.
 type stack struct {
-	*network
+	*testnet.Net
 	widths  []int
 	outByIn []bool
 	w, b    []*gorgonia.Node // b is nil where there is no bias
@@ -416,9 +415,10 @@ type stack struct {
 }
 
 func drawStack(t *rapid.T, layers int) *stack {
-	s := newSketch(rapid.Uint64().Draw(t, "seed"))
-	k := &stack{network: &network{sketch: s}, columns: rapid.Bool().Draw(t, "columns")}
-	loss := []lossFunc{squares(0.37), binary, classes}[rapid.IntRange(0, 2).Draw(t, "loss")]
+	s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
+	k := &stack{Net: &testnet.Net{Sketch: s}, columns: rapid.Bool().Draw(t, "columns")}
+	losses := []testnet.Likelihood{testnet.Squares(0.37), testnet.Binary, testnet.Classes}
+	loss := losses[rapid.IntRange(0, 2).Draw(t, "loss")]
 	cases := rapid.IntRange(2, 12).Draw(t, "cases")
 	k.widths = []int{rapid.IntRange(1, 4).Draw(t, "inputs")}
 	for i := range layers {
@@ -430,17 +430,17 @@ func drawStack(t *rapid.T, layers int) *stack {
 		k.outByIn = append(k.outByIn, rapid.Bool().Draw(t, "out x in"))
 		k.b = append(k.b, nil)
 		if rapid.Bool().Draw(t, "bias") {
-			k.b[i] = s.random(fmt.Sprint("b", i), 1, k.widths[i+1])
+			k.b[i] = s.Random(fmt.Sprint("b", i), 1, k.widths[i+1])
 		}
 	}
 	k.build(cases, loss)
 	return k
 }
 
-func (k *stack) build(cases int, loss lossFunc) {
-	s := k.sketch
-	k.x = s.random("x", cases, k.widths[0])
-	h := k.x
+func (k *stack) build(cases int, loss testnet.Likelihood) {
+	s := k.Sketch
+	k.X = s.Random("x", cases, k.widths[0])
+	h := k.X
 	if k.columns {
 		h = transpose(h)
 	}
@@ -453,10 +453,10 @@ func (k *stack) build(cases int, loss lossFunc) {
 		if k.outByIn[i] {
 			shape = []int{out, in}
 		}
-		w := s.random(fmt.Sprint("w", i), shape...)
-		k.w, k.params = append(k.w, w), append(k.params, w)
+		w := s.Random(fmt.Sprint("w", i), shape...)
+		k.w, k.Params = append(k.w, w), append(k.Params, w)
 		if k.b[i] != nil {
-			k.params = append(k.params, k.b[i])
+			k.Params = append(k.Params, k.b[i])
 		}
 		if k.outByIn[i] != k.columns {
 			w = transpose(w)
@@ -475,22 +475,22 @@ func (k *stack) build(cases int, loss lossFunc) {
 	if k.columns {
 		h = transpose(h)
 	}
-	k.out = h
-	k.cost, k.dist = loss(s, h)
+	k.Out = h
+	k.Cost, k.Loss = loss(s, h)
 }
 
 // weight is that of layer i, in x out.
 func (k *stack) weight(i int) mat.Matrix {
 	shape := k.w[i].Shape()
-	w := mat.NewDense(shape[0], shape[1], data(k.w[i]))
+	w := mat.NewDense(shape[0], shape[1], testnet.Data(k.w[i]))
 	if k.outByIn[i] {
 		return w.T()
 	}
 	return w
 }
 
-// sweep computes, without Gorgonia, the inputs abar of every layer, cases x abar, the outputs, and the Jacobians of the outputs with respect to what
-// every layer computes, by layer and case.
+// sweep computes, without Gorgonia, the inputs abar of every layer, cases x abar, the outputs, and
+// the Jacobians of the outputs with respect to what every layer computes, by layer and case.
 func (k *stack) sweep(x []float64) (abar []*mat.Dense, z *mat.Dense, jacobians [][]*mat.Dense) {
 	cases := len(x) / k.widths[0]
 	h := mat.NewDense(cases, k.widths[0], slices.Clone(x))
@@ -505,7 +505,7 @@ func (k *stack) sweep(x []float64) (abar []*mat.Dense, z *mat.Dense, jacobians [
 		var s mat.Dense
 		s.Mul(h, k.weight(i))
 		if b := k.b[i]; b != nil {
-			s.Apply(func(_, c int, v float64) float64 { return v + data(b)[c] }, &s)
+			s.Apply(func(_, c int, v float64) float64 { return v + testnet.Data(b)[c] }, &s)
 		}
 		z, h = &s, &mat.Dense{}
 		h.Apply(func(_, _ int, v float64) float64 { return math.Tanh(v) }, &s)
@@ -531,7 +531,7 @@ func (k *stack) sweep(x []float64) (abar []*mat.Dense, z *mat.Dense, jacobians [
 
 // moments are A_ij and G_ij of all pairs of layers, with the expectation over the model's targets.
 func (k *stack) moments(h head) *chainMoments {
-	abar, z, jacobians := k.sweep(data(k.x))
+	abar, z, jacobians := k.sweep(testnet.Data(k.X))
 	cases, outputs := z.Dims()
 	m := &chainMoments{a: crossMoments(cases, abar)}
 	for i := range k.w {
@@ -554,7 +554,8 @@ func (k *stack) moments(h head) *chainMoments {
 	return m
 }
 
-// tikhonov damps the factors of each layer by pi gamma and gamma / pi (Martens & Grosse 2015, section 6.3).
+// tikhonov damps the factors of each layer by pi gamma and gamma / pi (Martens & Grosse 2015,
+// section 6.3).
 func (c *chainMoments) tikhonov(gamma float64) *chainMoments {
 	for i := range c.abar {
 		pi := math.Sqrt(mat.Trace(c.a[i][i]) / float64(c.abar[i]) / (mat.Trace(c.g[i][i]) / float64(c.out[i])))
@@ -564,7 +565,8 @@ func (c *chainMoments) tikhonov(gamma float64) *chainMoments {
 	return c
 }
 
-// inverseByDefinition is F^^-1 = Xi^T Lambda Xi written out (section 4.3), of factors that are damped already.
+// inverseByDefinition is F^^-1 = Xi^T Lambda Xi written out (section 4.3), of factors that are
+// damped already.
 func (c *chainMoments) inverseByDefinition(t rapid.TB) *mat.Dense {
 	t.Helper()
 	at := c.offsets()
@@ -591,7 +593,8 @@ func (c *chainMoments) inverseByDefinition(t rapid.TB) *mat.Dense {
 	return &inverse
 }
 
-// byLayer is a quantity of all parameters, layer by layer and each abar x out, whatever way the weights are stored in.
+// byLayer is a quantity of all parameters, layer by layer and each abar x out, whatever way the
+// weights are stored in.
 func byLayer(c *conductor[float64], of func(*parameter[float64]) []float64) (v []float64) {
 	var all []float64
 	for _, p := range c.order {
@@ -611,14 +614,14 @@ func times(m *mat.Dense, v []float64) []float64 {
 	return u.RawVector().Data
 }
 
-// The direction of a whole net is the dense inverse of F^ times the gradient, for layers stored in all ways. Of two layers, F^ is all of the
-// Kronecker products.
+// The direction of a whole net is the dense inverse of F^ times the gradient, for layers stored in
+// all ways. Of two layers, F^ is all of the Kronecker products.
 func TestDirectionOfAChain(tt *testing.T) {
 	rapid.Check(tt, func(t *rapid.T) {
 		layers := rapid.IntRange(2, 4).Draw(t, "layers")
 		gamma := rapid.Float64Range(0.05, 2).Draw(t, "gamma")
 		k := drawStack(t, layers)
-		c := attach(tt, k.network, WithBlockTridiagonal())
+		c := attach(tt, k.Net, WithBlockTridiagonal())
 		if len(c.blocks) != 1 || len(layerBlocks(c)) != layers {
 			t.Fatalf("not one chain of all layers; plan:\n%v", c.plan)
 		}
@@ -628,39 +631,43 @@ func TestDirectionOfAChain(tt *testing.T) {
 
 		m := k.moments(c.outputs[0].head).tikhonov(gamma)
 		v := byLayer(c, gradientOf)
-		checkNear(t, "direction", byLayer(c, directionOf), times(m.inverseByDefinition(t), v), 1e-9)
+		testnet.Near(t, "direction", byLayer(c, directionOf), times(m.inverseByDefinition(t), v), 1e-9)
 		if layers == 2 {
-			checkNear(t, "direction by the whole matrix", byLayer(c, directionOf), times(inverseOf(t, m.kroneckers(1)), v), 1e-9)
+			testnet.Near(t, "direction by the whole matrix", byLayer(c, directionOf),
+				times(inverseOf(t, m.kroneckers(1)), v), 1e-9)
 		}
 	})
 }
 
-// What is not in a chain has the block that it has without the option, so that nothing changes for a net of one layer.
+// What is not in a chain has the block that it has without the option, so that nothing changes for
+// a net of one layer.
 func TestChainOfOneLayer(t *testing.T) {
-	one := mlp{widths: []int{4, 3}, cases: 10, loss: classes}
-	plain, option := newLoop(t, one.build(1)), newLoop(t, one.build(1), WithBlockTridiagonal())
+	one := testnet.MLP{Widths: []int{4, 3}, Cases: 10, Loss: testnet.Classes}
+	plain, option := NewTrainer(t, one.Build(1)), NewTrainer(t, one.Build(1), WithBlockTridiagonal())
 	for range 6 {
-		plain.steps(t, 1)
-		option.steps(t, 1)
+		plain.Steps(t, 1)
+		option.Steps(t, 1)
 		checkTwins(t, option, plain)
 	}
 }
 
-// The cross moments follow the same average as the factors: the plain mean of the first 20 updates, and then 1/20 of each.
+// The cross moments follow the same average as the factors: the plain mean of the first 20 updates,
+// and then 1/20 of each.
 func TestCrossMomentsAverage(t *testing.T) {
-	k := &stack{network: &network{sketch: newSketch(4)}, widths: []int{3, 4, 2, 3}, outByIn: []bool{false, true, false}}
-	k.b = []*gorgonia.Node{k.sketch.random("b0", 1, 4), nil, k.sketch.random("b2", 1, 3)}
+	k := &stack{Net: &testnet.Net{Sketch: testnet.NewSketch(4)}, widths: []int{3, 4, 2, 3},
+		outByIn: []bool{false, true, false}}
+	k.b = []*gorgonia.Node{k.Sketch.Random("b0", 1, 4), nil, k.Sketch.Random("b2", 1, 3)}
 	const cases = 5
-	k.build(cases, squares(1))
-	c := attach(t, k.network, WithBlockTridiagonal())
+	k.build(cases, testnet.Squares(1))
+	c := attach(t, k.Net, WithBlockTridiagonal())
 	b := c.blocks[0].(*chainBlock[float64])
 	run := c.sampler.run
 	var wantA, wantG [][]float64 // A_01, A_12; G_01, G_12
 	for update := 1; update <= 25; update++ {
-		x, seed := k.sketch.normals(cases*3), k.sketch.normals(cases*3)
-		check(t, run.Bind(b.links[0].layer.Sites[0].Input, x))
-		check(t, run.Forward(nil))
-		check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+		x, seed := k.Sketch.Normals(cases*3), k.Sketch.Normals(cases*3)
+		testnet.Check(t, run.Bind(b.links[0].layer.sites[0].input, x))
+		testnet.Check(t, run.Forward(nil))
+		testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
 		observed(t, b, run)
 		b.keep(false)
 
@@ -678,8 +685,8 @@ func TestCrossMomentsAverage(t *testing.T) {
 		wantA = averaged(wantA, flats(crossMoments(cases, abar), 1), weight)
 		wantG = averaged(wantG, flats(crossMoments(cases, g), 1), weight)
 		for i := range wantA {
-			checkNear(t, fmt.Sprintf("A %d after update %d", i, update), averageOf(&b.crossA[i]), wantA[i], identity)
-			checkNear(t, fmt.Sprintf("G %d after update %d", i, update), averageOf(&b.crossG[i]), wantG[i], identity)
+			testnet.Near(t, fmt.Sprintf("A %d after update %d", i, update), averageOf(&b.crossA[i]), wantA[i], identity)
+			testnet.Near(t, fmt.Sprintf("G %d after update %d", i, update), averageOf(&b.crossG[i]), wantG[i], identity)
 		}
 	}
 }
@@ -699,22 +706,24 @@ func averaged(mean, x [][]float64, weight float64) (sum [][]float64) {
 	return sum
 }
 
-// After many updates from random parts of the batch, the joint second moments of neighbours are positive semidefinite, without which F^ need not be.
-// Cross moments with weights of their own would make them indefinite.
+// After many updates from random parts of the batch, the joint second moments of neighbours are
+// positive semidefinite, without which F^ need not be. Cross moments with weights of their own
+// would make them indefinite.
 func TestJointMomentsArePositive(t *testing.T) {
-	n := mlp{widths: []int{4, 5, 3, 2}, cases: 30, unit: gorgonia.Tanh, loss: binary}.build(3)
-	l := newLoop(t, n, WithBlockTridiagonal(), WithMinStatisticsCases(3), WithMinModelCases(30))
+	n := testnet.MLP{Widths: []int{4, 5, 3, 2}, Cases: 30, Unit: gorgonia.Tanh, Loss: testnet.Binary}.Build(3)
+	l := NewTrainer(t, n, WithBlockTridiagonal(), WithMinStatisticsCases(3), WithMinModelCases(30))
 	for range 60 {
-		copy(data(n.x), n.sketch.normals(len(data(n.x))))
-		l.steps(t, 1)
+		copy(testnet.Data(n.X), n.Sketch.Normals(len(testnet.Data(n.X))))
+		l.Steps(t, 1)
 	}
-	b := l.conductor().blocks[0].(*chainBlock[float64])
+	b := conductorOf(l).blocks[0].(*chainBlock[float64])
 	for i := range b.crossA {
 		for _, m := range [][3]*moment[float64]{
 			{&b.links[i].factors.a, &b.crossA[i], &b.links[i+1].factors.a},
 			{&b.links[i].factors.g, &b.crossG[i], &b.links[i+1].factors.g},
 		} {
-			first, cross, second := square(averageOf(m[0])), mat.NewDense(m[1].n, m[1].m, averageOf(m[1])), square(averageOf(m[2]))
+			first, cross, second := square(averageOf(m[0])), mat.NewDense(m[1].n, m[1].m, averageOf(m[1])),
+				square(averageOf(m[2]))
 			joint := mat.NewDense(m[0].n+m[2].n, m[0].n+m[2].n, nil)
 			joint.Slice(0, m[0].n, 0, m[0].n).(*mat.Dense).Copy(first)
 			joint.Slice(0, m[0].n, m[0].n, m[0].n+m[2].n).(*mat.Dense).Copy(cross)
@@ -726,7 +735,8 @@ func TestJointMomentsArePositive(t *testing.T) {
 				t.Fatal("no eigenvalues")
 			}
 			if v := eigen.Values(nil); v[0] < -1e-13*v[size-1] || mat.Norm(cross, 2) < 1e-3*v[size-1] {
-				t.Errorf("layers %d and %d: eigenvalues from %g to %g, cross moment of norm %g", i, i+1, v[0], v[size-1], mat.Norm(cross, 2))
+				t.Errorf("layers %d and %d: eigenvalues from %g to %g, cross moment of norm %g",
+					i, i+1, v[0], v[size-1], mat.Norm(cross, 2))
 			}
 		}
 	}
@@ -734,7 +744,8 @@ func TestJointMomentsArePositive(t *testing.T) {
 
 // An inverse is in use from when it is kept until another is. One that was put aside comes back.
 func TestChainKeepsAndStashes(t *testing.T) {
-	n := mlp{widths: []int{3, 4, 3, 2}, cases: 9, unit: gorgonia.Tanh, loss: binary, outByIn: true}.build(5)
+	n := testnet.MLP{Widths: []int{3, 4, 3, 2}, Cases: 9, Unit: gorgonia.Tanh, Loss: testnet.Binary,
+		OutByIn: true}.Build(5)
 	c := attach(t, n, WithBlockTridiagonal())
 	gradients(t, c)
 	observeExactly(t, c, nil)
@@ -745,13 +756,13 @@ func TestChainKeepsAndStashes(t *testing.T) {
 	}
 	invert := func(gamma float64) []float64 {
 		_, err := c.invert(gamma)
-		check(t, err)
+		testnet.Check(t, err)
 		return direction(true)
 	}
 	same := func(what string, got, want []float64) {
 		t.Helper()
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: another direction, off by %g", what, distance(got, want))
+			t.Errorf("%s: another direction, off by %g", what, testnet.Distance(got, want))
 		}
 	}
 	if !b.needsInverse() {
@@ -766,7 +777,7 @@ func TestChainKeepsAndStashes(t *testing.T) {
 
 	observed(t, b, c.sampler.run) // of the last sweep: other moments
 	second := invert(0.2)
-	if distance(second, first) < 1e-3 {
+	if testnet.Distance(second, first) < 1e-3 {
 		t.Fatal("the test makes no difference")
 	}
 	same("before the second is kept", direction(false), first)
@@ -787,41 +798,9 @@ func TestChainKeepsAndStashes(t *testing.T) {
 	same("the first candidate, kept", direction(false), second)
 }
 
-// teacherNet is a perceptron of either dtype that is to learn what another one says.
-func teacherNet[T program.Float](widths []int, cases int) (g *gorgonia.ExprGraph, out, cost *gorgonia.Node, params gorgonia.Nodes) {
-	rng := rand.New(rand.NewPCG(8, 8))
-	g = gorgonia.NewGraph()
-	matrix := func(name string, rows, cols int, std float64) *gorgonia.Node {
-		backing := make([]T, rows*cols)
-		for i := range backing {
-			backing[i] = T(std * rng.NormFloat64())
-		}
-		value := tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(backing))
-		return gorgonia.NewMatrix(g, value.Dtype(), gorgonia.WithName(name), gorgonia.WithShape(rows, cols), gorgonia.WithValue(value))
-	}
-	x := matrix("x", cases, widths[0], 1)
-	net := func(student string) *gorgonia.Node {
-		h := x
-		for i, out := range widths[1:] {
-			if i > 0 {
-				h = tanh(h)
-			}
-			in := widths[i]
-			w, b := matrix(fmt.Sprint(student, "w", i), in, out, 1/math.Sqrt(float64(in))), matrix(fmt.Sprint(student, "b", i), 1, out, 0.1)
-			if student == "" {
-				params = append(params, w, b)
-			}
-			h = addRow(mul(h, w), b)
-		}
-		return h
-	}
-	out = net("")
-	errors := must(gorgonia.Square(must(gorgonia.Sub(out, net("teacher's ")))))
-	return g, out, must(gorgonia.Mean(must(gorgonia.Sum(errors, 1)))), params
-}
-
-// With the block-tridiagonal inverse the loss falls, in both dtypes, by a learning rate and by the quadratic model; a course is the same in every bit
-// when it is repeated, and another than with the block-diagonal inverse.
+// With the block-tridiagonal inverse the loss falls, in both dtypes, by a learning rate and by the
+// quadratic model; a course is the same in every bit when it is repeated, and another than with the
+// block-diagonal inverse.
 func TestChainTrains(t *testing.T) {
 	t.Run("float64", testChainTrains[float64])
 	t.Run("float32", testChainTrains[float32])
@@ -834,33 +813,24 @@ func testChainTrains[T program.Float](t *testing.T) {
 		"paper's rules":   {WithPaperRules(), WithDamping(1)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			course := func(opts ...Option) (costs []float64, weights []T) {
-				g, out, cost, params := teacherNet[T]([]int{4, 6, 5, 3}, 60)
-				_, err := gorgonia.Grad(cost, params...)
-				check(t, err)
-				solver, err := NewSolver(cost, Gaussian(out, 1), opts...)
-				check(t, err)
-				vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(params...))
-				defer vm.Close()
+			course := func(opts ...Option) (costs, weights []float64) {
+				tr := NewTrainer(t, testnet.Teacher[T]([]int{4, 6, 5, 3}, 60), opts...)
 				for range 41 { // two searches for gamma
-					check(t, vm.RunAll())
-					check(t, solver.Step(gorgonia.NodesToValueGrads(params)))
-					vm.Reset()
-					costs = append(costs, solver.Stats().Cost)
+					tr.Steps(t, 1)
+					costs = append(costs, tr.Solver.Stats().Cost)
 				}
-				if notes := solver.Plan().Notes; len(opts) > 3 && !slices.Contains(notes, "block-tridiagonal inverse along w0 - w1 - w2") {
+				if notes := tr.Solver.Plan().Notes; len(opts) > 3 &&
+					!slices.Contains(notes, "block-tridiagonal inverse along w0 - w1 - w2") {
 					t.Errorf("notes %q", notes)
 				}
-				for _, p := range params {
-					weights = append(weights, p.Value().Data().([]T)...)
-				}
-				return costs, weights
+				return costs, testnet.Weights(tr.Params)
 			}
 			costs, weights := course(append(slices.Clone(opts), WithBlockTridiagonal())...)
 			if first, last := costs[0], costs[len(costs)-1]; !(last < 0.1*first) {
 				t.Errorf("the cost went from %g to %g", first, last)
 			}
-			if _, again := course(append(slices.Clone(opts), WithBlockTridiagonal())...); !slices.Equal(again, weights) {
+			_, again := course(append(slices.Clone(opts), WithBlockTridiagonal())...)
+			if !slices.Equal(again, weights) {
 				t.Error("the same course again ends at other weights")
 			}
 			if other, _ := course(opts...); math.Abs(other[20]/costs[20]-1) < 1e-3 {
@@ -870,9 +840,10 @@ func testChainTrains[T program.Float](t *testing.T) {
 	}
 }
 
-// A step that fails leaves no trace in a chain: the training goes on as that of a twin which has not seen it. Step 20 searches for gamma.
+// A step that fails leaves no trace in a chain: the training goes on as that of a twin which has
+// not seen it. Step 20 searches for gamma.
 func TestChainAfterAFailure(t *testing.T) {
-	m := mlp{widths: []int{3, 4, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: classes}
+	m := testnet.MLP{Widths: []int{3, 4, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Classes}
 	for name, opts := range map[string][]Option{
 		"learning rate":   {WithLearningRate(0.1), WithMinStatisticsCases(6)},
 		"quadratic model": {WithMinStatisticsCases(6), WithMinModelCases(6)},
@@ -880,22 +851,22 @@ func TestChainAfterAFailure(t *testing.T) {
 		opts = append(opts, WithBlockTridiagonal())
 		for _, done := range []int{0, 1, 4, 19} {
 			t.Run(fmt.Sprint(name, ", step ", done+1), func(t *testing.T) {
-				l, twin := newLoop(t, m.build(6), opts...), newLoop(t, m.build(6), opts...)
-				l.steps(t, done)
-				twin.steps(t, done)
-				check(t, l.run())
-				sound := slices.Clone(data(l.x))
-				for i := range data(l.x) {
-					data(l.x)[i] = math.NaN() // after RunAll, so that the private run finds it
+				l, twin := NewTrainer(t, m.Build(6), opts...), NewTrainer(t, m.Build(6), opts...)
+				l.Steps(t, done)
+				twin.Steps(t, done)
+				testnet.Check(t, l.Run())
+				sound := slices.Clone(testnet.Data(l.X))
+				for i := range testnet.Data(l.X) {
+					testnet.Data(l.X)[i] = math.NaN() // after RunAll, so that the private run finds it
 				}
-				if err := l.solver.Step(l.valueGrads()); !errors.Is(err, ErrNotFinite) {
+				if err := l.Solver.Step(l.ValueGrads()); !errors.Is(err, ErrNotFinite) {
 					t.Fatalf("error %v, want %v", err, ErrNotFinite)
 				}
-				copy(data(l.x), sound)
-				l.zeroGradients()
+				copy(testnet.Data(l.X), sound)
+				testnet.ZeroGradients(l.Params)
 				for range 4 {
-					l.steps(t, 1)
-					twin.steps(t, 1)
+					l.Steps(t, 1)
+					twin.Steps(t, 1)
 					checkTwins(t, l, twin)
 				}
 			})
@@ -903,8 +874,9 @@ func TestChainAfterAFailure(t *testing.T) {
 	}
 }
 
-// A factor of a chain that can't be factorised, a cross moment that is not finite: the error names the layer, the step leaves no trace, and once the
-// cause is gone the training goes on as if nothing had been.
+// A factor of a chain that can't be factorised, a cross moment that is not finite: the error names
+// the layer, the step leaves no trace, and once the cause is gone the training goes on as if
+// nothing had been.
 func TestChainErrors(t *testing.T) {
 	factorA := func(i int) func(b *chainBlock[float64]) []float64 {
 		return func(b *chainBlock[float64]) []float64 { return b.links[i].factors.a.now }
@@ -936,16 +908,16 @@ func TestChainErrors(t *testing.T) {
 	} {
 		for _, done := range []int{2, 19} {
 			t.Run(fmt.Sprint(test.name, ", step ", done+1), func(t *testing.T) {
-				m := mlp{widths: []int{3, 4, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: binary}
+				m := testnet.MLP{Widths: []int{3, 4, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Binary}
 				opts := []Option{WithBlockTridiagonal(), WithDamping(0.1)}
-				l, twin := newLoop(t, m.build(7), opts...), newLoop(t, m.build(7), opts...)
-				l.steps(t, done)
-				twin.steps(t, done)
-				at := &test.at(l.conductor().blocks[0].(*chainBlock[float64]))[0]
+				l, twin := NewTrainer(t, m.Build(7), opts...), NewTrainer(t, m.Build(7), opts...)
+				l.Steps(t, done)
+				twin.Steps(t, done)
+				at := &test.at(conductorOf(l).blocks[0].(*chainBlock[float64]))[0]
 				sound := *at
 				*at = test.value
-				check(t, l.run())
-				err := l.solver.Step(l.valueGrads())
+				testnet.Check(t, l.Run())
+				err := l.Solver.Step(l.ValueGrads())
 				var layer *LayerError
 				if !errors.As(err, &layer) || !errors.Is(err, test.is) {
 					t.Fatalf("error %v, want a LayerError that is %v", err, test.is)
@@ -955,10 +927,10 @@ func TestChainErrors(t *testing.T) {
 				}
 				checkTwins(t, l, twin)
 				*at = sound
-				l.zeroGradients()
+				testnet.ZeroGradients(l.Params)
 				for range 3 {
-					l.steps(t, 1)
-					twin.steps(t, 1)
+					l.Steps(t, 1)
+					twin.Steps(t, 1)
 					checkTwins(t, l, twin)
 				}
 			})
@@ -966,16 +938,17 @@ func TestChainErrors(t *testing.T) {
 	}
 }
 
-// Damping that is lost in rounding, on a factor that is singular: the error names layer and factor of the chain.
+// Damping that is lost in rounding, on a factor that is singular: the error names layer and factor
+// of the chain.
 func TestChainWithHopelessDamping(t *testing.T) {
-	n := mlp{widths: []int{3, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: classes}.build(8)
-	for i := range data(n.x) {
-		data(n.x)[i] = float64(i%3) / 3 // one case, repeated
+	n := testnet.MLP{Widths: []int{3, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(8)
+	for i := range testnet.Data(n.X) {
+		testnet.Data(n.X)[i] = float64(i%3) / 3 // one case, repeated
 	}
-	l := newLoop(t, n, WithBlockTridiagonal(), WithDamping(1e-300))
-	before := l.weights()
-	check(t, l.run())
-	err := l.solver.Step(l.valueGrads())
+	l := NewTrainer(t, n, WithBlockTridiagonal(), WithDamping(1e-300))
+	before := testnet.Weights(l.Params)
+	testnet.Check(t, l.Run())
+	err := l.Solver.Step(l.ValueGrads())
 	var layer *LayerError
 	if !errors.As(err, &layer) || !errors.Is(err, ErrNotPosDef) {
 		t.Fatalf("error %v, want a LayerError that is %v", err, ErrNotPosDef)
@@ -983,43 +956,44 @@ func TestChainWithHopelessDamping(t *testing.T) {
 	if layer.Layer != "w0" || layer.Dim != 4 || !strings.Contains(layer.Op, "factorisation of A") {
 		t.Errorf("%v; want the factorisation of A (4 x 4) of w0", err)
 	}
-	if !slices.Equal(l.weights(), before) {
+	if !slices.Equal(testnet.Weights(l.Params), before) {
 		t.Error("the weights have changed")
 	}
 }
 
-// A layer that joins the list later makes a longer chain, with statistics and an inverse of its own from that step on. One that is left out of the
-// list stays as it is.
+// A layer that joins the list later makes a longer chain, with statistics and an inverse of its own
+// from that step on. One that is left out of the list stays as it is.
 func TestChainOfALongerList(t *testing.T) {
-	n := mlp{widths: []int{3, 4, 4, 2}, cases: 12, unit: gorgonia.Tanh, loss: classes}.build(9)
-	l := newLoop(t, n, WithBlockTridiagonal())
-	all := n.params
-	n.params = slices.Concat(all[:2], all[4:])
-	middle := slices.Concat(data(all[2]), data(all[3]))
-	l.steps(t, 5)
-	if got := chainsIn(l.conductor()); !slices.Equal(got, []string{"w0 - w2"}) {
+	n := testnet.MLP{Widths: []int{3, 4, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(9)
+	l := NewTrainer(t, n, WithBlockTridiagonal())
+	all := n.Params
+	n.Params = slices.Concat(all[:2], all[4:])
+	middle := slices.Concat(testnet.Data(all[2]), testnet.Data(all[3]))
+	l.Steps(t, 5)
+	if got := chainsIn(conductorOf(l)); !slices.Equal(got, []string{"w0 - w2"}) {
 		t.Errorf("chains %q without the layer in the middle", got)
 	}
-	if !slices.Equal(slices.Concat(data(all[2]), data(all[3])), middle) {
+	if !slices.Equal(slices.Concat(testnet.Data(all[2]), testnet.Data(all[3])), middle) {
 		t.Error("the layer in the middle has moved")
 	}
 	for _, p := range all[2:4] { // of the RunAlls before
 		zeroGradient(p)
 	}
-	n.params = all
-	l.steps(t, 1)
-	if got := chainsIn(l.conductor()); !slices.Equal(got, []string{"w0 - w1 - w2"}) {
+	n.Params = all
+	l.Steps(t, 1)
+	if got := chainsIn(conductorOf(l)); !slices.Equal(got, []string{"w0 - w1 - w2"}) {
 		t.Errorf("chains %q with the layer in the middle", got)
 	}
-	if st := l.solver.Stats(); !st.InverseUpdated || l.conductor().blocks[0].(*chainBlock[float64]).links[0].factors.updates != 1 {
+	if st := l.Solver.Stats(); !st.InverseUpdated ||
+		conductorOf(l).blocks[0].(*chainBlock[float64]).links[0].factors.updates != 1 {
 		t.Errorf("the chain has not begun anew: %+v", st)
 	}
-	before := l.weights()
-	n.params = all[:2]
-	l.steps(t, 2)
-	n.params = all
-	after := l.weights()
-	moved := len(data(all[0])) + len(data(all[1]))
+	before := testnet.Weights(l.Params)
+	n.Params = all[:2]
+	l.Steps(t, 2)
+	n.Params = all
+	after := testnet.Weights(l.Params)
+	moved := len(testnet.Data(all[0])) + len(testnet.Data(all[1]))
 	if !slices.Equal(after[moved:], before[moved:]) || slices.Equal(after[:moved], before[:moved]) {
 		t.Error("other weights have moved than were in the list")
 	}

@@ -11,9 +11,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// A convolution is the geometry of one layer, for images of (channels, height, width). The pairs are of height and width.
+// A convolution is the geometry of one layer, for images of (channels, height, width). The pairs
+// are of height and width.
 type convolution struct {
 	Height, Width, Channels, Filters int
 	Kernel, Stride, Pad, Dilation    [2]int
@@ -28,7 +30,8 @@ func (v convolution) starts(axis int) (starts []int) {
 	return starts
 }
 
-// patches lists the patch of each location of an image: channel by channel, row by row, with zeros outside.
+// patches lists the patch of each location of an image: channel by channel, row by row, with zeros
+// outside.
 func (v convolution) patches(image []float64) (rows [][]float64) {
 	for _, top := range v.starts(0) {
 		for _, left := range v.starts(1) {
@@ -60,44 +63,48 @@ const (
 	unfolded = "Im2Col and Mul"
 )
 
-// apply writes the layer with parameters filter and, if bias, b. The result is (cases, filters, locations), or (cases, locations, filters) if unfolded.
-func (v convolution) apply(s *sketch, x *gorgonia.Node, form string, bias bool) (h *gorgonia.Node, params gorgonia.Nodes) {
+// apply writes the layer with parameters filter and, if bias, b. The result is (cases, filters,
+// locations), or (cases, locations, filters) if unfolded.
+func (v convolution) apply(
+	s *testnet.Sketch, x *gorgonia.Node, form string, bias bool,
+) (h *gorgonia.Node, params gorgonia.Nodes) {
 	cases := x.Shape()[0]
 	if form == unfolded {
-		filter := s.random("filter", v.patch(), v.Filters)
-		columns := must(gorgonia.Im2Col(x, v.Kernel[:], v.Pad[:], v.Stride[:], v.Dilation[:]))
+		filter := s.Random("filter", v.patch(), v.Filters)
+		columns := gorgonia.Must(gorgonia.Im2Col(x, v.Kernel[:], v.Pad[:], v.Stride[:], v.Dilation[:]))
 		h, params = mul(reshape(columns, cases*v.locations(), v.patch()), filter), list(filter)
 		if bias {
-			b := s.random("b", 1, v.Filters)
+			b := s.Random("b", 1, v.Filters)
 			h, params = addRow(h, b), append(params, b)
 		}
 		return reshape(h, cases, v.locations(), v.Filters), params
 	}
-	filter := s.random("filter", v.Filters, v.Channels, v.Kernel[0], v.Kernel[1])
+	filter := s.Random("filter", v.Filters, v.Channels, v.Kernel[0], v.Kernel[1])
 	params = list(filter)
 	if form == conv1d {
-		h = must(gorgonia.Conv1d(x, filter, v.Kernel[1], v.Pad[1], v.Stride[1], v.Dilation[1]))
+		h = gorgonia.Must(gorgonia.Conv1d(x, filter, v.Kernel[1], v.Pad[1], v.Stride[1], v.Dilation[1]))
 	} else {
-		h = must(gorgonia.Conv2d(x, filter, tensor.Shape(v.Kernel[:]), v.Pad[:], v.Stride[:], v.Dilation[:]))
+		h = gorgonia.Must(gorgonia.Conv2d(x, filter, tensor.Shape(v.Kernel[:]), v.Pad[:], v.Stride[:], v.Dilation[:]))
 	}
 	if bias {
-		b := s.random("b", 1, v.Filters, 1, 1)
-		h, params = must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(params, b)
+		b := s.Random("b", 1, v.Filters, 1, 1)
+		h, params = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(params, b)
 	}
 	return reshape(h, cases, v.Filters, v.locations()), params
 }
 
 // net is the convolution by itself: all that it computes are the outputs of its case.
-func (v convolution) net(seed uint64, cases int, form string, bias bool) *network {
-	s := newSketch(seed)
-	n := &network{sketch: s, x: s.random("x", cases, v.Channels, v.Height, v.Width)}
-	h, params := v.apply(s, n.x, form, bias)
-	n.out, n.params = reshape(h, cases, v.Filters*v.locations()), params
-	n.cost, n.dist = squares(1)(s, n.out)
+func (v convolution) net(seed uint64, cases int, form string, bias bool) *testnet.Net {
+	s := testnet.NewSketch(seed)
+	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, v.Channels, v.Height, v.Width)}
+	h, params := v.apply(s, n.X, form, bias)
+	n.Out, n.Params = reshape(h, cases, v.Filters*v.locations()), params
+	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	return n
 }
 
-// checkConvolution compares what is captured, and the factors for a random gradient of the outputs, with loops over the locations.
+// checkConvolution compares what is captured, and the factors for a random gradient of the outputs,
+// with loops over the locations.
 func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	t.Helper()
 	const cases = 2
@@ -107,15 +114,15 @@ func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	if len(blocks) != 1 || len(c.blocks) != 1 {
 		t.Fatalf("not one layer:\n%v", c.plan)
 	}
-	locations, seed := v.locations(), newSketch(2).normals(size(n.out.Shape()))
+	locations, seed := v.locations(), testnet.NewSketch(2).Normals(size(n.Out.Shape()))
 	run := c.sampler.run
-	check(t, run.Forward(nil))
-	check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+	testnet.Check(t, run.Forward(nil))
+	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
 
 	var patches, grads [][]float64
 	for i := range cases {
 		image := v.Channels * v.Height * v.Width
-		patches = append(patches, v.patches(data(n.x)[i*image:(i+1)*image])...)
+		patches = append(patches, v.patches(testnet.Data(n.X)[i*image:(i+1)*image])...)
 		for at := range locations {
 			var g []float64
 			for f := range v.Filters {
@@ -131,8 +138,10 @@ func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	if len(patches) != cases*locations {
 		t.Fatalf("%d patches for %d locations", len(patches), locations)
 	}
-	if seen := capture(blocks[0].layer, run, &captured[float64]{}); !slices.Equal(seen.a, slices.Concat(patches...)) || !slices.Equal(seen.g, slices.Concat(grads...)) {
-		t.Fatalf("captured %.3g and %.3g, want %.3g and %.3g", seen.a[:5], seen.g[:5], slices.Concat(patches...)[:5], slices.Concat(grads...)[:5])
+	if seen := capture(blocks[0].layer, run, &captured[float64]{}); !slices.Equal(seen.a, slices.Concat(patches...)) ||
+		!slices.Equal(seen.g, slices.Concat(grads...)) {
+		t.Fatalf("captured %.3g and %.3g, want %.3g and %.3g",
+			seen.a[:5], seen.g[:5], slices.Concat(patches...)[:5], slices.Concat(grads...)[:5])
 	}
 	if bias {
 		for i := range patches {
@@ -143,13 +152,14 @@ func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	omega := outerProducts(patches, cases)
 	gamma := outerProducts(grads, cases)
 	f := blocks[0].factors
-	checkNear(t, "A, the mean over cases and locations", f.a.next, scaled(omega, 1/float64(locations)), identity)
-	checkNear(t, "G, the mean over cases of the sum over locations", f.g.next, gamma, identity)
+	testnet.Near(t, "A, the mean over cases and locations", f.a.next, scaled(omega, 1/float64(locations)), identity)
+	testnet.Near(t, "G, the mean over cases of the sum over locations", f.g.next, gamma, identity)
 	if v.patch()*v.Filters <= 60 {
-		// KFC (Grosse & Martens 2016, section 3.1): Omega is a sum over locations, Gamma a mean over them.
+		// KFC (Grosse & Martens 2016, section 3.1): Omega is a sum over locations, Gamma a mean
+		// over them.
 		var want mat.Dense
 		want.Kronecker(square(omega), square(scaled(gamma, 1/float64(locations))))
-		checkNear(t, "Omega (x) Gamma", flatOf(kronecker(f)), flatOf(&want), identity)
+		testnet.Near(t, "Omega (x) Gamma", flatOf(kronecker(f)), flatOf(&want), identity)
 	}
 }
 
@@ -202,7 +212,8 @@ func TestConvolutions(t *testing.T) {
 			return [2]int{rapid.IntRange(low, high).Draw(t, name+" y"), rapid.IntRange(low, high).Draw(t, name+" x")}
 		}
 		sides := pair("side", 1, 7)
-		v := convolution{sides[0], sides[1], rapid.IntRange(1, 3).Draw(t, "channels"), rapid.IntRange(1, 3).Draw(t, "filters"),
+		v := convolution{sides[0], sides[1], rapid.IntRange(1, 3).Draw(t, "channels"),
+			rapid.IntRange(1, 3).Draw(t, "filters"),
 			pair("kernel", 1, 4), pair("stride", 1, 3), pair("pad", 0, 3), pair("dilation", 1, 3)}
 		form := rapid.SampledFrom([]string{conv2d, conv1d, unfolded}).Draw(t, "form")
 		if form == conv1d {
@@ -218,13 +229,13 @@ func TestConvolutions(t *testing.T) {
 // Padding on one side only, as by joining zeros to the image, and images that are not square.
 func TestConvolutionOfJoinedZeros(t *testing.T) {
 	const cases = 3
-	s := newSketch(3)
-	x, zeros := s.random("x", cases, 2, 9, 6), s.leaf("zeros", make([]float64, cases*2*9*5), cases, 2, 9, 5)
-	wide := must(gorgonia.Concat(3, x, zeros))
+	s := testnet.NewSketch(3)
+	x, zeros := s.Random("x", cases, 2, 9, 6), s.Leaf("zeros", make([]float64, cases*2*9*5), cases, 2, 9, 5)
+	wide := gorgonia.Must(gorgonia.Concat(3, x, zeros))
 	v := convolution{9, 11, 2, 2, [2]int{2, 2}, [2]int{2, 2}, [2]int{0, 0}, [2]int{1, 1}}
 	h, params := v.apply(s, wide, conv2d, false)
-	n := &network{sketch: s, x: x, out: reshape(h, cases, v.Filters*v.locations()), params: params}
-	n.cost, n.dist = squares(1)(s, n.out)
+	n := &testnet.Net{Sketch: s, X: x, Out: reshape(h, cases, v.Filters*v.locations()), Params: params}
+	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	c := attach(t, n)
 	observeExactly(t, c, nil)
 	var patches [][]float64
@@ -232,11 +243,11 @@ func TestConvolutionOfJoinedZeros(t *testing.T) {
 		var image []float64
 		for row := range 2 * 9 {
 			from := (i*2*9 + row) * 6
-			image = append(append(image, data(x)[from:from+6]...), 0, 0, 0, 0, 0)
+			image = append(append(image, testnet.Data(x)[from:from+6]...), 0, 0, 0, 0, 0)
 		}
 		patches = append(patches, v.patches(image)...)
 	}
-	checkNear(t, "A", layerBlocks(c)[0].factors.a.next, outerProducts(patches, cases*v.locations()), identity)
+	testnet.Near(t, "A", layerBlocks(c)[0].factors.a.next, outerProducts(patches, cases*v.locations()), identity)
 }
 
 // A convolution of which one location remains is a dense layer of the pixels.
@@ -244,30 +255,33 @@ func TestConvolutionOverTheWholeImage(t *testing.T) {
 	checkConvolution(t, convolution{3, 4, 2, 3, [2]int{3, 4}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}, conv2d, true)
 }
 
-// linearConvolutions are a convolution and one of 1 x 1 behind it; the loss is a sum over locations.
-func linearConvolutions(form string, bias bool) *network {
+// linearConvolutions are a convolution and one of 1 x 1 behind it; the loss is a sum over
+// locations.
+func linearConvolutions(form string, bias bool) *testnet.Net {
 	const cases = 3
-	s := newSketch(4)
+	s := testnet.NewSketch(4)
 	first := convolution{4, 3, 2, 3, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 0}, [2]int{1, 1}}
-	n := &network{sketch: s, x: s.random("x", cases, 2, 4, 3)}
-	h, params := first.apply(s, n.x, form, bias)
+	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, 2, 4, 3)}
+	h, params := first.apply(s, n.X, form, bias)
 	t := first.locations()
-	w := s.random("w", 2, first.Filters, 1, 1)
+	w := s.Random("w", 2, first.Filters, 1, 1)
 	if form == unfolded {
-		h = must(gorgonia.Transpose(h, 0, 2, 1))
+		h = gorgonia.Must(gorgonia.Transpose(h, 0, 2, 1))
 	}
-	h = must(gorgonia.Conv2d(reshape(h, cases, first.Filters, t, 1), w, tensor.Shape{1, 1}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-	n.params = append(params, w)
+	h = gorgonia.Must(gorgonia.Conv2d(reshape(h, cases, first.Filters, t, 1), w, tensor.Shape{1, 1}, []int{0, 0},
+		[]int{1, 1}, []int{1, 1}))
+	n.Params = append(params, w)
 	if bias {
-		b := s.random("b2", 1, 2, 1, 1)
-		h, n.params = must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.params, b)
+		b := s.Random("b2", 1, 2, 1, 1)
+		h, n.Params = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.Params, b)
 	}
-	n.out = reshape(h, cases, 2*t)
-	n.cost, n.dist = squares(0.7)(s, n.out)
+	n.Out = reshape(h, cases, 2*t)
+	n.Cost, n.Loss = testnet.Squares(0.7)(s, n.Out)
 	return n
 }
 
-// In a linear net of convolutions that do not mix locations after the first, with the loss a sum over locations, KFC is exact.
+// In a linear net of convolutions that do not mix locations after the first, with the loss a sum
+// over locations, KFC is exact.
 func TestLinearConvolutionIsExact(t *testing.T) {
 	for _, form := range []string{conv2d, unfolded} {
 		for _, bias := range []bool{false, true} {
@@ -288,13 +302,13 @@ func TestLinearConvolutionIsExact(t *testing.T) {
 func TestConvolutionOfOneLocationIsExact(t *testing.T) {
 	for name, loss := range likelihoods {
 		t.Run(name, func(t *testing.T) {
-			s := newSketch(5)
+			s := testnet.NewSketch(5)
 			v := convolution{2, 2, 2, 3, [2]int{2, 2}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}
-			n := &network{sketch: s, x: s.random("x", 1, 2, 2, 2)}
-			h, params := v.apply(s, n.x, conv2d, true)
-			w := s.random("w", 3, 2)
-			n.out, n.params = mul(tanh(reshape(h, 1, 3)), w), append(params, w)
-			n.cost, n.dist = loss(s, n.out)
+			n := &testnet.Net{Sketch: s, X: s.Random("x", 1, 2, 2, 2)}
+			h, params := v.apply(s, n.X, conv2d, true)
+			w := s.Random("w", 3, 2)
+			n.Out, n.Params = mul(tanh(reshape(h, 1, 3)), w), append(params, w)
+			n.Cost, n.Loss = loss(s, n.Out)
 			c := attach(t, n)
 			observeExactly(t, c, nil)
 			checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
@@ -302,18 +316,19 @@ func TestConvolutionOfOneLocationIsExact(t *testing.T) {
 	}
 }
 
-// The Jacobians of a convolutional net are those that finite differences of Gorgonia's own machine give.
+// The Jacobians of a convolutional net are those that finite differences of Gorgonia's own machine
+// give.
 func TestConvolutionByFiniteDifferences(t *testing.T) {
-	s := newSketch(6)
+	s := testnet.NewSketch(6)
 	v := convolution{4, 4, 1, 2, [2]int{3, 2}, [2]int{2, 1}, [2]int{1, 1}, [2]int{1, 2}}
-	n := &network{sketch: s, x: s.random("x", 2, 1, 4, 4)}
-	h, params := v.apply(s, n.x, conv2d, true)
-	w := s.random("w", v.Filters*v.locations(), 2)
-	n.out, n.params = mul(tanh(reshape(h, 2, v.Filters*v.locations())), w), append(params, w)
-	n.cost, n.dist = classes(s, n.out)
+	n := &testnet.Net{Sketch: s, X: s.Random("x", 2, 1, 4, 4)}
+	h, params := v.apply(s, n.X, conv2d, true)
+	w := s.Random("w", v.Filters*v.locations(), 2)
+	n.Out, n.Params = mul(tanh(reshape(h, 2, v.Filters*v.locations())), w), append(params, w)
+	n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	numeric := differences(t, n)
 	for i, j := range jacobians(t, attach(t, n)) {
-		checkNear(t, fmt.Sprint("case ", i), flatOf(j), flatOf(numeric[i]), 1e-9)
+		testnet.Near(t, fmt.Sprint("case ", i), flatOf(j), flatOf(numeric[i]), 1e-9)
 	}
 }
 
@@ -322,25 +337,25 @@ func TestConvolutionOfPixels(t *testing.T) {
 	const cases, side, channels, filters = 3, 3, 4, 2
 	v := convolution{side, side, channels, filters, [2]int{1, 1}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}
 	conv := v.net(7, cases, conv2d, true)
-	s := newSketch(8)
-	w, b := s.random("w", channels, filters), s.random("b", 1, filters)
-	x := s.random("x", cases, side*side, channels)
+	s := testnet.NewSketch(8)
+	w, b := s.Random("w", channels, filters), s.Random("b", 1, filters)
+	x := s.Random("x", cases, side*side, channels)
 	for i := range cases {
 		for c := range channels {
 			for k := range side * side {
-				data(x)[(i*side*side+k)*channels+c] = data(conv.x)[(i*channels+c)*side*side+k]
+				testnet.Data(x)[(i*side*side+k)*channels+c] = testnet.Data(conv.X)[(i*channels+c)*side*side+k]
 			}
 		}
 	}
-	dense := &network{sketch: s, params: list(w, b)}
-	dense.out = reshape(addRow(mul(reshape(x, cases*side*side, channels), w), b), cases, side*side*filters)
-	dense.cost, dense.dist = squares(1)(s, dense.out)
+	dense := &testnet.Net{Sketch: s, Params: list(w, b)}
+	dense.Out = reshape(addRow(mul(reshape(x, cases*side*side, channels), w), b), cases, side*side*filters)
+	dense.Cost, dense.Loss = testnet.Squares(1)(s, dense.Out)
 	c, d := attach(t, conv), attach(t, dense)
 	checkMoments(t, "1 x 1 convolution", momentsOf(t, c, nil), momentsOf(t, d, nil))
 }
 
-// Factors have the rank that the geometry leaves: of one image, no more than there are locations or, where the dilation lets only the middle of each patch lie
-// within it, channels.
+// Factors have the rank that the geometry leaves: of one image, no more than there are locations
+// or, where the dilation lets only the middle of each patch lie within it, channels.
 func TestConvolutionRank(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -350,7 +365,8 @@ func TestConvolutionRank(t *testing.T) {
 		{"four locations", convolution{3, 3, 1, 2, [2]int{3, 3}, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1}}, 4},
 		{"pixels of nine channels", convolution{3, 3, 9, 2, [2]int{1, 1}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}, 9},
 		{"six locations", convolution{4, 3, 1, 2, [2]int{3, 3}, [2]int{2, 1}, [2]int{1, 1}, [2]int{1, 1}}, 6},
-		{"dilated beyond the image", convolution{3, 3, 2, 2, [2]int{3, 3}, [2]int{1, 1}, [2]int{3, 3}, [2]int{3, 3}}, 2},
+		{"dilated beyond the image", convolution{3, 3, 2, 2, [2]int{3, 3}, [2]int{1, 1}, [2]int{3, 3}, [2]int{3, 3}},
+			2},
 	} {
 		n := test.v.net(9, 1, conv2d, false)
 		c := attach(t, n)
@@ -374,8 +390,9 @@ func rank(x []float64) (n int) {
 	return n
 }
 
-// What tensorflow/kfac expects of the gradients 1 to 16 of two cases with 2 x 2 locations and 2 channels: the second moment as a mean over all eight rows, averaged with the identity.
-// Ours is the sum over locations, four times as much.
+// What tensorflow/kfac expects of the gradients 1 to 16 of two cases with 2 x 2 locations and 2
+// channels: the second moment as a mean over all eight rows, averaged with the identity. Ours is
+// the sum over locations, four times as much.
 func TestConvolutionGolden(t *testing.T) {
 	v := convolution{2, 2, 1, 2, [2]int{1, 1}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}
 	n := v.net(10, 2, unfolded, true)
@@ -384,20 +401,22 @@ func TestConvolutionGolden(t *testing.T) {
 	for i := range seed {
 		seed[i] = float64(i + 1)
 	}
-	copy(data(n.x), []float64{1, 1, 1, 1, 2, 2, 2, 2}) // so that the pixels have the moments of the rows 1 and 2
+	// so that the pixels have the moments of the rows 1 and 2
+	copy(testnet.Data(n.X), []float64{1, 1, 1, 1, 2, 2, 2, 2})
 	run := c.sampler.run
-	check(t, run.Forward(nil))
-	check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+	testnet.Check(t, run.Forward(nil))
+	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
 	observed(t, c.blocks[0], run)
 	f := layerBlocks(c)[0].factors
-	checkNear(t, "A", f.a.next, []float64{2.5, 1.5, 1.5, 1}, identity)
+	testnet.Near(t, "A", f.a.next, []float64{2.5, 1.5, 1.5, 1}, identity)
 	got := scaled(f.g.next, 0.5/4)
 	got[0], got[3] = got[0]+0.5, got[3]+0.5
-	checkNear(t, "G", got, []float64{43, 46.5, 46.5, 51.5}, identity)
+	testnet.Near(t, "G", got, []float64{43, 46.5, 46.5, 51.5}, identity)
 }
 
-// Identity statistics of four locations and lambda = 1/2 leave 1 / (4 (1 + sqrt(1/8))^2) of the gradient, as in tensorflow/kfac. There damping goes to the mean over
-// locations of G and is a fourth, here to the sum: it comes to the same.
+// Identity statistics of four locations and lambda = 1/2 leave 1 / (4 (1 + sqrt(1/8))^2) of the
+// gradient, as in tensorflow/kfac. There damping goes to the mean over locations of G and is a
+// fourth, here to the sum: it comes to the same.
 func TestConvolutionDirectionGolden(t *testing.T) {
 	n := convolution{3, 3, 1, 2, [2]int{2, 2}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}.net(11, 2, conv2d, true)
 	c := attach(t, n)
@@ -409,5 +428,5 @@ func TestConvolutionDirectionGolden(t *testing.T) {
 		}
 	}
 	directions(t, c, gamma(0.5, 0))
-	checkNear(t, "direction", gathered(b, directionOf), scaled(gathered(b, gradientOf), .1364549286), 1e-9)
+	testnet.Near(t, "direction", gathered(b, directionOf), scaled(gathered(b, gradientOf), .1364549286), 1e-9)
 }

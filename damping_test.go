@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 func TestGamma(t *testing.T) {
@@ -41,11 +43,12 @@ func TestFactoredTikhonovGolden(t *testing.T) {
 		{"G infinite", 3, 3, math.Inf(1), 5, 0.5, 0.5},
 	} {
 		dampA, dampG := factoredTikhonov(test.traceA, test.n, test.traceG, test.m, 0.5)
-		checkNear(t, test.what, []float64{dampA, dampG}, []float64{test.dampA, test.dampG}, 1e-15)
+		testnet.Near(t, test.what, []float64{dampA, dampG}, []float64{test.dampA, test.dampG}, 1e-15)
 	}
 }
 
-// The product of what is added to the two factors is lambda + eta, and their ratio that of the factors' mean diagonals.
+// The product of what is added to the two factors is lambda + eta, and their ratio that of the
+// factors' mean diagonals.
 func TestFactoredTikhonov(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		positive := rapid.Float64Range(1e-9, 1e9)
@@ -117,7 +120,8 @@ func TestGammas(t *testing.T) {
 		{2, 0.5, 3, inf, []float64{2, 4}},
 		{2, 0.5, 0, 3, []float64{1, 2, 3}},
 		{2, 0.5, 0, 2, []float64{1, 2, 2}},
-		{7.333, math.Pow(19.0/20, 10), 0, 1, []float64{7.333 * math.Pow(19.0/20, 10), 7.333, 1}}, // the authors' code at its start: 4.39 ...
+		// the authors' code at its start: 4.39 ...
+		{7.333, math.Pow(19.0/20, 10), 0, 1, []float64{7.333 * math.Pow(19.0/20, 10), 7.333, 1}},
 	} {
 		if got := gammas(c.gamma, c.omega, c.lowest, c.highest); !slices.Equal(got, c.want) {
 			t.Errorf("gammas(%g, %g, %g, %g) = %v, want %v", c.gamma, c.omega, c.lowest, c.highest, got, c.want)
@@ -163,7 +167,8 @@ func TestStartOfLambda(t *testing.T) {
 			t.Errorf("%s: %d tries", c.name, calls)
 		}
 	}
-	for name, value := range map[string]float64{"infinite everywhere": math.Inf(1), "NaN everywhere": math.NaN(), "no change anywhere": 3} {
+	for name, value := range map[string]float64{"infinite everywhere": math.Inf(1), "NaN everywhere": math.NaN(),
+		"no change anywhere": 3} {
 		if got := startOfLambda(0.7, 3, func(float64) float64 { return value }); got != 0.7 {
 			t.Errorf("%s: %g, want that of the start", name, got)
 		}

@@ -8,38 +8,10 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"gonum.org/v1/gonum/mat"
-	"gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
-
-// words makes an input of row numbers.
-func (s *sketch) words(name string, ids ...int) *gorgonia.Node {
-	value := tensor.New(tensor.WithShape(len(ids)), tensor.WithBacking(ids))
-	return gorgonia.NewVector(s.graph, tensor.Int, gorgonia.WithName(name), gorgonia.WithShape(len(ids)), gorgonia.WithValue(value))
-}
-
-// textNet looks the words of each case up in a table of the given number of rows, and feeds what it finds to two layers. oneHot writes the lookup as a product.
-func textNet(seed uint64, rows, cases int, ids []int, oneHot bool, loss lossFunc) *network {
-	const width = 3
-	s := newSketch(seed)
-	n := &network{sketch: s}
-	table, w, b, v := s.random("table", rows, width), s.random("w", len(ids)/cases*width, 4), s.random("b", 1, 4), s.random("v", 4, 2)
-	var found *gorgonia.Node
-	if oneHot {
-		x := s.leaf("words", make([]float64, len(ids)*rows), len(ids), rows)
-		for i, id := range ids {
-			data(x)[i*rows+id] = 1
-		}
-		found = mul(x, table)
-	} else {
-		found = must(gorgonia.ByIndices(table, s.words("words", ids...), 0))
-	}
-	h := tanh(addRow(mul(reshape(found, cases, len(ids)/cases*width), w), b))
-	n.out, n.params = mul(h, v), list(table, w, b, v)
-	n.cost, n.dist = loss(s, n.out)
-	return n
-}
 
 // text draws cases of words.
 func text(t *rapid.T) (seed uint64, rows, cases int, ids []int) {
@@ -53,7 +25,7 @@ func text(t *rapid.T) (seed uint64, rows, cases int, ids []int) {
 func TestEmbeddingFrequencies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed, rows, cases, ids := text(t)
-		c := attach(t, textNet(seed, rows, cases, ids, false, squares(1)))
+		c := attach(t, testnet.Text(seed, rows, cases, ids, false, testnet.Squares(1)))
 		observeExactly(t, c, nil)
 		want := make([]float64, rows)
 		for _, id := range ids {
@@ -63,19 +35,22 @@ func TestEmbeddingFrequencies(t *testing.T) {
 		if !f.a.diagonal {
 			t.Fatal("A is kept whole")
 		}
-		checkNear(t, "A", f.a.next, want, identity)
+		testnet.Near(t, "A", f.a.next, want, identity)
 	})
 }
 
-// A lookup is the product with one-hot rows: the same block, from a diagonal A in place of a whole one, the same direction, and the same blocks of the layers behind.
+// A lookup is the product with one-hot rows: the same block, from a diagonal A in place of a whole
+// one, the same direction, and the same blocks of the layers behind.
 func TestEmbeddingIsOneHotProduct(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed, rows, cases, ids := text(t)
-		loss := rapid.SampledFrom([]lossFunc{squares(0.3), binary, classes}).Draw(t, "loss")
+		loss := rapid.SampledFrom([]testnet.Likelihood{testnet.Squares(0.3), testnet.Binary, testnet.Classes}).Draw(t,
+			"loss")
 		gamma := math.Pow(10, rapid.Float64Range(-2, 1).Draw(t, "log gamma"))
-		lookup, product := textNet(seed, rows, cases, ids, false, loss), textNet(seed, rows, cases, ids, true, loss)
-		copyParams(product, lookup)
-		copy(data(input(product, "y")), data(input(lookup, "y")))
+		lookup, product := testnet.Text(seed, rows, cases, ids, false, loss),
+			testnet.Text(seed, rows, cases, ids, true, loss)
+		product.CopyParams(lookup)
+		copy(testnet.Data(product.Input("y")), testnet.Data(lookup.Input("y")))
 		c, d := attach(t, lookup, WithWeightSharing(Expand)), attach(t, product, WithWeightSharing(Expand))
 		for _, c := range []*conductor[float64]{c, d} {
 			gradients(t, c)
@@ -84,8 +59,10 @@ func TestEmbeddingIsOneHotProduct(t *testing.T) {
 		}
 		for i, b := range layerBlocks(c) {
 			other := layerBlocks(d)[i]
-			checkNear(t, "block of "+b.layer.Name(), flatOf(kronecker(b.factors)), flatOf(kronecker(other.factors)), identity)
-			checkNear(t, "direction of "+b.layer.Name(), gathered(b, directionOf), gathered(other, directionOf), 1e-9)
+			testnet.Near(t, "block of "+b.layer.name(), flatOf(kronecker(b.factors)), flatOf(kronecker(other.factors)),
+				identity)
+			testnet.Near(t, "direction of "+b.layer.name(), gathered(b, directionOf), gathered(other, directionOf),
+				1e-9)
 		}
 	})
 }
@@ -94,7 +71,7 @@ func TestEmbeddingIsOneHotProduct(t *testing.T) {
 func TestEmbeddingDirection(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed, rows, cases, ids := text(t)
-		c := attach(t, textNet(seed, rows, cases, ids, false, binary))
+		c := attach(t, testnet.Text(seed, rows, cases, ids, false, testnet.Binary))
 		gradients(t, c)
 		observeExactly(t, c, nil)
 		const gamma = 0.3
@@ -103,38 +80,41 @@ func TestEmbeddingDirection(t *testing.T) {
 		a, g := wholeOf(&b.factors.a), square(b.factors.g.next)
 		pi := math.Sqrt(1 / float64(rows) / (mat.Trace(g) / 3)) // the frequencies add up to 1
 		want := solved(t, flatOf(a), b.factors.g.next, pi*gamma, gamma/pi, gathered(b, gradientOf))
-		checkNear(t, "direction", gathered(b, directionOf), want, 1e-10)
+		testnet.Near(t, "direction", gathered(b, directionOf), want, 1e-10)
 	})
 }
 
-// In a linear model with the loss a sum over positions the block is exact, several words per case or not.
+// In a linear model with the loss a sum over positions the block is exact, several words per case
+// or not.
 func TestLinearEmbeddingIsExact(t *testing.T) {
 	const cases, rows = 4, 5
 	for _, perCase := range []int{1, 3} {
-		s := newSketch(1)
+		s := testnet.NewSketch(1)
 		var ids []int
 		for range cases * perCase {
-			ids = append(ids, s.rng.IntN(rows))
+			ids = append(ids, s.Rng.IntN(rows))
 		}
-		table, w := s.random("table", rows, 3), s.random("w", 3, 2)
-		h := mul(must(gorgonia.ByIndices(table, s.words("words", ids...), 0)), w)
-		n := &network{sketch: s, out: reshape(h, cases, perCase*2), params: list(table, w)}
-		n.cost, n.dist = squares(0.4)(s, n.out)
+		table, w := s.Random("table", rows, 3), s.Random("w", 3, 2)
+		h := mul(testnet.Rows(table, s.Words("words", ids...)), w)
+		n := &testnet.Net{Sketch: s, Out: reshape(h, cases, perCase*2), Params: list(table, w)}
+		n.Cost, n.Loss = testnet.Squares(0.4)(s, n.Out)
 		c := attach(t, n)
 		observeExactly(t, c, nil)
 		checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
 	}
 }
 
-// What is added to the rows found is no homogeneous coordinate, which would take the diagonal form from A.
+// What is added to the rows found is no homogeneous coordinate, which would take the diagonal form
+// from A.
 func TestEmbeddingHasNoBias(t *testing.T) {
-	s := newSketch(1)
-	table, b := s.random("table", 5, 3), s.random("b", 1, 3)
-	n := &network{sketch: s, out: addRow(must(gorgonia.ByIndices(table, s.words("words", 1, 0, 4, 1), 0)), b), params: list(table, b)}
-	n.cost, n.dist = classes(s, n.out)
+	s := testnet.NewSketch(1)
+	table, b := s.Random("table", 5, 3), s.Random("b", 1, 3)
+	n := &testnet.Net{Sketch: s, Out: addRow(testnet.Rows(table, s.Words("words", 1, 0, 4, 1)), b),
+		Params: list(table, b)}
+	n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	want := []ParamPlan{
-		{"table", []int{5, 3}, Kronecker, "table: diagonal A 5, G 3", "embedding lookup, 5 rows"},
-		{"b", []int{1, 3}, Full, "b: 3 x 3", "offset, element by element"},
+		{"table", []int{5, 3}, Kronecker, "table: diagonal A 5, G 3", "embedding"},
+		{"b", []int{1, 3}, Full, "b: 3 x 3", "used by +, which is no matrix product"},
 	}
 	if diff := gocmp.Diff(want, attach(t, n).plan.Params); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
@@ -144,19 +124,20 @@ func TestEmbeddingHasNoBias(t *testing.T) {
 // Statistics of some rows of the batch are those of a batch that holds no others.
 func TestEmbeddingOfRows(t *testing.T) {
 	ids := []int{3, 1, 4, 1, 5, 2, 6, 5}
-	whole, small := textNet(1, 7, 4, ids, false, classes), textNet(1, 7, 2, []int{6, 5, 4, 1}, false, classes)
+	whole, small := testnet.Text(1, 7, 4, ids, false, testnet.Classes),
+		testnet.Text(1, 7, 2, []int{6, 5, 4, 1}, false, testnet.Classes)
 	c, d := attach(t, whole), attach(t, small)
 	checkMoments(t, "cases 3 and 1", momentsOf(t, c, []int{3, 1}), momentsOf(t, d, nil))
 }
 
 // Rows of words that have not occurred yet stay in every bit.
 func TestEmbeddingLeavesUnseenRows(t *testing.T) {
-	n := textNet(2, 6, 4, []int{0, 3, 1, 3, 0, 0, 5, 1}, false, classes)
-	tr := newTrainer(t, n)
-	table := data(n.params[0])
+	n := testnet.Text(2, 6, 4, []int{0, 3, 1, 3, 0, 0, 5, 1}, false, testnet.Classes)
+	tr := NewTrainer(t, n)
+	table := testnet.Data(n.Params[0])
 	before := slices.Clone(table)
 	for range 4 {
-		tr.step(t)
+		tr.Step(t)
 	}
 	changed := func(row int) bool { return !slices.Equal(table[row*3:row*3+3], before[row*3:row*3+3]) }
 	for row, seen := range []bool{true, true, false, true, false, true} {
@@ -164,8 +145,8 @@ func TestEmbeddingLeavesUnseenRows(t *testing.T) {
 			t.Errorf("row %d changed: %v, want %v", row, changed(row), seen)
 		}
 	}
-	copy(input(n, "words").Value().Data().([]int), []int{0, 2, 1, 2, 0, 0, 2, 1})
-	tr.step(t)
+	copy(n.Input("words").Value().Data().([]int), []int{0, 2, 1, 2, 0, 0, 2, 1})
+	tr.Step(t)
 	for row, seen := range []bool{true, true, true, true, false, true} {
 		if changed(row) != seen {
 			t.Errorf("row %d changed in the end: %v, want %v", row, changed(row), seen)
@@ -174,53 +155,25 @@ func TestEmbeddingLeavesUnseenRows(t *testing.T) {
 }
 
 func TestEmbeddingTrains(t *testing.T) {
-	n := textNet(3, 30, 20, someWords(60, 30), false, classes)
-	newTrainer(t, n).falls(t, 15, 0.2)
+	n := testnet.Text(3, 30, 20, testnet.WordsOf(60, 30), false, testnet.Classes)
+	NewTrainer(t, n).Falls(t, 15, 0.2)
 }
 
-func someWords(n, rows int) (ids []int) {
-	rng := newSketch(4).rng
-	for range n {
-		ids = append(ids, rng.IntN(rows))
-	}
-	return ids
-}
-
-// A large vocabulary takes memory in proportion to its table, not to its square, which would be 10 GB.
+// A large vocabulary takes memory in proportion to its table, not to its square, which would be 10
+// GB.
 func TestEmbeddingOfLargeVocabulary(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 400 MB")
 	}
 	const rows, width, cases = 50_000, 128, 16
-	g := gorgonia.NewGraph()
-	float := func(name string, shape ...int) *gorgonia.Node {
-		values := make([]float32, size(shape))
-		rng := newSketch(5).rng
-		for i := range values {
-			values[i] = float32(rng.NormFloat64()) / 8
-		}
-		return gorgonia.NewTensor(g, tensor.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name),
-			gorgonia.WithValue(tensor.New(tensor.WithShape(shape...), tensor.WithBacking(values))))
-	}
-	s := &sketch{graph: g}
-	table, w, y := float("table", rows, width), float("w", width, 2), float("y", cases, 2)
-	out := mul(must(gorgonia.ByIndices(table, s.words("words", someWords(cases, rows)...), 0)), w)
-	cost := must(gorgonia.Mean(must(gorgonia.Square(must(gorgonia.Sub(out, y))))))
-	n := &network{sketch: s, out: out, cost: cost, dist: Gaussian(out, 1), params: list(table, w)}
+	n := &testnet.Net{Sketch: testnet.NewSketchOf[float32](5, 3)}
+	table, w := n.Param("table", rows, width), n.Param("w", width, 2)
+	n.Ends(mul(testnet.Rows(table, n.Words("words", testnet.WordsOf(cases, rows)...)), w), testnet.SquaredError)
 
 	var before, after runtime.MemStats
-	_, err := gorgonia.Grad(n.cost, n.params...)
-	check(t, err)
+	run := testnet.Machines["BindDualValues"](t, n)
 	runtime.ReadMemStats(&before)
-	solver, err := NewSolver(n.cost, n.dist)
-	check(t, err)
-	vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(n.params...))
-	defer vm.Close()
-	for range 2 {
-		check(t, vm.RunAll())
-		check(t, solver.Step(gorgonia.NodesToValueGrads(n.params)))
-		vm.Reset()
-	}
+	(&Trainer{Net: n, Run: run, Solver: NewSolverOf(t, n)}).Steps(t, 2)
 	runtime.ReadMemStats(&after)
 	const tableBytes = rows * width * 4
 	if got := after.TotalAlloc - before.TotalAlloc; got > 24*tableBytes {

@@ -11,10 +11,12 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 func TestDecay(t *testing.T) {
-	for k, want := range map[int]float64{1: 0, 2: 0.5, 3: 2.0 / 3, 4: 0.75, 5: 0.8, 10: 0.9, 19: 18.0 / 19, 20: 0.95, 21: 0.95, 1000: 0.95} {
+	for k, want := range map[int]float64{1: 0, 2: 0.5, 3: 2.0 / 3, 4: 0.75, 5: 0.8, 10: 0.9, 19: 18.0 / 19, 20: 0.95,
+		21: 0.95, 1000: 0.95} {
 		if got := decay(k, 0.95); math.Abs(got-want) > 1e-15 {
 			t.Errorf("decay(%d, 0.95) = %.17g, want %.17g", k, got, want)
 		}
@@ -26,19 +28,21 @@ func TestDecay(t *testing.T) {
 	}
 }
 
-// The average of the first 20 updates is their plain mean; later ones enter with 1/20. The first is the batch's own moment.
+// The average of the first 20 updates is their plain mean; later ones enter with 1/20. The first is
+// the batch's own moment.
 func TestRunningAverage(t *testing.T) {
 	const updates = 25
-	n := mlp{widths: []int{3, 2}, cases: 4, loss: squares(1)}.build(11)
+	n := testnet.MLP{Widths: []int{3, 2}, Cases: 4, Loss: testnet.Squares(1)}.Build(11)
 	c := attach(t, n)
 	b := layerBlocks(c)[0]
 	want := make([]float64, 16)
 	var sum []float64
 	for k := 1; k <= updates; k++ {
-		x, seed := n.sketch.normals(12), n.sketch.normals(8)
-		check(t, c.sampler.run.Bind(b.layer.Sites[0].Input, x))
-		check(t, c.sampler.run.Forward(nil))
-		check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+		x, seed := n.Sketch.Normals(12), n.Sketch.Normals(8)
+		testnet.Check(t, c.sampler.run.Bind(b.layer.sites[0].input, x))
+		testnet.Check(t, c.sampler.run.Forward(nil))
+		testnet.Check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}},
+			c.sampler.path))
 		before := slices.Clone(b.factors.a.now)
 		observed(t, c.blocks[0], c.sampler.run)
 		if !slices.Equal(before, b.factors.a.now) || b.factors.updates != k-1 {
@@ -56,9 +60,9 @@ func TestRunningAverage(t *testing.T) {
 			}
 		}
 		if k == 1 {
-			checkNear(t, "G after the first update", b.factors.g.now, plainMoment(seed, 4, 2), identity)
+			testnet.Near(t, "G after the first update", b.factors.g.now, plainMoment(seed, 4, 2), identity)
 		}
-		checkNear(t, fmt.Sprint("A after update ", k), b.factors.a.now, want, identity)
+		testnet.Near(t, fmt.Sprint("A after update ", k), b.factors.a.now, want, identity)
 	}
 }
 
@@ -84,7 +88,8 @@ func homogeneousMoment(x []float64, rows, cols int) []float64 {
 	return plainMoment(wide, rows, cols+1)
 }
 
-// secondMoment is the moment of the rows of X, with a column of ones behind it if homogeneous, observed for the first time.
+// secondMoment is the moment of the rows of X, with a column of ones behind it if homogeneous,
+// observed for the first time.
 func secondMoment[T program.Float](t rapid.TB, x []T, rows, n int, homogeneous bool) *moment[T] {
 	t.Helper()
 	m := newFactor[T](n, false)
@@ -109,7 +114,7 @@ func TestSecondMomentGolden(t *testing.T) {
 		{nil, 3, 1, true, []float64{1}},
 	} {
 		got := secondMoment(t, test.x, test.rows, test.n, test.homogeneous)
-		checkNear(t, fmt.Sprint(test.x), got.next, test.want, identity)
+		testnet.Near(t, fmt.Sprint(test.x), got.next, test.want, identity)
 	}
 }
 
@@ -118,21 +123,21 @@ func TestAverageGolden(t *testing.T) {
 	m := secondMoment(t, []float64{1, 2, 3, 4}, 2, 3, true)
 	copy(m.now, []float64{1, 0, 0, 0, 1, 0, 0, 0, 1})
 	m.average(0.5, true)
-	checkNear(t, "average", m.next, []float64{3, 3.5, 1, 3.5, 5.5, 1.5, 1, 1.5, 1}, identity)
+	testnet.Near(t, "average", m.next, []float64{3, 3.5, 1, 3.5, 5.5, 1.5, 1, 1.5, 1}, identity)
 }
 
-// The moment of runs that are taken in one after the other is that of all their rows at once, and a run that is observed but not taken does not
-// count, nor one that is dropped.
+// The moment of runs that are taken in one after the other is that of all their rows at once, and a
+// run that is observed but not taken does not count, nor one that is dropped.
 func TestMomentOfSeveralRuns(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, m := rapid.IntRange(1, 5).Draw(t, "n"), rapid.IntRange(1, 5).Draw(t, "m")
-		s := newSketch(rapid.Uint64().Draw(t, "seed"))
+		s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
 		f := newMoment[float64](n, m)
 		var x, y []float64
 		rows := 0
 		observe := func() (xi, yi []float64, k int) {
 			k = rapid.IntRange(1, 6).Draw(t, "rows")
-			xi, yi = s.normals(k*n), s.normals(k*m)
+			xi, yi = s.Normals(k*n), s.Normals(k*m)
 			f.observe(columnsOf(nil, xi, k, n, false), columnsOf(nil, yi, k, m, false), k, k)
 			return xi, yi, k
 		}
@@ -157,13 +162,14 @@ func TestMomentOfSeveralRuns(t *testing.T) {
 		var want mat.Dense
 		want.Mul(mat.NewDense(rows, n, x).T(), mat.NewDense(rows, m, y))
 		want.Scale(1/float64(rows), &want)
-		if d := distance(f.next, flatOf(&want)); !(d < 1e-11) {
+		if d := testnet.Distance(f.next, flatOf(&want)); !(d < 1e-11) {
 			t.Errorf("off by %g", d)
 		}
 	})
 }
 
-// The average does not depend on which updates are settled at once and which are put off, nor on updates that fail in between.
+// The average does not depend on which updates are settled at once and which are put off, nor on
+// updates that fail in between.
 func TestAverageOfUpdatesPutOff(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, m := rapid.IntRange(1, 300).Draw(t, "n"), rapid.IntRange(1, 5).Draw(t, "m")
@@ -171,17 +177,17 @@ func TestAverageOfUpdatesPutOff(t *testing.T) {
 		if same {
 			m = n
 		}
-		s := newSketch(rapid.Uint64().Draw(t, "seed"))
+		s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
 		f, want := newMoment[float64](n, m), newMoment[float64](n, m)
 		if same {
 			f, want = newFactor[float64](n, false), newFactor[float64](n, false)
 		}
 		observe := func(moments ...*moment[float64]) {
 			k := rapid.IntRange(1, 6).Draw(t, "rows")
-			x := s.normals(k * n)
+			x := s.Normals(k * n)
 			y := x
 			if !same {
-				y = s.normals(k * m)
+				y = s.Normals(k * m)
 			}
 			for _, f := range moments {
 				if !f.observe(x, y, k, 2*k) {
@@ -206,13 +212,13 @@ func TestAverageOfUpdatesPutOff(t *testing.T) {
 				t.Fatal("not finite")
 			}
 			if now {
-				if d := distance(f.next, want.next); !(d < 1e-13) {
+				if d := testnet.Distance(f.next, want.next); !(d < 1e-13) {
 					t.Fatalf("next is off by %g", d)
 				}
 			}
 			f.keep()
 			want.keep()
-			if d := distance(averageOf(&f), want.now); !(d < 1e-13) {
+			if d := testnet.Distance(averageOf(&f), want.now); !(d < 1e-13) {
 				t.Fatalf("the average is off by %g", d)
 			}
 			f.freeze(rapid.Bool().Draw(t, "frozen"))
@@ -231,12 +237,12 @@ func TestSecondMoment(t *testing.T) {
 		if homogeneous {
 			cols--
 		}
-		x := newSketch(rapid.Uint64().Draw(t, "seed")).normals(rows * cols)
+		x := testnet.NewSketch(rapid.Uint64().Draw(t, "seed")).Normals(rows * cols)
 		want := plainMoment(x, rows, cols)
 		if homogeneous {
 			want = homogeneousMoment(x, rows, cols)
 		}
-		if d := distance(secondMoment(t, x, rows, n, homogeneous).next, want); !(d < identity) {
+		if d := testnet.Distance(secondMoment(t, x, rows, n, homogeneous).next, want); !(d < identity) {
 			t.Fatalf("off by %g", d)
 		}
 	})
@@ -245,25 +251,29 @@ func TestSecondMoment(t *testing.T) {
 // In float32 the moments are float32's, to its rounding.
 func TestSecondMomentInFloat32(t *testing.T) {
 	const rows, n = 50, 9
-	x := newSketch(14).normals(rows * n)
+	x := testnet.NewSketch(14).Normals(rows * n)
 	narrow := converted[float32](x)
-	checkNear(t, "moment", converted[float64](secondMoment(t, narrow, rows, n+1, true).next), homogeneousMoment(x, rows, n), 1e-6)
+	testnet.Near(t, "moment", converted[float64](secondMoment(t, narrow, rows, n+1, true).next),
+		homogeneousMoment(x, rows, n), 1e-6)
 }
 
-// A moment that is not finite is an error that names the layer, and the current average stays as it is.
+// A moment that is not finite is an error that names the layer, and the current average stays as it
+// is.
 func TestMomentsNotFinite(t *testing.T) {
-	for name, bad := range map[string]float64{"NaN": math.NaN(), "infinity": math.Inf(-1), "overflow of the square": 1e200} {
+	for name, bad := range map[string]float64{"NaN": math.NaN(), "infinity": math.Inf(-1),
+		"overflow of the square": 1e200} {
 		t.Run(name, func(t *testing.T) {
-			n := mlp{widths: []int{3, 2}, cases: 4, loss: squares(1)}.build(12)
+			n := testnet.MLP{Widths: []int{3, 2}, Cases: 4, Loss: testnet.Squares(1)}.Build(12)
 			c := attach(t, n)
 			observeExactly(t, c, nil)
 			b := layerBlocks(c)[0]
 			b.factors.keep()
 			before := slices.Concat(b.factors.a.now, b.factors.g.now)
-			data(n.x)[5] = bad
-			check(t, c.sampler.run.Forward(nil))
+			testnet.Data(n.X)[5] = bad
+			testnet.Check(t, c.sampler.run.Forward(nil))
 			seed := make([]float64, 8)
-			check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+			testnet.Check(t, c.sampler.run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}},
+				c.sampler.path))
 			err := b.observe(c.sampler.run)
 			var layer *LayerError
 			if !errors.Is(err, ErrNotFinite) || !errors.As(err, &layer) || layer.Layer != "w0" {

@@ -5,25 +5,28 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/floats"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The numbers in this file are those that the tests of tensorflow/kfac and gpauloski/kfac-pytorch expect.
+// The numbers in this file are those that the tests of tensorflow/kfac and gpauloski/kfac-pytorch
+// expect.
 
 // Identity statistics and lambda = 1/2 leave 2/3 of the gradient of a full block.
 func TestFullBlockGolden(t *testing.T) {
-	c := attach(t, elementwiseNetNamed("sum").network(squares(1)))
+	c := attach(t, elementwiseNetNamed("sum").network(testnet.Squares(1)))
 	gradients(t, c)
 	blocks, _ := elementwiseBlocks(c)
 	b := blocks[0]
 	copy(b.mean.next, []float64{1, 0, 0, 0, 1, 0, 0, 0, 1})
 	b.precondition(gamma(0.5, 0), true)
-	checkNear(t, "direction", b.params[0].dir, scaled(b.params[0].grad, 2.0/3), identity)
+	testnet.Near(t, "direction", b.params[0].dir, scaled(b.params[0].grad, 2.0/3), identity)
 }
 
 // diag(1, 2, 0, 1) and a matrix of ones have pi = 1, so that both are damped alike.
 func TestPiGolden(t *testing.T) {
 	dampA, dampG := factoredTikhonov(4, 4, 2, 2, 0.7)
-	checkNear(t, "damping", []float64{dampA, dampG}, []float64{0.7, 0.7}, identity)
+	testnet.Near(t, "damping", []float64{dampA, dampG}, []float64{0.7, 0.7}, identity)
 }
 
 func TestNormConstraintGolden(t *testing.T) {
@@ -45,5 +48,5 @@ func TestCrossMomentGolden(t *testing.T) {
 	f := newMoment[float64](3, 3)
 	f.observe(columnsOf(nil, x, 3, 3, false), columnsOf(nil, y, 3, 3, false), 3, 2)
 	f.average(0, true)
-	checkNear(t, "moment", f.next, []float64{27, 21, 15, 36, 28.5, 21, 45, 36, 27}, identity)
+	testnet.Near(t, "moment", f.next, []float64{27, 21, 15, 36, 28.5, 21, 45, 36, 27}, identity)
 }

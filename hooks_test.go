@@ -12,17 +12,18 @@ import (
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-func (w wiring) network() *network {
-	s := newSketch(1)
-	n := &network{sketch: s}
-	n.out, n.params = w.build(s)
+func (w wiring) network() *testnet.Net {
+	s := testnet.NewSketch(1)
+	n := &testnet.Net{Sketch: s}
+	n.Out, n.Params = w.build(s)
 	loss := w.loss
 	if loss == nil {
-		loss = squares(1)
+		loss = testnet.Squares(1)
 	}
-	n.cost, n.dist = loss(s, n.out)
+	n.Cost, n.Loss = loss(s, n.Out)
 	return n
 }
 
@@ -30,16 +31,17 @@ func (w wiring) network() *network {
 func found(c *conductor[float64], others []wantOther) (layers []wantLayer, rest []wantOther) {
 	byName := map[string]*layer{}
 	for _, b := range layerBlocks(c) {
-		byName[b.layer.Name()] = b.layer
+		byName[b.layer.name()] = b.layer
 	}
 	for _, row := range c.plan.Params {
 		if l := byName[row.Name]; l != nil && row.Treatment == Kronecker {
-			found := wantLayer{Weight: row.Name, In: l.In, Out: l.Out, OutByIn: l.OutByIn, Sites: len(l.Sites), Form: row.Reason}
-			if l.Bias != nil {
-				found.Bias = l.Bias.Name()
+			found := wantLayer{Weight: row.Name, In: l.in, Out: l.out, OutByIn: l.outByIn, Sites: len(l.sites),
+				Form: row.Reason}
+			if l.bias != nil {
+				found.Bias = l.bias.Name()
 			}
-			for _, s := range l.Sites {
-				found.Rows += s.Rows
+			for _, s := range l.sites {
+				found.Rows += s.rows
 			}
 			layers = append(layers, found)
 		}
@@ -68,7 +70,7 @@ func TestWirings(t *testing.T) {
 			if diff := gocmp.Diff(w.others, rest); diff != "" {
 				t.Errorf("other parameters (-want +got):\n%s", diff)
 			}
-			checkRows(t, c.plan, w.layers, n.params)
+			checkRows(t, c.plan, w.layers, n.Params)
 			checkCapture(t, c, nil)
 			if c.model.Whole == "" {
 				checkCapture(t, c, []int{2, 0})
@@ -77,20 +79,19 @@ func TestWirings(t *testing.T) {
 				return
 			}
 			// NewSolver by itself plans the same for the parameters that Grad is called for.
-			if _, err := gorgonia.Grad(n.cost, n.params...); err != nil {
-				t.Fatal(err)
-			}
-			s, err := NewSolver(n.cost, n.dist)
-			check(t, err)
+			n.Grad(t)
+			s := NewSolverOf(t, n)
 			byName := func(a, b ParamPlan) int { return cmp.Compare(a.Name, b.Name) }
-			if diff := gocmp.Diff(slices.SortedFunc(slices.Values(c.plan.Params), byName), slices.SortedFunc(slices.Values(s.Plan().Params), byName)); diff != "" {
+			if diff := gocmp.Diff(slices.SortedFunc(slices.Values(c.plan.Params), byName),
+				slices.SortedFunc(slices.Values(s.Plan().Params), byName)); diff != "" {
 				t.Errorf("plan of NewSolver (-list given +after Grad):\n%s", diff)
 			}
 		})
 	}
 }
 
-// checkRows demands that the plan lists every parameter, in order, with its shape, and that the lines of a layer name its factors.
+// checkRows demands that the plan lists every parameter, in order, with its shape, and that the
+// lines of a layer name its factors.
 func checkRows(t *testing.T, plan Plan, layers []wantLayer, params gorgonia.Nodes) {
 	t.Helper()
 	if len(plan.Params) != len(params) {
@@ -122,33 +123,34 @@ func checkRows(t *testing.T, plan Plan, layers []wantLayer, params gorgonia.Node
 	}
 }
 
-// checkCapture demands that sum over rows of abar g^T, of what is captured, is the gradient that a sweep back to the parameters
-// finds.
+// checkCapture demands that sum over rows of abar g^T, of what is captured, is the gradient that a
+// sweep back to the parameters finds.
 func checkCapture(t *testing.T, c *conductor[float64], rows []int) {
 	t.Helper()
 	run := c.sampler.run
-	check(t, run.Forward(rows))
-	random := newSketch(2)
+	testnet.Check(t, run.Forward(rows))
+	random := testnet.NewSketch(2)
 	var seeds []program.Seed[float64]
 	for _, o := range c.outputs {
-		seeds = append(seeds, program.Seed[float64]{Node: o.node, Data: random.normals(len(run.Value(o.node).Data))})
+		seeds = append(seeds, program.Seed[float64]{Node: o.node, Data: random.Normals(len(run.Value(o.node).Data))})
 	}
 	for _, b := range layerBlocks(c) {
 		l := b.layer
-		check(t, run.Reverse(seeds, c.sampler.path))
+		testnet.Check(t, run.Reverse(seeds, c.sampler.path))
 		weight, bias := gradientOfLayer(t, l, run)
-		if l.Tied != nil {
-			other, _ := gradientOfLayer(t, l.Tied, run)
+		if l.tied != nil {
+			other, _ := gradientOfLayer(t, l.tied, run)
 			floats.Add(weight, other)
 		}
-		leaves := []*program.Node{l.Weight}
-		if l.Bias != nil {
-			leaves = append(leaves, l.Bias)
+		leaves := []*program.Node{l.weight}
+		if l.bias != nil {
+			leaves = append(leaves, l.bias)
 		}
-		check(t, run.Reverse(seeds, c.model.Path(leaves...)))
-		checkNear(t, fmt.Sprint("gradient of ", l.Name(), ", rows ", rows), weight, run.Gradient(l.Weight), identity)
-		if l.Bias != nil {
-			checkNear(t, fmt.Sprint("gradient of ", l.Bias.Name(), ", rows ", rows), bias, run.Gradient(l.Bias), identity)
+		testnet.Check(t, run.Reverse(seeds, c.model.Path(leaves...)))
+		testnet.Near(t, fmt.Sprint("gradient of ", l.name(), ", rows ", rows), weight, run.Gradient(l.weight), identity)
+		if l.bias != nil {
+			testnet.Near(t, fmt.Sprint("gradient of ", l.bias.Name(), ", rows ", rows), bias, run.Gradient(l.bias),
+				identity)
 		}
 	}
 }
@@ -158,42 +160,44 @@ func gradientOfLayer(t *testing.T, l *layer, run *program.Run[float64]) (weight,
 	t.Helper()
 	var buf captured[float64]
 	seen := capture(l, run, &buf)
-	rows := len(seen.g) / l.Out
-	if len(seen.g) != rows*l.Out || len(seen.a)/l.In+len(seen.lookups) != rows {
-		t.Fatalf("%s: %d inputs, %d lookups and %d gradients", l.Name(), len(seen.a), len(seen.lookups), len(seen.g))
+	rows := len(seen.g) / l.out
+	if len(seen.g) != rows*l.out || len(seen.a)/l.in+len(seen.lookups) != rows {
+		t.Fatalf("%s: %d inputs, %d lookups and %d gradients", l.name(), len(seen.a), len(seen.lookups), len(seen.g))
 	}
-	weight, bias = make([]float64, l.In*l.Out), make([]float64, l.Out)
+	weight, bias = make([]float64, l.in*l.out), make([]float64, l.out)
 	for r := range rows {
-		a := make([]float64, l.In)
+		a := make([]float64, l.in)
 		if len(seen.lookups) > 0 {
 			a[seen.lookups[r]] = 1
 		} else {
-			copy(a, seen.a[r*l.In:])
+			copy(a, seen.a[r*l.in:])
 		}
-		for o := range l.Out {
-			for i := range l.In {
-				at := i*l.Out + o
-				if l.OutByIn {
-					at = o*l.In + i
+		for o := range l.out {
+			for i := range l.in {
+				at := i*l.out + o
+				if l.outByIn {
+					at = o*l.in + i
 				}
-				weight[at] += a[i] * seen.g[r*l.Out+o]
+				weight[at] += a[i] * seen.g[r*l.out+o]
 			}
-			bias[o] += seen.g[r*l.Out+o]
+			bias[o] += seen.g[r*l.out+o]
 		}
 	}
 	return weight, bias
 }
 
-// A product that is a declared output itself has a gradient of its own, which the bias behind it has not.
+// A product that is a declared output itself has a gradient of its own, which the bias behind it
+// has not.
 func TestProductThatIsAnOutput(t *testing.T) {
-	s := newSketch(3)
-	w, b := s.random("w", 4, 3), s.random("b", 1, 3)
-	z1 := mul(s.random("x", cases, 4), w)
+	s := testnet.NewSketch(3)
+	w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
+	z1 := mul(s.Random("x", cases, 4), w)
 	z2 := addRow(z1, b)
-	cost1, dist1 := squares(1)(s, z1)
-	y2 := s.uniform("y2", cases, 3)
-	cost2 := must(gorgonia.Mean(must(gorgonia.Sub(must(gorgonia.Softplus(z2)), must(gorgonia.HadamardProd(y2, z2))))))
-	n := &network{sketch: s, cost: add(cost1, cost2), dist: Joint(dist1, Bernoulli(z2)), params: list(w, b)}
+	cost1, dist1 := testnet.Squares(1)(s, z1)
+	y2 := s.Uniform("y2", cases, 3)
+	cost2 := testnet.Mean(testnet.Sub(testnet.Softplus(z2), hadamard(y2, z2)))
+	n := &testnet.Net{Sketch: s, Cost: add(cost1, cost2), Loss: testnet.Joint(dist1, testnet.Bernoulli(z2)),
+		Params: list(w, b)}
 	c := attach(t, n)
 	checkCapture(t, c, nil)
 	layers, rest := found(c, nil)
@@ -205,24 +209,27 @@ func TestProductThatIsAnOutput(t *testing.T) {
 	}
 }
 
-// A parameter that only a term of the cost beside the likelihood depends on keeps its plain gradient.
+// A parameter that only a term of the cost beside the likelihood depends on keeps its plain
+// gradient.
 func TestParameterOutsideTheOutputs(t *testing.T) {
-	s := newSketch(4)
-	w, extra := s.random("w", 4, 3), s.random("extra", 2, 2)
-	out := mul(s.random("x", cases, 4), w)
-	cost, dist := squares(1)(s, out)
-	n := &network{sketch: s, cost: add(cost, must(gorgonia.Sum(must(gorgonia.Square(extra))))), dist: dist, params: list(w, extra)}
+	s := testnet.NewSketch(4)
+	w, extra := s.Random("w", 4, 3), s.Random("extra", 2, 2)
+	out := mul(s.Random("x", cases, 4), w)
+	cost, dist := testnet.Squares(1)(s, out)
+	n := &testnet.Net{Sketch: s, Cost: add(cost, testnet.Sum(testnet.Square(extra))), Loss: dist,
+		Params: list(w, extra)}
 	_, rest := found(attach(t, n), []wantOther{{"extra", Identity, "the declared outputs do not depend on it"}})
-	if diff := gocmp.Diff([]wantOther{{"extra", Identity, "the declared outputs do not depend on it"}}, rest); diff != "" {
+	if diff := gocmp.Diff([]wantOther{{"extra", Identity, "the declared outputs do not depend on it"}},
+		rest); diff != "" {
 		t.Errorf("other parameters (-want +got):\n%s", diff)
 	}
 }
 
-// Where Grad was not called, what has a value for all cases at once counts as a parameter, and the data do not.
+// Where Grad was not called, what has a value for all cases at once counts as a parameter, and the
+// data do not.
 func TestParametersAreGuessed(t *testing.T) {
-	n := mlp{widths: []int{4, 3, 2}, cases: cases, unit: gorgonia.Tanh, loss: classes}.build(5)
-	s, err := NewSolver(n.cost, n.dist)
-	check(t, err)
+	n := testnet.MLP{Widths: []int{4, 3, 2}, Cases: cases, Unit: gorgonia.Tanh, Loss: testnet.Classes}.Build(5)
+	s := NewSolverOf(t, n)
 	var names []string
 	for _, row := range s.Plan().Params {
 		names = append(names, fmt.Sprint(row.Name, " ", row.Treatment))

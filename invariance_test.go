@@ -7,12 +7,15 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The tests of this file compare a net with the same function in other parameters (Martens & Grosse 2015, section 10). In the
-// twin, layer i has the weights B' (abar x out), and
+// The tests of this file compare a net with the same function in other parameters (Martens & Grosse
+// 2015, section 10). In the twin, layer i has the weights B' (abar x out), and
 //
-//	s' = abar' B',   abar'_i = [unit(s' Phi_i^T), 1] Omega_i^T,   abar'_0 = [x, 1] Omega_0^T,   z = s'_l Phi_l^T,
+//	s' = abar' B',              abar'_i = [unit(s' Phi_i^T), 1] Omega_i^T,
+//	abar'_0 = [x, 1] Omega_0^T,  z = s'_l Phi_l^T,
 //
 // which is the plain net with B = Omega_{i-1}^T B' Phi_i^T.
 
@@ -42,48 +45,49 @@ func (r reparametrisation) forth(t *testing.T, i int, plain []float64) *mat.Dens
 	t.Helper()
 	rows, cols := r.omega[i].RawMatrix().Rows, r.phi[i].RawMatrix().Rows
 	var left, right mat.Dense
-	check(t, left.Solve(r.omega[i].T(), mat.NewDense(rows, cols, slices.Clone(plain))))
-	check(t, right.Solve(r.phi[i], left.T()))
+	testnet.Check(t, left.Solve(r.omega[i].T(), mat.NewDense(rows, cols, slices.Clone(plain))))
+	testnet.Check(t, right.Solve(r.phi[i], left.T()))
 	return mat.DenseCopyOf(right.T())
 }
 
-// twin is a plain net of layers with biases and tanh units in other parameters. Its layers have no biases: the last entry of
-// abar' need not be 1.
-func (r reparametrisation) twin(t *testing.T, m mlp, seed uint64) (plain, twin *network) {
+// twin is a plain net of layers with biases and tanh units in other parameters. Its layers have no
+// biases: the last entry of abar' need not be 1.
+func (r reparametrisation) twin(t *testing.T, m testnet.MLP, seed uint64) (plain, twin *testnet.Net) {
 	t.Helper()
-	plain = m.build(seed)
-	s := newSketch(seed)
-	twin = &network{sketch: s, x: s.random("x", m.cases, m.widths[0])}
-	h := twin.x
+	plain = m.Build(seed)
+	s := testnet.NewSketch(seed)
+	twin = &testnet.Net{Sketch: s, X: s.Random("x", m.Cases, m.Widths[0])}
+	h := twin.X
 	for i := range r.omega {
 		if i > 0 {
-			h = must(m.unit(h))
+			h = gorgonia.Must(m.Unit(h))
 		}
-		ones := s.ones(fmt.Sprint("ones ", i), m.cases, 1)
-		abar := must(gorgonia.Concat(1, h, ones))
-		w := s.matrix(fmt.Sprint("w", i), r.forth(t, i, slices.Concat(data(plain.params[2*i]), data(plain.params[2*i+1]))))
-		twin.params = append(twin.params, w)
-		h = must(gorgonia.Mul(must(gorgonia.Mul(abar, s.matrix(fmt.Sprint("Omega ", i), r.omega[i].T()))), w))
-		h = must(gorgonia.Mul(h, s.matrix(fmt.Sprint("Phi ", i), r.phi[i].T())))
+		ones := s.Ones(fmt.Sprint("ones ", i), m.Cases, 1)
+		abar := gorgonia.Must(gorgonia.Concat(1, h, ones))
+		w := s.Matrix(fmt.Sprint("w", i), r.forth(t, i,
+			slices.Concat(testnet.Data(plain.Params[2*i]), testnet.Data(plain.Params[2*i+1]))))
+		twin.Params = append(twin.Params, w)
+		h = mul(mul(abar, s.Matrix(fmt.Sprint("Omega ", i), r.omega[i].T())), w)
+		h = mul(h, s.Matrix(fmt.Sprint("Phi ", i), r.phi[i].T()))
 	}
-	twin.out = h
-	twin.cost, twin.dist = m.loss(s, h)
-	copy(data(input(twin, "y")), data(input(plain, "y")))
+	twin.Out = h
+	twin.Cost, twin.Loss = m.Loss(s, h)
+	copy(testnet.Data(twin.Input("y")), testnet.Data(plain.Input("y")))
 	return plain, twin
 }
 
-var tanhNet = mlp{widths: []int{3, 4, 3, 2}, cases: 12, unit: gorgonia.Tanh, loss: binary}
+var tanhNet = testnet.MLP{Widths: []int{3, 4, 3, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Binary}
 
 // nearIdentity is the identity with random numbers added.
-func nearIdentity(s *sketch) func(_, n int) *mat.Dense {
+func nearIdentity(s *testnet.Sketch) func(_, n int) *mat.Dense {
 	return func(_, n int) *mat.Dense {
-		m := plusDiagonal(s.normals(n*n), 4)
+		m := plusDiagonal(s.Normals(n*n), 4)
 		m.Scale(0.3, m)
 		return m
 	}
 }
 
-func exactDirections(t *testing.T, n *network, gamma float64) []*layerBlock[float64] {
+func exactDirections(t *testing.T, n *testnet.Net, gamma float64) []*layerBlock[float64] {
 	t.Helper()
 	c := attach(t, n)
 	gradients(t, c)
@@ -96,37 +100,38 @@ func exactDirections(t *testing.T, n *network, gamma float64) []*layerBlock[floa
 func checkSameStep(t *testing.T, r reparametrisation, plain, twin []*layerBlock[float64]) {
 	t.Helper()
 	for i := range plain {
-		checkNear(t, fmt.Sprint("layer ", i), r.back(i, mat.NewDense(r.omega[i].RawMatrix().Rows, twin[i].layer.Out, twin[i].dir)), plain[i].dir, 1e-9)
+		testnet.Near(t, fmt.Sprint("layer ", i),
+			r.back(i, mat.NewDense(r.omega[i].RawMatrix().Rows, twin[i].layer.out, twin[i].dir)), plain[i].dir, 1e-9)
 	}
 }
 
 // Without damping, steps do not depend on the parameters that the function is written in.
 func TestUndampedStepIsInvariant(t *testing.T) {
-	s := newSketch(1)
-	r := forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	s := testnet.NewSketch(1)
+	r := forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
 	plain, twin := r.twin(t, tanhNet, 2)
 	checkSameStep(t, r, exactDirections(t, plain, 0), exactDirections(t, twin, 0))
 }
 
 // With damping that holds for orthogonal transformations, pi included, and only for them.
 func TestDampedStepIsInvariantToRotations(t *testing.T) {
-	s := newSketch(3)
+	s := testnet.NewSketch(3)
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
-	r := forEach(tanhNet.widths, rotation, rotation)
+	r := forEach(tanhNet.Widths, rotation, rotation)
 	plain, twin := r.twin(t, tanhNet, 4)
 	checkSameStep(t, r, exactDirections(t, plain, 0.3), exactDirections(t, twin, 0.3))
 
-	r = forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	r = forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
 	plain, twin = r.twin(t, tanhNet, 4)
 	a, b := exactDirections(t, plain, 0.3), exactDirections(t, twin, 0.3)
-	if d := distance(r.back(0, mat.NewDense(4, 4, b[0].dir)), a[0].dir); d < 1e-3 {
+	if d := testnet.Distance(r.back(0, mat.NewDense(4, 4, b[0].dir)), a[0].dir); d < 1e-3 {
 		t.Errorf("damping makes a difference of no more than %g", d)
 	}
 }
 
 // In the parameters where all factors are the identity, the step is the gradient.
 func TestWhiteningMakesGradientDescent(t *testing.T) {
-	n := tanhNet.build(5)
+	n := tanhNet.Build(5)
 	c := attach(t, n)
 	observeExactly(t, c, nil)
 	blocks := layerBlocks(c)
@@ -139,67 +144,60 @@ func TestWhiteningMakesGradientDescent(t *testing.T) {
 		var l mat.TriDense
 		chol.LTo(&l)
 		var inv mat.Dense
-		check(t, inv.Inverse(&l))
+		testnet.Check(t, inv.Inverse(&l))
 		return &inv
 	}
-	r := forEach(tanhNet.widths,
+	r := forEach(tanhNet.Widths,
 		func(i, _ int) *mat.Dense { return inverseRoot(blocks[i].factors.a) },
 		func(i, _ int) *mat.Dense { return mat.DenseCopyOf(inverseRoot(blocks[i].factors.g).T()) })
 	plain, twin := r.twin(t, tanhNet, 5)
 	white := exactDirections(t, twin, 0)
 	for i, b := range white {
-		checkNear(t, fmt.Sprint("A ", i), b.factors.a.next, flatOf(identityMatrix(b.factors.a.n)), 1e-9)
-		checkNear(t, fmt.Sprint("G ", i), b.factors.g.next, flatOf(identityMatrix(b.factors.g.n)), 1e-9)
-		checkNear(t, fmt.Sprint("step ", i), b.dir, b.grad, 1e-9)
+		testnet.Near(t, fmt.Sprint("A ", i), b.factors.a.next, flatOf(identityMatrix(b.factors.a.n)), 1e-9)
+		testnet.Near(t, fmt.Sprint("G ", i), b.factors.g.next, flatOf(identityMatrix(b.factors.g.n)), 1e-9)
+		testnet.Near(t, fmt.Sprint("step ", i), b.dir, b.grad, 1e-9)
 	}
 	checkSameStep(t, r, exactDirections(t, plain, 0), white)
 }
 
 // train does steps with a tape machine, and returns the outputs at each, and those after the last.
-func train(t *testing.T, n *network, steps int, opts ...Option) (outputs [][]float64) {
+func train(t *testing.T, n *testnet.Net, steps int, opts ...Option) (outputs [][]float64) {
 	t.Helper()
-	if _, err := gorgonia.Grad(n.cost, n.params...); err != nil {
-		t.Fatal(err)
-	}
 	var out gorgonia.Value
-	gorgonia.Read(n.out, &out)
-	solver, err := NewSolver(n.cost, n.dist, opts...)
-	check(t, err)
-	vm := gorgonia.NewTapeMachine(n.sketch.graph, gorgonia.BindDualValues(n.params...))
-	defer vm.Close()
-	for k := range steps + 1 {
-		check(t, vm.RunAll())
-		outputs = append(outputs, slices.Clone(out.Data().([]float64)))
-		if k < steps {
-			check(t, solver.Step(gorgonia.NodesToValueGrads(n.params)))
-		}
-		vm.Reset()
+	gorgonia.Read(n.Out, &out)
+	tr := NewTrainer(t, n, opts...)
+	for range steps {
+		tr.Steps(t, 1)
+		outputs = append(outputs, testnet.Numbers(out))
 	}
-	return outputs
+	testnet.Check(t, tr.Run())
+	return append(outputs, testnet.Numbers(out))
 }
 
 // checkSamePath demands that two nets predict the same from step to step, and not always the same.
 func checkSamePath(t *testing.T, got, want [][]float64) {
 	t.Helper()
 	for k := range want {
-		checkNear(t, fmt.Sprint("outputs after step ", k), got[k], want[k], 1e-9)
+		testnet.Near(t, fmt.Sprint("outputs after step ", k), got[k], want[k], 1e-9)
 	}
-	if d := distance(want[len(want)-1], want[0]); d < 0.01 {
+	if d := testnet.Distance(want[len(want)-1], want[0]); d < 0.01 {
 		t.Errorf("training has moved the outputs by no more than %g", d)
 	}
 }
 
-// A course is a number of steps and settings under which they are invariant: next to no damping. The sampled targets are the same in both nets,
-// since the outputs and the seed are.
+// A course is a number of steps and settings under which they are invariant: next to no damping.
+// The sampled targets are the same in both nets, since the outputs and the seed are.
 type course struct {
 	steps int
 	opts  []Option
 }
 
-// undamped are courses by a learning rate and by the quadratic model. The latter's steps are so long that rounding errors grow fast.
+// undamped are courses by a learning rate and by the quadratic model. The latter's steps are so
+// long that rounding errors grow fast.
 func undamped() map[string]course {
 	with := func(opts ...Option) []Option {
-		return append(opts, WithDamping(1e-30), WithNormConstraint(0.1), WithMinStatisticsCases(50), WithStatisticsFraction(0.5))
+		return append(opts, WithDamping(1e-30), WithNormConstraint(0.1), WithMinStatisticsCases(50),
+			WithStatisticsFraction(0.5))
 	}
 	return map[string]course{
 		"learning rate":                      {4, with(WithLearningRate(0.1))},
@@ -209,10 +207,11 @@ func undamped() map[string]course {
 	}
 }
 
-// A net of logistic units is one of tanh units in other parameters, tanh(s/2) = 2 sigmoid(s) - 1: Phi = I/2, Omega = [[I/2, 1/2], [0, 1]].
+// A net of logistic units is one of tanh units in other parameters, tanh(s/2) = 2 sigmoid(s) - 1:
+// Phi = I/2, Omega = [[I/2, 1/2], [0, 1]].
 func TestTanhAndLogisticNetsTrainAlike(t *testing.T) {
-	m := mlp{widths: []int{3, 4, 2}, cases: 100, unit: gorgonia.Tanh, loss: binary}
-	r := forEach(m.widths,
+	m := testnet.MLP{Widths: []int{3, 4, 2}, Cases: 100, Unit: gorgonia.Tanh, Loss: testnet.Binary}
+	r := forEach(m.Widths,
 		func(i, n int) *mat.Dense {
 			omega := identityMatrix(n)
 			for k := 0; i > 0 && k < n-1; k++ {
@@ -223,17 +222,17 @@ func TestTanhAndLogisticNetsTrainAlike(t *testing.T) {
 		},
 		func(i, n int) *mat.Dense {
 			phi := identityMatrix(n)
-			if i < len(m.widths)-2 {
+			if i < len(m.Widths)-2 {
 				phi.Scale(0.5, phi)
 			}
 			return phi
 		})
 	for name, c := range undamped() {
 		t.Run(name, func(t *testing.T) {
-			m.unit = gorgonia.Tanh
-			tanh := m.build(6)
-			m.unit = gorgonia.Sigmoid
-			logistic := m.build(6)
+			m.Unit = gorgonia.Tanh
+			tanh := m.Build(6)
+			m.Unit = gorgonia.Sigmoid
+			logistic := m.Build(6)
 			setTwin(t, r, logistic, tanh)
 			checkSamePath(t, train(t, logistic, c.steps, c.opts...), train(t, tanh, c.steps, c.opts...))
 		})
@@ -241,23 +240,23 @@ func TestTanhAndLogisticNetsTrainAlike(t *testing.T) {
 }
 
 // setTwin gives a twin with biases, whose Omega leave the homogeneous coordinate 1, its weights.
-func setTwin(t *testing.T, r reparametrisation, twin, plain *network) {
+func setTwin(t *testing.T, r reparametrisation, twin, plain *testnet.Net) {
 	t.Helper()
 	for i := range r.omega {
-		w, b := plain.params[2*i], plain.params[2*i+1]
-		bar := flatOf(r.forth(t, i, slices.Concat(data(w), data(b))))
-		copy(data(twin.params[2*i]), bar)
-		copy(data(twin.params[2*i+1]), bar[len(data(w)):])
+		w, b := plain.Params[2*i], plain.Params[2*i+1]
+		bar := flatOf(r.forth(t, i, slices.Concat(testnet.Data(w), testnet.Data(b))))
+		copy(testnet.Data(twin.Params[2*i]), bar)
+		copy(testnet.Data(twin.Params[2*i+1]), bar[len(testnet.Data(w)):])
 	}
 }
 
 // Inputs that are mixed and shifted train alike: Omega_0 = [[M, c], [0, 1]].
 func TestAffineInputsTrainAlike(t *testing.T) {
-	m := mlp{widths: []int{3, 4, 2}, cases: 100, unit: gorgonia.Tanh, loss: squares(1)}
-	s := newSketch(7)
+	m := testnet.MLP{Widths: []int{3, 4, 2}, Cases: 100, Unit: gorgonia.Tanh, Loss: testnet.Squares(1)}
+	s := testnet.NewSketch(7)
 	mixed := nearIdentity(s)(0, 3)
-	shift := s.normals(3)
-	r := forEach(m.widths,
+	shift := s.Normals(3)
+	r := forEach(m.Widths,
 		func(i, n int) *mat.Dense {
 			omega := identityMatrix(n)
 			if i == 0 {
@@ -269,9 +268,9 @@ func TestAffineInputsTrainAlike(t *testing.T) {
 		func(_, n int) *mat.Dense { return identityMatrix(n) })
 	for name, c := range undamped() {
 		t.Run(name, func(t *testing.T) {
-			plain, other := m.build(8), m.build(8)
+			plain, other := m.Build(8), m.Build(8)
 			setTwin(t, r, other, plain)
-			for row := range slices.Chunk(data(other.x), 3) {
+			for row := range slices.Chunk(testnet.Data(other.X), 3) {
 				var x mat.VecDense
 				x.MulVec(mixed, mat.NewVecDense(3, slices.Clone(row)))
 				for i := range row {
@@ -285,16 +284,17 @@ func TestAffineInputsTrainAlike(t *testing.T) {
 
 // Rotations of everything train alike with all settings at work, damping and weight decay included.
 func TestRotatedNetsTrainAlike(t *testing.T) {
-	m := mlp{widths: []int{3, 4, 2}, cases: 40, unit: gorgonia.Tanh, loss: classes}
-	s := newSketch(9)
+	m := testnet.MLP{Widths: []int{3, 4, 2}, Cases: 40, Unit: gorgonia.Tanh, Loss: testnet.Classes}
+	s := testnet.NewSketch(9)
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
-	plain, twin := forEach(m.widths, rotation, rotation).twin(t, m, 10)
+	plain, twin := forEach(m.Widths, rotation, rotation).twin(t, m, 10)
 	opts := []Option{WithL2Reg(0.01), WithMinStatisticsCases(10), WithInverseUpdatePeriod(2)}
 	checkSamePath(t, train(t, twin, 5, opts...), train(t, plain, 5, opts...))
 }
 
-// exactChain is the solver of a net with the block-tridiagonal inverse, its gradients, and the exact moments.
-func exactChain(t *testing.T, n *network) *conductor[float64] {
+// exactChain is the solver of a net with the block-tridiagonal inverse, its gradients, and the
+// exact moments.
+func exactChain(t *testing.T, n *testnet.Net) *conductor[float64] {
 	t.Helper()
 	c := attach(t, n, WithBlockTridiagonal())
 	if _, ok := c.blocks[0].(*chainBlock[float64]); !ok || len(c.blocks) != 1 {
@@ -307,10 +307,10 @@ func exactChain(t *testing.T, n *network) *conductor[float64] {
 
 // With the block-tridiagonal inverse a step is invariant to rotations, damping and pi included ...
 func TestChainIsInvariantToRotations(t *testing.T) {
-	s := newSketch(21)
+	s := testnet.NewSketch(21)
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
-	m := mlp{widths: []int{3, 4, 3, 5, 2}, cases: 12, unit: gorgonia.Tanh, loss: binary}
-	r := forEach(m.widths, rotation, rotation)
+	m := testnet.MLP{Widths: []int{3, 4, 3, 5, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Binary}
+	r := forEach(m.Widths, rotation, rotation)
 	plain, twin := r.twin(t, m, 22)
 	a, b := exactChain(t, plain), exactChain(t, twin)
 	for _, gamma := range []float64{0.01, 0.3, 5} {
@@ -320,12 +320,13 @@ func TestChainIsInvariantToRotations(t *testing.T) {
 	}
 }
 
-// ... and to anything else if the damping is transformed as well, A + c I and A' + c Omega Omega^T, G + c I and G' + c Phi^T Phi, or if there is
-// none. F^ is regular without damping, although the homogeneous coordinates of all layers are the same constant: for it to be singular the
-// gradients of neighbours would have to be linear functions of each other too, as with linear units.
+// ... and to anything else if the damping is transformed as well, A + c I and A' + c Omega Omega^T,
+// G + c I and G' + c Phi^T Phi, or if there is none. F^ is regular without damping, although the
+// homogeneous coordinates of all layers are the same constant: for it to be singular the gradients
+// of neighbours would have to be linear functions of each other too, as with linear units.
 func TestChainIsInvariant(t *testing.T) {
-	s := newSketch(23)
-	r := forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	s := testnet.NewSketch(23)
+	r := forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
 	plain, twin := r.twin(t, tanhNet, 24)
 	a, b := exactChain(t, plain), exactChain(t, twin)
 	without := func(c *conductor[float64]) []*layerBlock[float64] {
@@ -344,7 +345,7 @@ func TestChainIsInvariant(t *testing.T) {
 		addGram(twin.g.next, damping, mat.DenseCopyOf(r.phi[i].T()))
 	}
 	checkSameStep(t, r, without(a), without(b))
-	if d := distance(byLayer(a, directionOf), undamped); d < 0.1 {
+	if d := testnet.Distance(byLayer(a, directionOf), undamped); d < 0.1 {
 		t.Errorf("damping makes a difference of no more than %g", d)
 	}
 }
@@ -358,13 +359,15 @@ func addGram(to []float64, c float64, m *mat.Dense) {
 	}
 }
 
-// Rotations of everything train alike with the block-tridiagonal inverse too, and with all settings at work.
+// Rotations of everything train alike with the block-tridiagonal inverse too, and with all settings
+// at work.
 func TestRotatedChainsTrainAlike(t *testing.T) {
-	m := mlp{widths: []int{3, 4, 3, 2}, cases: 40, unit: gorgonia.Tanh, loss: classes}
-	s := newSketch(25)
+	m := testnet.MLP{Widths: []int{3, 4, 3, 2}, Cases: 40, Unit: gorgonia.Tanh, Loss: testnet.Classes}
+	s := testnet.NewSketch(25)
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
-	plain, twin := forEach(m.widths, rotation, rotation).twin(t, m, 26)
-	opts := []Option{WithBlockTridiagonal(), WithL2Reg(0.01), WithMinStatisticsCases(10), WithMinModelCases(20), WithInverseUpdatePeriod(2),
+	plain, twin := forEach(m.Widths, rotation, rotation).twin(t, m, 26)
+	opts := []Option{WithBlockTridiagonal(), WithL2Reg(0.01), WithMinStatisticsCases(10), WithMinModelCases(20),
+		WithInverseUpdatePeriod(2),
 		WithGammaAdaptation(3, 0.95), WithDampingAdaptation(2, 0.95)}
 	checkSamePath(t, train(t, twin, 8, opts...), train(t, plain, 8, opts...))
 }

@@ -7,22 +7,23 @@ import (
 	"testing"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // layerKinds are networks of every kind of layer and block that can be run on a part of the batch.
-func layerKinds() map[string]*network {
-	kinds := map[string]*network{
+func layerKinds() map[string]*testnet.Net {
+	kinds := map[string]*testnet.Net{
 		"convolution":         linearConvolutions(conv2d, true),
-		"words":               textNet(1, 6, cases, someWords(2*cases, 6), false, classes),
-		"tied":                tiedCoder{In: 4, Hidden: 3, Cases: cases, Bias: true, loss: binary}.build(1),
-		"tied words":          languageNet(1, 6, 3, someWords(cases, 6)),
-		"scale and shift":     elementwiseNetNamed("scale and shift").network(classes),
-		"several uses":        elementwiseNetNamed("several uses").network(squares(1)),
-		"layer normalisation": elementwiseNetNamed("layer normalisation").network(squares(1)),
-		"one for each case":   scaledNet(cases, binary),
+		"words":               testnet.Text(1, 6, cases, testnet.WordsOf(2*cases, 6), false, testnet.Classes),
+		"tied":                tiedCoder{In: 4, Hidden: 3, Cases: cases, Bias: true, loss: testnet.Binary}.build(1),
+		"tied words":          testnet.Language(1, 6, 3, testnet.WordsOf(cases, 6)),
+		"scale and shift":     elementwiseNetNamed("scale and shift").network(testnet.Classes),
+		"several uses":        elementwiseNetNamed("several uses").network(testnet.Squares(1)),
+		"layer normalisation": elementwiseNetNamed("layer normalisation").network(testnet.Squares(1)),
+		"one for each case":   testnet.ScaledCases(cases, testnet.Binary),
 	}
 	for _, p := range poolings {
-		kinds["positions: "+p.name] = p.network(binary)
+		kinds["positions: "+p.name] = p.network(testnet.Binary)
 	}
 	for _, m := range models {
 		kinds[m.name] = m.network()
@@ -46,7 +47,8 @@ func momentsOfBlock(b block[float64]) (moments [][]float64) {
 	return moments
 }
 
-// A batch that comes in chunks of different sizes has the moments that it has at once, unless it is normalised as a batch.
+// A batch that comes in chunks of different sizes has the moments that it has at once, unless it is
+// normalised as a batch.
 func TestBlocksOfChunks(t *testing.T) {
 	for name, n := range layerKinds() {
 		if name == "residual block with batch normalisation and global average" {
@@ -57,13 +59,13 @@ func TestBlocksOfChunks(t *testing.T) {
 			if c.model.Whole != "" {
 				t.Fatal(c.model.Whole)
 			}
-			run, random := c.sampler.run, newSketch(9)
+			run, random := c.sampler.run, testnet.NewSketch(9)
 			seeds := make([][]float64, len(c.outputs)) // of the whole batch
 			for i, o := range c.outputs {
-				seeds[i] = random.normals(c.model.Cases * o.cols)
+				seeds[i] = random.Normals(c.model.Cases * o.cols)
 			}
 			sweep := func(rows []int) {
-				check(t, run.Forward(rows))
+				testnet.Check(t, run.Forward(rows))
 				if rows == nil {
 					for i := range c.model.Cases {
 						rows = append(rows, i)
@@ -77,7 +79,7 @@ func TestBlocksOfChunks(t *testing.T) {
 					}
 					chunk = append(chunk, program.Seed[float64]{Node: o.node, Data: seed})
 				}
-				check(t, run.Reverse(chunk, c.sampler.path))
+				testnet.Check(t, run.Reverse(chunk, c.sampler.path))
 			}
 			sweep(nil)
 			observeFirst(t, c)
@@ -97,14 +99,14 @@ func TestBlocksOfChunks(t *testing.T) {
 			for i, rows := range chunks {
 				sweep(rows)
 				for _, b := range c.blocks {
-					check(t, b.observe(run))
+					testnet.Check(t, b.observe(run))
 					if i < len(chunks)-1 {
 						b.take()
 					}
 				}
 			}
 			for i, b := range c.blocks {
-				check(t, b.average(0, true)) // only these
+				testnet.Check(t, b.average(0, true)) // only these
 				checkMoments(t, fmt.Sprintf("%T", b), momentsOfBlock(b), want[i])
 			}
 		})
@@ -115,18 +117,21 @@ func TestBlocksOfChunks(t *testing.T) {
 func TestStepsRepeat(t *testing.T) {
 	train := func(name string, seed uint64) (weights []float64) {
 		n := layerKinds()[name]
-		tr := newTrainer(t, n, WithSeed(seed))
+		tr := NewTrainer(t, n, WithSeed(seed))
 		for range 6 {
-			tr.step(t)
+			tr.Step(t)
 		}
-		for _, p := range n.params {
-			weights = append(weights, data(p)...)
+		for _, p := range n.Params {
+			weights = append(weights, testnet.Data(p)...)
 		}
 		return weights
 	}
-	for _, name := range []string{"convolution", "words", "tied", "tied words", "scale and shift", "positions: nonlinear"} {
+	for _, name := range []string{"convolution", "words", "tied", "tied words", "scale and shift",
+		"positions: nonlinear"} {
 		first, again, other := train(name, 3), train(name, 3), train(name, 4)
-		if !slices.EqualFunc(first, again, func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }) {
+		if !slices.EqualFunc(first, again, func(a, b float64) bool {
+			return math.Float64bits(a) == math.Float64bits(b)
+		}) {
 			t.Errorf("%s: two runs of one seed differ", name)
 		}
 		if slices.Equal(first, other) {

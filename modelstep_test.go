@@ -11,6 +11,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // byRate is a fixed learning rate, and other options.
@@ -26,13 +27,12 @@ func TestQuadraticModelNeedsFewerUpdates(t *testing.T) {
 	images := digits(t, 300)
 	x, y := teacher(256, []int{8, 12, 12, 2})
 	flowers, species := irises()
-	gaussian := func(out *gorgonia.Node) kfac.Distribution { return kfac.Gaussian(out, 1) }
 	autoencoder := []int{49, 32, 16, 6, 16, 32, 49}
 	for _, tk := range []task{
-		{"autoencoder, whole batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 300, 11.3, 160},
-		{"autoencoder, small batches", images, images, autoencoder, binaryCrossEntropy, kfac.Bernoulli, 100, 11.6, 160},
-		{"teacher and student", x, y, []int{8, 16, 16, 2}, squaredError, gaussian, 64, 0.016, 160},
-		{"iris", flowers, species, []int{4, 8, 3}, crossEntropy, kfac.Categorical, 150, 0.04, 100},
+		{"autoencoder, whole batches", images, images, autoencoder, testnet.BinaryCrossEntropy, 300, 11.3, 160},
+		{"autoencoder, small batches", images, images, autoencoder, testnet.BinaryCrossEntropy, 100, 11.6, 160},
+		{"teacher and student", x, y, []int{8, 16, 16, 2}, testnet.SquaredError, 64, 0.016, 160},
+		{"iris", flowers, species, []int{4, 8, 3}, testnet.CrossEntropy, 150, 0.04, 100},
 	} {
 		t.Run(tk.name, func(t *testing.T) {
 			n := map[string]int{}
@@ -41,7 +41,7 @@ func TestQuadraticModelNeedsFewerUpdates(t *testing.T) {
 				if mode == "learning rate" {
 					opts = byRate()
 				}
-				steps, loss := tk.updates(t, entrant{mode, func(m *net) gorgonia.Solver { return newSolver(t, m, tk.dist(m.out), opts...) }}, 1, tk.limit)
+				steps, loss := tk.updates(t, ours(t, mode, opts...), 1, tk.limit)
 				if !(loss <= tk.target) {
 					t.Errorf("%s: loss %g after %d updates, %g wanted", mode, loss, steps, tk.target)
 				}
@@ -61,19 +61,20 @@ func TestQuadraticModelTrains(t *testing.T) {
 	t.Run("float32", testModelTrains[float32])
 }
 
-func testModelTrains[T float](t *testing.T) {
+func testModelTrains[T testnet.Float](t *testing.T) {
 	for name, opts := range map[string][]kfac.Option{
 		"default": nil, "same batch": {kfac.WithPaperRules()}, "without momentum": {kfac.WithoutMomentum()},
-		"rejection": {kfac.WithStepRejection()}, "part of the batch": {kfac.WithMinModelCases(8), kfac.WithModelFraction(0.5)},
+		"rejection":              {kfac.WithStepRejection()},
+		"part of the batch":      {kfac.WithMinModelCases(8), kfac.WithModelFraction(0.5)},
 		"L2 and norm constraint": {kfac.WithL2Reg(1e-5), kfac.WithNormConstraint(0.5)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newMLP[T](1, shape{64, small.widths}, crossEntropy)
-			tr := newTrainer(t, m, kfac.Categorical(m.out), opts...)
-			tr.steps(t, 1)
-			start := tr.solver.(*kfac.Solver).Stats()
-			tr.steps(t, 64)
-			end := tr.solver.(*kfac.Solver).Stats()
+			m := testnet.NewMLP[T](1, testnet.Shape{Cases: 64, Widths: small.Widths}, testnet.CrossEntropy)
+			tr := kfac.NewTrainer(t, m, opts...)
+			tr.Steps(t, 1)
+			start := tr.Solver.Stats()
+			tr.Steps(t, 64)
+			end := tr.Solver.Stats()
 			if !(end.Cost < 0.6*start.Cost) { // the labels are random
 				t.Errorf("the cost went from %g to %g", start.Cost, end.Cost)
 			}
@@ -86,16 +87,17 @@ func testModelTrains[T float](t *testing.T) {
 
 func TestQuadraticModelIsReproducible(t *testing.T) {
 	opts := []kfac.Option{kfac.WithMinModelCases(8), kfac.WithMinStatisticsCases(8), kfac.WithStepRejection()}
-	sameBits(t, "weights", trained(t, 25, opts...), trained(t, 25, opts...))
-	if d := distance(trained(t, 25, opts...), trained(t, 25, append(opts, kfac.WithSeed(2))...)); d < 1e-6 {
+	testnet.SameBits(t, "weights", trained(t, 25, opts...), trained(t, 25, opts...))
+	if d := testnet.Distance(trained(t, 25, opts...), trained(t, 25, append(opts, kfac.WithSeed(2))...)); d < 1e-6 {
 		t.Errorf("another seed makes a difference of no more than %g", d)
 	}
 }
 
-// A step that fails leaves no trace: the training goes on as that of a twin which has not seen it. Steps 5 and 6 adapt lambda, step 20
-// searches for gamma.
+// A step that fails leaves no trace: the training goes on as that of a twin which has not seen it.
+// Steps 5 and 6 adapt lambda, step 20 searches for gamma.
 func TestQuadraticModelAfterAFailure(t *testing.T) {
-	for name, opts := range map[string][]kfac.Option{"default": nil, "same batch": {kfac.WithPaperRules(), kfac.WithStepRejection()}} {
+	for name, opts := range map[string][]kfac.Option{"default": nil,
+		"same batch": {kfac.WithPaperRules(), kfac.WithStepRejection()}} {
 		for _, done := range []int{0, 1, 4, 5, 19} {
 			for _, s := range []slip{
 				{name: "before RunAll", spoil: setInput(math.NaN())},
@@ -104,29 +106,30 @@ func TestQuadraticModelAfterAFailure(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/step %d", name, s.name, done+1), func(t *testing.T) {
 					options := append(slices.Clone(opts), kfac.WithMinModelCases(8), kfac.WithMinStatisticsCases(8))
 					tr, twin := classifier(t, options...), classifier(t, options...)
-					tr.steps(t, done)
-					twin.steps(t, done)
+					tr.Steps(t, done)
+					twin.Steps(t, done)
 					var repair func()
 					if s.spoil != nil {
 						repair = s.spoil(t, tr)
 					}
-					if err := tr.run(); err != nil {
+					if err := tr.Run(); err != nil {
 						t.Fatal(err)
 					}
 					if s.spoilAfter != nil {
 						repair = s.spoilAfter(t, tr)
 					}
-					solver := tr.solver.(*kfac.Solver)
-					before := stateOf(twin.params, tr, solver)
-					refused(t, attempt(t, func() error { return solver.Step(tr.valueGrads()) }), kfac.ErrNotFinite)
-					before.unchanged(t, twin.params, tr, solver)
+					solver := tr.Solver
+					before := stateOf(twin.Params, tr, solver)
+					refused(t, attempt(t, func() error { return solver.Step(tr.ValueGrads()) }), kfac.ErrNotFinite)
+					before.unchanged(t, twin.Params, tr, solver)
 					repair()
-					zeroGradients(t, tr.params)
+					testnet.ZeroGradients(tr.Params)
 					for range 7 {
-						tr.steps(t, 1)
-						twin.steps(t, 1)
-						sameBits(t, "after the repair, weights", weights(tr.params), weights(twin.params))
-						a, b := solver.Stats(), twin.solver.(*kfac.Solver).Stats()
+						tr.Steps(t, 1)
+						twin.Steps(t, 1)
+						testnet.SameBits(t, "after the repair, weights", testnet.Weights(tr.Params),
+							testnet.Weights(twin.Params))
+						a, b := solver.Stats(), twin.Solver.Stats()
 						a.Time, b.Time = kfac.PhaseTimes{}, kfac.PhaseTimes{}
 						if a != b {
 							t.Fatalf("after the repair: %+v, want %+v", a, b)
@@ -138,19 +141,20 @@ func TestQuadraticModelAfterAFailure(t *testing.T) {
 	}
 }
 
-// Gradients of the wrong sign make every step a rise, which is not taken: the weights stay, lambda goes up, and momentum starts anew.
+// Gradients of the wrong sign make every step a rise, which is not taken: the weights stay, lambda
+// goes up, and momentum starts anew.
 func TestStepRejection(t *testing.T) {
 	tr := classifier(t, kfac.WithStepRejection(), kfac.WithoutGradientCheck(), kfac.WithDamping(0.1))
-	solver := tr.solver.(*kfac.Solver)
-	tr.steps(t, 2)
+	solver := tr.Solver
+	tr.Steps(t, 2)
 	if st := solver.Stats(); st.Rejected {
 		t.Fatalf("a good step was rejected: %+v", st)
 	}
 	for range 3 {
-		if err := tr.run(); err != nil {
+		if err := tr.Run(); err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range tr.params {
+		for _, p := range tr.Params {
 			g, err := p.Grad()
 			if err != nil {
 				t.Fatal(err)
@@ -159,24 +163,24 @@ func TestStepRejection(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		before, steps := weights(tr.params), solver.Stats().Step
+		before, steps := testnet.Weights(tr.Params), solver.Stats().Step
 		damping := solver.Stats().Damping
-		if err := solver.Step(tr.valueGrads()); err != nil {
+		if err := solver.Step(tr.ValueGrads()); err != nil {
 			t.Fatal(err)
 		}
-		sameBits(t, "weights", weights(tr.params), before)
+		testnet.SameBits(t, "weights", testnet.Weights(tr.Params), before)
 		st := solver.Stats()
 		if !st.Rejected || !math.IsInf(st.Rho, -1) || st.UpdateNorm != 0 || st.Step != steps+1 || st.Damping < damping {
 			t.Errorf("not rejected: %+v", st)
 		}
-		for _, g := range gradients(t, tr.params) {
+		for _, g := range testnet.Gradients(t, tr.Params) {
 			if g != 0 {
 				t.Fatal("a gradient was left, which the next RunAll adds to")
 			}
 		}
 	}
 	rejected := solver.Stats()
-	tr.steps(t, 1)
+	tr.Steps(t, 1)
 	if st := solver.Stats(); st.Rejected || st.Damping <= rejected.Damping || st.Momentum != 0 {
 		t.Errorf("after a rejection lambda was to be above %g, and no momentum left: %+v", rejected.Damping, st)
 	}
@@ -185,32 +189,32 @@ func TestStepRejection(t *testing.T) {
 // A thousandfold cost is the same problem, with the damping found by itself too.
 func TestQuadraticModelKnowsNoLossScale(t *testing.T) {
 	path := func(factor float64) (all []float64) {
-		m := newMLP[float64](1, small, crossEntropy)
+		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
 		if factor != 1 {
-			m.cost = must(gorgonia.HadamardProd(m.cost, gorgonia.NewConstant(factor)))
+			m.Cost = testnet.Hadamard(m.Cost, gorgonia.NewConstant(factor))
 		}
-		tr := newTrainer(t, m, kfac.Categorical(m.out), kfac.WithL2Reg(1e-3), kfac.WithStepRejection())
+		tr := kfac.NewTrainer(t, m, kfac.WithL2Reg(1e-3), kfac.WithStepRejection())
 		for range 12 {
-			tr.steps(t, 1)
-			st := tr.solver.(*kfac.Solver).Stats()
-			all = append(append(all, weights(m.params)...), st.Damping, st.LearningRate, st.Momentum, st.Rho)
+			tr.Steps(t, 1)
+			st := tr.Solver.Stats()
+			all = append(append(all, testnet.Weights(m.Params)...), st.Damping, st.LearningRate, st.Momentum, st.Rho)
 		}
 		return all
 	}
-	near(t, "path", path(1000), path(1), 1e-9)
+	testnet.Near(t, "path", path(1000), path(1), 1e-9)
 }
 
 // Where the gradient is zero there is nothing to do, and that is no error.
 func TestQuadraticModelAtTheOptimum(t *testing.T) {
-	m := newMLP[float64](1, shape{6, []int{2, 3}}, squaredError)
-	for _, n := range append(gorgonia.Nodes{m.y}, m.params...) {
+	m := testnet.NewMLP[float64](1, testnet.Shape{Cases: 6, Widths: []int{2, 3}}, testnet.SquaredError)
+	for _, n := range append(gorgonia.Nodes{m.Y}, m.Params...) {
 		n.Value().(*tensor.Dense).Zero()
 	}
-	before := weights(m.params)
-	tr := newTrainer(t, m, kfac.Gaussian(m.out, 1), kfac.WithStepRejection())
-	tr.steps(t, 22)
-	sameBits(t, "weights", weights(m.params), before)
-	if st := tr.solver.(*kfac.Solver).Stats(); math.IsNaN(st.Damping) || math.IsInf(st.Damping, 0) || st.Rejected {
+	before := testnet.Weights(m.Params)
+	tr := kfac.NewTrainer(t, m, kfac.WithStepRejection())
+	tr.Steps(t, 22)
+	testnet.SameBits(t, "weights", testnet.Weights(m.Params), before)
+	if st := tr.Solver.Stats(); math.IsNaN(st.Damping) || math.IsInf(st.Damping, 0) || st.Rejected {
 		t.Errorf("%+v", st)
 	}
 }
@@ -246,8 +250,8 @@ func TestBadOptionsOfTheQuadraticModel(t *testing.T) {
 		{"WithMaxGamma", []kfac.Option{kfac.WithMaxGamma(0)}},
 		{"WithMaxGamma", []kfac.Option{kfac.WithMaxGamma(nan)}},
 	} {
-		m := newMLP[float64](1, small, crossEntropy)
-		s, err := kfac.NewSolver(m.cost, kfac.Categorical(m.out), c.opts...)
+		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
+		s, err := kfac.NewSolver(m.Cost, kfac.Categorical(m.Out), c.opts...)
 		var ce *kfac.ConfigError
 		if s != nil || !errors.As(err, &ce) || ce.Setting != c.setting || ce.Got == "" || ce.Want == "" {
 			t.Errorf("%s: solver %v, error %v", c.setting, s, err)

@@ -10,23 +10,29 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// Where the objective is quadratic and the batch repeats, the batch before says the same of every slope: a linear net with least squares.
+// Where the objective is quadratic and the batch repeats, the batch before says the same of every
+// slope: a linear net with least squares.
 func TestRepeatedBatchConfirmsTheSlope(t *testing.T) {
 	for name, opts := range map[string][]Option{
-		"default": nil, "L2": {WithL2Reg(0.05)}, "paper's rules": {WithPaperRules()}, "without momentum": {WithoutMomentum(), WithL2Reg(0.01)},
+		"default": nil, "L2": {WithL2Reg(0.05)}, "paper's rules": {WithPaperRules()},
+		"without momentum": {WithoutMomentum(), WithL2Reg(0.01)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLoop(t, mlp{widths: []int{6, 3}, cases: 40, loss: squares(0.5)}.build(1), append(opts, WithMinStatisticsCases(6))...)
+			l := NewTrainer(t, testnet.MLP{Widths: []int{6, 3}, Cases: 40, Loss: testnet.Squares(0.5)}.Build(1),
+				append(opts, WithMinStatisticsCases(6))...)
 			var before noise
 			for k := 1; k <= 12; k++ {
-				l.steps(t, 1)
-				n := l.conductor().control.noise
+				l.Steps(t, 1)
+				n := conductorOf(l).control.noise
 				if k > 1 {
 					slope, confirmed := n.own-fade*before.own, n.confirmed-fade*before.confirmed
-					checkNear(t, fmt.Sprint("slope along Delta at step ", k), []float64{confirmed}, []float64{slope}, 1e-9)
-					if st := l.stats(); !(slope < 0) || math.Abs(st.Shrink-1) > 1e-12 {
+					testnet.Near(t, fmt.Sprint("slope along Delta at step ", k), []float64{confirmed},
+						[]float64{slope}, 1e-9)
+					if st := statsOf(l); !(slope < 0) || math.Abs(st.Shrink-1) > 1e-12 {
 						t.Errorf("step %d: slope %g, factor %g", k, slope, st.Shrink)
 					}
 				}
@@ -38,16 +44,18 @@ func TestRepeatedBatchConfirmsTheSlope(t *testing.T) {
 
 // In chunks it is the same.
 func TestRepeatedChunksConfirmTheSlope(t *testing.T) {
-	w := world{func(cases int) *network { return mlp{widths: []int{4, 3}, cases: cases, loss: squares(0.5)}.build(2) }, []string{"x", "y"}}
+	w := world{func(cases int) *testnet.Net {
+		return testnet.MLP{Widths: []int{4, 3}, Cases: cases, Loss: testnet.Squares(0.5)}.Build(2)
+	}, []string{"x", "y"}}
 	p := w.newPair(t, 3, WithL2Reg(0.02), WithMinStatisticsCases(3))
 	for range 8 {
 		p.stepInChunks(t)
-		n := p.chunked.conductor().control.noise
+		n := conductorOf(p.chunked).control.noise
 		if math.Abs(n.confirmed-n.own) > 1e-9*math.Abs(n.own) {
 			t.Errorf("update %d: slopes %g, confirmed %g", p.update, n.own, n.confirmed)
 		}
 	}
-	if st := p.chunked.stats(); math.Abs(st.Shrink-1) > 1e-12 {
+	if st := statsOf(p.chunked); math.Abs(st.Shrink-1) > 1e-12 {
 		t.Errorf("factor %g", st.Shrink)
 	}
 }
@@ -57,10 +65,12 @@ func slopes(own, confirmed float64) *span {
 	return &span{past: true, slope: [2]float64{own, 0}, confirmed: confirmed}
 }
 
-// The factor is at least B / (B + 16) for a batch of B cases and at most 1, whatever the slopes are.
+// The factor is at least B / (B + 16) for a batch of B cases and at most 1, whatever the slopes
+// are.
 func TestBoundsOfTrust(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		any := rapid.OneOf(rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), 5e-324, math.MaxFloat64, -1}), rapid.Float64())
+		any := rapid.OneOf(rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), 5e-324,
+			math.MaxFloat64, -1}), rapid.Float64())
 		n := noise{own: any.Draw(t, "own so far"), confirmed: any.Draw(t, "confirmed so far")}
 		m := slopes(any.Draw(t, "own"), any.Draw(t, "confirmed"))
 		m.past = rapid.Bool().Draw(t, "past")
@@ -74,12 +84,14 @@ func TestBoundsOfTrust(t *testing.T) {
 		{-2, 0, 0.2}, {-2, 5, 0.2}, {0, 0, 0.2}, {math.NaN(), -1, 0.2}, {-1, math.NaN(), 0.2},
 	} {
 		if got := (&noise{}).trust(4, slopes(c.own, c.confirmed)); math.Abs(got-c.want) > 1e-15 {
-			t.Errorf("slope %g, of which %g is confirmed: factor %g of a batch of four, want %g", c.own, c.confirmed, got, c.want)
+			t.Errorf("slope %g, of which %g is confirmed: factor %g of a batch of four, want %g",
+				c.own, c.confirmed, got, c.want)
 		}
 	}
 }
 
-// What counts is the sum over the steps, each by fade to the number of steps since then; one without a step before it counts for nothing.
+// What counts is the sum over the steps, each by fade to the number of steps since then; one
+// without a step before it counts for nothing.
 func TestTrustFades(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var n noise
@@ -107,7 +119,8 @@ func TestTrustFades(t *testing.T) {
 	})
 }
 
-// Gradients that are a signal with independent noise are confirmed to the signal's part of their squared length; noise alone is not.
+// Gradients that are a signal with independent noise are confirmed to the signal's part of their
+// squared length; noise alone is not.
 func TestNoiseIsNotConfirmed(t *testing.T) {
 	const dim, cases = 400, 2 // least 1/9
 	for _, signal := range []float64{0, 0.3, 0.7, 1} {
@@ -136,7 +149,8 @@ func TestNoiseIsNotConfirmed(t *testing.T) {
 	}
 }
 
-// Curvatures are raised to half of the update's before, and to an eighth of what they usually are relative to the slope; others stay as they are.
+// Curvatures are raised to half of the update's before, and to an eighth of what they usually are
+// relative to the slope; others stay as they are.
 func TestSteady(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		positive := rapid.Float64Range(0, 100)
@@ -153,8 +167,9 @@ func TestSteady(t *testing.T) {
 	})
 }
 
-// What is remembered: the curvature of the last step, the longest step, by 0.95 shorter with every step since, and the fading mean of the curvature
-// along Delta relative to the slope, of which one that is not finite is no part.
+// What is remembered: the curvature of the last step, the longest step, by 0.95 shorter with every
+// step since, and the fading mean of the curvature along Delta relative to the slope, of which one
+// that is not finite is no part.
 func TestRemember(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var n noise
@@ -191,7 +206,8 @@ func TestRemember(t *testing.T) {
 		if len(stretches) > 0 {
 			geometric = math.Exp(stretch)
 		}
-		checkNear(t, "curvature, reach, stretch", []float64{n.curvature, n.reach, n.stretch}, []float64{last.curvature, reach, geometric}, 1e-12)
+		testnet.Near(t, "curvature, reach, stretch", []float64{n.curvature, n.reach, n.stretch},
+			[]float64{last.curvature, reach, geometric}, 1e-12)
 	})
 }
 
@@ -212,22 +228,26 @@ func TestBold(t *testing.T) {
 			t.Errorf("a step of length %g after ones of %g: tried %v, least rho %g", c.length, c.reach, tried, least)
 		}
 		if least, tried := n.leastRho(step{squares: c.length * c.length}, 16); !tried || least != want {
-			t.Errorf("a step of length %g after ones of %g, from 16 cases: tried %v, least rho %g", c.length, c.reach, tried, least)
+			t.Errorf("a step of length %g after ones of %g, from 16 cases: tried %v, least rho %g",
+				c.length, c.reach, tried, least)
 		}
 	}
 }
 
-// A bold step keeps at least a quarter of what the model promises on its own batch. One that is not bold, or by the paper's rules, may keep nothing.
+// A bold step keeps at least a quarter of what the model promises on its own batch. One that is not
+// bold, or by the paper's rules, may keep nothing.
 func TestBoldStepsAreShortened(t *testing.T) {
 	course := func(seed uint64, reach float64, opts ...Option) (least float64, halved bool) {
-		n := mlp{widths: []int{3, 8, 2}, cases: 30, unit: gorgonia.Tanh, loss: squares(0.01)}.build(seed)
-		l := newLoop(t, n, append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)), WithDampingAdaptation(1, 0.99))...)
+		n := testnet.MLP{Widths: []int{3, 8, 2}, Cases: 30, Unit: gorgonia.Tanh,
+			Loss: testnet.Squares(0.01)}.Build(seed)
+		l := NewTrainer(t, n, append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)),
+			WithDampingAdaptation(1, 0.99))...)
 		least = math.Inf(1)
 		for range 15 {
-			l.conductor().control.noise.reach = reach
-			l.steps(t, 1)
-			least = min(least, l.stats().Rho)
-			halved = halved || l.stats().Shrink < 30.0/46-1e-9
+			conductorOf(l).control.noise.reach = reach
+			l.Steps(t, 1)
+			least = min(least, statsOf(l).Rho)
+			halved = halved || statsOf(l).Shrink < 30.0/46-1e-9
 		}
 		return least, halved
 	}
@@ -252,7 +272,8 @@ func TestBoldStepsAreShortened(t *testing.T) {
 	}
 }
 
-// risings counts the steps at which a trend is seen to rise, and tells the first from step from on, or -1.
+// risings counts the steps at which a trend is seen to rise, and tells the first from step from on,
+// or -1.
 func risings(objective func(k int) float64, steps, from int) (n, first int) {
 	var tr trend
 	first = -1
@@ -278,7 +299,8 @@ func TestFallingTrend(t *testing.T) {
 	}
 }
 
-// One that has fallen and then rises by a tenth of the noise from step to step, or once by four times of it, is found out within a few tens of steps.
+// One that has fallen and then rises by a tenth of the noise from step to step, or once by four
+// times of it, is found out within a few tens of steps.
 func TestRisingTrend(t *testing.T) {
 	for seed := range uint64(200) {
 		for name, rise := range map[string]func(k float64) float64{
@@ -312,7 +334,8 @@ func TestFlatTrend(t *testing.T) {
 	}
 }
 
-// A new level is a rise, and after some hundred steps no longer. Noise that alternates leaves the mean where it is.
+// A new level is a rise, and after some hundred steps no longer. Noise that alternates leaves the
+// mean where it is.
 func TestTrendForgets(t *testing.T) {
 	var tr trend
 	see := func(level float64, steps int) {
@@ -324,7 +347,8 @@ func TestTrendForgets(t *testing.T) {
 		level  float64
 		steps  int
 		rising bool
-	}{{1, 100, false}, {2, 30, true}, {2, 100, true}, {2, 1200, false}, {1, 30, false}, {1.5, 60, true}, {0.5, 60, false}, {1, 60, true}} {
+	}{{1, 100, false}, {2, 30, true}, {2, 100, true}, {2, 1200, false}, {1, 30, false}, {1.5, 60, true},
+		{0.5, 60, false}, {1, 60, true}} {
 		see(c.level, c.steps)
 		if got := tr.rising(); got != c.rising {
 			t.Errorf("after %d steps at %g: rising %v, want %v", c.steps, c.level, got, c.rising)
@@ -358,7 +382,8 @@ func TestTrendOfFewSteps(t *testing.T) {
 
 func TestAdaptWithProvisions(t *testing.T) {
 	const lambda, omega = 8, 0.5
-	falling, rising := trend{count: 50, mean: 1, best: 1, variance: 0.01}, trend{count: 50, mean: 3, best: 1, variance: 0.01}
+	falling, rising := trend{count: 50, mean: 1, best: 1, variance: 0.01},
+		trend{count: 50, mean: 3, best: 1, variance: 0.01}
 	if falling.rising() || !rising.rising() {
 		t.Fatal("the trends are not what they are called")
 	}
@@ -371,7 +396,8 @@ func TestAdaptWithProvisions(t *testing.T) {
 	}{
 		// The paper's rule, but lambda does not fall to where it makes no difference.
 		{falling, 1, 1, 4}, {falling, 0.5, 1, 8}, {falling, 0.1, 1, 16}, {falling, nan, 1, 16}, {falling, -inf, 1, 16},
-		{falling, 1, 0.051, 4}, {falling, 1, 0.049, 8}, {falling, 0.5, 0.01, 8}, {falling, 0.1, 0.01, 16}, {falling, nan, 1e-9, 16},
+		{falling, 1, 0.051, 4}, {falling, 1, 0.049, 8}, {falling, 0.5, 0.01, 8}, {falling, 0.1, 0.01, 16},
+		{falling, nan, 1e-9, 16},
 		{falling, 1, 50, 4}, {falling, 1, nan, 4}, {falling, 0.1, nan, 16},
 		// Up, whatever the batch says, from there at least, until the steps are short.
 		{rising, 1, 1, 32}, {rising, 0.5, 1, 32}, {rising, 0.1, 1, 32}, {rising, nan, 9.9, 32},
@@ -391,17 +417,18 @@ func TestAdaptWithProvisions(t *testing.T) {
 
 // With the paper's rules nothing that is remembered matters.
 func TestPaperRulesForgetTheNoise(t *testing.T) {
-	m := mlp{widths: []int{3, 5, 2}, cases: 10, unit: gorgonia.Tanh, loss: classes}
+	m := testnet.MLP{Widths: []int{3, 5, 2}, Cases: 10, Unit: gorgonia.Tanh, Loss: testnet.Classes}
 	opts := []Option{WithPaperRules(), WithDamping(0.3), WithMinStatisticsCases(5), WithMinModelCases(5)}
-	l, twin := newLoop(t, m.build(5), opts...), newLoop(t, m.build(5), opts...)
+	l, twin := NewTrainer(t, m.Build(5), opts...), NewTrainer(t, m.Build(5), opts...)
 	rng := rand.New(rand.NewPCG(8, 8))
 	for k := range 45 {
 		odd := func() float64 {
 			return []float64{0, -1, 1e9, math.NaN(), math.Inf(1), math.Inf(-1), rng.NormFloat64()}[rng.IntN(7)]
 		}
-		l.conductor().control.noise = noise{odd(), odd(), odd(), odd(), odd(), trend{rng.IntN(100), odd(), odd(), odd()}}
-		l.steps(t, 1)
-		twin.steps(t, 1)
+		conductorOf(l).control.noise = noise{odd(), odd(), odd(), odd(), odd(),
+			trend{rng.IntN(100), odd(), odd(), odd()}}
+		l.Steps(t, 1)
+		twin.Steps(t, 1)
 		checkTwins(t, l, twin)
 		if t.Failed() {
 			t.Fatalf("step %d", k+1)
@@ -409,38 +436,41 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 	}
 }
 
-// Where the batch repeats and the objective is quadratic, the provisions change nothing from the second step on, as long as lambda and gamma are not
-// at their bounds.
+// Where the batch repeats and the objective is quadratic, the provisions change nothing from the
+// second step on, as long as lambda and gamma are not at their bounds.
 func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
-	n := mlp{widths: []int{6, 3}, cases: 40, loss: squares(0.5)}
+	n := testnet.MLP{Widths: []int{6, 3}, Cases: 40, Loss: testnet.Squares(0.5)}
 	opts := []Option{WithDamping(3), WithMinStatisticsCases(6), WithL2Reg(0.01), WithNormConstraint(math.Inf(1)),
 		WithGammaAdaptation(100, 0.95), // no search in these steps, since the paper's rules have none that is early
 		WithInverseUpdatePeriod(20)}
-	l, paper := newLoop(t, n.build(6), opts...), newLoop(t, n.build(6), append(opts, WithPaperRules())...)
-	l.conductor().control.noise.own, l.conductor().control.noise.confirmed = -1, -1 // as if there had been a step before the first
+	l, paper := NewTrainer(t, n.Build(6), opts...), NewTrainer(t, n.Build(6), append(opts, WithPaperRules())...)
+	// as if there had been a step before the first
+	conductorOf(l).control.noise.own, conductorOf(l).control.noise.confirmed = -1, -1
 	for k := 1; k <= 12; k++ {
-		l.steps(t, 1)
-		paper.steps(t, 1)
-		checkNear(t, fmt.Sprint("weights after step ", k), l.weights(), paper.weights(), 1e-9)
-		a, b := l.conductor().control, paper.conductor().control
-		checkNear(t, fmt.Sprint("lambda and gamma after step ", k), []float64{a.lambda, a.gamma}, []float64{b.lambda, b.gamma}, identity)
+		l.Steps(t, 1)
+		paper.Steps(t, 1)
+		testnet.Near(t, fmt.Sprint("weights after step ", k), testnet.Weights(l.Params), testnet.Weights(paper.Params),
+			1e-9)
+		a, b := conductorOf(l).control, conductorOf(paper).control
+		testnet.Near(t, fmt.Sprint("lambda and gamma after step ", k), []float64{a.lambda, a.gamma},
+			[]float64{b.lambda, b.gamma}, identity)
 	}
-	if l.conductor().control.lambda == 3 {
+	if conductorOf(l).control.lambda == 3 {
 		t.Error("lambda has not been adapted")
 	}
 }
 
-// gamma^2 is at least a tenth of lambda + eta, and a step from 8 cases changes the predictive distribution by 8/(8+16) of a nat per variable at most. By the
-// paper's rules neither holds.
+// gamma^2 is at least a tenth of lambda + eta, and a step from 8 cases changes the predictive
+// distribution by 8/(8+16) of a nat per variable at most. By the paper's rules neither holds.
 func TestBoundsOfGammaAndOfSteps(t *testing.T) {
 	course := func(opts ...Option) (gamma, nats float64) {
-		n := mlp{widths: []int{4, 6, 3}, cases: 8, unit: gorgonia.Tanh, loss: squares(0.001)}.build(7)
-		l := newLoop(t, n, append(opts, WithDamping(100), WithGammaAdaptation(1, 0.5), WithL2Reg(1e-4))...)
+		n := testnet.MLP{Widths: []int{4, 6, 3}, Cases: 8, Unit: gorgonia.Tanh, Loss: testnet.Squares(0.001)}.Build(7)
+		l := NewTrainer(t, n, append(opts, WithDamping(100), WithGammaAdaptation(1, 0.5), WithL2Reg(1e-4))...)
 		gamma = math.Inf(1)
 		for range 40 {
-			l.steps(t, 1)
-			c := l.conductor().control
-			gamma, nats = min(gamma, (c.gamma*c.gamma-1e-4)/c.lambda), max(nats, l.stats().KL/3)
+			l.Steps(t, 1)
+			c := conductorOf(l).control
+			gamma, nats = min(gamma, (c.gamma*c.gamma-1e-4)/c.lambda), max(nats, statsOf(l).KL/3)
 		}
 		return gamma, nats
 	}
@@ -448,41 +478,45 @@ func TestBoundsOfGammaAndOfSteps(t *testing.T) {
 		t.Errorf("gamma^2 is %g of lambda at least, and steps are of %g nats at most; want 0.1 and 1/3", gamma, nats)
 	}
 	if gamma, nats := course(WithPaperRules()); gamma >= 0.09 || nats < 1.5 {
-		t.Errorf("by the paper's rules gamma^2 is %g of lambda, and steps are of %g nats at most: the test tests nothing", gamma, nats)
+		t.Errorf("by the paper's rules gamma^2 is %g of lambda, steps are of %g nats at most: this tests nothing",
+			gamma, nats)
 	}
 }
 
-// A step promises to lower the negative log-likelihood of classes by no more than twice what there is of it, and that is where steps stop which would promise
-// more. The objective of real targets knows no such bound.
+// A step promises to lower the negative log-likelihood of classes by no more than twice what there
+// is of it, and that is where steps stop which would promise more. The objective of real targets
+// knows no such bound.
 func TestBoundOfPromises(t *testing.T) {
-	most := func(loss lossFunc, opts ...Option) (ratio float64) {
-		l := newLoop(t, mlp{widths: []int{4, 3}, cases: 20, loss: loss}.build(7), append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)))...)
-		for i := range data(l.params[0]) {
-			data(l.params[0])[i] *= 30 // sure of wrong classes, where the Fisher matrix is small
+	most := func(loss testnet.Likelihood, opts ...Option) (ratio float64) {
+		l := NewTrainer(t, testnet.MLP{Widths: []int{4, 3}, Cases: 20, Loss: loss}.Build(7),
+			append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)))...)
+		for i := range testnet.Data(l.Params[0]) {
+			testnet.Data(l.Params[0])[i] *= 30 // sure of wrong classes, where the Fisher matrix is small
 		}
 		for range 20 {
-			check(t, l.run())
-			check(t, l.solver.Step(l.valueGrads()))
-			ratio = max(ratio, -l.stats().QuadModelChange/l.stats().Cost)
+			testnet.Check(t, l.Run())
+			testnet.Check(t, l.Solver.Step(l.ValueGrads()))
+			ratio = max(ratio, -statsOf(l).QuadModelChange/statsOf(l).Cost)
 		}
 		return ratio
 	}
-	if r := most(classes); math.Abs(r-2) > 1e-6 {
+	if r := most(testnet.Classes); math.Abs(r-2) > 1e-6 {
 		t.Errorf("a step promises %g of the objective, want 2", r)
 	}
-	if r := most(classes, WithPaperRules()); r < 3 {
+	if r := most(testnet.Classes, WithPaperRules()); r < 3 {
 		t.Errorf("by the paper's rules a step promises %g of the objective: the test tests nothing", r)
 	}
 	shifted := func(by float64) []float64 {
-		n := mlp{widths: []int{4, 3}, cases: 8, loss: func(s *sketch, out *gorgonia.Node) (*gorgonia.Node, Distribution) {
-			cost, dist := squares(1)(s, out)
-			return must(gorgonia.Sub(cost, gorgonia.NewConstant(by))), dist
-		}}.build(7)
-		l := newLoop(t, n)
-		l.steps(t, 6)
-		return l.weights()
+		n := testnet.MLP{Widths: []int{4, 3}, Cases: 8,
+			Loss: func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
+				cost, dist := testnet.Squares(1)(s, out)
+				return testnet.Sub(cost, gorgonia.NewConstant(by)), dist
+			}}.Build(7)
+		l := NewTrainer(t, n)
+		l.Steps(t, 6)
+		return testnet.Weights(l.Params)
 	}
-	checkNear(t, "weights with a cost below zero", shifted(1e3), shifted(0), 1e-8)
+	testnet.Near(t, "weights with a cost below zero", shifted(1e3), shifted(0), 1e-8)
 }
 
 func TestWhenGammaIsSearchedFor(t *testing.T) {
@@ -499,7 +533,7 @@ func TestWhenGammaIsSearchedFor(t *testing.T) {
 		})},
 		"paper's rules": {[]Option{WithPaperRules()}, []int{20, 40, 60, 80, 100, 120}},
 	} {
-		c := attach(t, fourLayers(), test.opts...)
+		c := attach(t, testnet.FourLayers(), test.opts...)
 		var got []int
 		for k := 1; k < 130; k++ {
 			if c.searchesGamma(k) {
@@ -515,14 +549,16 @@ func TestWhenGammaIsSearchedFor(t *testing.T) {
 // When lambda goes up it takes gamma along.
 func TestGammaFollowsLambda(t *testing.T) {
 	for name, opts := range map[string][]Option{"default": nil, "paper's rules": {WithPaperRules()}} {
-		l := newLoop(t, mlp{widths: []int{4, 3}, cases: 8, loss: squares(1)}.build(7), append(opts, WithDamping(1))...)
-		l.steps(t, 4)
-		c := l.conductor()
+		l := NewTrainer(t, testnet.MLP{Widths: []int{4, 3}, Cases: 8, Loss: testnet.Squares(1)}.Build(7),
+			append(opts, WithDamping(1))...)
+		l.Steps(t, 4)
+		c := conductorOf(l)
 		c.control.gamma = 0.01
 		c.control.noise.trend = trend{count: 50, mean: 3, best: 1, variance: 1e-9}
-		l.steps(t, 1)
+		l.Steps(t, 1)
 		lambda, gamma := c.control.lambda, c.control.gamma
-		if name == "default" && (lambda <= 1 || math.Abs(gamma*gamma-lambda/10) > 1e-12) || name != "default" && gamma != 0.01 {
+		if name == "default" && (lambda <= 1 || math.Abs(gamma*gamma-lambda/10) > 1e-12) || name != "default" &&
+			gamma != 0.01 {
 			t.Errorf("%s: lambda %g, gamma %g", name, lambda, gamma)
 		}
 	}
@@ -534,39 +570,41 @@ type smallProblem struct{ x, y []float64 }
 const smallCases, smallInputs, smallClasses = 200, 5, 3
 
 func newSmallProblem() *smallProblem {
-	s := newSketch(9)
-	p := &smallProblem{s.normals(smallCases * smallInputs), make([]float64, smallCases*smallClasses)}
-	teacher := s.normals(smallInputs * smallClasses)
+	s := testnet.NewSketch(9)
+	p := &smallProblem{s.Normals(smallCases * smallInputs), make([]float64, smallCases*smallClasses)}
+	teacher := s.Normals(smallInputs * smallClasses)
 	for n := range smallCases {
 		scores := make([]float64, smallClasses)
 		for i := range smallInputs {
 			floats.AddScaled(scores, p.x[n*smallInputs+i], teacher[i*smallClasses:(i+1)*smallClasses])
 		}
 		class := floats.MaxIdx(scores)
-		if s.rng.IntN(10) == 0 {
-			class = s.rng.IntN(smallClasses)
+		if s.Rng.IntN(10) == 0 {
+			class = s.Rng.IntN(smallClasses)
 		}
 		p.y[n*smallClasses+class] = 1
 	}
 	return p
 }
 
-// train is the loss of the whole training set before and after so many updates from batches. The latter is infinite if training has come to an error.
+// train is the loss of the whole training set before and after so many updates from batches. The
+// latter is infinite if training has come to an error.
 func (p *smallProblem) train(t *testing.T, batch, updates int, seed uint64, opts ...Option) (start, end float64) {
 	t.Helper()
-	build := func(cases int) *network {
-		return mlp{widths: []int{smallInputs, 8, smallClasses}, cases: cases, unit: gorgonia.Tanh, loss: classes}.build(seed)
+	build := func(cases int) *testnet.Net {
+		return testnet.MLP{Widths: []int{smallInputs, 8, smallClasses}, Cases: cases, Unit: gorgonia.Tanh,
+			Loss: testnet.Classes}.Build(seed)
 	}
 	whole := build(smallCases)
-	copy(data(whole.x), p.x)
-	copy(data(input(whole, "y")), p.y)
-	l := newLoop(t, build(batch), opts...)
-	copyParams(l.network, whole)
-	evaluate := machines["no BindDualValues"](t, whole)
+	copy(testnet.Data(whole.X), p.x)
+	copy(testnet.Data(whole.Input("y")), p.y)
+	l := NewTrainer(t, build(batch), opts...)
+	l.Net.CopyParams(whole)
+	evaluate := testnet.Machines["no BindDualValues"](t, whole)
 	loss := func() float64 {
-		copyParams(whole, l.network)
-		check(t, evaluate())
-		return whole.cost.Value().Data().(float64)
+		whole.CopyParams(l.Net)
+		testnet.Check(t, evaluate())
+		return whole.Cost.Value().Data().(float64)
 	}
 	start = loss()
 	rng := rand.New(rand.NewPCG(seed, 9))
@@ -576,45 +614,49 @@ func (p *smallProblem) train(t *testing.T, batch, updates int, seed uint64, opts
 			left = rng.Perm(smallCases)
 		}
 		for row, n := range left[:batch] {
-			copy(data(l.x)[row*smallInputs:], p.x[n*smallInputs:(n+1)*smallInputs])
-			copy(data(input(l.network, "y"))[row*smallClasses:], p.y[n*smallClasses:(n+1)*smallClasses])
+			copy(testnet.Data(l.X)[row*smallInputs:], p.x[n*smallInputs:(n+1)*smallInputs])
+			copy(testnet.Data(l.Net.Input("y"))[row*smallClasses:], p.y[n*smallClasses:(n+1)*smallClasses])
 		}
 		left = left[batch:]
-		check(t, l.run())
-		if err := l.solver.Step(l.valueGrads()); err != nil {
+		testnet.Check(t, l.Run())
+		if err := l.Solver.Step(l.ValueGrads()); err != nil {
 			return start, math.Inf(1)
 		}
 	}
 	return start, loss()
 }
 
-// Batches of one, of four and of sixteen cases train, with either inverse. By the paper's rules alone they do not: the loss ends far above its start,
-// or there is an overflow.
+// Batches of one, of four and of sixteen cases train, with either inverse. By the paper's rules
+// alone they do not: the loss ends far above its start, or there is an overflow.
 func TestSmallBatchesTrain(t *testing.T) {
 	p := newSmallProblem()
 	for _, batch := range []int{1, 4, 16} {
 		for seed := range uint64(2) {
-			for name, opts := range map[string][]Option{"block-diagonal": nil, "block-tridiagonal": {WithBlockTridiagonal()}} {
+			for name, opts := range map[string][]Option{"block-diagonal": nil,
+				"block-tridiagonal": {WithBlockTridiagonal()}} {
 				if start, end := p.train(t, batch, 300, seed, opts...); !(end < 0.6*start) {
-					t.Errorf("batches of %d, %s, seed %d: the loss went from %.3g to %.3g", batch, name, seed, start, end)
+					t.Errorf("batches of %d, %s, seed %d: the loss went from %.3g to %.3g",
+						batch, name, seed, start, end)
 				}
 			}
 			if start, end := p.train(t, batch, 300, seed, WithPaperRules()); end < start {
-				t.Errorf("batches of %d, seed %d: by the paper's rules too the loss went from %.3g to %.3g", batch, seed, start, end)
+				t.Errorf("batches of %d, seed %d: by the paper's rules too the loss went from %.3g to %.3g",
+					batch, seed, start, end)
 			}
 		}
 	}
 }
 
-// The objective before a step is the VM's where the step promises far more than that has been found to be off by; else it is computed, and what it is off by remembered.
+// The objective before a step is the VM's where the step promises far more than that has been found
+// to be off by; else it is computed, and what it is off by remembered.
 func TestObjectiveBefore(t *testing.T) {
-	l := newLoop(t, mlp{widths: []int{6, 3}, cases: 8, loss: binary}.build(1))
-	l.steps(t, 1)
-	c := l.conductor()
+	l := NewTrainer(t, testnet.MLP{Widths: []int{6, 3}, Cases: 8, Loss: testnet.Binary}.Build(1))
+	l.Steps(t, 1)
+	c := conductorOf(l)
 	if off := c.control.off; !(off > 0) || off > 1e-12 {
 		t.Fatalf("the VM's objective is off by %v after the first step, want rounding", off)
 	}
-	check(t, l.run())
+	testnet.Check(t, l.Run())
 	chunks := []chunk[float64]{{graph: c.graph, cases: 8, cost: costValue(c.cost)}}
 	own := c.freshObjective(chunks)
 	c.fresh = own * (1 + 1e-4) // as if the VM had lost digits
@@ -628,14 +670,16 @@ func TestObjectiveBefore(t *testing.T) {
 	} {
 		next := control{off: test.off}
 		got, err := c.before(chunks, step{change: test.change}, &next)
-		check(t, err)
+		testnet.Check(t, err)
 		if math.Abs(got/test.want-1) > 1e-12 || math.Abs(next.off/test.wantOff-1) > 1e-6 {
-			t.Errorf("off by %g, a promise of %g: objective %v, off by %g; want %v and %g", test.off, test.change, got, next.off, test.want, test.wantOff)
+			t.Errorf("off by %g, a promise of %g: objective %v, off by %g; want %v and %g",
+				test.off, test.change, got, next.off, test.want, test.wantOff)
 		}
 	}
 }
 
-// A single step along a direction of enormous curvature does not hold the steps after it down for long: the usual stretch is a geometric mean.
+// A single step along a direction of enormous curvature does not hold the steps after it down for
+// long: the usual stretch is a geometric mean.
 func TestStretchForgetsOutliers(t *testing.T) {
 	along := func(curvature float64) *span { return &span{f: [2][2]float64{{curvature}}, slope: [2]float64{-1}} }
 	var n noise

@@ -8,35 +8,35 @@ import (
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
 
-	"github.com/gorgonia-kfac/kfac/internal/likelihood"
-	"github.com/gorgonia-kfac/kfac/internal/likelihood/likelihoodtest"
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // fisherRoot is column k of a matrix B with B B^T = F_R, for one case.
 func fisherRoot(h head, z []float64, k int) []float64 {
 	column := make([]float64, len(z))
-	switch l := h.Likelihood.(type) {
-	case likelihood.Categorical:
-		p := likelihoodtest.Softmax(z)
+	switch h := h.(type) {
+	case categorical:
+		p := plainSoftmax(z)
 		for j := range z {
 			column[j] = -p[j] * math.Sqrt(p[k])
 		}
 		column[k] += math.Sqrt(p[k])
-	case likelihood.Bernoulli:
+	case bernoulli:
 		p := 1 / (1 + math.Exp(-z[k]))
 		column[k] = math.Sqrt(p * (1 - p))
-	case likelihood.Gaussian:
-		column[k] = 1 / math.Sqrt(l.Variance)
+	case gaussian:
+		column[k] = 1 / math.Sqrt(h.variance)
 	}
 	return column
 }
 
-// A seeding makes the gradient to start the backward sweep from at output o, whose value is z, in one of several sweeps whose
-// second moments add up.
+// A seeding makes the gradient to start the backward sweep from at output o, whose value is z, in
+// one of several sweeps whose second moments add up.
 type seeding func(o *output, z []float64, sweep int) []float64
 
-// rootSeeds are the columns of the square root of F_R: the second moments add up to the expectation over the model's targets.
+// rootSeeds are the columns of the square root of F_R: the second moments add up to the expectation
+// over the model's targets.
 func rootSeeds(o *output, z []float64, sweep int) []float64 {
 	var seed []float64
 	for i := 0; i < len(z); i += o.cols {
@@ -45,7 +45,8 @@ func rootSeeds(o *output, z []float64, sweep int) []float64 {
 	return seed
 }
 
-// targetSeeds are the residuals of all possible targets of a case, each weighted with the root of its probability.
+// targetSeeds are the residuals of all possible targets of a case, each weighted with the root of
+// its probability.
 func targetSeeds(o *output, z []float64, sweep int) []float64 {
 	seed := make([]float64, len(z))
 	for i := 0; i < len(z); i += o.cols {
@@ -53,20 +54,21 @@ func targetSeeds(o *output, z []float64, sweep int) []float64 {
 		if sweep >= len(all) {
 			return nil
 		}
-		o.head.Residual(seed[i:i+o.cols], all[sweep].Y, z[i:i+o.cols], o.cols)
+		o.head.residual(seed[i:i+o.cols], all[sweep].y, z[i:i+o.cols], o.cols)
 		for k := range o.cols {
-			seed[i+k] *= math.Sqrt(all[sweep].Prob)
+			seed[i+k] *= math.Sqrt(all[sweep].prob)
 		}
 	}
 	return seed
 }
 
-// observeSeeded fills the moments of every layer and chain with those of the listed cases, nil for all, adding those of g up over
-// sweeps output by output, where each has the given number of sweeps.
+// observeSeeded fills the moments of every layer and chain with those of the listed cases, nil for
+// all, adding those of g up over sweeps output by output, where each has the given number of
+// sweeps.
 func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o *output) int, seeds seeding) {
 	t.Helper()
 	run := c.sampler.run
-	check(t, run.Forward(rows))
+	testnet.Check(t, run.Forward(rows))
 	moments := gradientMoments(c)
 	sums := make([][]float64, len(moments))
 	for _, o := range c.outputs {
@@ -76,7 +78,7 @@ func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o 
 			for i := range seed {
 				seed[i] *= math.Sqrt(o.weight)
 			}
-			check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
+			testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
 			observeFirst(t, c)
 			for i, m := range moments {
 				sums[i] = plus(sums[i], m.next)
@@ -93,8 +95,8 @@ func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o 
 	}
 }
 
-// gradientMoments are the moments of g: G of each layer, and of each way of one that is tied, the cross moments of chains, and the blocks of parameters that act
-// element by element.
+// gradientMoments are the moments of g: G of each layer, and of each way of one that is tied, the
+// cross moments of chains, and the blocks of parameters that act element by element.
 func gradientMoments(c *conductor[float64]) (moments []*moment[float64]) {
 	for _, b := range c.blocks {
 		switch b := b.(type) {
@@ -116,8 +118,8 @@ func gradientMoments(c *conductor[float64]) (moments []*moment[float64]) {
 	return moments
 }
 
-// observeFirst puts the moments of the sampler's run into the blocks as if it were the first. Diagonal blocks are left out: the moments of several sweeps do not
-// add up to theirs.
+// observeFirst puts the moments of the sampler's run into the blocks as if it were the first.
+// Diagonal blocks are left out: the moments of several sweeps do not add up to theirs.
 func observeFirst(t rapid.TB, c *conductor[float64]) {
 	t.Helper()
 	for _, b := range layerBlocks(c) {
@@ -152,12 +154,13 @@ func observeExactly(t rapid.TB, c *conductor[float64], rows []int) {
 	observeSeeded(t, c, rows, func(o *output) int { return o.cols }, rootSeeds)
 }
 
-// jacobians are dz/dtheta of each case: z is its outputs side by side, theta all parameters in the order of the plan.
+// jacobians are dz/dtheta of each case: z is its outputs side by side, theta all parameters in the
+// order of the plan.
 func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 	t.Helper()
 	run, err := program.NewRun[float64](c.model, 1)
-	check(t, err)
-	check(t, run.Forward(nil))
+	testnet.Check(t, err)
+	testnet.Check(t, run.Forward(nil))
 	var leaves []*program.Node
 	for _, p := range c.order {
 		leaves = append(leaves, p.leaf)
@@ -170,7 +173,7 @@ func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 			for k := range o.cols {
 				seed := make([]float64, o.node.Size())
 				seed[n*o.cols+k] = 1
-				check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, path))
+				testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, path))
 				for _, leaf := range leaves {
 					j = append(j, run.Gradient(leaf)...)
 				}
@@ -182,30 +185,31 @@ func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
 	return perCase
 }
 
-// differences are the jacobians by central differences of what a tape machine computes, for a network of one output.
-func differences(t rapid.TB, n *network) (perCase []*mat.Dense) {
+// differences are the jacobians by central differences of what a tape machine computes, for a
+// network of one output.
+func differences(t rapid.TB, n *testnet.Net) (perCase []*mat.Dense) {
 	t.Helper()
 	var out gorgonia.Value
-	gorgonia.Read(n.out, &out)
-	vm := gorgonia.NewTapeMachine(n.sketch.graph)
+	gorgonia.Read(n.Out, &out)
+	vm := gorgonia.NewTapeMachine(n.Graph)
 	defer vm.Close()
-	size, cases := 0, n.out.Shape()[0]
-	for _, p := range n.params {
-		size += len(data(p))
+	size, cases := 0, n.Out.Shape()[0]
+	for _, p := range n.Params {
+		size += len(testnet.Data(p))
 	}
-	outputs := n.out.Shape().TotalSize() / cases
+	outputs := n.Out.Shape().TotalSize() / cases
 	for range cases {
 		perCase = append(perCase, mat.NewDense(outputs, size, nil))
 	}
 	column := 0
-	for _, p := range n.params {
-		for i := range data(p) {
+	for _, p := range n.Params {
+		for i := range testnet.Data(p) {
 			for k := range cases * outputs {
 				slope := derivative(func() float64 {
-					check(t, vm.RunAll())
+					testnet.Check(t, vm.RunAll())
 					vm.Reset()
 					return out.Data().([]float64)[k]
-				}, data(p), i)
+				}, testnet.Data(p), i)
 				perCase[k/outputs].Set(k%outputs, column, slope)
 			}
 			column++
@@ -218,8 +222,8 @@ func differences(t rapid.TB, n *network) (perCase []*mat.Dense) {
 func denseFisher(t rapid.TB, c *conductor[float64], perCase []*mat.Dense) *mat.Dense {
 	t.Helper()
 	run, err := program.NewRun[float64](c.model, 1)
-	check(t, err)
-	check(t, run.Forward(nil))
+	testnet.Check(t, err)
+	testnet.Check(t, run.Forward(nil))
 	outputs, size := perCase[0].Dims()
 	fisher := mat.NewDense(size, size, nil)
 	for n, j := range perCase {
@@ -239,25 +243,26 @@ func denseFisher(t rapid.TB, c *conductor[float64], perCase []*mat.Dense) *mat.D
 	return fisher
 }
 
-// elements are the positions of a layer's weights among all parameters: abar by abar, and within each output by output.
+// elements are the positions of a layer's weights among all parameters: abar by abar, and within
+// each output by output.
 func elements(c *conductor[float64], l *layer) (at []int) {
 	start, offset := map[*program.Node]int{}, 0
 	for _, p := range c.order {
 		start[p.leaf] = offset
 		offset += len(p.grad)
 	}
-	for i := range l.In {
-		for o := range l.Out {
-			if l.OutByIn {
-				at = append(at, start[l.Weight]+o*l.In+i)
+	for i := range l.in {
+		for o := range l.out {
+			if l.outByIn {
+				at = append(at, start[l.weight]+o*l.in+i)
 			} else {
-				at = append(at, start[l.Weight]+i*l.Out+o)
+				at = append(at, start[l.weight]+i*l.out+o)
 			}
 		}
 	}
-	if l.Bias != nil {
-		for o := range l.Out {
-			at = append(at, start[l.Bias]+o)
+	if l.bias != nil {
+		for o := range l.out {
+			at = append(at, start[l.bias]+o)
 		}
 	}
 	return at
@@ -297,27 +302,3 @@ func square(x []float64) *mat.Dense {
 
 // flatOf is the elements of a matrix, row by row.
 func flatOf(m mat.Matrix) []float64 { return mat.DenseCopyOf(m).RawMatrix().Data }
-
-// distance is |got - want| / |want|, in the Euclidean or Frobenius norm. It is infinite if the numbers differ in count.
-func distance(got, want []float64) float64 {
-	if len(got) != len(want) {
-		return math.Inf(1)
-	}
-	var diff, norm float64
-	for i, w := range want {
-		diff += (got[i] - w) * (got[i] - w)
-		norm += w * w
-	}
-	if diff == 0 {
-		return 0 // also from zero
-	}
-	return math.Sqrt(diff / norm)
-}
-
-// checkNear demands a distance of at most tol.
-func checkNear(t rapid.TB, what string, got, want []float64, tol float64) {
-	t.Helper()
-	if d := distance(got, want); !(d <= tol) {
-		t.Errorf("%s: off by %.3g of its norm, tolerance %g\ngot  %.6g\nwant %.6g", what, d, tol, got[:min(len(got), 12)], want[:min(len(want), 12)])
-	}
-}

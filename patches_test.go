@@ -5,47 +5,51 @@ import (
 
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The shortcut for patches that repeat each other gives the sums over all patches, whatever the geometry, with a homogeneous coordinate or without.
+// The shortcut for patches that repeat each other gives the sums over all patches, whatever the
+// geometry, with a homogeneous coordinate or without.
 func TestPatchSums(t *testing.T) {
 	taken := 0
 	rapid.Check(t, func(t *rapid.T) {
-		s := newSketch(rapid.Uint64().Draw(t, "seed"))
+		s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
 		pair := func(name string, from, to int) []int {
 			return []int{rapid.IntRange(from, to).Draw(t, name+" y"), rapid.IntRange(from, to).Draw(t, name+" x")}
 		}
-		kernel, stride, dilation, pad := pair("kernel", 1, 3), pair("stride", 1, 2), pair("dilation", 1, 2), pair("pad", 0, 1)
+		kernel, stride, dilation, pad := pair("kernel", 1, 3), pair("stride", 1, 2), pair("dilation", 1, 2),
+			pair("pad", 0, 1)
 		batch, channels := rapid.IntRange(1, 3).Draw(t, "batch"), rapid.IntRange(1, 3).Draw(t, "channels")
-		filter := s.random("f", 2, channels, kernel[0], kernel[1])
-		h, err := gorgonia.Conv2d(s.random("x", batch, channels, 9, 8), filter, kernel, pad, stride, dilation)
-		check(t, err)
-		n := &network{sketch: s, params: list(filter)}
+		filter := s.Random("f", 2, channels, kernel[0], kernel[1])
+		h, err := gorgonia.Conv2d(s.Random("x", batch, channels, 9, 8), filter, kernel, pad, stride, dilation)
+		testnet.Check(t, err)
+		n := &testnet.Net{Sketch: s, Params: list(filter)}
 		if rapid.Bool().Draw(t, "bias") {
-			b := s.random("b", 1, 2, 1, 1)
-			h, n.params = must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.params, b)
+			b := s.Random("b", 1, 2, 1, 1)
+			h, n.Params = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.Params, b)
 		}
-		n.out = reshape(h, batch, h.Shape().TotalSize()/batch)
-		n.cost, n.dist = squares(1)(s, n.out)
+		n.Out = reshape(h, batch, h.Shape().TotalSize()/batch)
+		n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 		c := attach(t, n)
 		l := layerBlocks(c)[0].layer
-		if l.Patches == nil {
+		if l.patches == nil {
 			return
 		}
 		taken++
-		check(t, c.sampler.run.Forward(nil))
+		testnet.Check(t, c.sampler.run.Forward(nil))
 		var buf captured[float64]
 		x := capture(l, c.sampler.run, &buf).a
-		rows := len(x) / l.In
+		rows := len(x) / l.in
 		var sums patchSums[float64]
-		got, want := newFactor[float64](l.Abar(), false), newFactor[float64](l.Abar(), false)
-		if !got.observePatches(l.Patches, &sums, x) {
+		got, want := newFactor[float64](l.abar(), false), newFactor[float64](l.abar(), false)
+		if !got.observePatches(l.patches, &sums, x) {
 			t.Fatal("not finite")
 		}
-		xt := columnsOf(nil, x, rows, l.Abar(), l.Bias != nil)
+		xt := columnsOf(nil, x, rows, l.abar(), l.bias != nil)
 		want.observe(xt, xt, rows, rows)
 		want.multiply()
-		checkNear(t, "sum", got.run, want.run, 1e-12)
+		testnet.Near(t, "sum", got.run, want.run, 1e-12)
 		if got.runCount != want.runCount {
 			t.Errorf("%d rows counted, want %d", got.runCount, want.runCount)
 		}

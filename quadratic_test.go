@@ -2,26 +2,25 @@ package kfac
 
 import (
 	"fmt"
-	"hash"
-	"hash/fnv"
 	"math"
 	"slices"
 	"testing"
 
-	"github.com/chewxy/hm"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// twoDirections gives every parameter a random direction and a random previous update, and returns them, each in one piece.
-func twoDirections(s *sketch, c *conductor[float64]) (u, v []float64) {
+// twoDirections gives every parameter a random direction and a random previous update, and returns
+// them, each in one piece.
+func twoDirections(s *testnet.Sketch, c *conductor[float64]) (u, v []float64) {
 	for _, p := range c.order {
 		p.given = true
-		copy(p.dir, s.normals(len(p.dir)))
-		copy(p.velocity, s.normals(len(p.velocity)))
+		copy(p.dir, s.Normals(len(p.dir)))
+		copy(p.velocity, s.Normals(len(p.velocity)))
 		u, v = append(u, p.dir...), append(v, p.velocity...)
 	}
 	return u, v
@@ -32,8 +31,8 @@ func products(t testing.TB, c *conductor[float64], rows []int) []float64 {
 	t.Helper()
 	q := c.quadratic
 	q.prepare([]chunk[float64]{{graph: c.graph, cases: c.model.Cases, rows: rows}})
-	check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
-	check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
+	testnet.Check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
+	testnet.Check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
 	return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}
 }
 
@@ -46,42 +45,31 @@ func denseProducts(f mat.Matrix, u, v []float64) []float64 {
 	return []float64{form(f, u, u), form(f, u, v), form(f, v, v)}
 }
 
-// tiedNet uses one weight in two layers, one of them transposed.
-func tiedNet(cases int) *network {
-	s := newSketch(11)
-	n := &network{sketch: s, x: s.random("x", cases, 4)}
-	w, b := s.random("w", 4, 3), s.random("b", 1, 4)
-	h := must(gorgonia.Tanh(must(gorgonia.Mul(n.x, w))))
-	n.out = must(gorgonia.BroadcastAdd(must(gorgonia.Mul(h, must(gorgonia.Transpose(w)))), b, nil, []byte{0}))
-	n.params = gorgonia.Nodes{w, b}
-	n.cost, n.dist = binary(s, n.out)
-	return n
-}
-
-// The products of the quadratic model are those of the Fisher matrix written out, whatever the layers and the likelihood, on the
-// whole batch and on a part of it.
+// The products of the quadratic model are those of the Fisher matrix written out, whatever the
+// layers and the likelihood, on the whole batch and on a part of it.
 func TestFisherProducts(t *testing.T) {
 	const cases = 6
-	models := map[string]func() *network{
-		"convolution":       func() *network { return convolutionNet(cases) },
-		"sequence":          func() *network { return sequenceNet(cases, gorgonia.Tanh) },
-		"case by column":    func() *network { return columnNet(cases) },
-		"tied weights":      func() *network { return tiedNet(cases) },
-		"bias of each case": func() *network { return scaledNet(cases, binary) },
+	models := map[string]func() *testnet.Net{
+		"convolution":       func() *testnet.Net { return testnet.Convolution(cases) },
+		"sequence":          func() *testnet.Net { return testnet.Sequence(cases, gorgonia.Tanh) },
+		"case by column":    func() *testnet.Net { return testnet.Columns(cases) },
+		"tied weights":      func() *testnet.Net { return testnet.TiedLayers(cases) },
+		"bias of each case": func() *testnet.Net { return testnet.ScaledCases(cases, testnet.Binary) },
 	}
 	for name, loss := range likelihoods {
 		for _, outByIn := range []bool{false, true} {
-			models[fmt.Sprintf("%s, outByIn=%v", name, outByIn)] = func() *network {
-				return mlp{widths: []int{3, 4, 2}, cases: cases, unit: gorgonia.Tanh, outByIn: outByIn, loss: loss}.build(2)
+			models[fmt.Sprintf("%s, outByIn=%v", name, outByIn)] = func() *testnet.Net {
+				return testnet.MLP{Widths: []int{3, 4, 2}, Cases: cases, Unit: gorgonia.Tanh, OutByIn: outByIn,
+					Loss: loss}.Build(2)
 			}
 		}
 	}
 	for name, build := range models {
 		t.Run(name, func(t *testing.T) {
 			c := attach(t, build())
-			u, v := twoDirections(newSketch(3), c)
+			u, v := twoDirections(testnet.NewSketch(3), c)
 			perCase := jacobians(t, c)
-			checkNear(t, "whole batch", products(t, c, nil), denseProducts(denseFisher(t, c, perCase), u, v), 1e-9)
+			testnet.Near(t, "whole batch", products(t, c, nil), denseProducts(denseFisher(t, c, perCase), u, v), 1e-9)
 			rows := []int{4, 1, 3}
 			for row, j := range perCase {
 				if !slices.Contains(rows, row) {
@@ -90,15 +78,15 @@ func TestFisherProducts(t *testing.T) {
 			}
 			mean := denseProducts(denseFisher(t, c, perCase), u, v) // over all cases, three of which count
 			floats.Scale(cases/float64(len(rows)), mean)
-			checkNear(t, "three cases", products(t, c, rows), mean, 1e-9)
+			testnet.Near(t, "three cases", products(t, c, rows), mean, 1e-9)
 		})
 	}
 }
 
 // A parameter that this step is not given does not move, so that it has no part in the products.
 func TestFisherProductsOfSomeParameters(t *testing.T) {
-	c := attach(t, mlp{widths: []int{3, 4, 2}, cases: 5, unit: gorgonia.Tanh, loss: binary}.build(2))
-	twoDirections(newSketch(3), c)
+	c := attach(t, testnet.MLP{Widths: []int{3, 4, 2}, Cases: 5, Unit: gorgonia.Tanh, Loss: testnet.Binary}.Build(2))
+	twoDirections(testnet.NewSketch(3), c)
 	c.order[1].given = false
 	var u, v []float64
 	for _, p := range c.order {
@@ -109,10 +97,11 @@ func TestFisherProductsOfSomeParameters(t *testing.T) {
 			u, v = append(u, zero...), append(v, zero...)
 		}
 	}
-	checkNear(t, "products", products(t, c, nil), denseProducts(denseFisher(t, c, jacobians(t, c)), u, v), 1e-9)
+	testnet.Near(t, "products", products(t, c, nil), denseProducts(denseFisher(t, c, jacobians(t, c)), u, v), 1e-9)
 }
 
-// denseModel is M(delta) - M(0) written out, with a random curvature of full rank and two directions.
+// denseModel is M(delta) - M(0) written out, with a random curvature of full rank and two
+// directions.
 type denseModel struct {
 	f             *mat.Dense
 	c             float64
@@ -121,10 +110,11 @@ type denseModel struct {
 }
 
 func drawModel(t *rapid.T) *denseModel {
-	s := newSketch(rapid.Uint64().Draw(t, "seed"))
+	s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
 	n := rapid.IntRange(2, 6).Draw(t, "n")
-	root := mat.NewDense(n, n, s.normals(n*n))
-	m := &denseModel{f: mat.NewDense(n, n, nil), c: rapid.Float64Range(0.01, 10).Draw(t, "damping"), grad: s.normals(n), delta: s.normals(n), delta0: s.normals(n)}
+	root := mat.NewDense(n, n, s.Normals(n*n))
+	m := &denseModel{f: mat.NewDense(n, n, nil), c: rapid.Float64Range(0.01, 10).Draw(t, "damping"),
+		grad: s.Normals(n), delta: s.Normals(n), delta0: s.Normals(n)}
 	m.f.Mul(root.T(), root)
 	return m
 }
@@ -132,8 +122,9 @@ func drawModel(t *rapid.T) *denseModel {
 func (m *denseModel) span() *span {
 	f := denseProducts(m.f, m.delta, m.delta0)
 	return &span{
-		f:     [2][2]float64{{f[0], f[1]}, {0, f[2]}},
-		dots:  [2][2]float64{{floats.Dot(m.delta, m.delta), floats.Dot(m.delta, m.delta0)}, {0, floats.Dot(m.delta0, m.delta0)}},
+		f: [2][2]float64{{f[0], f[1]}, {0, f[2]}},
+		dots: [2][2]float64{{floats.Dot(m.delta, m.delta), floats.Dot(m.delta, m.delta0)},
+			{0, floats.Dot(m.delta0, m.delta0)}},
 		slope: [2]float64{floats.Dot(m.grad, m.delta), floats.Dot(m.grad, m.delta0)},
 	}
 }
@@ -142,7 +133,8 @@ func (m *denseModel) span() *span {
 func (m *denseModel) system() *mat.Dense {
 	p := m.span()
 	system := mat.NewDense(2, 2, []float64{p.f[0][0], p.f[0][1], p.f[0][1], p.f[1][1]})
-	system.Add(system, mat.NewDense(2, 2, []float64{m.c * p.dots[0][0], m.c * p.dots[0][1], m.c * p.dots[0][1], m.c * p.dots[1][1]}))
+	system.Add(system, mat.NewDense(2, 2, []float64{m.c * p.dots[0][0], m.c * p.dots[0][1], m.c * p.dots[0][1],
+		m.c * p.dots[1][1]}))
 	return system
 }
 
@@ -173,7 +165,8 @@ func (m *denseModel) gradient(d []float64) []float64 {
 func checkModelStep(t rapid.TB, m *denseModel, s step) {
 	t.Helper()
 	d := m.step(s.alpha, s.mu)
-	checkNear(t, "change and curvature", []float64{s.change, s.curvature}, []float64{m.change(d), form(m.f, d, d)}, 1e-9)
+	testnet.Near(t, "change and curvature", []float64{s.change, s.curvature}, []float64{m.change(d), form(m.f, d, d)},
+		1e-9)
 }
 
 func TestMinimumOfTheModel(t *testing.T) {
@@ -191,14 +184,16 @@ func TestMinimumOfTheModel(t *testing.T) {
 		residual := m.gradient(d)
 		scale := floats.Norm(m.grad, 2)
 		for name, direction := range map[string][]float64{"Delta": m.delta, "delta0": m.delta0} {
-			if slope := floats.Dot(residual, direction); math.Abs(slope) > 1e-9*scale*floats.Norm(direction, 2)*(1+mat.Norm(m.f, 2)) {
+			if slope := floats.Dot(residual, direction); math.Abs(slope) > 1e-9*scale*floats.Norm(direction,
+				2)*(1+mat.Norm(m.f, 2)) {
 				t.Errorf("the model has slope %g along %s at its minimum", slope, name)
 			}
 		}
 
 		alone := m.span().minimise(m.c, false)
 		checkModelStep(t, m, alone)
-		if slope := floats.Dot(m.gradient(m.step(alone.alpha, 0)), m.delta); alone.mu != 0 || math.Abs(slope) > 1e-9*scale*floats.Norm(m.delta, 2)*(1+mat.Norm(m.f, 2)) {
+		if slope := floats.Dot(m.gradient(m.step(alone.alpha, 0)), m.delta); alone.mu != 0 ||
+			math.Abs(slope) > 1e-9*scale*floats.Norm(m.delta, 2)*(1+mat.Norm(m.f, 2)) {
 			t.Errorf("without momentum: mu %g, slope %g along Delta", alone.mu, slope)
 		}
 		if s.change > alone.change+1e-9*math.Abs(alone.change) {
@@ -216,9 +211,9 @@ func TestAlphaAndMuSolveTheSystem(t *testing.T) {
 			t.Skip("ill-conditioned")
 		}
 		var want mat.VecDense
-		check(t, want.SolveVec(system, mat.NewVecDense(2, []float64{-p.slope[0], -p.slope[1]})))
+		testnet.Check(t, want.SolveVec(system, mat.NewVecDense(2, []float64{-p.slope[0], -p.slope[1]})))
 		s := p.minimise(m.c, true)
-		checkNear(t, "alpha, mu", []float64{s.alpha, s.mu}, want.RawVector().Data, 1e-9)
+		testnet.Near(t, "alpha, mu", []float64{s.alpha, s.mu}, want.RawVector().Data, 1e-9)
 	})
 }
 
@@ -257,7 +252,7 @@ func TestShrunkStep(t *testing.T) {
 			full := p.minimise(m.c, momentum)
 			by := rapid.Float64Range(0.01, 1).Draw(t, "by")
 			s := full.shrunk(by, p, m.c)
-			checkNear(t, "alpha, mu", []float64{s.alpha, s.mu}, []float64{by * full.alpha, by * full.mu}, 1e-15)
+			testnet.Near(t, "alpha, mu", []float64{s.alpha, s.mu}, []float64{by * full.alpha, by * full.mu}, 1e-15)
 			d := m.step(s.alpha, s.mu)
 			// The two terms of the change nearly cancel, so that its rounding is that of the slope.
 			slope := math.Abs(full.change)
@@ -273,12 +268,13 @@ func TestShrunkStep(t *testing.T) {
 	})
 }
 
-// On a quadratic objective with fixed preconditioner and damping, successive minima over (Delta, delta0) are the iterates of
-// preconditioned linear conjugate gradients (Martens & Grosse 2015, section 7).
+// On a quadratic objective with fixed preconditioner and damping, successive minima over (Delta,
+// delta0) are the iterates of preconditioned linear conjugate gradients (Martens & Grosse 2015,
+// section 7).
 func TestMomentumIsConjugateGradients(t *testing.T) {
-	s := newSketch(5)
+	s := testnet.NewSketch(5)
 	const n, c = 7, 0.3
-	root := mat.NewDense(n, n, s.normals(n*n))
+	root := mat.NewDense(n, n, s.Normals(n*n))
 	f := mat.NewDense(n, n, nil)
 	f.Mul(root.T(), root)
 	damped := mat.DenseCopyOf(f)
@@ -292,7 +288,7 @@ func TestMomentumIsConjugateGradients(t *testing.T) {
 		y.MulVec(m, mat.NewVecDense(len(x), x))
 		return y.RawVector().Data
 	}
-	b := s.normals(n) // the gradient at 0
+	b := s.Normals(n) // the gradient at 0
 
 	x, delta0 := make([]float64, n), make([]float64, n)
 	cgX, r := make([]float64, n), slices.Clone(b)
@@ -318,17 +314,17 @@ func TestMomentumIsConjugateGradients(t *testing.T) {
 		next := slices.Clone(z)
 		floats.AddScaled(next, beta, p)
 		p = next
-		checkNear(t, fmt.Sprint("iterate ", k+1), x, cgX, 1e-9)
+		testnet.Near(t, fmt.Sprint("iterate ", k+1), x, cgX, 1e-9)
 	}
 }
 
-// Without damping, alpha, mu and the change of the model do not depend on the parameters that the function is written in, if the
-// previous update is the same change of the function.
+// Without damping, alpha, mu and the change of the model do not depend on the parameters that the
+// function is written in, if the previous update is the same change of the function.
 func TestUndampedModelIsInvariant(t *testing.T) {
-	s := newSketch(1)
-	r := forEach(tanhNet.widths, nearIdentity(s), nearIdentity(s))
+	s := testnet.NewSketch(1)
+	r := forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
 	plain, twin := r.twin(t, tanhNet, 2)
-	solve := func(n *network) (*conductor[float64], func() step) {
+	solve := func(n *testnet.Net) (*conductor[float64], func() step) {
 		c := attach(t, n)
 		gradients(t, c)
 		observeExactly(t, c, nil)
@@ -351,25 +347,28 @@ func TestUndampedModelIsInvariant(t *testing.T) {
 	a, stepOfA := solve(plain)
 	b, stepOfB := solve(twin)
 	for i, p := range b.order { // one layer each; a has weight and bias
-		copy(p.velocity, s.normals(len(p.velocity)))
+		copy(p.velocity, s.Normals(len(p.velocity)))
 		rows := r.omega[i].RawMatrix().Rows
 		plainUpdate := r.back(i, mat.NewDense(rows, len(p.velocity)/rows, p.velocity))
 		copy(a.order[2*i].velocity, plainUpdate)
 		copy(a.order[2*i+1].velocity, plainUpdate[len(a.order[2*i].velocity):])
 	}
 	x, y := stepOfA(), stepOfB()
-	checkNear(t, "alpha, mu, change, curvature", []float64{y.alpha, y.mu, y.change, y.curvature}, []float64{x.alpha, x.mu, x.change, x.curvature}, 1e-9)
+	testnet.Near(t, "alpha, mu, change, curvature", []float64{y.alpha, y.mu, y.change, y.curvature},
+		[]float64{x.alpha, x.mu, x.change, x.curvature}, 1e-9)
 	if x.mu == 0 {
 		t.Error("no momentum")
 	}
 }
 
-// inChunks is a net of half as many cases, whose solver has saved the first half of the inputs of another net and holds the second.
-func inChunks(t *testing.T, whole *network, build func(cases int) *network, inputs ...string) (c *conductor[float64], chunks []chunk[float64]) {
+// inChunks is a net of half as many cases, whose solver has saved the first half of the inputs of
+// another net and holds the second.
+func inChunks(t *testing.T, whole *testnet.Net, build func(cases int) *testnet.Net,
+	inputs ...string) (c *conductor[float64], chunks []chunk[float64]) {
 	t.Helper()
-	half := casesOf(whole.out) / 2
+	half := testnet.CasesOf(whole.Out) / 2
 	n := build(half)
-	copyParams(n, whole)
+	n.CopyParams(whole)
 	c = attach(t, n)
 	for i := range 2 {
 		rows := make([]int, half)
@@ -377,7 +376,7 @@ func inChunks(t *testing.T, whole *network, build func(cases int) *network, inpu
 			rows[k] = i*half + k
 		}
 		for _, name := range inputs {
-			copyCases(input(n, name), input(whole, name), rows)
+			copyCases(n.Input(name), whole.Input(name), rows)
 		}
 		chunks = append(chunks, chunk[float64]{graph: c.graph, cases: half})
 		if i == 0 {
@@ -385,21 +384,22 @@ func inChunks(t *testing.T, whole *network, build func(cases int) *network, inpu
 				p.given = true
 			}
 			saved, err := c.saveInputs()
-			check(t, err)
+			testnet.Check(t, err)
 			chunks[0].inputs = saved
 		}
 	}
 	return c, chunks
 }
 
-// Over several chunks the products of the quadratic model are those of all cases that were chosen, each with the same weight, and the objective is
-// that of all cases, at other weights than the user's too.
+// Over several chunks the products of the quadratic model are those of all cases that were chosen,
+// each with the same weight, and the objective is that of all cases, at other weights than the
+// user's too.
 func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 	const cases, eta = 6, 0.2
 	for name, loss := range likelihoods {
 		t.Run(name, func(t *testing.T) {
-			build := func(cases int) *network {
-				return mlp{widths: []int{3, 4, 2}, cases: cases, unit: gorgonia.Tanh, loss: loss}.build(2)
+			build := func(cases int) *testnet.Net {
+				return testnet.MLP{Widths: []int{3, 4, 2}, Cases: cases, Unit: gorgonia.Tanh, Loss: loss}.Build(2)
 			}
 			n := build(cases)
 			inputs := []string{"x", "y"}
@@ -407,7 +407,7 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 				inputs = append(inputs, "y1")
 			}
 			c, chunks := inChunks(t, n, build, inputs...)
-			u, v := twoDirections(newSketch(3), c)
+			u, v := twoDirections(testnet.NewSketch(3), c)
 			whole := attach(t, n)
 			perCase := jacobians(t, whole)
 			for _, test := range []struct {
@@ -431,97 +431,80 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 				floats.Scale(cases/float64(len(test.all)), want)
 				q := c.quadratic
 				q.prepare(chunks)
-				check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
-				check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
-				checkNear(t, test.name, []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}, want, 1e-9)
+				testnet.Check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 {
+					return p.velocity
+				}))
+				testnet.Check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
+				testnet.Near(t, test.name, []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous),
+					q.fisher(previous, previous)}, want, 1e-9)
 			}
 
-			twoDirections(newSketch(3), whole)
+			twoDirections(testnet.NewSketch(3), whole)
 			objective := func(c *conductor[float64], chunks []chunk[float64]) (h []float64) {
 				c.cfg.l2 = eta
 				present, trial := (*parameter[float64]).present, (*parameter[float64]).trial
 				for _, pick := range []func(*parameter[float64]) []float64{present, trial, present} {
 					for _, p := range c.order {
-						check(t, p.readWeights(false))
+						testnet.Check(t, p.readWeights(false))
 						copy(p.next, p.velocity)
 					}
 					at, err := c.evaluate(chunks, pick)
-					check(t, err)
+					testnet.Check(t, err)
 					h = append(h, at)
 				}
 				return h
 			}
-			checkNear(t, "objective", objective(c, chunks), objective(whole, []chunk[float64]{{graph: whole.graph, cases: cases}}), identity)
+			testnet.Near(t, "objective", objective(c, chunks),
+				objective(whole, []chunk[float64]{{graph: whole.graph, cases: cases}}), identity)
 		})
 	}
 }
 
-// What lies behind an op without a derivative has its part in the products, too: by finite differences, in place of the forward mode that has the
-// rest. The same net with an op that has a derivative gives the same numbers.
+// What lies behind an op without a derivative has its part in the products, too: by finite
+// differences, in place of the forward mode that has the rest. The same net with an op that has a
+// derivative gives the same numbers.
 func TestFisherProductsByDifferences(t *testing.T) {
 	build := func(unit func(*gorgonia.Node) (*gorgonia.Node, error)) *conductor[float64] {
-		s := newSketch(21)
-		n := &network{sketch: s, x: s.random("x", 5, 3)}
-		n.out = n.layer(must(unit(n.layer(n.x, 0, 3, 4, true, false))), 1, 4, 2, true, false)
-		n.cost, n.dist = binary(s, n.out)
+		s := testnet.NewSketch(21)
+		n := &testnet.Net{Sketch: s, X: s.Random("x", 5, 3)}
+		n.Out = n.Layer(gorgonia.Must(unit(n.Layer(n.X, 0, 3, 4, true, false))), 1, 4, 2, true, false)
+		n.Cost, n.Loss = testnet.Binary(s, n.Out)
 		return attach(t, n)
 	}
-	opaque := build(func(x *gorgonia.Node) (*gorgonia.Node, error) { return gorgonia.ApplyOp(opaqueCube{}, x) })
+	opaque := build(func(x *gorgonia.Node) (*gorgonia.Node, error) { return gorgonia.ApplyOp(testnet.Cube{}, x) })
 	known := build(gorgonia.Cube)
 	for _, c := range []*conductor[float64]{opaque, known} {
 		for _, p := range c.order {
-			check(t, p.readWeights(false))
+			testnet.Check(t, p.readWeights(false))
 		}
 	}
 	if reached := opaque.order[0].reached; reached {
 		t.Fatal("the op has a derivative")
 	}
-	twoDirections(newSketch(22), opaque)
-	twoDirections(newSketch(22), known)
-	checkNear(t, "products", products(t, opaque, nil), products(t, known, nil), 1e-7)
+	twoDirections(testnet.NewSketch(22), opaque)
+	twoDirections(testnet.NewSketch(22), known)
+	testnet.Near(t, "products", products(t, opaque, nil), products(t, known, nil), 1e-7)
 }
 
-// opaqueCube is x^3 element by element, without a derivative.
-type opaqueCube struct{}
-
-func (opaqueCube) Arity() int    { return 1 }
-func (opaqueCube) Type() hm.Type { return hm.NewFnType(hm.TypeVariable('a'), hm.TypeVariable('a')) }
-func (opaqueCube) InferShape(in ...gorgonia.DimSizer) (tensor.Shape, error) {
-	return in[0].(tensor.Shape).Clone(), nil
-}
-func (opaqueCube) ReturnsPtr() bool        { return false }
-func (opaqueCube) CallsExtern() bool       { return false }
-func (opaqueCube) OverwritesInput() int    { return -1 }
-func (opaqueCube) String() string          { return "cube" }
-func (c opaqueCube) WriteHash(h hash.Hash) { fmt.Fprint(h, c) }
-func (c opaqueCube) Hashcode() uint32      { h := fnv.New32a(); c.WriteHash(h); return h.Sum32() }
-func (opaqueCube) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
-	y := in[0].(*tensor.Dense).Clone().(*tensor.Dense)
-	for i, x := range y.Float64s() {
-		y.Float64s()[i] = x * x * x
-	}
-	return y, nil
-}
-
-// The products that go on from the statistics' forward pass are those of a forward pass of their own, random numbers included; a part of the batch has one of its
-// own.
+// The products that go on from the statistics' forward pass are those of a forward pass of their
+// own, random numbers included; a part of the batch has one of its own.
 func TestProductsFromHeldPass(t *testing.T) {
 	for _, part := range []bool{false, true} {
-		s := newSketch(5)
-		n := &network{sketch: s, x: s.random("x", 12, 4)}
-		h := must(gorgonia.Dropout(tanh(n.layer(n.x, 0, 4, 5, true, false)), 0.5))
-		n.out = n.layer(h, 1, 5, 3, true, false)
-		n.cost, n.dist = binary(s, n.out)
+		s := testnet.NewSketch(5)
+		n := &testnet.Net{Sketch: s, X: s.Random("x", 12, 4)}
+		h := gorgonia.Must(gorgonia.Dropout(tanh(n.Layer(n.X, 0, 4, 5, true, false)), 0.5))
+		n.Out = n.Layer(h, 1, 5, 3, true, false)
+		n.Cost, n.Loss = testnet.Binary(s, n.Out)
 		var opts []Option
 		if part {
 			opts = []Option{WithModelFraction(0.5), WithMinModelCases(1)}
 		}
-		l := newLoop(t, n, opts...)
-		check(t, l.run())
-		c := l.conductor()
+		l := NewTrainer(t, n, opts...)
+		testnet.Check(t, l.Run())
+		c := conductorOf(l)
 		var st Stats
-		k, err := c.takeIn(&st, l.valueGrads(), &stopwatch{})
-		check(t, err)
+		k, err := c.takeIn(&st, l.ValueGrads(), &stopwatch{})
+		testnet.Check(t, err)
 		if k.held == part {
 			t.Fatalf("part of the batch: %v; pass held: %v", part, k.held)
 		}
@@ -529,8 +512,8 @@ func TestProductsFromHeldPass(t *testing.T) {
 		products := func(k chunk[float64]) []float64 {
 			q := c.quadratic
 			q.prepare([]chunk[float64]{k})
-			check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
-			check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
+			testnet.Check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
+			testnet.Check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
 			return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}
 		}
 		held := products(k)

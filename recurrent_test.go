@@ -11,32 +11,16 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
-
-// recurrentNet is a network of the given number of time steps, with its recurrent weight stored either way, written as users write one.
-func recurrentNet(seed uint64, steps int, outByIn bool) *network {
-	s := newSketch(seed)
-	w, u, b, v := s.random("w", 2, 3), s.random("u", 3, 3), s.random("b", 1, 3), s.random("v", 3, 2)
-	h := s.random("h", cases, 3)
-	for t := range steps {
-		left := u
-		if outByIn {
-			left = transpose(u)
-		}
-		h = tanh(addRow(add(mul(s.random(fmt.Sprint("x", t), cases, 2), w), mul(h, left)), b))
-	}
-	n := &network{sketch: s, params: list(w, u, b, v), out: mul(h, v)}
-	n.cost, n.dist = squares(1)(s, n.out)
-	return n
-}
 
 // recurrentBlocks are those of a conductor after the statistics of one sampled batch.
 func recurrentBlocks(t *testing.T, c *conductor[float64]) (blocks []*recurrentBlock[float64]) {
 	t.Helper()
-	check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
+	testnet.Check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
 	for _, b := range c.blocks {
-		check(t, b.observe(c.sampler.run))
-		check(t, b.average(0.95, true))
+		testnet.Check(t, b.observe(c.sampler.run))
+		testnet.Check(t, b.average(0.95, true))
 		if b, ok := b.(*recurrentBlock[float64]); ok {
 			blocks = append(blocks, b)
 		}
@@ -45,11 +29,12 @@ func recurrentBlocks(t *testing.T, c *conductor[float64]) (blocks []*recurrentBl
 }
 
 func TestRecurrentPlan(t *testing.T) {
-	for timing, want := range map[TimeCorrelation]string{TimeSymmetric: ", its time steps symmetric", TimeStationary: ", its time steps stationary", TimeIndependent: ""} {
-		c := attach(t, recurrentNet(1, 3, false), WithTimeCorrelation(timing))
+	for timing, want := range map[TimeCorrelation]string{TimeSymmetric: ", its time steps symmetric",
+		TimeStationary: ", its time steps stationary", TimeIndependent: ""} {
+		c := attach(t, testnet.Recurrent(1, 3, false), WithTimeCorrelation(timing))
 		for _, row := range c.plan.Params {
-			uses := map[string]string{"w": "used 3 times", "u": "3 time steps"}[row.Name]
-			if uses != "" && !strings.HasSuffix(row.Reason, uses+want) {
+			if recurrent := row.Name == "w" || row.Name == "u"; recurrent &&
+				!strings.HasSuffix(row.Reason, "3 positions per case"+want) {
 				t.Errorf("%s, %s: %q", timing, row.Name, row.Reason)
 			}
 		}
@@ -59,18 +44,18 @@ func TestRecurrentPlan(t *testing.T) {
 // The lag moments pair each time step with the one before it, case by case.
 func TestLagMoments(t *testing.T) {
 	const steps = 4
-	c := attach(t, recurrentNet(2, steps, false), WithTimeCorrelation(TimeSymmetric))
+	c := attach(t, testnet.Recurrent(2, steps, false), WithTimeCorrelation(TimeSymmetric))
 	for _, b := range recurrentBlocks(t, c) {
 		l := b.layer
 		var buf captured[float64]
 		seen := capture(l, c.sampler.run, &buf)
-		abar := l.Abar()
-		wantA, wantG := make([]float64, abar*abar), make([]float64, l.Out*l.Out)
+		abar := l.abar()
+		wantA, wantG := make([]float64, abar*abar), make([]float64, l.out*l.out)
 		input := func(t, k, i int) float64 {
-			if i == l.In {
+			if i == l.in {
 				return 1
 			}
-			return seen.a[(t*cases+k)*l.In+i]
+			return seen.a[(t*cases+k)*l.in+i]
 		}
 		for s := 1; s < steps; s++ {
 			for k := range cases {
@@ -79,33 +64,38 @@ func TestLagMoments(t *testing.T) {
 						wantA[i*abar+j] += input(s, k, i) * input(s-1, k, j) / (cases * steps)
 					}
 				}
-				for i := range l.Out {
-					for j := range l.Out {
-						wantG[i*l.Out+j] += seen.g[(s*cases+k)*l.Out+i] * seen.g[((s-1)*cases+k)*l.Out+j] / cases
+				for i := range l.out {
+					for j := range l.out {
+						wantG[i*l.out+j] += seen.g[(s*cases+k)*l.out+i] * seen.g[((s-1)*cases+k)*l.out+j] / cases
 					}
 				}
 			}
 		}
-		checkNear(t, l.Name()+": A'", b.lagA.next, wantA, identity)
-		checkNear(t, l.Name()+": G'", b.lagG.next, wantG, identity)
+		testnet.Near(t, l.name()+": A'", b.lagA.next, wantA, identity)
+		testnet.Near(t, l.name()+": G'", b.lagG.next, wantG, identity)
 	}
 }
 
-// The steps lie in the order in which the graph was built, which is that of time, whatever order the products are reached in from the outputs.
+// The steps lie in the order in which the graph was built, which is that of time, whatever order
+// the products are reached in from the outputs.
 func TestTimeStepsAreInOrder(t *testing.T) {
-	for _, b := range recurrentBlocks(t, attach(t, recurrentNet(3, 5, false), WithTimeCorrelation(TimeSymmetric))) {
-		if !slices.IsSortedFunc(b.layer.Sites, func(x, y site) int { return int(x.Output.Src.ID() - y.Output.Src.ID()) }) || len(b.layer.Sites) != 5 {
-			t.Errorf("%s: %d steps out of order", b.layer.Name(), len(b.layer.Sites))
+	for _, b := range recurrentBlocks(t, attach(t, testnet.Recurrent(3, 5, false),
+		WithTimeCorrelation(TimeSymmetric))) {
+		if !slices.IsSortedFunc(b.layer.sites, func(x, y site) int {
+			return int(x.output.Src.ID() - y.output.Src.ID())
+		}) || len(b.layer.sites) != 5 {
+			t.Errorf("%s: %d steps out of order", b.layer.name(), len(b.layer.sites))
 		}
 	}
 }
 
-// chainFisher is the dense Fisher matrix of the linear Gaussian chain, the sum over |d| < steps of (1 - |d|/steps) V_d with V_d = Phi^d V_0 and V_{-d} = V_d^T; with steps 0 it
-// is that of an endless one.
+// chainFisher is the dense Fisher matrix of the linear Gaussian chain, the sum over |d| < steps of
+// (1 - |d|/steps) V_d with V_d = Phi^d V_0 and V_{-d} = V_d^T; with steps 0 it is that of an
+// endless one.
 func chainFisher(t *testing.T, v0, v1 *mat.Dense, steps int) *mat.Dense {
 	t.Helper()
 	var inv, phi mat.Dense
-	check(t, inv.Inverse(v0))
+	testnet.Check(t, inv.Inverse(v0))
 	phi.Mul(v1, &inv)
 	sum, power := mat.DenseCopyOf(v0), mat.DenseCopyOf(v0)
 	for d := 1; d < steps || steps == 0 && d < 20000; d++ {
@@ -132,15 +122,15 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
 		for _, outByIn := range []bool{false, true} {
 			for _, steps := range []int{2, 3, 6} {
-				c := attach(t, recurrentNet(uint64(10+steps), steps, outByIn), WithTimeCorrelation(timing))
+				c := attach(t, testnet.Recurrent(uint64(10+steps), steps, outByIn), WithTimeCorrelation(timing))
 				for _, b := range recurrentBlocks(t, c) {
 					gradients(t, c)
 					first, then := b.inversions(gamma)
 					parallel.Jobs(first)
 					parallel.Jobs(then)
 					raised, err := b.inverted()
-					if check(t, err); raised != 0 {
-						t.Fatalf("%s: damping raised", b.layer.Name())
+					if testnet.Check(t, err); raised != 0 {
+						t.Fatalf("%s: damping raised", b.layer.name())
 					}
 					b.precondition(gamma, true)
 
@@ -156,8 +146,9 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 					v1.Kronecker(lagA, lagG)
 					v := gathered(b.layerBlock, gradientOf)
 					var want mat.VecDense
-					check(t, want.SolveVec(chainFisher(t, &v0, &v1, last), mat.NewVecDense(len(v), v)))
-					checkNear(t, fmt.Sprint(timing, " ", b.layer.Name(), ", ", steps, " steps"), gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
+					testnet.Check(t, want.SolveVec(chainFisher(t, &v0, &v1, last), mat.NewVecDense(len(v), v)))
+					testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name(), ", ", steps, " steps"),
+						gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
 				}
 			}
 		}
@@ -175,7 +166,7 @@ func symmetricPart(m *mat.Dense) *mat.Dense {
 func TestUncorrelatedSteps(t *testing.T) {
 	const gamma = 0.1
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
-		c := attach(t, recurrentNet(5, 4, false), WithTimeCorrelation(timing))
+		c := attach(t, testnet.Recurrent(5, 4, false), WithTimeCorrelation(timing))
 		for _, b := range recurrentBlocks(t, c) {
 			gradients(t, c)
 			clear(b.lagA.next)
@@ -183,11 +174,12 @@ func TestUncorrelatedSteps(t *testing.T) {
 			parallel.Jobs(first)
 			parallel.Jobs(then)
 			_, err := b.inverted()
-			check(t, err)
+			testnet.Check(t, err)
 			b.precondition(gamma, true)
 			dampA, dampG := b.dampings(gamma)
 			want := solved(t, b.factors.a.next, b.factors.g.next, dampA, dampG, gathered(b.layerBlock, gradientOf))
-			checkNear(t, fmt.Sprint(timing, " ", b.layer.Name()), gathered(b.layerBlock, directionOf), want, identity)
+			testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name()), gathered(b.layerBlock, directionOf), want,
+				identity)
 		}
 	}
 }
@@ -197,14 +189,14 @@ func TestRecurrentTraining(t *testing.T) {
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
 		for name, opts := range map[string][]Option{"quadratic model": nil, "learning rate": {WithLearningRate(0.1)}} {
 			course := func() []float64 {
-				l := newLoop(t, recurrentNet(6, 5, true), append(opts, WithTimeCorrelation(timing))...)
-				l.steps(t, 1)
-				first := l.solver.Stats().Cost
-				l.steps(t, 30)
-				if last := l.solver.Stats().Cost; !(last < 0.7*first) {
+				l := NewTrainer(t, testnet.Recurrent(6, 5, true), append(opts, WithTimeCorrelation(timing))...)
+				l.Steps(t, 1)
+				first := l.Solver.Stats().Cost
+				l.Steps(t, 30)
+				if last := l.Solver.Stats().Cost; !(last < 0.7*first) {
 					t.Errorf("%s, %s: the cost went from %g to %g", timing, name, first, last)
 				}
-				return l.weights()
+				return testnet.Weights(l.Params)
 			}
 			if !slices.Equal(course(), course()) {
 				t.Errorf("%s, %s: two courses differ", timing, name)
@@ -214,8 +206,8 @@ func TestRecurrentTraining(t *testing.T) {
 }
 
 func TestBadTimeCorrelation(t *testing.T) {
-	n := recurrentNet(1, 2, false)
-	_, err := NewSolver(n.cost, n.dist, WithTimeCorrelation("backwards"))
+	n := testnet.Recurrent(1, 2, false)
+	_, err := NewSolver(n.Cost, Declared(n), WithTimeCorrelation("backwards"))
 	var ce *ConfigError
 	if !errors.As(err, &ce) || ce.Setting != "WithTimeCorrelation" {
 		t.Errorf("error %v", err)

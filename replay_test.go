@@ -16,11 +16,13 @@ import (
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// A recording is what the program of the paper's authors (KFAC3-MATLAB, version 5, in GNU Octave and float64) did on a tiny net: inputs, sampled
-// targets, and what it made of them at each iteration. Theirs are weights of out x in, biases apart, and the log-likelihood to be raised; the factors are
-// as ours.
+// A recording is what the program of the paper's authors (KFAC3-MATLAB, version 5, in GNU Octave
+// and float64) did on a tiny net: inputs, sampled targets, and what it made of them at each
+// iteration. Theirs are weights of out x in, biases apart, and the log-likelihood to be raised; the
+// factors are as ours.
 type recording struct {
 	Config struct {
 		LayerSizes    []int    `json:"layersizes"`
@@ -75,8 +77,8 @@ type recordedIteration struct {
 	ParamsAvg                     recordedWeights `json:"params_avg"`
 }
 
-// TestReplay runs the public solver along the recordings in testdata/replay, and in the folder that KFAC_REPLAY names, with the recorded cases and sampled
-// targets in place of random ones.
+// TestReplay runs the public solver along the recordings in testdata/replay, and in the folder that
+// KFAC_REPLAY names, with the recorded cases and sampled targets in place of random ones.
 func TestReplay(t *testing.T) {
 	files := recordings(t, "testdata/replay")
 	if len(files) == 0 {
@@ -95,7 +97,7 @@ func recordings(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	for _, pattern := range []string{"*.json", "*.json.gz"} {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
-		check(t, err)
+		testnet.Check(t, err)
 		files = append(files, found...)
 	}
 	return files
@@ -104,25 +106,25 @@ func recordings(t *testing.T, dir string) (files []string) {
 func readRecording(t *testing.T, name string) (r recording) {
 	t.Helper()
 	file, err := os.Open(name)
-	check(t, err)
+	testnet.Check(t, err)
 	defer file.Close()
 	var content io.Reader = file
 	if strings.HasSuffix(name, ".gz") {
 		content, err = gzip.NewReader(file)
-		check(t, err)
+		testnet.Check(t, err)
 	}
-	check(t, json.NewDecoder(content).Decode(&r))
+	testnet.Check(t, json.NewDecoder(content).Decode(&r))
 	return r
 }
 
 // A replay is a recording and the solver that follows it.
 type replay struct {
 	recording
-	net       *network
+	net       *testnet.Net
 	y         *gorgonia.Node
 	solver    *Solver
 	conductor *conductor[float64]
-	vm        gorgonia.VM
+	machine   testnet.Machine
 	now       *recordedIteration
 }
 
@@ -131,13 +133,15 @@ func newReplay(t *testing.T, r recording) *replay {
 	p := &replay{recording: r, now: &r.Iters[0]}
 	p.build(t)
 	for i, v := range p.Init.ours() {
-		copy(data(p.net.params[i]), v)
+		copy(testnet.Data(p.net.Params[i]), v)
 	}
 	c := &p.Config
 	opts := []Option{
-		WithPaperRules(), WithMinStatisticsCases(1), WithMinModelCases(1), WithL2Reg(c.WeightCost), WithDamping(c.InitLambda),
+		WithPaperRules(), WithMinStatisticsCases(1), WithMinModelCases(1), WithL2Reg(c.WeightCost),
+		WithDamping(c.InitLambda),
 		WithCurvatureEMA(c.MaxFadeStats), WithInverseUpdatePeriod(c.T3), WithIterateAveraging(c.MaxFadeAvg, c.AvgStart),
-		WithDampingAdaptation(c.T1, math.Pow(c.LambdaDrop, 1/float64(c.T1))), WithGammaAdaptation(c.T2, math.Pow(c.GammaDrop, 2/float64(c.T2))),
+		WithDampingAdaptation(c.T1, math.Pow(c.LambdaDrop, 1/float64(c.T1))),
+		WithGammaAdaptation(c.T2, math.Pow(c.GammaDrop, 2/float64(c.T2))),
 	}
 	if c.GammaMax < 1e300 {
 		opts = append(opts, WithMaxGamma(c.GammaMax))
@@ -148,8 +152,8 @@ func newReplay(t *testing.T, r recording) *replay {
 	if c.UseMomentum == 0 {
 		opts = append(opts, WithoutMomentum())
 	}
-	solver, err := NewSolver(p.net.cost, p.net.dist, opts...)
-	check(t, err)
+	solver, err := NewSolver(p.net.Cost, Declared(p.net), opts...)
+	testnet.Check(t, err)
 	p.solver, p.conductor = solver, solver.engine.(*conductor[float64])
 	if d := math.Abs(c.GammaMin - p.conductor.leastGamma(0)); d > 1e-12 {
 		t.Fatalf("the recording's least gamma is %g, the solver's %g", c.GammaMin, p.conductor.leastGamma(0))
@@ -163,51 +167,48 @@ func newReplay(t *testing.T, r recording) *replay {
 // build makes the net for the present mini-batch, with its machine.
 func (p *replay) build(t *testing.T) {
 	t.Helper()
-	s := newSketch(1)
+	s := testnet.NewSketch(1)
 	sizes, cases := p.Config.LayerSizes, p.now.SizeMinibatch
-	p.net = &network{sketch: s, x: s.random("x", cases, sizes[0])}
-	h := p.net.x
+	p.net = &testnet.Net{Sketch: s, X: s.Random("x", cases, sizes[0])}
+	h := p.net.X
 	for i, kind := range p.Config.LayerTypes {
-		h = p.net.layer(h, i, sizes[i], sizes[i+1], true, false)
+		h = p.net.Layer(h, i, sizes[i], sizes[i+1], true, false)
 		if last := i == len(sizes)-2; last {
 			break
 		}
 		switch kind {
 		case "logistic":
-			h = must(gorgonia.Sigmoid(h))
+			h = sigmoid(h)
 		case "tanh":
-			h = must(gorgonia.Tanh(h))
+			h = tanh(h)
 		case "softplus":
-			h = must(gorgonia.Softplus(h))
+			h = testnet.Softplus(h)
 		case "linear":
 		default:
 			t.Fatalf("no layers of type %q", kind)
 		}
 	}
-	p.net.out = h
-	losses := map[string]lossFunc{"logistic": binary, "linear": squares(1), "softmax": classes}
+	p.net.Out = h
+	losses := map[string]testnet.Likelihood{"logistic": testnet.Binary, "linear": testnet.Squares(1),
+		"softmax": testnet.Classes}
 	loss := losses[p.Config.LayerTypes[len(sizes)-2]]
 	if loss == nil {
 		t.Fatalf("no outputs of type %q", p.Config.LayerTypes[len(sizes)-2])
 	}
-	p.net.cost, p.net.dist = loss(s, h)
-	p.y = input(p.net, "y")
-	if _, err := gorgonia.Grad(p.net.cost, p.net.params...); err != nil {
-		t.Fatal(err)
-	}
-	p.vm = gorgonia.NewTapeMachine(s.graph, gorgonia.BindDualValues(p.net.params...))
+	p.net.Cost, p.net.Loss = loss(s, h)
+	p.y = p.net.Input("y")
+	p.machine = testnet.Machines["BindDualValues"](t, p.net)
 }
 
 // resize goes on with a net for the present mini-batch, on the same weights.
 func (p *replay) resize(t *testing.T) {
 	t.Helper()
-	check(t, p.vm.Close())
 	before := p.net
 	p.build(t)
-	for i, q := range before.params {
-		check(t, gorgonia.Let(p.net.params[i], q.Value()))
+	for i, q := range before.Params {
+		testnet.Check(t, gorgonia.Let(p.net.Params[i], q.Value()))
 	}
-	check(t, p.solver.Attach(p.net.cost, p.net.dist))
+	testnet.Check(t, p.solver.Attach(p.net.Cost, Declared(p.net)))
 }
 
 // ours are recorded weights and biases by parameter, w of in x out.
@@ -243,28 +244,26 @@ func (p *replay) draw(o *output, _ *rand.Rand) { copy(o.y, slices.Concat(p.now.S
 func (p *replay) run(t *testing.T) {
 	for i := range p.Iters {
 		p.now = &p.Iters[i]
-		if p.now.SizeMinibatch != casesOf(p.net.out) {
+		if p.now.SizeMinibatch != testnet.CasesOf(p.net.Out) {
 			p.resize(t)
 		}
 		p.runAll(t)
-		check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.params)))
+		testnet.Check(t, p.solver.Step(p.net.ValueGrads()))
 		p.compare(t)
 		if t.Failed() {
 			t.Fatalf("iteration %d", p.now.Iter)
 		}
 	}
-	check(t, p.vm.Close())
 }
 
 // runAll runs the net on the cases of the present mini-batch.
 func (p *replay) runAll(t *testing.T) {
 	t.Helper()
 	for row, k := range p.now.Cases {
-		copy(data(p.net.x)[row*len(p.Data.X[k]):], p.Data.X[k])
-		copy(data(p.y)[row*len(p.Data.Y[k]):], p.Data.Y[k])
+		copy(testnet.Data(p.net.X)[row*len(p.Data.X[k]):], p.Data.X[k])
+		copy(testnet.Data(p.y)[row*len(p.Data.Y[k]):], p.Data.Y[k])
 	}
-	p.vm.Reset()
-	check(t, p.vm.RunAll())
+	testnet.Check(t, p.machine())
 }
 
 // The tolerances that the recordings' origin suggests, relative in the maximum norm.
@@ -285,8 +284,10 @@ func (p *replay) compare(t *testing.T) {
 		switch b := b.(type) {
 		case *chainBlock[float64]:
 			for i := range b.crossA {
-				checkMax(t, fmt.Sprint("cross moment of A ", i), averageOf(&b.crossA[i]), slices.Concat(it.AOff[i]...), replayed)
-				checkMax(t, fmt.Sprint("cross moment of G ", i), averageOf(&b.crossG[i]), slices.Concat(it.GOff[i]...), replayed)
+				checkMax(t, fmt.Sprint("cross moment of A ", i), averageOf(&b.crossA[i]), slices.Concat(it.AOff[i]...),
+					replayed)
+				checkMax(t, fmt.Sprint("cross moment of G ", i), averageOf(&b.crossG[i]), slices.Concat(it.GOff[i]...),
+					replayed)
 			}
 		case *kroneckerBlock[float64]:
 			if i := slices.Index(layerBlocks(p.conductor), b.layerBlock); len(best.InvA) > i {
@@ -301,7 +302,7 @@ func (p *replay) compare(t *testing.T) {
 		for k := range delta {
 			delta[k] = -delta[k]
 		}
-		checkMax(t, "Delta of "+p.net.params[i].Name(), delta, want, replayed)
+		checkMax(t, "Delta of "+p.net.Params[i].Name(), delta, want, replayed)
 	}
 	st := p.solver.Stats()
 	checkMax(t, "alpha", []float64{st.LearningRate}, []float64{it.Alpha}, replayedNumbers)
@@ -319,12 +320,12 @@ func (p *replay) compare(t *testing.T) {
 		checkMax(t, "rho", []float64{st.Rho}, []float64{*it.Rho}, replayedNumbers)
 	}
 	for i, want := range it.Params.ours() {
-		checkMax(t, p.net.params[i].Name(), data(p.net.params[i]), want, replayed)
+		checkMax(t, p.net.Params[i].Name(), testnet.Data(p.net.Params[i]), want, replayed)
 	}
 	restore, err := p.solver.UseAverage()
-	check(t, err)
+	testnet.Check(t, err)
 	for i, want := range it.ParamsAvg.ours() {
-		checkMax(t, "average of "+p.net.params[i].Name(), data(p.net.params[i]), want, replayed)
+		checkMax(t, "average of "+p.net.Params[i].Name(), testnet.Data(p.net.Params[i]), want, replayed)
 	}
 	restore()
 }
@@ -342,27 +343,31 @@ func checkMax(t *testing.T, what string, got, want []float64, tol float64) {
 		largest = max(largest, math.Abs(w))
 	}
 	if !(diff <= tol*largest) {
-		t.Errorf("%s: off by %.3g of its largest element, tolerance %g\ngot  %.10g\nwant %.10g", what, diff/largest, tol, got[:min(len(got), 8)], want[:min(len(want), 8)])
+		t.Errorf("%s: off by %.3g of its largest element, tolerance %g\ngot  %.10g\nwant %.10g",
+			what, diff/largest, tol, got[:min(len(got), 8)], want[:min(len(want), 8)])
 	}
 }
 
-// A recording with mini-batches of different sizes is followed too. This one is made by the solver itself, which runs each mini-batch in chunks through one
-// small graph, where the replay attaches a graph of the mini-batch's size.
+// A recording with mini-batches of different sizes is followed too. This one is made by the solver
+// itself, which runs each mini-batch in chunks through one small graph, where the replay attaches a
+// graph of the mini-batch's size.
 func TestReplayOfVaryingBatches(t *testing.T) {
 	const chunk, cases = 4, 32
 	var r recording
 	c := &r.Config
-	c.LayerSizes, c.LayerTypes, c.WeightCost, c.InitLambda, c.InitGamma, c.GammaMax = []int{3, 4, 2}, []string{"tanh", "logistic"}, 1e-2, 1, 1, 1e300
+	c.LayerSizes, c.LayerTypes, c.WeightCost, c.InitLambda, c.InitGamma, c.GammaMax = []int{3, 4, 2},
+		[]string{"tanh", "logistic"}, 1e-2, 1, 1, 1e300
 	c.GammaMin = math.Sqrt(c.WeightCost)
-	c.T1, c.T2, c.T3, c.LambdaDrop, c.GammaDrop, c.MaxFadeStats, c.MaxFadeAvg, c.AvgStart = 5, 20, 20, 0.77, 0.6, 0.95, 0.99, 1
+	c.T1, c.T2, c.T3, c.LambdaDrop, c.GammaDrop, c.MaxFadeStats, c.MaxFadeAvg, c.AvgStart = 5, 20, 20, 0.77, 0.6, 0.95,
+		0.99, 1
 	c.UseMomentum = 1
-	s := newSketch(1)
+	s := testnet.NewSketch(1)
 	for range cases {
-		r.Data.X = append(r.Data.X, s.normals(3))
-		r.Data.Y = append(r.Data.Y, []float64{float64(s.rng.IntN(2)), float64(s.rng.IntN(2))})
+		r.Data.X = append(r.Data.X, s.Normals(3))
+		r.Data.Y = append(r.Data.Y, []float64{float64(s.Rng.IntN(2)), float64(s.Rng.IntN(2))})
 	}
-	r.Init.add(s.normals(3*4), s.normals(4))
-	r.Init.add(s.normals(4*2), s.normals(2))
+	r.Init.add(s.Normals(3*4), s.Normals(4))
+	r.Init.add(s.Normals(4*2), s.Normals(2))
 
 	r.Iters = []recordedIteration{{SizeMinibatch: chunk}}
 	p := newReplay(t, r)
@@ -373,16 +378,18 @@ func TestReplayOfVaryingBatches(t *testing.T) {
 		for first := 0; first < it.SizeMinibatch; first += chunk {
 			p.now = &recordedIteration{SizeMinibatch: chunk, SizeSample: chunk, SizeBV: chunk}
 			for range chunk {
-				p.now.Cases = append(p.now.Cases, s.rng.IntN(cases))
-				p.now.SampleTargets = append(p.now.SampleTargets, []float64{float64(s.rng.IntN(2)), float64(s.rng.IntN(2))})
+				p.now.Cases = append(p.now.Cases, s.Rng.IntN(cases))
+				p.now.SampleTargets = append(p.now.SampleTargets,
+					[]float64{float64(s.Rng.IntN(2)), float64(s.Rng.IntN(2))})
 			}
-			it.Cases, it.SampleTargets = append(it.Cases, p.now.Cases...), append(it.SampleTargets, p.now.SampleTargets...)
+			it.Cases, it.SampleTargets = append(it.Cases, p.now.Cases...),
+				append(it.SampleTargets, p.now.SampleTargets...)
 			p.runAll(t)
 			if last := first+chunk == it.SizeMinibatch; !last {
-				check(t, p.solver.Accumulate(gorgonia.NodesToValueGrads(p.net.params)))
+				testnet.Check(t, p.solver.Accumulate(p.net.ValueGrads()))
 			}
 		}
-		check(t, p.solver.Step(gorgonia.NodesToValueGrads(p.net.params)))
+		testnet.Check(t, p.solver.Step(p.net.ValueGrads()))
 		p.record(&it)
 		r.Iters = append(r.Iters, it)
 	}
@@ -401,10 +408,12 @@ func (p *replay) record(it *recordedIteration) {
 		b.precondition(gamma, false)
 	}
 	for i, b := range layerBlocks(p.conductor) {
-		it.A, it.G = append(it.A, [][]float64{averageOf(&b.factors.a)}), append(it.G, [][]float64{averageOf(&b.factors.g)})
+		it.A, it.G = append(it.A, [][]float64{averageOf(&b.factors.a)}),
+			append(it.G, [][]float64{averageOf(&b.factors.g)})
 		inverse := p.conductor.blocks[i].(*kroneckerBlock[float64]).inverse
 		best := &it.Candidates[0]
-		best.InvA, best.InvG = append(best.InvA, [][]float64{slices.Clone(inverse.a.now)}), append(best.InvG, [][]float64{slices.Clone(inverse.g.now)})
+		best.InvA, best.InvG = append(best.InvA, [][]float64{slices.Clone(inverse.a.now)}),
+			append(best.InvG, [][]float64{slices.Clone(inverse.g.now)})
 		ascent := func(p *parameter[float64]) []float64 { // as theirs
 			v := slices.Clone(p.dir)
 			for k := range v {
@@ -413,11 +422,12 @@ func (p *replay) record(it *recordedIteration) {
 			return v
 		}
 		best.Precon.add(ascent(b.weight), ascent(b.bias))
-		it.Params.add(data(b.weight.src), data(b.bias.src))
+		it.Params.add(testnet.Data(b.weight.src), testnet.Data(b.bias.src))
 		it.ParamsAvg.add(b.weight.mean, b.bias.mean)
 	}
 	st := p.solver.Stats()
-	it.Alpha, it.Mu, it.Val, it.Gamma, it.Lambda = st.LearningRate, st.Momentum, st.QuadModelChange, st.Gamma, p.conductor.control.lambda
+	it.Alpha, it.Mu, it.Val, it.Gamma, it.Lambda = st.LearningRate, st.Momentum, st.QuadModelChange, st.Gamma,
+		p.conductor.control.lambda
 	if st.Rho != 0 {
 		it.Rho = &st.Rho
 	}

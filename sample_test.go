@@ -11,21 +11,23 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // sampledFactors fills next with the factors of one draw of targets for the whole batch.
 func sampledFactors(t *testing.T, c *conductor[float64], rng *rand.Rand) {
 	t.Helper()
-	check(t, c.sampler.sample(c.model, 1, 1, rng))
+	testnet.Check(t, c.sampler.sample(c.model, 1, 1, rng))
 	observeFirst(t, c)
 }
 
-// The factors of sampled targets converge to the exact ones, as fast as a mean of independent draws does.
+// The factors of sampled targets converge to the exact ones, as fast as a mean of independent draws
+// does.
 func TestSampledFactorsConverge(t *testing.T) {
 	const cases, few, many, total = 50, 16, 256, 1024 // draws of a batch: 51200 targets in all
 	for name, loss := range likelihoods {
 		t.Run(name, func(t *testing.T) {
-			c := attach(t, mlp{widths: []int{3, 4, 2}, cases: cases, unit: gorgonia.Tanh, loss: loss}.build(1))
+			c := attach(t, testnet.MLP{Widths: []int{3, 4, 2}, Cases: cases, Unit: gorgonia.Tanh, Loss: loss}.Build(1))
 			observeExactly(t, c, nil)
 			var exact, exactA [][]float64
 			for _, b := range layerBlocks(c) {
@@ -42,15 +44,16 @@ func TestSampledFactorsConverge(t *testing.T) {
 			}
 			var errorFew, errorMany float64 // mean squares
 			for i, b := range layerBlocks(c) {
-				if d := distance(meanOf(draws[i]), exact[i]); d > 0.05 {
-					t.Errorf("%s: G of %d targets is off by %.3g of its norm", b.layer.Name(), total*cases, d)
+				if d := testnet.Distance(meanOf(draws[i]), exact[i]); d > 0.05 {
+					t.Errorf("%s: G of %d targets is off by %.3g of its norm", b.layer.name(), total*cases, d)
 				}
-				checkNear(t, "A", b.factors.a.next, exactA[i], identity)
+				testnet.Near(t, "A", b.factors.a.next, exactA[i], identity)
 				errorFew += meanSquaredDistance(draws[i], few, exact[i])
 				errorMany += meanSquaredDistance(draws[i], many, exact[i])
 			}
 			if ratio := errorFew / errorMany * few / many; ratio < 0.5 || ratio > 2 {
-				t.Errorf("the mean squared error goes with the number of draws to the power %.2f, want -1", -math.Log(errorFew/errorMany)/math.Log(many/few))
+				t.Errorf("the mean squared error goes with the number of draws to the power %.2f, want -1",
+					-math.Log(errorFew/errorMany)/math.Log(many/few))
 			}
 		})
 	}
@@ -70,7 +73,7 @@ func meanOf(draws [][]float64) []float64 {
 // meanSquaredDistance is that of means of n draws each.
 func meanSquaredDistance(draws [][]float64, n int, want []float64) (mean float64) {
 	for group := range slices.Chunk(draws, n) {
-		d := distance(meanOf(group), want)
+		d := testnet.Distance(meanOf(group), want)
 		mean += d * d * float64(n) / float64(len(draws))
 	}
 	return mean
@@ -80,7 +83,7 @@ func meanSquaredDistance(draws [][]float64, n int, want []float64) (mean float64
 func TestSampledFactorsOfOneCase(t *testing.T) {
 	for name, loss := range likelihoods {
 		t.Run(name, func(t *testing.T) {
-			c := attach(t, mlp{widths: []int{3, 4, 2}, cases: 1, unit: gorgonia.Sigmoid, loss: loss}.build(4))
+			c := attach(t, testnet.MLP{Widths: []int{3, 4, 2}, Cases: 1, Unit: gorgonia.Sigmoid, Loss: loss}.Build(4))
 			sampledFactors(t, c, rand.New(rand.NewPCG(5, 6)))
 			theta := parameterGradient(t, c, c.sampler.run, c.sampler.seeds)
 			for _, b := range layerBlocks(c) {
@@ -91,55 +94,58 @@ func TestSampledFactorsOfOneCase(t *testing.T) {
 						want = append(want, theta[i]*theta[j])
 					}
 				}
-				checkNear(t, b.layer.Name(), flatOf(kronecker(b.factors)), want, identity)
+				testnet.Near(t, b.layer.name(), flatOf(kronecker(b.factors)), want, identity)
 			}
 		})
 	}
 }
 
-// parameterGradient sweeps back to the parameters themselves: the gradients in the order of the plan.
-func parameterGradient(t testing.TB, c *conductor[float64], run *program.Run[float64], seeds []program.Seed[float64]) (theta []float64) {
+// parameterGradient sweeps back to the parameters themselves: the gradients in the order of the
+// plan.
+func parameterGradient(t testing.TB, c *conductor[float64], run *program.Run[float64],
+	seeds []program.Seed[float64]) (theta []float64) {
 	t.Helper()
 	var leaves []*program.Node
 	for _, p := range c.order {
 		leaves = append(leaves, p.leaf)
 	}
-	check(t, run.Reverse(seeds, c.model.Path(leaves...)))
+	testnet.Check(t, run.Reverse(seeds, c.model.Path(leaves...)))
 	for _, leaf := range leaves {
 		theta = append(theta, run.Gradient(leaf)...)
 	}
 	return theta
 }
 
-// A vector of outputs is one case's, unless no parameter would have cases if it held one number for each case.
+// A vector of outputs is one case's, unless no parameter would have cases if it held one number for
+// each case.
 func TestTellCases(t *testing.T) {
-	vector := func(s *sketch, z *gorgonia.Node, params ...*gorgonia.Node) *network {
-		n := &network{sketch: s, out: z, params: params}
-		n.cost, n.dist = squares(1)(s, z)
+	vector := func(s *testnet.Sketch, z *gorgonia.Node, params ...*gorgonia.Node) *testnet.Net {
+		n := &testnet.Net{Sketch: s, Out: z, Params: params}
+		n.Cost, n.Loss = testnet.Squares(1)(s, z)
 		return n
 	}
-	s := newSketch(13)
-	theta := s.random("theta", 4)
-	each := vector(s, mul(s.random("x", cases, 4), theta), theta)
-	s = newSketch(14)
-	w, b := s.random("w", 3, 4), s.random("b", 3)
-	single := vector(s, add(mul(w, s.random("x", 4)), b), w, b)
-	s = newSketch(15)
-	v := s.random("v", 4, 3)
-	row := &network{sketch: s, out: mul(s.random("x", 4), v), params: list(v)}
-	row.dist = Categorical(row.out)
-	logp := must(gorgonia.LogSoftMax(row.out))
-	row.cost = must(gorgonia.Neg(must(gorgonia.Sum(must(gorgonia.HadamardProd(logp, s.leaf("y", []float64{0, 1, 0}, 3)))))))
+	s := testnet.NewSketch(13)
+	theta := s.Random("theta", 4)
+	each := vector(s, mul(s.Random("x", cases, 4), theta), theta)
+	s = testnet.NewSketch(14)
+	w, b := s.Random("w", 3, 4), s.Random("b", 3)
+	single := vector(s, add(mul(w, s.Random("x", 4)), b), w, b)
+	s = testnet.NewSketch(15)
+	v := s.Random("v", 4, 3)
+	row := &testnet.Net{Sketch: s, Out: mul(s.Random("x", 4), v), Params: list(v)}
+	row.Loss = testnet.Categorical(row.Out)
+	logp := testnet.LogSoftMax(row.Out)
+	row.Cost = testnet.Neg(testnet.Sum(hadamard(logp, s.Leaf("y", []float64{0, 1, 0}, 3))))
 	for _, test := range []struct {
 		what        string
-		n           *network
+		n           *testnet.Net
 		cases, cols int
 	}{
 		{"Mul(x, theta)", each, cases, 1},
 		{"Mul(w, vector) + b", single, 1, 3},
 		{"classes of one case", row, 1, 3},
-		{"matrix", mlp{widths: []int{4, 3}, cases: cases, loss: binary}.build(1), cases, 3},
-		{"one row", mlp{widths: []int{4, 3}, cases: 1, loss: binary}.build(1), 1, 3},
+		{"matrix", testnet.MLP{Widths: []int{4, 3}, Cases: cases, Loss: testnet.Binary}.Build(1), cases, 3},
+		{"one row", testnet.MLP{Widths: []int{4, 3}, Cases: 1, Loss: testnet.Binary}.Build(1), 1, 3},
 	} {
 		c := attach(t, test.n)
 		if got := c.outputs[0].cols; c.model.Cases != test.cases || got != test.cols {
@@ -196,7 +202,8 @@ func TestChooseIsUniform(t *testing.T) {
 // A program that can only be run whole is.
 func TestChooseWhole(t *testing.T) {
 	s := sampler[float64]{}
-	if rows := s.randomCases(&program.Program{Cases: 8, Whole: "it mixes cases"}, 0.5, 1, rand.New(rand.NewPCG(1, 1))); rows != nil {
+	if rows := s.randomCases(&program.Program{Cases: 8, Whole: "it mixes cases"}, 0.5, 1,
+		rand.New(rand.NewPCG(1, 1))); rows != nil {
 		t.Errorf("rows %v, want nil for all", rows)
 	}
 }
@@ -204,36 +211,37 @@ func TestChooseWhole(t *testing.T) {
 // The statistics of random parts of the batch have the whole batch's as their mean.
 func TestStatisticsOfPartsAreUnbiased(t *testing.T) {
 	const draws = 4000
-	c := attach(t, mlp{widths: []int{3, 2}, cases: 9, loss: squares(1)}.build(9))
+	c := attach(t, testnet.MLP{Widths: []int{3, 2}, Cases: 9, Loss: testnet.Squares(1)}.Build(9))
 	observeExactly(t, c, nil)
 	b := layerBlocks(c)[0]
 	exactA, exactG := slices.Clone(b.factors.a.next), slices.Clone(b.factors.g.next)
 	rng := rand.New(rand.NewPCG(10, 11))
 	var a, g [][]float64
 	for range draws {
-		check(t, c.sampler.sample(c.model, 1.0/3, 1, rng))
+		testnet.Check(t, c.sampler.sample(c.model, 1.0/3, 1, rng))
 		if c.sampler.run.Cases() != 3 {
 			t.Fatalf("%d cases, want 3", c.sampler.run.Cases())
 		}
 		observeFirst(t, c)
 		a, g = append(a, slices.Clone(b.factors.a.next)), append(g, slices.Clone(b.factors.g.next))
 	}
-	checkNear(t, "A", meanOf(a), exactA, 0.03)
-	checkNear(t, "G", meanOf(g), exactG, 0.05)
+	testnet.Near(t, "A", meanOf(a), exactA, 0.03)
+	testnet.Near(t, "G", meanOf(g), exactG, 0.05)
 }
 
 func TestSampleOfOutputNotFinite(t *testing.T) {
-	n := mlp{widths: []int{3, 2}, cases: 4, loss: binary}.build(12)
+	n := testnet.MLP{Widths: []int{3, 2}, Cases: 4, Loss: testnet.Binary}.Build(12)
 	c := attach(t, n)
-	data(n.x)[7] = math.NaN()
+	testnet.Data(n.X)[7] = math.NaN()
 	err := c.sampler.sample(c.model, 1, 1, rand.New(rand.NewPCG(1, 1)))
 	var graph *GraphError
-	if !errors.Is(err, ErrNotFinite) || !errors.As(err, &graph) || graph.Node != n.out.Name() {
-		t.Errorf("error %v, want a GraphError of %q that wraps ErrNotFinite", err, n.out.Name())
+	if !errors.Is(err, ErrNotFinite) || !errors.As(err, &graph) || graph.Node != n.Out.Name() {
+		t.Errorf("error %v, want a GraphError of %q that wraps ErrNotFinite", err, n.Out.Name())
 	}
 }
 
-// The statistics take whole what the quadratic model takes whole, up to twice as many cases as they take otherwise.
+// The statistics take whole what the quadratic model takes whole, up to twice as many cases as they
+// take otherwise.
 func TestLeastStatistics(t *testing.T) {
 	for _, test := range []struct {
 		opts        []Option
@@ -250,7 +258,7 @@ func TestLeastStatistics(t *testing.T) {
 	} {
 		cfg := defaults()
 		for _, o := range test.opts {
-			check(t, o(&cfg))
+			testnet.Check(t, o(&cfg))
 		}
 		if got := cfg.leastStatistics(test.cases); got != test.want {
 			t.Errorf("%d options, %d cases: at least %d, want %d", len(test.opts), test.cases, got, test.want)

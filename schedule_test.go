@@ -12,14 +12,18 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// The sizes of mini-batches are those in the logs of the paper's authors (MNIST, FACES and CURVES with the settings of section 13).
+// The sizes of mini-batches are those in the logs of the paper's authors (MNIST, FACES and CURVES
+// with the settings of section 13).
 func TestGrowingBatchOfTheAuthors(t *testing.T) {
 	mnist := kfac.GrowingBatch{First: 1000, All: 60000, FullAt: 500}
 	for k, want := range map[int]int{
-		1: 1000, 2: 1008, 3: 1016, 5: 1033, 10: 1076, 20: 1168, 40: 1377, 50: 1494, 60: 1622, 80: 1912, 100: 2253, 120: 2654, 150: 3395, 160: 3686,
-		200: 5118, 250: 7714, 300: 11626, 400: 26412, 499: 59509, 500: 60000, 501: 60000, 1500: 60000, math.MaxInt: 60000,
+		1: 1000, 2: 1008, 3: 1016, 5: 1033, 10: 1076, 20: 1168, 40: 1377, 50: 1494, 60: 1622, 80: 1912, 100: 2253,
+		120: 2654, 150: 3395, 160: 3686,
+		200: 5118, 250: 7714, 300: 11626, 400: 26412, 499: 59509, 500: 60000, 501: 60000, 1500: 60000,
+		math.MaxInt: 60000,
 	} {
 		if got := mnist.Size(k); got != want {
 			t.Errorf("MNIST: update %d has %d cases, want %d", k, got, want)
@@ -32,7 +36,8 @@ func TestGrowingBatchOfTheAuthors(t *testing.T) {
 			sum += g.Size(k)
 		}
 		if sum != log.cases {
-			t.Errorf("%d cases in the first 500 updates of a training set of %d, the log has %d", sum, log.all, log.cases)
+			t.Errorf("%d cases in the first 500 updates of a training set of %d, the log has %d",
+				sum, log.all, log.cases)
 		}
 	}
 }
@@ -40,7 +45,8 @@ func TestGrowingBatchOfTheAuthors(t *testing.T) {
 // m_k = First exp((k-1)/b), b = (FullAt-1) / log(All/First), rounded down.
 func TestGrowingBatchIsExponential(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		g := kfac.GrowingBatch{First: rapid.IntRange(1, 5000).Draw(t, "first"), FullAt: rapid.IntRange(2, 5000).Draw(t, "full at")}
+		g := kfac.GrowingBatch{First: rapid.IntRange(1, 5000).Draw(t, "first"),
+			FullAt: rapid.IntRange(2, 5000).Draw(t, "full at")}
 		g.All = rapid.IntRange(g.First, 1000000).Draw(t, "all")
 		k := rapid.IntRange(1, g.FullAt).Draw(t, "update")
 		exact := float64(g.First) * math.Exp(float64(k-1)/float64(g.FullAt-1)*math.Log(float64(g.All)/float64(g.First)))
@@ -82,7 +88,8 @@ func TestOddGrowingBatches(t *testing.T) {
 // No other number of chunks comes nearer.
 func TestChunksOfAGrowingBatch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		g := kfac.GrowingBatch{First: rapid.IntRange(1, 500).Draw(t, "first"), All: rapid.IntRange(1, 5000).Draw(t, "all")}
+		g := kfac.GrowingBatch{First: rapid.IntRange(1, 500).Draw(t, "first"),
+			All: rapid.IntRange(1, 5000).Draw(t, "all")}
 		g.FullAt = rapid.IntRange(1, 50).Draw(t, "full at")
 		k, size := rapid.IntRange(1, 60).Draw(t, "update"), rapid.IntRange(1, 700).Draw(t, "chunk")
 		off := func(n int) int { d := n*size - g.Size(k); return max(d, -d) }
@@ -103,7 +110,8 @@ func useAverage(t *testing.T, s *kfac.Solver) (restore func()) {
 	return restore
 }
 
-// averageOf is the iterate average of the list of iterates, which starts at one of them: the plain mean of the first 1/(1-xi), which then fades.
+// averageOf is the iterate average of the list of iterates, which starts at one of them: the plain
+// mean of the first 1/(1-xi), which then fades.
 func averageOf(iterates [][]float64, xi float64) []float64 {
 	mean := make([]float64, len(iterates[0]))
 	plain := min(int(math.Round(1/(1-xi))), len(iterates))
@@ -126,49 +134,53 @@ func TestIterateAverage(t *testing.T) {
 		from int
 		opts []kfac.Option
 	}{
-		{0.9, 1, nil}, {0.99, 1, nil}, {0.5, 4, nil}, {0.8, 7, byRate()}, {0.9, 3, []kfac.Option{kfac.WithStepRejection(), kfac.WithL2Reg(0.01)}},
+		{0.9, 1, nil}, {0.99, 1, nil}, {0.5, 4, nil}, {0.8, 7, byRate()},
+		{0.9, 3, []kfac.Option{kfac.WithStepRejection(), kfac.WithL2Reg(0.01)}},
 	} {
 		t.Run(fmt.Sprintf("%g from step %d", c.xi, c.from), func(t *testing.T) {
 			tr := classifier(t, append(c.opts, kfac.WithIterateAveraging(c.xi, c.from))...)
 			twin := classifier(t, c.opts...)
-			solver := tr.solver.(*kfac.Solver)
+			solver := tr.Solver
 			var iterates [][]float64
 			for k := 1; k <= 30; k++ {
-				tr.steps(t, 1)
-				twin.steps(t, 1)
-				sameBits(t, "with and without the average, weights", weights(tr.params), weights(twin.params))
+				tr.Steps(t, 1)
+				twin.Steps(t, 1)
+				testnet.SameBits(t, "with and without the average, weights", testnet.Weights(tr.Params),
+					testnet.Weights(twin.Params))
 				if k < c.from {
 					continue
 				}
-				now := weights(tr.params)
+				now := testnet.Weights(tr.Params)
 				iterates = append(iterates, now)
 				restore := useAverage(t, solver)
-				near(t, fmt.Sprintf("average at step %d", k), weights(tr.params), averageOf(iterates, c.xi), 1e-13)
+				testnet.Near(t, fmt.Sprintf("average at step %d",
+					k), testnet.Weights(tr.Params), averageOf(iterates, c.xi), 1e-13)
 				restore()
-				sameBits(t, "weights that were restored", weights(tr.params), now)
+				testnet.SameBits(t, "weights that were restored", testnet.Weights(tr.Params), now)
 			}
-			if d := distance(averageOf(iterates, c.xi), iterates[len(iterates)-1]); d < 1e-3 {
+			if d := testnet.Distance(averageOf(iterates, c.xi), iterates[len(iterates)-1]); d < 1e-3 {
 				t.Errorf("the average is the last iterate but for %g", d)
 			}
 		})
 	}
 }
 
-// Tensors and scalars of both dtypes: the model runs with the average and, once restored, with what it had.
+// Tensors and scalars of both dtypes: the model runs with the average and, once restored, with what
+// it had.
 func TestAverageOfTensorsAndScalars(t *testing.T) {
 	t.Run("float64", testAverage[float64])
 	t.Run("float32", testAverage[float32])
 }
 
-func testAverage[T float](t *testing.T) {
+func testAverage[T testnet.Float](t *testing.T) {
 	const xi = 0.9
-	m := newScaled[T]()
-	tr := newTrainer(t, m, kfac.Gaussian(m.out, 1), kfac.WithIterateAveraging(xi, 1))
+	m := testnet.ScaledOutputs[T]()
+	tr := kfac.NewTrainer(t, m, kfac.WithIterateAveraging(xi, 1))
 	evaluate := func() float64 {
-		if err := tr.run(); err != nil {
+		if err := tr.Run(); err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range m.params {
+		for _, p := range m.Params {
 			g, err := p.Grad()
 			if err != nil {
 				t.Fatal(err)
@@ -182,65 +194,68 @@ func testAverage[T float](t *testing.T) {
 				g.Zero()
 			}
 		}
-		return numbers(m.cost.Value())[0]
+		return testnet.Numbers(m.Cost.Value())[0]
 	}
 	var iterates [][]float64
 	for range 15 {
-		tr.steps(t, 1)
-		iterates = append(iterates, weights(m.params))
+		tr.Steps(t, 1)
+		iterates = append(iterates, testnet.Weights(m.Params))
 	}
 	trained := evaluate()
 	tol := 1e-13
-	if dtype[T]() == tensor.Float32 {
+	if testnet.Dtype[T]() == tensor.Float32 {
 		tol = 1e-6
 	}
 	for range 2 {
-		restore := useAverage(t, tr.solver.(*kfac.Solver))
-		near(t, "average", weights(m.params), averageOf(iterates, xi), tol)
+		restore := useAverage(t, tr.Solver)
+		testnet.Near(t, "average", testnet.Weights(m.Params), averageOf(iterates, xi), tol)
 		if averaged := evaluate(); averaged == trained {
 			t.Errorf("the model costs %g with the average too", averaged)
 		}
 		restore()
-		sameBits(t, "weights that were restored", weights(m.params), iterates[len(iterates)-1])
+		testnet.SameBits(t, "weights that were restored", testnet.Weights(m.Params), iterates[len(iterates)-1])
 		if again := evaluate(); again != trained {
 			t.Errorf("the model costs %g with the weights that were restored, before %g", again, trained)
 		}
 	}
-	tr.steps(t, 2)
+	tr.Steps(t, 2)
 }
 
-// While the average is in use there is no step and no chunk; afterwards the training goes on as if nothing had been. To restore twice is harmless.
+// While the average is in use there is no step and no chunk; afterwards the training goes on as if
+// nothing had been. To restore twice is harmless.
 func TestNoStepsWithTheAverage(t *testing.T) {
 	option := kfac.WithIterateAveraging(0.9, 2)
 	tr, twin := classifier(t, option), classifier(t, option)
-	solver := tr.solver.(*kfac.Solver)
-	tr.steps(t, 4)
-	twin.steps(t, 4)
+	solver := tr.Solver
+	tr.Steps(t, 4)
+	twin.Steps(t, 4)
 	for range 3 {
 		restore := useAverage(t, solver)
-		if err := tr.run(); err != nil {
+		if err := tr.Run(); err != nil {
 			t.Fatal(err)
 		}
-		before := stateOf(twin.params, tr, solver)
-		refused(t, attempt(t, func() error { return solver.Step(tr.valueGrads()) }), kfac.ErrAveraged, "UseAverage")
-		refused(t, attempt(t, func() error { return solver.Accumulate(tr.valueGrads()) }), kfac.ErrAveraged, "UseAverage")
+		before := stateOf(twin.Params, tr, solver)
+		refused(t, attempt(t, func() error { return solver.Step(tr.ValueGrads()) }), kfac.ErrAveraged, "UseAverage")
+		refused(t, attempt(t, func() error {
+			return solver.Accumulate(tr.ValueGrads())
+		}), kfac.ErrAveraged, "UseAverage")
 		again, err := solver.UseAverage()
 		var ce *kfac.ConfigError
 		if again != nil || !errors.As(err, &ce) {
 			t.Errorf("a second UseAverage: %v", err)
 		}
-		before.unchanged(t, twin.params, tr, solver)
+		before.unchanged(t, twin.Params, tr, solver)
 		restore()
 		restore()
-		sameBits(t, "weights that were restored", weights(tr.params), weights(twin.params))
-		zeroGradients(t, tr.params)
+		testnet.SameBits(t, "weights that were restored", testnet.Weights(tr.Params), testnet.Weights(twin.Params))
+		testnet.ZeroGradients(tr.Params)
 		for range 3 {
-			tr.steps(t, 1)
+			tr.Steps(t, 1)
 			restore() // of before
-			twin.steps(t, 1)
-			sameBits(t, "afterwards, weights", weights(tr.params), weights(twin.params))
+			twin.Steps(t, 1)
+			testnet.SameBits(t, "afterwards, weights", testnet.Weights(tr.Params), testnet.Weights(twin.Params))
 		}
-		a, b := solver.Stats(), twin.solver.(*kfac.Solver).Stats()
+		a, b := solver.Stats(), twin.Solver.Stats()
 		a.Time, b.Time = kfac.PhaseTimes{}, kfac.PhaseTimes{}
 		if a != b {
 			t.Errorf("afterwards: %+v, want %+v", a, b)
@@ -252,36 +267,37 @@ func TestNoStepsWithTheAverage(t *testing.T) {
 func TestAverageBetweenChunks(t *testing.T) {
 	option := kfac.WithIterateAveraging(0.9, 1)
 	tr, twin := classifier(t, option), classifier(t, option)
-	for _, use := range []*trainer{tr, twin} {
-		solver := use.solver.(*kfac.Solver)
-		use.steps(t, 3)
-		if err := use.run(); err != nil {
+	for _, use := range []*kfac.Trainer{tr, twin} {
+		solver := use.Solver
+		use.Steps(t, 3)
+		if err := use.Run(); err != nil {
 			t.Fatal(err)
 		}
-		if err := solver.Accumulate(use.valueGrads()); err != nil {
+		if err := solver.Accumulate(use.ValueGrads()); err != nil {
 			t.Fatal(err)
 		}
 		if use == tr {
 			useAverage(t, solver)()
 		}
-		use.steps(t, 2)
+		use.Steps(t, 2)
 	}
-	sameBits(t, "weights", weights(tr.params), weights(twin.params))
+	testnet.SameBits(t, "weights", testnet.Weights(tr.Params), testnet.Weights(twin.Params))
 }
 
 // Without the option, or before the average has begun, there is none to use, and nothing changes.
 func TestNoAverage(t *testing.T) {
-	for name, opts := range map[string][]kfac.Option{"no option": nil, "before it begins": {kfac.WithIterateAveraging(0.9, 5)}} {
+	for name, opts := range map[string][]kfac.Option{"no option": nil,
+		"before it begins": {kfac.WithIterateAveraging(0.9, 5)}} {
 		tr := classifier(t, opts...)
 		for range 4 {
-			tr.steps(t, 1)
-			before := weights(tr.params)
-			restore, err := tr.solver.(*kfac.Solver).UseAverage()
+			tr.Steps(t, 1)
+			before := testnet.Weights(tr.Params)
+			restore, err := tr.Solver.UseAverage()
 			var ce *kfac.ConfigError
 			if restore != nil || !errors.As(err, &ce) || ce.Setting != "UseAverage" || ce.Got == "" || ce.Want == "" {
 				t.Errorf("%s: error %v", name, err)
 			}
-			sameBits(t, name+", weights", weights(tr.params), before)
+			testnet.SameBits(t, name+", weights", testnet.Weights(tr.Params), before)
 		}
 	}
 }
@@ -290,150 +306,154 @@ func TestNoAverage(t *testing.T) {
 func TestAverageOfAParameterThatIsLeftOut(t *testing.T) {
 	const xi = 0.8
 	tr := classifier(t, kfac.WithIterateAveraging(xi, 1))
-	all := tr.params
+	all := tr.Params
 	var iterates [][]float64
 	for k := range 14 {
-		tr.params = all
+		tr.Params = all
 		if k%3 == 1 {
-			tr.params = all[:2]
+			tr.Params = all[:2]
 		}
-		tr.steps(t, 1)
-		zeroGradients(t, all)
-		iterates = append(iterates, weights(all))
+		tr.Steps(t, 1)
+		testnet.ZeroGradients(all)
+		iterates = append(iterates, testnet.Weights(all))
 	}
-	useAverage(t, tr.solver.(*kfac.Solver))
-	near(t, "average", weights(all), averageOf(iterates, xi), 1e-13)
+	useAverage(t, tr.Solver)
+	testnet.Near(t, "average", testnet.Weights(all), averageOf(iterates, xi), 1e-13)
 }
 
 // What was never trained has no average: it stays as it is.
 func TestAverageLeavesTheOthersAlone(t *testing.T) {
 	tr := classifier(t, kfac.WithIterateAveraging(0.9, 1))
-	others := append(gorgonia.Nodes(nil), tr.params[2:]...)
-	tr.params = tr.params[:2]
-	tr.steps(t, 5)
-	before := weights(others)
-	restore := useAverage(t, tr.solver.(*kfac.Solver))
-	sameBits(t, "weights that are not trained", weights(others), before)
+	others := append(gorgonia.Nodes(nil), tr.Params[2:]...)
+	tr.Params = tr.Params[:2]
+	tr.Steps(t, 5)
+	before := testnet.Weights(others)
+	restore := useAverage(t, tr.Solver)
+	testnet.SameBits(t, "weights that are not trained", testnet.Weights(others), before)
 	restore()
-	sameBits(t, "weights that are not trained", weights(others), before)
+	testnet.SameBits(t, "weights that are not trained", testnet.Weights(others), before)
 }
 
 // A parameter that joins the list later has the average of its iterates from then on.
 func TestAverageOfAParameterThatJoinsLater(t *testing.T) {
 	const xi = 0.8
 	tr := classifier(t, kfac.WithIterateAveraging(xi, 1))
-	all := tr.params
-	tr.params = all[:2]
-	tr.steps(t, 6)
-	zeroGradients(t, all)
-	tr.params = all
+	all := tr.Params
+	tr.Params = all[:2]
+	tr.Steps(t, 6)
+	testnet.ZeroGradients(all)
+	tr.Params = all
 	var iterates [][]float64
 	for range 4 {
-		tr.steps(t, 1)
-		iterates = append(iterates, weights(all[2:]))
+		tr.Steps(t, 1)
+		iterates = append(iterates, testnet.Weights(all[2:]))
 	}
-	useAverage(t, tr.solver.(*kfac.Solver))
-	near(t, "average", weights(all[2:]), averageOf(iterates, xi), 1e-13)
+	useAverage(t, tr.Solver)
+	testnet.Near(t, "average", testnet.Weights(all[2:]), averageOf(iterates, xi), 1e-13)
 }
 
 // The average of a parameter that a step is not given follows the user's tensor too.
 func TestAverageFollowsTheTensorsLeftOut(t *testing.T) {
 	tr := classifier(t, kfac.WithIterateAveraging(0.5, 1))
-	all := tr.params
-	tr.steps(t, 3)
-	other := tensor.New(tensor.WithShape(all[2].Shape()...), tensor.WithBacking(tensor.Range(tensor.Float64, 0, all[2].Shape().TotalSize())))
+	all := tr.Params
+	tr.Steps(t, 3)
+	other := tensor.New(tensor.WithShape(all[2].Shape()...),
+		tensor.WithBacking(tensor.Range(tensor.Float64, 0, all[2].Shape().TotalSize())))
 	if err := gorgonia.Let(all[2], other); err != nil {
 		t.Fatal(err)
 	}
-	tr.params = all[:2]
-	tr.steps(t, 60) // of what was before, nothing is left
-	useAverage(t, tr.solver.(*kfac.Solver))
-	near(t, "average", weights(all[2:3]), numbers(other), 1e-13)
+	tr.Params = all[:2]
+	tr.Steps(t, 60) // of what was before, nothing is left
+	useAverage(t, tr.Solver)
+	testnet.Near(t, "average", testnet.Weights(all[2:3]), testnet.Numbers(other), 1e-13)
 }
 
 // What an earlier UseAverage returned does nothing while a later one is in use.
 func TestRestoreOfAnEarlierAverage(t *testing.T) {
 	tr := classifier(t, kfac.WithIterateAveraging(0.9, 1))
-	solver := tr.solver.(*kfac.Solver)
-	tr.steps(t, 3)
+	solver := tr.Solver
+	tr.Steps(t, 3)
 	earlier := useAverage(t, solver)
 	earlier()
-	tr.steps(t, 3)
-	before := weights(tr.params)
+	tr.Steps(t, 3)
+	before := testnet.Weights(tr.Params)
 	later := useAverage(t, solver)
-	averaged := weights(tr.params)
+	averaged := testnet.Weights(tr.Params)
 	earlier()
-	sameBits(t, "weights in use", weights(tr.params), averaged)
+	testnet.SameBits(t, "weights in use", testnet.Weights(tr.Params), averaged)
 	later()
-	sameBits(t, "weights that were restored", weights(tr.params), before)
+	testnet.SameBits(t, "weights that were restored", testnet.Weights(tr.Params), before)
 }
 
-// Weights in other tensors, which the user has given to the graph between the steps, and in a view and in column-major order.
+// Weights in other tensors, which the user has given to the graph between the steps, and in a view
+// and in column-major order.
 func TestAverageFollowsTheTensors(t *testing.T) {
 	const xi, cases, out, wide = 0.9, 12, 2, 5
-	surroundings := tensor.New(tensor.WithShape(cases, wide), tensor.WithBacking(tensor.Range(tensor.Float64, 0, cases*wide)))
+	surroundings := tensor.New(tensor.WithShape(cases, wide),
+		tensor.WithBacking(tensor.Range(tensor.Float64, 0, cases*wide)))
 	view, err := surroundings.Slice(nil, gorgonia.S(1, 1+out))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newOffsets()
-	tr := newTrainer(t, m, kfac.Gaussian(m.out, 1), kfac.WithIterateAveraging(xi, 1))
+	m := testnet.Offsets()
+	tr := kfac.NewTrainer(t, m, kfac.WithIterateAveraging(xi, 1))
 	move := func(name string, storage *tensor.Dense, by float64) {
-		p := m.param(t, name)
-		contents := numbers(p.Value())
-		eachElement(storage, func(at, i int) { storage.Set(at, contents[i]+by) })
+		p := m.Input(name)
+		contents := testnet.Numbers(p.Value())
+		testnet.EachElement(storage, func(at, i int) { storage.Set(at, contents[i]+by) })
 		if err := gorgonia.Let(p, storage); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var iterates [][]float64
 	step := func() {
-		tr.steps(t, 1)
-		iterates = append(iterates, weights(m.params))
+		tr.Steps(t, 1)
+		iterates = append(iterates, testnet.Weights(m.Params))
 	}
 	step()
 	move("a", view.(*tensor.Dense), 0)
 	step()
-	old := m.param(t, "w").Value()
+	old := m.Input("w").Value()
 	move("w", tensor.New(tensor.WithShape(3, out), tensor.Of(tensor.Float64)), 0.5)
 	move("b", tensor.New(tensor.WithShape(cases, out), tensor.Of(tensor.Float64), tensor.AsFortran(nil)), -0.5)
-	before := numbers(old)
+	before := testnet.Numbers(old)
 	step()
 	step()
-	restore := useAverage(t, tr.solver.(*kfac.Solver))
-	near(t, "average", weights(m.params), averageOf(iterates, xi), 1e-12)
+	restore := useAverage(t, tr.Solver)
+	testnet.Near(t, "average", testnet.Weights(m.Params), averageOf(iterates, xi), 1e-12)
 	restore()
-	sameBits(t, "weights that were restored", weights(m.params), iterates[len(iterates)-1])
-	sameBits(t, "the tensor that was replaced", numbers(old), before)
+	testnet.SameBits(t, "weights that were restored", testnet.Weights(m.Params), iterates[len(iterates)-1])
+	testnet.SameBits(t, "the tensor that was replaced", testnet.Numbers(old), before)
 	move("w", tensor.New(tensor.WithShape(3, out), tensor.Of(tensor.Float64)), 1) // after the last step
-	last := weights(m.params)
-	restore = useAverage(t, tr.solver.(*kfac.Solver))
-	near(t, "average", weights(m.params), averageOf(iterates, xi), 1e-12)
+	last := testnet.Weights(m.Params)
+	restore = useAverage(t, tr.Solver)
+	testnet.Near(t, "average", testnet.Weights(m.Params), averageOf(iterates, xi), 1e-12)
 	restore()
-	sameBits(t, "weights that were restored", weights(m.params), last)
-	for i, v := range numbers(surroundings) {
+	testnet.SameBits(t, "weights that were restored", testnet.Weights(m.Params), last)
+	for i, v := range testnet.Numbers(surroundings) {
 		if col := i % wide; (col < 1 || col >= 1+out) && v != float64(i) {
 			t.Errorf("element %d beside the view is %g, was %d", i, v, i)
 		}
 	}
 }
 
-// Averages of noisy iterates are nearer to the optimum than the iterates: the least squares solution that small batches jump around.
+// Averages of noisy iterates are nearer to the optimum than the iterates: the least squares
+// solution that small batches jump around.
 func TestAverageIsBetterThanTheIterates(t *testing.T) {
 	const in, out, batch = 4, 2, 8
 	rng := rand.New(rand.NewPCG(6, 6))
-	m := newMLP[float64](1, shape{batch, []int{in, out}}, squaredError)
+	m := testnet.NewMLP[float64](1, testnet.Shape{Cases: batch, Widths: []int{in, out}}, testnet.SquaredError)
 	opts := byRate(kfac.WithMomentum(0), kfac.WithIterateAveraging(0.99, 60), kfac.WithNormConstraint(math.Inf(1)))
-	tr := newTrainer(t, m, kfac.Gaussian(m.out, 1), opts...)
+	tr := kfac.NewTrainer(t, m, opts...)
 	optimum := make([]float64, in*out+out) // y is noise
 	for range 300 {
-		copy(m.x.Value().Data().([]float64), normal(rng, batch*in, 1))
-		copy(m.y.Value().Data().([]float64), normal(rng, batch*out, 1))
-		tr.steps(t, 1)
+		copy(m.X.Value().Data().([]float64), testnet.Normals(rng, batch*in, 1))
+		copy(m.Y.Value().Data().([]float64), testnet.Normals(rng, batch*out, 1))
+		tr.Steps(t, 1)
 	}
-	last := norm(minus(weights(m.params), optimum))
-	useAverage(t, tr.solver.(*kfac.Solver))
-	if mean := norm(minus(weights(m.params), optimum)); !(mean < 0.6*last) {
+	last := norm(minus(testnet.Weights(m.Params), optimum))
+	useAverage(t, tr.Solver)
+	if mean := norm(minus(testnet.Weights(m.Params), optimum)); !(mean < 0.6*last) {
 		t.Errorf("the average is %g from the optimum, the last iterate %g", mean, last)
 	}
 }

@@ -14,26 +14,30 @@ import (
 
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// chainMoments are the moments A_ij and G_ij of all pairs of layers of a chain, from the same random cases.
+// chainMoments are the moments A_ij and G_ij of all pairs of layers of a chain, from the same
+// random cases.
 type chainMoments struct {
 	abar, out []int
 	a, g      [][]*mat.Dense
 }
 
-// chainOf draws cases: inputs abar with a homogeneous coordinate, and gradients g. Neighbouring layers are correlated.
-func chainOf(s *sketch, cases int, abar, out []int) *chainMoments {
-	return &chainMoments{abar, out, crossMoments(cases, samples(s, cases, abar, true)), crossMoments(cases, samples(s, cases, out, false))}
+// chainOf draws cases: inputs abar with a homogeneous coordinate, and gradients g. Neighbouring
+// layers are correlated.
+func chainOf(s *testnet.Sketch, cases int, abar, out []int) *chainMoments {
+	return &chainMoments{abar, out, crossMoments(cases, samples(s, cases, abar, true)),
+		crossMoments(cases, samples(s, cases, out, false))}
 }
 
 // samples draws matrices of cases x n, each one a random combination of the one before plus noise.
-func samples(s *sketch, cases int, sizes []int, homogeneous bool) (x []*mat.Dense) {
+func samples(s *testnet.Sketch, cases int, sizes []int, homogeneous bool) (x []*mat.Dense) {
 	for i, n := range sizes {
-		xi := mat.NewDense(cases, n, s.normals(cases*n))
+		xi := mat.NewDense(cases, n, s.Normals(cases*n))
 		if i > 0 {
 			var mixed mat.Dense
-			mixed.Mul(x[i-1], mat.NewDense(sizes[i-1], n, s.normals(sizes[i-1]*n)))
+			mixed.Mul(x[i-1], mat.NewDense(sizes[i-1], n, s.Normals(sizes[i-1]*n)))
 			xi.Add(xi, &mixed)
 		}
 		for r := range cases {
@@ -127,7 +131,7 @@ func (e *chainError) Unwrap() error { return e.err }
 func tridiagonalOf(t rapid.TB, c *chainMoments) *tridiagonal[float64] {
 	t.Helper()
 	inv := newTridiagonal[float64](c.abar, c.out)
-	check(t, factoriseChain(inv, c))
+	testnet.Check(t, factoriseChain(inv, c))
 	return inv
 }
 
@@ -209,36 +213,37 @@ func (c *chainMoments) band(m *mat.Dense, width int) *mat.Dense {
 func inverseOf(t rapid.TB, m *mat.Dense) *mat.Dense {
 	t.Helper()
 	var inv mat.Dense
-	check(t, inv.Inverse(m))
+	testnet.Check(t, inv.Inverse(m))
 	return &inv
 }
 
 // drawChain draws a damped chain of the given number of layers, with other widths on all sides.
 func drawChain(t *rapid.T, layers int) *chainMoments {
-	s := newSketch(rapid.Uint64().Draw(t, "seed"))
+	s := testnet.NewSketch(rapid.Uint64().Draw(t, "seed"))
 	var abar, out []int
 	for range layers {
 		abar = append(abar, rapid.IntRange(1, 5).Draw(t, "abar"))
 		out = append(out, rapid.IntRange(1, 5).Draw(t, "out"))
 	}
 	damp := rapid.Float64Range(0.03, 3)
-	return chainOf(s, rapid.IntRange(1, 20).Draw(t, "cases"), abar, out).damp(damp.Draw(t, "dampA"), damp.Draw(t, "dampG"))
+	return chainOf(s, rapid.IntRange(1, 20).Draw(t, "cases"), abar, out).damp(damp.Draw(t, "dampA"),
+		damp.Draw(t, "dampG"))
 }
 
-// What defines F^: it agrees with the Kronecker products on the tridiagonal, and its inverse, which is symmetric and positive
-// definite, is zero outside the tridiagonal.
+// What defines F^: it agrees with the Kronecker products on the tridiagonal, and its inverse, which
+// is symmetric and positive definite, is zero outside the tridiagonal.
 func TestTridiagonalDefinition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawChain(t, rapid.IntRange(1, 5).Draw(t, "layers"))
 		inverse := materialised(tridiagonalOf(t, c), c)
 
-		checkNear(t, "asymmetry", flatOf(inverse.T()), flatOf(inverse), 1e-11)
+		testnet.Near(t, "asymmetry", flatOf(inverse.T()), flatOf(inverse), 1e-11)
 		var chol mat.Cholesky
 		if !chol.Factorize(mat.NewSymDense(inverse.RawMatrix().Rows, flatOf(inverse))) {
 			t.Error("the inverse is not positive definite")
 		}
-		checkNear(t, "outside the tridiagonal", flatOf(inverse), flatOf(c.band(inverse, 1)), 0)
-		checkNear(t, "blocks of F^", flatOf(c.band(inverseOf(t, inverse), 1)), flatOf(c.kroneckers(1)), 1e-9)
+		testnet.Near(t, "outside the tridiagonal", flatOf(inverse), flatOf(c.band(inverse, 1)), 0)
+		testnet.Near(t, "blocks of F^", flatOf(c.band(inverseOf(t, inverse), 1)), flatOf(c.kroneckers(1)), 1e-9)
 	})
 }
 
@@ -246,7 +251,8 @@ func TestTridiagonalDefinition(t *testing.T) {
 func TestTridiagonalOfTwoLayersIsDenseInverse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawChain(t, 2)
-		checkNear(t, "inverse", flatOf(materialised(tridiagonalOf(t, c), c)), flatOf(inverseOf(t, c.kroneckers(1))), 1e-9)
+		testnet.Near(t, "inverse", flatOf(materialised(tridiagonalOf(t, c), c)), flatOf(inverseOf(t, c.kroneckers(1))),
+			1e-9)
 	})
 }
 
@@ -262,7 +268,8 @@ func TestTridiagonalWithoutCorrelationIsBlockDiagonal(t *testing.T) {
 				c.g[i][i+1].Zero()
 			}
 		}
-		checkNear(t, "inverse", flatOf(materialised(tridiagonalOf(t, c), c)), flatOf(inverseOf(t, c.kroneckers(0))), 1e-9)
+		testnet.Near(t, "inverse", flatOf(materialised(tridiagonalOf(t, c), c)), flatOf(inverseOf(t, c.kroneckers(0))),
+			1e-9)
 	})
 }
 
@@ -283,7 +290,7 @@ func TestConditionalSolve(t *testing.T) {
 				inv.solve(v, i)
 				return v
 			})
-			checkNear(t, fmt.Sprint("layer ", i), flatOf(got), flatOf(inverseOf(t, &sigma)), 1e-9)
+			testnet.Near(t, fmt.Sprint("layer ", i), flatOf(got), flatOf(inverseOf(t, &sigma)), 1e-9)
 		}
 	})
 }
@@ -296,12 +303,13 @@ func explainedBy(t rapid.TB, m [][]*mat.Dense, i int) *mat.Dense {
 	return &c
 }
 
-// In other parameters, abar' = Omega abar and g' = Phi^T g, directions are the same where the damping is transformed as well
-// (Martens & Grosse 2015, section 10): Omega^T U' Phi^T = U for V' = Omega V Phi.
+// In other parameters, abar' = Omega abar and g' = Phi^T g, directions are the same where the
+// damping is transformed as well (Martens & Grosse 2015, section 10): Omega^T U' Phi^T = U for V' =
+// Omega V Phi.
 func TestTridiagonalCovariance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawChain(t, rapid.IntRange(1, 4).Draw(t, "layers"))
-		s := newSketch(rapid.Uint64().Draw(t, "transformation"))
+		s := testnet.NewSketch(rapid.Uint64().Draw(t, "transformation"))
 		draw := nearIdentity(s)
 		twin := &chainMoments{abar: c.abar, out: c.out}
 		var omega, phi []*mat.Dense
@@ -326,7 +334,7 @@ func TestTridiagonalCovariance(t *testing.T) {
 		}
 
 		at := c.offsets()
-		v := s.normals(at[len(at)-1])
+		v := s.Normals(at[len(at)-1])
 		var vTwin []float64
 		for i, vi := range split(v, at) {
 			var x mat.Dense
@@ -339,13 +347,13 @@ func TestTridiagonalCovariance(t *testing.T) {
 			x.Product(omega[i].T(), mat.NewDense(c.abar[i], c.out[i], ui), phi[i].T())
 			back = append(back, flatOf(&x)...)
 		}
-		checkNear(t, "direction", back, applied(tridiagonalOf(t, c), c, v), 1e-9)
+		testnet.Near(t, "direction", back, applied(tridiagonalOf(t, c), c, v), 1e-9)
 	})
 }
 
 // mediumChain is large enough for panels, blocks and threads to matter.
 func mediumChain(damping float64) *chainMoments {
-	return chainOf(newSketch(5), 200, []int{71, 34, 20, 34}, []int{33, 19, 33, 70}).damp(damping, damping)
+	return chainOf(testnet.NewSketch(5), 200, []int{71, 34, 20, 34}, []int{33, 19, 33, 70}).damp(damping, damping)
 }
 
 // A float32 model's directions are those that float64 gets from the same moments, but for rounding.
@@ -359,20 +367,20 @@ func TestTridiagonalInFloat32(t *testing.T) {
 		}
 	}
 	at := c.offsets()
-	v := newSketch(6).normals(at[len(at)-1])
+	v := testnet.NewSketch(6).Normals(at[len(at)-1])
 	inv := newTridiagonal[float32](c.abar, c.out)
-	check(t, factoriseChain(inv, c))
+	testnet.Check(t, factoriseChain(inv, c))
 	got := converted[float64](applied(inv, c, converted[float32](v)))
-	checkNear(t, "direction", got, applied(tridiagonalOf(t, c), c, v), 1e-5)
+	testnet.Near(t, "direction", got, applied(tridiagonalOf(t, c), c, v), 1e-5)
 }
 
 // The result depends neither on the number of threads nor on what was factorised before.
 func TestTridiagonalIsReproducible(t *testing.T) {
 	c := mediumChain(0.1)
 	at := c.offsets()
-	v := newSketch(7).normals(at[len(at)-1])
+	v := testnet.NewSketch(7).Normals(at[len(at)-1])
 	used := tridiagonalOf(t, mediumChain(3))
-	check(t, factoriseChain(used, c))
+	testnet.Check(t, factoriseChain(used, c))
 	want := applied(used, c, v)
 
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -385,10 +393,10 @@ func TestTridiagonalIsReproducible(t *testing.T) {
 }
 
 func TestTridiagonalAppliesWithoutAllocating(t *testing.T) {
-	c := chainOf(newSketch(8), 30, []int{7, 6, 5}, []int{5, 4, 3}).damp(1, 1)
+	c := chainOf(testnet.NewSketch(8), 30, []int{7, 6, 5}, []int{5, 4, 3}).damp(1, 1)
 	inv := tridiagonalOf(t, c)
 	at := c.offsets()
-	v := newSketch(9).normals(at[len(at)-1])
+	v := testnet.NewSketch(9).Normals(at[len(at)-1])
 	u := split(make([]float64, len(v)), at)
 	layers := split(v, at)
 	if n := testing.AllocsPerRun(10, func() { inv.apply(u, layers) }); n > 0 {
@@ -396,8 +404,8 @@ func TestTridiagonalAppliesWithoutAllocating(t *testing.T) {
 	}
 }
 
-// Layers that are perfectly correlated, or by rounding more than that, leave Sigma = 0: its inverse stays finite and positive. A
-// correlation counts as 1 at most, on either side.
+// Layers that are perfectly correlated, or by rounding more than that, leave Sigma = 0: its inverse
+// stays finite and positive. A correlation counts as 1 at most, on either side.
 func TestPerfectCorrelation(t *testing.T) {
 	one := [][]float64{{1}, {1}}
 	for _, test := range []struct{ crossA, crossG, gap float64 }{
@@ -410,11 +418,12 @@ func TestPerfectCorrelation(t *testing.T) {
 		{0.6, 0.5, 0.91},
 	} {
 		inv := newTridiagonal[float64]([]int{1, 1}, []int{1, 1})
-		check(t, factorise(inv, one, one, [][]float64{{test.crossA}}, [][]float64{{test.crossG}}))
+		testnet.Check(t, factorise(inv, one, one, [][]float64{{test.crossA}}, [][]float64{{test.crossG}}))
 		u := [][]float64{{0}, {0}}
 		inv.apply(u, [][]float64{{1}, {0}})
 		if got := u[0][0]; math.Abs(got*test.gap-1) > 1e-9 {
-			t.Errorf("correlations %v and %v: the inverse's first element is %g, want %g", test.crossA, test.crossG, got, 1/test.gap)
+			t.Errorf("correlations %v and %v: the inverse's first element is %g, want %g",
+				test.crossA, test.crossG, got, 1/test.gap)
 		}
 	}
 }
@@ -433,8 +442,12 @@ func TestTridiagonalErrors(t *testing.T) {
 		{"indefinite A", func(c *chainMoments) { c.a[1][1].Set(0, 0, -1) }, 1, "A", "Cholesky", 4, ErrNotPosDef},
 		{"indefinite G", func(c *chainMoments) { c.g[2][2].Set(1, 1, 0) }, 2, "G", "Cholesky", 2, ErrNotPosDef},
 		{"NaN in G", func(c *chainMoments) { c.g[0][0].Set(1, 0, math.NaN()) }, 0, "G", "Cholesky", 3, ErrNotPosDef},
-		{"NaN in a cross moment of A", func(c *chainMoments) { c.a[0][1].Set(2, 1, math.NaN()) }, 0, "A", "eigenproblem", 5, ErrNotFinite},
-		{"infinity in a cross moment of G", func(c *chainMoments) { c.g[1][2].Set(1, 1, math.Inf(1)) }, 1, "G", "eigenproblem", 3, ErrNotFinite},
+		{"NaN in a cross moment of A", func(c *chainMoments) {
+			c.a[0][1].Set(2, 1, math.NaN())
+		}, 0, "A", "eigenproblem", 5, ErrNotFinite},
+		{"infinity in a cross moment of G", func(c *chainMoments) {
+			c.g[1][2].Set(1, 1, math.Inf(1))
+		}, 1, "G", "eigenproblem", 3, ErrNotFinite},
 		{"a regression beyond float32", func(c *chainMoments) {
 			c.a[2][2] = plusDiagonal(make([]float64, 9), 1e-40)
 			c.a[1][1] = plusDiagonal(make([]float64, 16), 1e20)
@@ -442,7 +455,7 @@ func TestTridiagonalErrors(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			sound := func() *chainMoments {
-				return chainOf(newSketch(10), 12, []int{5, 4, 3}, []int{3, 3, 2}).damp(0.1, 0.1)
+				return chainOf(testnet.NewSketch(10), 12, []int{5, 4, 3}, []int{3, 3, 2}).damp(0.1, 0.1)
 			}
 			c := sound()
 			inv := newTridiagonal[float32](c.abar, c.out)
@@ -452,10 +465,11 @@ func TestTridiagonalErrors(t *testing.T) {
 			if !errors.As(err, &e) || !errors.Is(err, test.is) {
 				t.Fatalf("error %v, want %v", err, test.is)
 			}
-			if e.layer != test.layer || e.factor != test.factor || !strings.Contains(e.op, test.op) || e.dim != test.dim {
+			if e.layer != test.layer || e.factor != test.factor || !strings.Contains(e.op, test.op) ||
+				e.dim != test.dim {
 				t.Errorf("error %v, want layer %d, %s, %s, %d", err, test.layer, test.factor, test.op, test.dim)
 			}
-			check(t, factoriseChain(inv, sound()))
+			testnet.Check(t, factoriseChain(inv, sound()))
 		})
 	}
 }

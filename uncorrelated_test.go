@@ -7,48 +7,23 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
-	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// imageNet is a convolution of 2 channels with 3 filters, by Conv2d or with its weight stored the other way round, and a dense layer.
-func imageNet(seed uint64, bias, inByOut bool) *network {
-	s := newSketch(seed)
-	x, v := s.random("x", cases, 2, 4, 4), s.random("v", 27, 2)
-	n := &network{sketch: s}
-	var h *gorgonia.Node
-	if inByOut {
-		patches := must(gorgonia.Im2Col(x, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1}))
-		f := s.random("f", 8, 3)
-		h, n.params = mul(reshape(patches, cases*9, 8), f), list(f, v)
-		if bias {
-			b := s.random("b", 1, 3)
-			h, n.params = addRow(h, b), append(n.params, b)
-		}
-	} else {
-		f := s.random("f", 3, 2, 2, 2)
-		h, n.params = must(gorgonia.Conv2d(x, f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1})), list(f, v)
-		if bias {
-			b := s.random("b", 1, 3, 1, 1)
-			h, n.params = must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.params, b)
-		}
-	}
-	n.out = mul(reshape(tanh(h), cases, 27), v)
-	n.cost, n.dist = squares(1)(s, n.out)
-	return n
-}
-
-// eachImageNet calls f with the uncorrelated block of every kind of convolution, its statistics taken, and the patches that it saw.
-func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *uncorrelatedBlock[float64], patches []float64)) {
+// eachImageNet calls f with the uncorrelated block of every kind of convolution, its statistics
+// taken, and the patches that it saw.
+func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *uncorrelatedBlock[float64],
+	patches []float64)) {
 	t.Helper()
 	for _, bias := range []bool{false, true} {
 		for _, inByOut := range []bool{false, true} {
-			c := attach(t, imageNet(3, bias, inByOut), WithSpatiallyUncorrelated())
-			check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
+			c := attach(t, testnet.Images(3, bias, inByOut), WithSpatiallyUncorrelated())
+			testnet.Check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
 			for _, block := range c.blocks {
-				check(t, block.observe(c.sampler.run))
-				check(t, block.average(0.95, true))
+				testnet.Check(t, block.observe(c.sampler.run))
+				testnet.Check(t, block.average(0.95, true))
 				if b, ok := block.(*uncorrelatedBlock[float64]); ok {
 					var buf captured[float64]
 					f(fmt.Sprintf("bias %v, in x out %v", bias, inByOut), c, b, capture(b.layer, c.sampler.run, &buf).a)
@@ -58,12 +33,13 @@ func eachImageNet(t *testing.T, f func(name string, c *conductor[float64], b *un
 	}
 }
 
-// uncorrelatedA is A from its definition, with the mean and the covariance of the channels over all patches and pixels.
+// uncorrelatedA is A from its definition, with the mean and the covariance of the channels over all
+// patches and pixels.
 func uncorrelatedA(b *uncorrelatedBlock[float64], patches []float64) *mat.Dense {
 	l, k, n := b.layer, b.pixels, b.channels
-	rows := float64(len(patches) / l.In)
+	rows := float64(len(patches) / l.in)
 	mean, second := make([]float64, n), mat.NewDense(n, n, nil)
-	for p := 0; p < len(patches); p += l.In {
+	for p := 0; p < len(patches); p += l.in {
 		for pixel := range k {
 			for i := range n {
 				x := patches[p+i*k+pixel]
@@ -74,15 +50,15 @@ func uncorrelatedA(b *uncorrelatedBlock[float64], patches []float64) *mat.Dense 
 			}
 		}
 	}
-	a := mat.NewDense(l.Abar(), l.Abar(), nil)
+	a := mat.NewDense(l.abar(), l.abar(), nil)
 	at := func(row int) (m float64, channel, pixel int) {
-		if row == l.In {
+		if row == l.in {
 			return 1, -1, -1
 		}
 		return mean[row/k], row / k, row % k
 	}
-	for r := range l.Abar() {
-		for s := range l.Abar() {
+	for r := range l.abar() {
+		for s := range l.abar() {
 			mr, cr, pr := at(r)
 			ms, cs, ps := at(s)
 			v := mr * ms
@@ -95,7 +71,8 @@ func uncorrelatedA(b *uncorrelatedBlock[float64], patches []float64) *mat.Dense 
 	return a
 }
 
-// The direction solves the explicit Kronecker system with that A, and the trace is that of A (x) G, which is the same as without the approximation.
+// The direction solves the explicit Kronecker system with that A, and the trace is that of A (x) G,
+// which is the same as without the approximation.
 func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 	const gamma = 0.2
 	found := 0
@@ -104,27 +81,27 @@ func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 		l, a := b.layer, uncorrelatedA(b, patches)
 		g := b.factors.g.next
 		trace := mat.Trace(a) * mat.Trace(square(g))
-		checkNear(t, name+": trace", []float64{b.trace()}, []float64{trace}, identity)
+		testnet.Near(t, name+": trace", []float64{b.trace()}, []float64{trace}, identity)
 		var full float64
 		for _, x := range patches {
-			full += x * x / float64(len(patches)/l.In)
+			full += x * x / float64(len(patches)/l.in)
 		}
-		if l.Bias != nil {
+		if l.bias != nil {
 			full++
 		}
-		checkNear(t, name+": trace of A", []float64{mat.Trace(a)}, []float64{full}, identity)
+		testnet.Near(t, name+": trace of A", []float64{mat.Trace(a)}, []float64{full}, identity)
 
 		gradients(t, c)
 		first, _ := b.inversions(gamma)
 		parallel.Jobs(first)
 		raised, err := b.inverted()
-		if check(t, err); raised != 0 {
+		if testnet.Check(t, err); raised != 0 {
 			t.Fatalf("%s: damping raised", name)
 		}
 		b.precondition(gamma, true)
-		pi := math.Sqrt(mat.Trace(a) / float64(l.Abar()) / (mat.Trace(square(g)) / float64(l.Out)))
+		pi := math.Sqrt(mat.Trace(a) / float64(l.abar()) / (mat.Trace(square(g)) / float64(l.out)))
 		want := solved(t, flatOf(a), g, pi*gamma, gamma/pi, gathered(b.layerBlock, gradientOf))
-		checkNear(t, name, gathered(b.layerBlock, directionOf), want, identity)
+		testnet.Near(t, name, gathered(b.layerBlock, directionOf), want, identity)
 	})
 	if found != 4 {
 		t.Errorf("%d convolutions found, want 4", found)
@@ -134,11 +111,11 @@ func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 // The loss falls, and a stashed inverse and a fresh one do not mix.
 func TestUncorrelatedTraining(t *testing.T) {
 	for name, opts := range map[string][]Option{"quadratic model": nil, "learning rate": {WithLearningRate(0.1)}} {
-		l := newLoop(t, imageNet(5, true, false), append(opts, WithSpatiallyUncorrelated())...)
-		l.steps(t, 1)
-		first := l.solver.Stats().Cost
-		l.steps(t, 30)
-		if last := l.solver.Stats().Cost; !(last < 0.7*first) {
+		l := NewTrainer(t, testnet.Images(5, true, false), append(opts, WithSpatiallyUncorrelated())...)
+		l.Steps(t, 1)
+		first := l.Solver.Stats().Cost
+		l.Steps(t, 30)
+		if last := l.Solver.Stats().Cost; !(last < 0.7*first) {
 			t.Errorf("%s: the cost went from %g to %g", name, first, last)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
 // diagonalOfMoment is the diagonal of a factor in next.
@@ -24,77 +26,82 @@ func diagonalOfMoment(f *moment[float64]) []float64 {
 	return d
 }
 
-// The diagonal factors are the diagonals of the whole ones, and the direction solves the explicit Kronecker system with them, whichever side is diagonal, and
-// whichever way the weight is stored.
+// The diagonal factors are the diagonals of the whole ones, and the direction solves the explicit
+// Kronecker system with them, whichever side is diagonal, and whichever way the weight is stored.
 func TestWideLayers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := mlp{widths: rapid.SliceOfN(rapid.IntRange(1, 5), 2, 3).Draw(t, "widths"), cases: rapid.IntRange(1, 6).Draw(t, "cases"), unit: gorgonia.Tanh,
-			noBias: rapid.Bool().Draw(t, "noBias"), outByIn: rapid.Bool().Draw(t, "outByIn"), loss: binary}
+		m := testnet.MLP{Widths: rapid.SliceOfN(rapid.IntRange(1, 5), 2, 3).Draw(t, "widths"),
+			Cases: rapid.IntRange(1, 6).Draw(t, "cases"), Unit: gorgonia.Tanh,
+			NoBias: rapid.Bool().Draw(t, "noBias"), OutByIn: rapid.Bool().Draw(t, "outByIn"), Loss: testnet.Binary}
 		seed, limit := rapid.Uint64().Draw(t, "seed"), rapid.IntRange(1, 5).Draw(t, "WithMaxDim")
 		gamma := math.Pow(10, rapid.Float64Range(-2, 1).Draw(t, "log gamma"))
-		c, whole := attach(t, m.build(seed), WithMaxDim(limit)), attach(t, m.build(seed))
+		c, whole := attach(t, m.Build(seed), WithMaxDim(limit)), attach(t, m.Build(seed))
 		gradients(t, c)
 		observeExactly(t, c, nil)
 		observeExactly(t, whole, nil)
 		directions(t, c, gamma)
 		for i, b := range layerBlocks(c) {
 			a, g, l := &b.factors.a, &b.factors.g, b.layer
-			if a.diagonal != (l.Abar() > limit) || g.diagonal != (l.Out > limit) {
-				t.Fatalf("%s of %d x %d with WithMaxDim(%d): diagonal %v, %v", l.Name(), l.Abar(), l.Out, limit, a.diagonal, g.diagonal)
+			if a.diagonal != (l.abar() > limit) || g.diagonal != (l.out > limit) {
+				t.Fatalf("%s of %d x %d with WithMaxDim(%d): diagonal %v, %v",
+					l.name(), l.abar(), l.out, limit, a.diagonal, g.diagonal)
 			}
 			want := layerBlocks(whole)[i].factors
 			for _, side := range []struct{ got, want *moment[float64] }{{a, &want.a}, {g, &want.g}} {
 				if side.got.diagonal {
-					checkNear(t, "diagonal", side.got.next, diagonalOfMoment(side.want), identity)
+					testnet.Near(t, "diagonal", side.got.next, diagonalOfMoment(side.want), identity)
 				} else {
-					checkNear(t, "whole factor", side.got.next, side.want.next, identity)
+					testnet.Near(t, "whole factor", side.got.next, side.want.next, identity)
 				}
 			}
-			pi := math.Sqrt(want.a.trace() / float64(l.Abar()) / (want.g.trace() / float64(l.Out)))
+			pi := math.Sqrt(want.a.trace() / float64(l.abar()) / (want.g.trace() / float64(l.out)))
 			direction := solved(t, flatOf(wholeOf(a)), flatOf(wholeOf(g)), pi*gamma, gamma/pi, gathered(b, gradientOf))
-			checkNear(t, "direction of "+l.Name(), gathered(b, directionOf), direction, 1e-9)
+			testnet.Near(t, "direction of "+l.name(), gathered(b, directionOf), direction, 1e-9)
 		}
 	})
 }
 
 // A limit that is just reached leaves the factors whole.
 func TestMaxDimIsInclusive(t *testing.T) {
-	m := mlp{widths: []int{3, 4}, cases: 5, loss: squares(1)} // A 4, G 4
-	for limit, want := range map[int]string{4: "w0: A 4, G 4", 3: "w0: diagonal A 4, diagonal G 4", 1: "w0: diagonal A 4, diagonal G 4"} {
-		if got := attach(t, m.build(1), WithMaxDim(limit)).plan.Params[0].Block; got != want {
+	m := testnet.MLP{Widths: []int{3, 4}, Cases: 5, Loss: testnet.Squares(1)} // A 4, G 4
+	for limit, want := range map[int]string{4: "w0: A 4, G 4", 3: "w0: diagonal A 4, diagonal G 4",
+		1: "w0: diagonal A 4, diagonal G 4"} {
+		if got := attach(t, m.Build(1), WithMaxDim(limit)).plan.Params[0].Block; got != want {
 			t.Errorf("WithMaxDim(%d): %q, want %q", limit, got, want)
 		}
 	}
 }
 
 func TestWidePlan(t *testing.T) {
-	blocks := func(n *network, opts ...Option) (rows []string) {
+	blocks := func(n *testnet.Net, opts ...Option) (rows []string) {
 		for _, r := range attach(t, n, opts...).plan.Params {
 			rows = append(rows, fmt.Sprint(r.Name, " ", r.Treatment, " ", r.Block))
 		}
 		return rows
 	}
-	m := mlp{widths: []int{9, 3, 12}, cases: 5, unit: gorgonia.Tanh, loss: squares(1)}
+	m := testnet.MLP{Widths: []int{9, 3, 12}, Cases: 5, Unit: gorgonia.Tanh, Loss: testnet.Squares(1)}
 	want := []string{
 		"w0 kronecker w0: diagonal A 10, G 3", "b0 kronecker w0: diagonal A 10, G 3",
 		"w1 kronecker w1: A 4, diagonal G 12", "b1 kronecker w1: A 4, diagonal G 12",
 	}
-	if diff := gocmp.Diff(want, blocks(m.build(1), WithMaxDim(8))); diff != "" {
+	if diff := gocmp.Diff(want, blocks(m.Build(1), WithMaxDim(8))); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	// What is diagonal in one use of a tied weight is diagonal in the other.
-	tied := tiedCoder{In: 9, Hidden: 3, Cases: 4, Bias: true, loss: binary}
+	tied := tiedCoder{In: 9, Hidden: 3, Cases: 4, Bias: true, loss: testnet.Binary}
 	want = []string{"w kronecker w: diagonal A 10, G 3", "b kronecker w: diagonal A 10, G 3"}
 	if diff := gocmp.Diff(want, blocks(tied.build(1), WithMaxDim(8))); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
-// A tied weight with a side that is too large: its block has the partial traces of the sum of the ways, of which only the diagonal is kept on that side.
+// A tied weight with a side that is too large: its block has the partial traces of the sum of the
+// ways, of which only the diagonal is kept on that side.
 func TestWideTied(t *testing.T) {
 	for _, outByIn := range []bool{false, true} {
 		for _, limit := range []int{4, 2} {
-			c := attach(t, tiedCoder{In: 5, Hidden: 3, Cases: 4, OutByIn: outByIn, Bias: true, loss: binary}.build(2), WithMaxDim(limit))
+			c := attach(t, tiedCoder{In: 5, Hidden: 3, Cases: 4, OutByIn: outByIn, Bias: true,
+				loss: testnet.Binary}.build(2), WithMaxDim(limit))
 			gradients(t, c)
 			b := tiedOf(t, c)
 			if !b.factors.a.diagonal || b.factors.g.diagonal != (limit < 3) {
@@ -102,20 +109,21 @@ func TestWideTied(t *testing.T) {
 			}
 			gotLeft, gotRight := partialTraces(kronecker(b.factors), 6, 3)
 			wantLeft, wantRight := partialTraces(sumOfWays(b), 6, 3)
-			checkNear(t, "left", flatOf(gotLeft), flatOf(wantLeft), identity)
-			checkNear(t, "right", flatOf(gotRight), flatOf(wantRight), identity)
+			testnet.Near(t, "left", flatOf(gotLeft), flatOf(wantLeft), identity)
+			testnet.Near(t, "right", flatOf(gotRight), flatOf(wantRight), identity)
 			const gamma = 0.1
 			directions(t, c, gamma)
 			pi := math.Sqrt(b.factors.a.trace() / 6 / (b.factors.g.trace() / 3))
-			want := solved(t, flatOf(wholeOf(&b.factors.a)), flatOf(wholeOf(&b.factors.g)), pi*gamma, gamma/pi, gathered(b.layerBlock, gradientOf))
-			checkNear(t, "direction", gathered(b.layerBlock, directionOf), want, 1e-10)
+			want := solved(t, flatOf(wholeOf(&b.factors.a)), flatOf(wholeOf(&b.factors.g)), pi*gamma, gamma/pi,
+				gathered(b.layerBlock, gradientOf))
+			testnet.Near(t, "direction", gathered(b.layerBlock, directionOf), want, 1e-10)
 		}
 	}
 }
 
 // With both sides diagonal, the block is the diagonal of what is exact with whole factors.
 func TestWideLinearNetIsExactOnTheDiagonal(t *testing.T) {
-	n := mlp{widths: []int{4, 3, 2}, cases: 6, loss: squares(0.5)}.build(3)
+	n := testnet.MLP{Widths: []int{4, 3, 2}, Cases: 6, Loss: testnet.Squares(0.5)}.Build(3)
 	c := attach(t, n, WithMaxDim(1))
 	observeExactly(t, c, nil)
 	fisher := denseFisher(t, c, jacobians(t, c))
@@ -125,13 +133,14 @@ func TestWideLinearNetIsExactOnTheDiagonal(t *testing.T) {
 			want = append(want, fisher.At(at, at))
 		}
 		block := kronecker(b.factors)
-		checkNear(t, b.layer.Name(), flatOf(block.DiagView().(*mat.DiagDense)), flatOf(mat.NewDiagDense(len(want), want)), identity)
+		testnet.Near(t, b.layer.name(), flatOf(block.DiagView().(*mat.DiagDense)),
+			flatOf(mat.NewDiagDense(len(want), want)), identity)
 	}
 }
 
 // A wide layer takes no part in a chain; those behind it still do.
 func TestWideLayerIsInNoChain(t *testing.T) {
-	n := mlp{widths: []int{9, 3, 4, 2}, cases: 5, unit: gorgonia.Tanh, loss: squares(1)}.build(4)
+	n := testnet.MLP{Widths: []int{9, 3, 4, 2}, Cases: 5, Unit: gorgonia.Tanh, Loss: testnet.Squares(1)}.Build(4)
 	c := attach(t, n, WithMaxDim(8), WithBlockTridiagonal())
 	if diff := gocmp.Diff([]string{"block-tridiagonal inverse along w1 - w2"}, c.plan.Notes); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
@@ -142,7 +151,7 @@ func TestWideLayerIsInNoChain(t *testing.T) {
 }
 
 func TestLayerOptionErrors(t *testing.T) {
-	n := mlp{widths: []int{2, 2}, cases: 3, loss: squares(1)}.build(5)
+	n := testnet.MLP{Widths: []int{2, 2}, Cases: 3, Loss: testnet.Squares(1)}.Build(5)
 	for want, opt := range map[ConfigError]Option{
 		{"WithMaxDim", "0", "a dimension >= 1"}:                          WithMaxDim(0),
 		{"WithMaxDim", "-3", "a dimension >= 1"}:                         WithMaxDim(-3),
@@ -150,7 +159,7 @@ func TestLayerOptionErrors(t *testing.T) {
 		{"WithWeightSharing", `"both"`, "AutoSharing, Expand or Reduce"}: WithWeightSharing("both"),
 		{"WithWeightSharing", `""`, "AutoSharing, Expand or Reduce"}:     WithWeightSharing(""),
 	} {
-		_, err := NewSolver(n.cost, n.dist, opt)
+		_, err := NewSolver(n.Cost, Declared(n), opt)
 		var got *ConfigError
 		if !errors.As(err, &got) || *got != want {
 			t.Errorf("error %v, want %v", err, &want)
@@ -160,10 +169,10 @@ func TestLayerOptionErrors(t *testing.T) {
 
 // A layer that would need a factor of 20,000 x 20,000 trains.
 func TestWideLayerTrains(t *testing.T) {
-	n := mlp{widths: []int{20_000, 3}, cases: 8, loss: classes}.build(6)
-	tr := newTrainer(t, n)
-	if got, want := tr.solver.Plan().Params[0].Block, "w0: diagonal A 20001, G 3"; got != want {
+	n := testnet.MLP{Widths: []int{20_000, 3}, Cases: 8, Loss: testnet.Classes}.Build(6)
+	tr := NewTrainer(t, n)
+	if got, want := tr.Solver.Plan().Params[0].Block, "w0: diagonal A 20001, G 3"; got != want {
 		t.Fatalf("block %q, want %q", got, want)
 	}
-	tr.falls(t, 10, 0.2)
+	tr.Falls(t, 10, 0.2)
 }
