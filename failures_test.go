@@ -422,8 +422,8 @@ func TestBadOptions(t *testing.T) {
 		"WithStatisticsFraction": {kfac.WithStatisticsFraction(0), kfac.WithStatisticsFraction(1.1),
 			kfac.WithStatisticsFraction(nan)},
 		"WithMinStatisticsCases": {kfac.WithMinStatisticsCases(0), kfac.WithMinStatisticsCases(-1)},
-		"WithStats":             {kfac.WithStats(nil)},
-		"option":                {nil},
+		"WithStats":              {kfac.WithStats(nil)},
+		"option":                 {nil},
 	} {
 		for i, o := range bad {
 			m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)

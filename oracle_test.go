@@ -8,6 +8,10 @@ import (
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
 
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/layers"
+	"github.com/gorgonia-kfac/kfac/internal/likelihood"
+	"github.com/gorgonia-kfac/kfac/internal/likelihood/likelihoodtest"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -15,18 +19,18 @@ import (
 // fisherRoot is column k of a matrix B with B B^T = F_R, for one case.
 func fisherRoot(h head, z []float64, k int) []float64 {
 	column := make([]float64, len(z))
-	switch h := h.(type) {
-	case categorical:
-		p := plainSoftmax(z)
+	switch l := h.Likelihood.(type) {
+	case likelihood.Categorical:
+		p := likelihoodtest.Softmax(z)
 		for j := range z {
 			column[j] = -p[j] * math.Sqrt(p[k])
 		}
 		column[k] += math.Sqrt(p[k])
-	case bernoulli:
+	case likelihood.Bernoulli:
 		p := 1 / (1 + math.Exp(-z[k]))
 		column[k] = math.Sqrt(p * (1 - p))
-	case gaussian:
-		column[k] = 1 / math.Sqrt(h.variance)
+	case likelihood.Gaussian:
+		column[k] = 1 / math.Sqrt(l.Variance)
 	}
 	return column
 }
@@ -54,88 +58,74 @@ func targetSeeds(o *output, z []float64, sweep int) []float64 {
 		if sweep >= len(all) {
 			return nil
 		}
-		o.head.residual(seed[i:i+o.cols], all[sweep].y, z[i:i+o.cols], o.cols)
+		o.Residual(seed[i:i+o.cols], all[sweep].Y, z[i:i+o.cols], o.cols)
 		for k := range o.cols {
-			seed[i+k] *= math.Sqrt(all[sweep].prob)
+			seed[i+k] *= math.Sqrt(all[sweep].Prob)
 		}
 	}
 	return seed
 }
 
-// observeSeeded fills the moments of every layer and chain with those of the listed cases, nil for
-// all, adding those of g up over sweeps output by output, where each has the given number of
-// sweeps.
-func observeSeeded(t rapid.TB, c *conductor[float64], rows []int, sweeps func(o *output) int, seeds seeding) {
+// seededAverages are the averages of the listed cases, nil for all, as if they were the first, with
+// the moments of g added up over sweeps output by output, where each has the given number of sweeps.
+func seededAverages(t rapid.TB, c *training[float64], rows []int, sweeps func(o *output) int,
+	seeds seeding) averages[float64] {
 	t.Helper()
-	run := c.sampler.run
+	run := c.plan.model.run
 	testnet.Check(t, run.Forward(rows))
-	moments := gradientMoments(c)
-	sums := make([][]float64, len(moments))
-	for _, o := range c.outputs {
+	var avg averages[float64]
+	sums := make([][][]float64, len(c.plan.blocks))
+	for h, o := range c.plan.model.outputs {
 		z := slices.Clone(run.Value(o.node).Data)
 		for sweep := range sweeps(o) {
 			seed := seeds(o, z, sweep)
 			for i := range seed {
-				seed[i] *= math.Sqrt(o.weight)
+				seed[i] *= math.Sqrt(c.graph.weights[h])
 			}
-			testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.sampler.path))
-			observeFirst(t, c)
-			for i, m := range moments {
-				sums[i] = plus(sums[i], m.next)
+			testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: o.node, Data: seed}}, c.plan.path))
+			avg = firstAverages(t, c)
+			for i := range avg {
+				for _, m := range gradientMoments(c, i) {
+					if sums[i] == nil {
+						sums[i] = make([][]float64, len(avg[i].Moments))
+					}
+					sums[i][m] = plus(sums[i][m], avg[i].Moments[m])
+				}
 			}
 		}
 	}
-	for i, m := range moments {
-		copy(m.next, sums[i])
-	}
-	for _, b := range c.blocks {
-		if b, ok := b.(*tiedBlock[float64]); ok {
-			b.sum()
+	for i := range avg {
+		for _, m := range gradientMoments(c, i) {
+			copy(avg[i].Moments[m], sums[i][m])
 		}
 	}
+	return avg
 }
 
-// gradientMoments are the moments of g: G of each layer, and of each way of one that is tied, the
-// cross moments of chains, and the blocks of parameters that act element by element.
-func gradientMoments(c *conductor[float64]) (moments []*moment[float64]) {
-	for _, b := range c.blocks {
-		switch b := b.(type) {
-		case *kroneckerBlock[float64]:
-			moments = append(moments, &b.factors.g)
-		case *tiedBlock[float64]:
-			moments = append(moments, &b.ways[0].g, &b.ways[1].g)
-		case *chainBlock[float64]:
-			for _, l := range b.links {
-				moments = append(moments, &l.factors.g)
-			}
-			for i := range b.crossG {
-				moments = append(moments, &b.crossG[i])
-			}
-		case *elementwiseBlock[float64]:
-			moments = append(moments, &b.mean)
-		}
+// gradientMoments are the moments of g of a block: G of each layer, and of each way of one that is
+// tied, the cross moments of chains, and those of parameters that act element by element. Diagonal
+// blocks are left out: the moments of several sweeps do not add up to theirs.
+func gradientMoments(c *training[float64], block int) (at []int) {
+	b := c.plan.blocks[block]
+	switch b.Block.(type) {
+	case *curvature.Elementwise[float64]:
+		return []int{0}
+	case *curvature.Diagonal[float64], *curvature.Identity[float64]:
+		return nil
 	}
-	return moments
+	for m := 1; m < len(b.Copy().Moments); m += 2 { // A and G take turns
+		at = append(at, m)
+	}
+	return at
 }
 
-// observeFirst puts the moments of the sampler's run into the blocks as if it were the first.
-// Diagonal blocks are left out: the moments of several sweeps do not add up to theirs.
-func observeFirst(t rapid.TB, c *conductor[float64]) {
+// firstAverages are the averages of the model's run as if it were the first.
+func firstAverages(t rapid.TB, c *training[float64]) averages[float64] {
 	t.Helper()
-	for _, b := range layerBlocks(c) {
-		b.factors.updates = 0
-	}
-	for _, b := range c.blocks {
-		switch b := b.(type) {
-		case *diagonalBlock[float64]:
-			continue
-		case *tiedBlock[float64]:
-			b.ways[0].updates, b.ways[1].updates = 0, 0
-		case *elementwiseBlock[float64]:
-			b.updates = 0
-		}
-		observed(t, b, c.sampler.run)
-	}
+	testnet.Check(t, observe(c.plan))
+	avg, err := newAverages(c.plan.blocks, 0, true) // without those before
+	testnet.Check(t, err)
+	return avg
 }
 
 func plus(sum, x []float64) []float64 {
@@ -148,28 +138,29 @@ func plus(sum, x []float64) []float64 {
 	return sum
 }
 
-// observeExactly fills the factors with their expectation over the model's targets.
-func observeExactly(t rapid.TB, c *conductor[float64], rows []int) {
+// exactAverages are the averages of the listed cases with their expectation over the model's
+// targets.
+func exactAverages(t rapid.TB, c *training[float64], rows []int) averages[float64] {
 	t.Helper()
-	observeSeeded(t, c, rows, func(o *output) int { return o.cols }, rootSeeds)
+	return seededAverages(t, c, rows, func(o *output) int { return o.cols }, rootSeeds)
 }
 
 // jacobians are dz/dtheta of each case: z is its outputs side by side, theta all parameters in the
 // order of the plan.
-func jacobians(t rapid.TB, c *conductor[float64]) (perCase []*mat.Dense) {
+func jacobians(t rapid.TB, c *training[float64]) (perCase []*mat.Dense) {
 	t.Helper()
-	run, err := program.NewRun[float64](c.model, 1)
+	run, err := program.NewRun[float64](c.plan.model.Program, 1)
 	testnet.Check(t, err)
 	testnet.Check(t, run.Forward(nil))
 	var leaves []*program.Node
-	for _, p := range c.order {
+	for _, p := range c.plan.order {
 		leaves = append(leaves, p.leaf)
 	}
-	path := c.model.Path(leaves...)
-	for n := range c.model.Cases {
+	path := c.plan.model.Path(leaves...)
+	for n := range c.plan.model.Cases {
 		var j []float64
 		rows := 0
-		for _, o := range c.outputs {
+		for _, o := range c.plan.model.outputs {
 			for k := range o.cols {
 				seed := make([]float64, o.node.Size())
 				seed[n*o.cols+k] = 1
@@ -219,9 +210,9 @@ func differences(t rapid.TB, n *testnet.Net) (perCase []*mat.Dense) {
 }
 
 // denseFisher is mean_n J_n^T F_R(z_n) J_n, with F_R by its textbook formula.
-func denseFisher(t rapid.TB, c *conductor[float64], perCase []*mat.Dense) *mat.Dense {
+func denseFisher(t rapid.TB, c *training[float64], perCase []*mat.Dense) *mat.Dense {
 	t.Helper()
-	run, err := program.NewRun[float64](c.model, 1)
+	run, err := program.NewRun[float64](c.plan.model.Program, 1)
 	testnet.Check(t, err)
 	testnet.Check(t, run.Forward(nil))
 	outputs, size := perCase[0].Dims()
@@ -229,10 +220,10 @@ func denseFisher(t rapid.TB, c *conductor[float64], perCase []*mat.Dense) *mat.D
 	for n, j := range perCase {
 		middle := mat.NewDense(outputs, outputs, nil)
 		at := 0
-		for _, o := range c.outputs {
+		for h, o := range c.plan.model.outputs {
 			z := run.Value(o.node).Data[n*o.cols : (n+1)*o.cols]
 			f := mat.NewDense(o.cols, o.cols, plainFisher(o.head, z))
-			f.Scale(o.weight/float64(len(perCase)), f)
+			f.Scale(c.graph.weights[h]/float64(len(perCase)), f)
 			middle.Slice(at, at+o.cols, at, at+o.cols).(*mat.Dense).Copy(f)
 			at += o.cols
 		}
@@ -245,24 +236,24 @@ func denseFisher(t rapid.TB, c *conductor[float64], perCase []*mat.Dense) *mat.D
 
 // elements are the positions of a layer's weights among all parameters: abar by abar, and within
 // each output by output.
-func elements(c *conductor[float64], l *layer) (at []int) {
+func elements(c *training[float64], l *layers.Layer) (at []int) {
 	start, offset := map[*program.Node]int{}, 0
-	for _, p := range c.order {
+	for _, p := range c.plan.order {
 		start[p.leaf] = offset
 		offset += len(p.grad)
 	}
-	for i := range l.in {
-		for o := range l.out {
-			if l.outByIn {
-				at = append(at, start[l.weight]+o*l.in+i)
+	for i := range l.In {
+		for o := range l.Out {
+			if l.OutByIn {
+				at = append(at, start[l.Weight]+o*l.In+i)
 			} else {
-				at = append(at, start[l.weight]+i*l.out+o)
+				at = append(at, start[l.Weight]+i*l.Out+o)
 			}
 		}
 	}
-	if l.bias != nil {
-		for o := range l.out {
-			at = append(at, start[l.bias]+o)
+	if l.Bias != nil {
+		for o := range l.Out {
+			at = append(at, start[l.Bias]+o)
 		}
 	}
 	return at
@@ -278,27 +269,3 @@ func pick(m mat.Matrix, at []int) *mat.Dense {
 	}
 	return d
 }
-
-// kronecker is A (x) G of the factors in next.
-func kronecker(f *factors[float64]) *mat.Dense {
-	var k mat.Dense
-	k.Kronecker(wholeOf(&f.a), wholeOf(&f.g))
-	return &k
-}
-
-// wholeOf is a factor in next as a matrix, also where only its diagonal is kept.
-func wholeOf(f *moment[float64]) mat.Matrix {
-	if f.diagonal {
-		return mat.NewDiagDense(f.n, f.next)
-	}
-	return square(f.next)
-}
-
-// square is the n x n matrix of n^2 numbers.
-func square(x []float64) *mat.Dense {
-	n := int(math.Round(math.Sqrt(float64(len(x)))))
-	return mat.NewDense(n, n, x)
-}
-
-// flatOf is the elements of a matrix, row by row.
-func flatOf(m mat.Matrix) []float64 { return mat.DenseCopyOf(m).RawMatrix().Data }

@@ -149,7 +149,9 @@ func chainKind() kind {
 		}
 		return rows
 	}
-	k.inverse = func(t testing.TB, avg *Averages[float64], d Damping) *mat.Dense { return chainInverseOf(t, shapes, avg, d) }
+	k.inverse = func(t testing.TB, avg *Averages[float64], d Damping) *mat.Dense {
+		return chainInverseOf(t, shapes, avg, d)
+	}
 	return k
 }
 
