@@ -172,7 +172,9 @@ func symmetric(s source, values ...float64) []float64 {
 }
 
 // averagesOf are averages with the given moments.
-func averagesOf[T Float](moments ...[]T) *Averages[T] { return &Averages[T]{Updates: 1, Moments: moments} }
+func averagesOf[T Float](moments ...[]T) *Averages[T] {
+	return &Averages[T]{Updates: 1, Moments: moments}
+}
 
 // seen are the averages of a block after one run of the given rows.
 func seen[T Float](t testing.TB, b Block[T], rows []Rows[T]) *Averages[T] {
