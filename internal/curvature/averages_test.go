@@ -37,11 +37,11 @@ func checkAverages(t testing.TB, what string, got, want *Averages[float64], tol 
 
 // same reports whether averages are equal in every bit.
 func same(x, y *Averages[float64]) bool {
-	return x.Updates == y.Updates &&
-		slices.EqualFunc(x.Moments, y.Moments, func(x, y []float64) bool { return slices.Equal(x, y) })
+	return x.Updates == y.Updates && slices.EqualFunc(x.Moments, y.Moments, slices.Equal)
 }
 
-// The average of the first updates is the plain mean of their moments; then each enters with 1 - ema.
+// The average of the first updates is the plain mean of their moments; then each enters with 1 -
+// ema.
 func TestRunningAverage(t *testing.T) {
 	const ema = 0.9
 	eachKind(t, func(t *testing.T, k kind) {
@@ -169,8 +169,8 @@ func TestUpdateIsAverageAndKeep(t *testing.T) {
 	})
 }
 
-// An update that is given up leaves no trace: neither what was observed and not averaged, nor runs that were
-// discarded, nor averages that were released.
+// An update that is given up leaves no trace: neither what was observed and not averaged, nor runs
+// that were discarded, nor averages that were released.
 func TestUpdatesGivenUp(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		s := newSource(3)
@@ -208,7 +208,8 @@ func TestUpdatesGivenUp(t *testing.T) {
 	})
 }
 
-// Rows that are not finite, or whose squares overflow, are an error that leaves the averages as they were.
+// Rows that are not finite, or whose squares overflow, are an error that leaves the averages as
+// they were.
 func TestRowsNotFinite(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		s := newSource(4)

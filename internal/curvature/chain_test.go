@@ -8,9 +8,9 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// chainInverseOf is the matrix whose inverse agrees with the Kronecker products on the tridiagonal and which is
-// zero outside, from the inverses of the joint blocks of neighbours less those of what they share; for V as the
-// layers store it.
+// chainInverseOf is the matrix whose inverse agrees with the Kronecker products on the tridiagonal
+// and which is zero outside, from the inverses of the joint blocks of neighbours less those of what
+// they share; for V as the layers store it.
 func chainInverseOf(t testing.TB, shapes []Shape, avg *Averages[float64], d Damping) *mat.Dense {
 	n, m := len(shapes), avg.Moments
 	at := []int{0}
@@ -92,8 +92,8 @@ func TestChainMoments(t *testing.T) {
 	}
 }
 
-// An overflow of a moment of two layers is an error of the first that says so, when the moment is observed and
-// when it is averaged.
+// An overflow of a moment of two layers is an error of the first that says so, when the moment is
+// observed and when it is averaged.
 func TestChainCrossMomentsNotFinite(t *testing.T) {
 	shapes := []Shape{{In: 1, Out: 1}, {In: 1, Out: 1}, {In: 1, Out: 1}}
 	b := NewChain[float64](shapes)
@@ -110,7 +110,8 @@ func TestChainCrossMomentsNotFinite(t *testing.T) {
 	check(t, b.Observe(rows(1)))
 	_, err := b.Average(0.9)
 	var e *Error
-	if !errors.As(err, &e) || e.Layer != 1 || !e.Next || e.Op != "averages of its cross moments" || !errors.Is(err, ErrNotFinite) {
+	const op = "averages of its cross moments"
+	if !errors.As(err, &e) || !errors.Is(err, ErrNotFinite) || e.Layer != 1 || !e.Next || e.Op != op {
 		t.Errorf("error %#v, want one of the averages of cross moments of layers 1 and 2", err)
 	}
 	if !errors.As(b.Observe(rows(1e200)), &e) || e.Layer != 2 || e.Next || e.Op != opMoments {

@@ -8,7 +8,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// elementwiseFisher is the dense matrix of the blocks in mean, for the parameters behind each other.
+// elementwiseFisher is the dense matrix of the blocks in mean, for the parameters behind each
+// other.
 func elementwiseFisher(params, elements, fullBlock int, mean []float64) *mat.Dense {
 	if params == 1 {
 		return matrixOf(mean, elements) // of which mean is the whole, or the diagonal
@@ -39,7 +40,8 @@ func TestElementwiseMoments(t *testing.T) {
 		all := mat.NewDense(cases, test.params*test.elements, nil)
 		for p := range test.params {
 			r := Rows[float64]{G: s.normals(cases * test.elements), Cases: cases}
-			all.Slice(0, cases, p*test.elements, (p+1)*test.elements).(*mat.Dense).Copy(mat.NewDense(cases, test.elements, r.G))
+			part := all.Slice(0, cases, p*test.elements, (p+1)*test.elements).(*mat.Dense)
+			part.Copy(mat.NewDense(cases, test.elements, r.G))
 			rows = append(rows, r)
 		}
 		avg := seen[float64](t, b, rows)
@@ -72,8 +74,8 @@ func TestElementwiseWithoutSolution(t *testing.T) {
 	}
 }
 
-// Identity statistics and lambda = 1/2 leave 2/3 of the gradient of a full block: the numbers that the tests of
-// tensorflow/kfac expect.
+// Identity statistics and lambda = 1/2 leave 2/3 of the gradient of a full block: the numbers that
+// the tests of tensorflow/kfac expect.
 func TestFullBlockGolden(t *testing.T) {
 	b := NewElementwise[float64](1, 3, 3)
 	avg := averagesOf([]float64{1, 0, 0, 0, 1, 0, 0, 0, 1})
@@ -81,7 +83,8 @@ func TestFullBlockGolden(t *testing.T) {
 	checkNear(t, "direction", u, []float64{2, -1, 0.5}, rounding)
 }
 
-// The mean of the squares is over all rows, and repeats over a parameter with elements of its own for each case.
+// The mean of the squares is over all rows, and repeats over a parameter with elements of its own
+// for each case.
 func TestDiagonalMoments(t *testing.T) {
 	b := NewDiagonal[float64](2, 6)
 	avg := seen[float64](t, b, []Rows[float64]{{G: []float64{1, 2, 3, -4}, Cases: 4}})
@@ -98,7 +101,8 @@ func TestDiagonalMoments(t *testing.T) {
 func TestDiagonalOverflows(t *testing.T) {
 	b := NewDiagonal[float32](2, 2)
 	var e *Error
-	if err := b.Observe([]Rows[float32]{{G: []float32{1, 1e20}, Cases: 1}}); !errors.As(err, &e) || !errors.Is(err, ErrNotFinite) {
+	err := b.Observe([]Rows[float32]{{G: []float32{1, 1e20}, Cases: 1}})
+	if !errors.As(err, &e) || !errors.Is(err, ErrNotFinite) {
 		t.Errorf("error %v, want one that wraps ErrNotFinite", err)
 	}
 }

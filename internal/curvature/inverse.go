@@ -96,7 +96,9 @@ func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bo
 // cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle
 // of work; what is above it is of no use. ok says that the sum is numerically positive definite.
 func cholesky[T Float](work []float64, f []T, n int, damping float64) (l blas64.Triangular, ok bool) {
-	linalg.Convert(work, f)
+	for i, v := range f { // without the closure of linalg.Convert, for blocks of a few rows
+		work[i] = float64(v)
+	}
 	for i := range n {
 		work[i*n+i] += damping
 	}

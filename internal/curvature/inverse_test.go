@@ -33,7 +33,8 @@ func TestNearlySingularFactor(t *testing.T) {
 	checkNear(t, "inverse", inv.data, want, 1e-8)
 }
 
-// Where rounding has made a factor indefinite, its damping is raised tenfold until it can be factorised.
+// Where rounding has made a factor indefinite, its damping is raised tenfold until it can be
+// factorised.
 func TestIndefiniteFactorIsDampedMore(t *testing.T) {
 	s := newSource(5)
 	b := NewKronecker[float64](Shape{In: 3, Out: 3})
@@ -52,7 +53,8 @@ func TestIndefiniteFactorIsDampedMore(t *testing.T) {
 	checkNear(t, "inverse", a.data, flatOf(want), 1e-9)
 }
 
-// Every kind with factors raises the damping of those that are slightly indefinite, and says how many.
+// Every kind with factors raises the damping of those that are slightly indefinite, and says how
+// many.
 func TestRaised(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		s, b := newSource(6), k.double()
@@ -86,8 +88,8 @@ func TestRaised(t *testing.T) {
 	})
 }
 
-// A factor that can't be factorised at all is an error that says which, how large and how much damped; an
-// inverse from before stays, and there can be others.
+// A factor that can't be factorised at all is an error that says which, how large and how much
+// damped; an inverse from before stays, and there can be others.
 func TestFactorNotPositiveDefinite(t *testing.T) {
 	for name, bad := range map[string][]float64{
 		"indefinite": symmetric(newSource(7), 1, 2, -1),
@@ -142,8 +144,9 @@ func TestUncorrelatedNotPositiveDefinite(t *testing.T) {
 	}
 }
 
-// An inverse for a model in float32 is computed in float32 where the bound on the condition number allows that,
-// and is that of float64 but for rounding then; where it does not, it is computed in float64.
+// An inverse for a model in float32 is computed in float32 where the bound on the condition number
+// allows that, and is that of float64 but for rounding then; where it does not, it is computed in
+// float64.
 func TestInverseInFloat32(t *testing.T) {
 	const n = 90
 	f := converted[float32](positive(newSource(15), n))

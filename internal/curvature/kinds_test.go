@@ -136,7 +136,11 @@ func tiedKind(name string, s Shape) kind {
 }
 
 func chainKind() kind {
-	shapes := []Shape{{In: 3, Out: 4, Bias: true}, {In: 4, Out: 2, OutByIn: true}, {In: 2, Out: 3, Bias: true, OutByIn: true}}
+	shapes := []Shape{
+		{In: 3, Out: 4, Bias: true},
+		{In: 4, Out: 2, OutByIn: true},
+		{In: 2, Out: 3, Bias: true, OutByIn: true},
+	}
 	k := kindOf("chain",
 		func() Block[float32] { return NewChain[float32](shapes) },
 		func() Block[float64] { return NewChain[float64](shapes) })
@@ -284,7 +288,8 @@ func TestInverseIsDenseInverse(t *testing.T) {
 	})
 }
 
-// A model in float32 has the averages, the trace and the directions of one in float64, but for rounding.
+// A model in float32 has the averages, the trace and the directions of one in float64, but for
+// rounding.
 func TestInFloat32(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		s := newSource(3)

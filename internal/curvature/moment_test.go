@@ -17,8 +17,8 @@ func plainMoment(x []float64, n int, homogeneous bool, rows int) []float64 {
 	return momentOf(x, n, x, n, rows)
 }
 
-// secondMoment is the moment of the rows of X, with a column of ones behind it if homogeneous, observed for
-// the first time.
+// secondMoment is the moment of the rows of X, with a column of ones behind it if homogeneous,
+// observed for the first time.
 func secondMoment[T Float](t testing.TB, x []T, rows, n int, homogeneous bool) []T {
 	t.Helper()
 	m := newFactor[T](n, false)

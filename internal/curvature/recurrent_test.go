@@ -7,8 +7,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// recurrentFisher is the dense Fisher matrix, for V of abar x out, of the linear Gaussian chain that damped
-// moments define.
+// recurrentFisher is the dense Fisher matrix, for V of abar x out, of the linear Gaussian chain
+// that damped moments define.
 func recurrentFisher(t testing.TB, s Shape, avg *Averages[float64], d Damping, steps int, stationary bool) *mat.Dense {
 	m := avg.Moments
 	lagA, lagG := matrixOf(m[2], s.Abar()), matrixOf(m[3], s.Out)
@@ -22,8 +22,8 @@ func recurrentFisher(t testing.TB, s Shape, avg *Averages[float64], d Damping, s
 	return chainFisher(t, kronecker(factorsOf(s, m[0], m[1], d)), &lag, steps)
 }
 
-// chainFisher is the sum over |d| < steps of (1 - |d|/steps) V_d with V_d = Phi^d V_0 and V_{-d} = V_d^T; with
-// steps 0 it is that of an endless chain.
+// chainFisher is the sum over |d| < steps of (1 - |d|/steps) V_d with V_d = Phi^d V_0 and V_{-d} =
+// V_d^T; with steps 0 it is that of an endless chain.
 func chainFisher(t testing.TB, v0, v1 *mat.Dense, steps int) *mat.Dense {
 	var phi mat.Dense
 	phi.Mul(v1, inverseOf(t, v0))
@@ -53,7 +53,8 @@ func symmetricPart(m *mat.Dense) *mat.Dense {
 	return &s
 }
 
-// The lag moments pair each time step with the one before it, case by case, with the divisors of the factors.
+// The lag moments pair each time step with the one before it, case by case, with the divisors of
+// the factors.
 func TestLagMoments(t *testing.T) {
 	const steps, cases = 4, 5
 	for _, s := range []Shape{{In: 2, Out: 3, Bias: true}, {In: 3, Out: 1, OutByIn: true}} {
@@ -67,8 +68,8 @@ func TestLagMoments(t *testing.T) {
 	}
 }
 
-// The direction solves the dense system of the chain that the moments define, for the number of steps observed
-// last.
+// The direction solves the dense system of the chain that the moments define, for the number of
+// steps observed last.
 func TestRecurrentDirectionSolvesChain(t *testing.T) {
 	const gamma = tikhonov(0.3)
 	for _, stationary := range []bool{false, true} {

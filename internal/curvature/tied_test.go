@@ -6,7 +6,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// waysOf are A_1, G_1, A_2 and G_2, the last with a homogeneous coordinate of zero if the layer has one.
+// waysOf are A_1, G_1, A_2 and G_2, the last with a homogeneous coordinate of zero if the layer has
+// one.
 func waysOf(s Shape, avg *Averages[float64]) (a1, g1, a2, g2 *mat.Dense) {
 	m := avg.Moments
 	g2 = mat.NewDense(s.Abar(), s.Abar(), nil)
@@ -108,8 +109,8 @@ func turnedUse(l Shape, f *mat.Dense) *mat.Dense {
 	return turned
 }
 
-// The one Kronecker product has the partial traces of the sum of the two uses' Fisher matrices, and the block
-// its trace.
+// The one Kronecker product has the partial traces of the sum of the two uses' Fisher matrices, and
+// the block its trace.
 func TestTiedKeepsPartialTraces(t *testing.T) {
 	for seed := range uint64(20) {
 		s := newSource(seed)

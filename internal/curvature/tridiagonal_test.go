@@ -14,14 +14,15 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// chainMoments are the moments A_ij and G_ij of all pairs of layers of a chain, from the same random cases.
+// chainMoments are the moments A_ij and G_ij of all pairs of layers of a chain, from the same
+// random cases.
 type chainMoments struct {
 	abar, out []int
 	a, g      [][]*mat.Dense
 }
 
-// chainOf draws cases: inputs abar with a homogeneous coordinate, and gradients g. Neighbouring layers are
-// correlated.
+// chainOf draws cases: inputs abar with a homogeneous coordinate, and gradients g. Neighbouring
+// layers are correlated.
 func chainOf(s source, cases int, abar, out []int) *chainMoments {
 	inputs, gradients := samples(s, cases, abar, true), samples(s, cases, out, false)
 	return &chainMoments{abar, out, crossMoments(cases, inputs), crossMoments(cases, gradients)}
@@ -194,8 +195,8 @@ func drawChain(s source, layers int) *chainMoments {
 	return chainOf(s, s.between(1, 20), abar, out).damp(damp(), damp())
 }
 
-// What defines F^: it agrees with the Kronecker products on the tridiagonal, and its inverse, which is
-// symmetric and positive definite, is zero outside the tridiagonal.
+// What defines F^: it agrees with the Kronecker products on the tridiagonal, and its inverse, which
+// is symmetric and positive definite, is zero outside the tridiagonal.
 func TestTridiagonalDefinition(t *testing.T) {
 	for seed := range uint64(60) {
 		s := newSource(seed)
@@ -268,8 +269,9 @@ func explainedBy(t testing.TB, m [][]*mat.Dense, i int) *mat.Dense {
 	return &c
 }
 
-// In other parameters, abar' = Omega abar and g' = Phi^T g, directions are the same where the damping is
-// transformed as well (Martens & Grosse 2015, section 10): Omega^T U' Phi^T = U for V' = Omega V Phi.
+// In other parameters, abar' = Omega abar and g' = Phi^T g, directions are the same where the
+// damping is transformed as well (Martens & Grosse 2015, section 10): Omega^T U' Phi^T = U for V' =
+// Omega V Phi.
 func TestTridiagonalCovariance(t *testing.T) {
 	for seed := range uint64(60) {
 		s := newSource(seed)
@@ -363,8 +365,8 @@ func TestTridiagonalIsReproducible(t *testing.T) {
 	}
 }
 
-// Layers that are perfectly correlated, or by rounding more than that, leave Sigma = 0: its inverse stays
-// finite and positive. A correlation counts as 1 at most, on either side.
+// Layers that are perfectly correlated, or by rounding more than that, leave Sigma = 0: its inverse
+// stays finite and positive. A correlation counts as 1 at most, on either side.
 func TestPerfectCorrelation(t *testing.T) {
 	one := []float64{1}
 	for _, test := range []struct{ crossA, crossG, gap float64 }{

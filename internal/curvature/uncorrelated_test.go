@@ -31,8 +31,8 @@ func uncorrelatedA(s Shape, factor []float64) *mat.Dense {
 	return a
 }
 
-// The factor is that of the channels over all patches and pixels, and the trace is that of A (x) G, which is the
-// same as without the approximation.
+// The factor is that of the channels over all patches and pixels, and the trace is that of A (x) G,
+// which is the same as without the approximation.
 func TestUncorrelatedMoments(t *testing.T) {
 	const cases, locations = 3, 5
 	for _, s := range []Shape{{In: 8, Out: 3, Channels: 2}, {In: 9, Out: 2, Channels: 3, Bias: true, OutByIn: true}} {
