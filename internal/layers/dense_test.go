@@ -96,6 +96,10 @@ v: 3 to 2 stored out x in, rows [5]: dense layer x w^T`},
 		return mul(s.input("x", cases, 4), s.param("theta", 4))
 	}, "theta: 4 to 1, rows [5]: dense layer x w"},
 
+	{"one number for a single case", func(s *sketch) node {
+		return mul(s.param("theta", 4), s.input("x", 4))
+	}, "theta: 4 to 1, rows [1]: dense layer x w"},
+
 	{"batched product with a stack of one matrix", func(s *sketch) node {
 		w, b := s.param("w", 1, 4, 3), s.param("b", 3)
 		h := reshape(batched(s.input("x", 1, cases*2, 4), w), cases*2, 3)

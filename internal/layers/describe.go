@@ -91,7 +91,7 @@ func (l *Layer) plusBias(product string) string {
 	if l.Bias == nil {
 		return product
 	}
-	return product + " + " + name(l.Bias)
+	return product + " + " + Name(l.Bias)
 }
 
 // DescribeBias says what the layer's bias is.

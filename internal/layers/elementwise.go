@@ -54,9 +54,9 @@ func isScaleAndShift(scale, shift Elementwise) bool {
 
 // Name is that of the parameters.
 func (e Elementwise) Name() string {
-	s := name(e.Params[0])
+	s := Name(e.Params[0])
 	for _, n := range e.Params[1:] {
-		s += " and " + name(n)
+		s += " and " + Name(n)
 	}
 	return s
 }

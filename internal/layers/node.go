@@ -9,9 +9,9 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// name is the name that the user gave to a parameter.
+// Name is the name that the user gave to a parameter.
 // Gorgonia makes one like "%!s(<nil>)()" where there is none; its shape says more.
-func name(n *program.Node) string {
+func Name(n *program.Node) string {
 	if s := n.Name(); s != "" && !strings.HasPrefix(s, "%!s(<nil>)") {
 		return s
 	}
