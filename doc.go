@@ -15,13 +15,12 @@
 // squared, but the block of a layer that computes s from its input a is nearly a Kronecker product
 // of two small matrices,
 //
-//	F_layer ~ A (x) G,   A = E[abar abar^T],   G = E[g g^T],
+//	F_layer ~ A (x) G,   A = E[abar abar^T],   G = E[g g^T].
 //
-// where abar is a with a homogeneous coordinate 1 behind it for the bias, and g is the gradient
-// with respect to s of the negative log-likelihood of targets sampled from the model's own
-// predictions. The inverse of a Kronecker product is that of its factors, so the preconditioned
-// gradient of the layer is U = A^-1 V G^-1. With [WithBlockTridiagonal] the inverse also holds what
-// neighbouring layers have to do with each other.
+// Here abar is a with a homogeneous coordinate 1 behind it for the bias, and g is the gradient with
+// respect to s of the negative log-likelihood of targets sampled from the model's own predictions.
+// The inverse of a Kronecker product is that of its factors, so the preconditioned gradient of the
+// layer is U = A^-1 V G^-1.
 //
 // How far to go, and how much of the previous update to add, comes from the exact Fisher matrix
 // along these two directions; how much damping, from how well that has predicted what steps do.
@@ -38,55 +37,45 @@
 //
 // The solver works with h, the mean over cases of the negative log-likelihood, in nats. It finds
 // the scale c in cost = c x (sum over cases of the negative log-likelihood) by itself at the first
-// step, so damping, learning rate and norm constraint mean the same whether a cost is a sum, a mean
+// step. So damping, learning rate and norm constraint mean the same whether a cost is a sum, a mean
 // over cases or a mean over cases and outputs. A, G and the sampled gradients are per case.
-//
-// # The way of one step
-//
-// The files in the order in which a step uses them; data goes the same way:
-//
-//	solver.go     conducts: calls the others in order, and keeps what they made only when all have succeeded
-//	gradients.go  reads the user's gradients and brings them to the units above
-//	check.go      at the first step of a graph: is the cost what was declared? at the first two: are the gradients those of the cost?
-//	sample.go     runs the model privately on some cases and sweeps the gradients of sampled targets back
-//	hooks.go      captures, per layer, the inputs a and these gradients g
-//	factors.go    makes the factors A and G of them and keeps their running averages
-//	inverse.go    which way: inverts the damped factors and applies the inverses to the gradients
-//	lowrank.go    the same where the batch is small beside a layer: applies them to the inputs and errors of the batch
-//	modelstep.go  how far, and how much damping: conducts the part that algorithm 2 of the paper adds, by
-//	quadratic.go  step length and momentum from products with the exact Fisher matrix,
-//	objective.go  the cost at trial points,
-//	damping.go    lambda, gamma and pi, and how they adapt, and
-//	noise.go      provisions against the noise of small batches
-//	update.go     the new weights; with [WithLearningRate], how far
-//
-// chunk.go takes in the RunAlls of a batch that is larger than the graph's, schedule.go holds the
-// growing batch and the average of the iterates, chain.go and tridiagonal.go the block-tridiagonal
-// inverse.
-//
-// graph.go holds what belongs to one graph of the user's, and goes on with another
-// ([Solver.Attach]); all else is state, known by the names and shapes of parameters. attach.go
-// finds the layers of a graph (with hooks.go) and plans the treatment of every parameter (plan.go,
-// block.go). Kinds of layers that need more than A and G have files of their own: sharing.go
-// (positions summed before the loss), recurrent.go (time steps that depend on each other),
-// uncorrelated.go (convolutions with uncorrelated pixels), elementwise.go (scales, shifts,
-// temperatures). loss.go holds the predictive distributions; options.go, stats.go and errors.go are
-// what their names say. The package internal/program runs the model's graph without adding to it,
-// with neither Gorgonia's VMs nor Grad.
 //
 // # Supported
 //
-// A Kronecker block: dense layers written as Mul(x, w), Mul(x, Transpose(w)), Mul(w, x) with x a
-// vector or a matrix of columns, Tensordot or BatchedMatMul with a stack of one matrix, the weight
-// reshaped or not, used once or several times, a vector too; convolutions, Im2Col written out
-// included; embeddings, by ByIndices or products with one-hot rows; weights tied with their
-// transposes; with a bias added by BroadcastAdd, as Add to a vector, behind other summands, or by a
-// column of ones in the input. A small full block: parameters that act element by element, such as
-// the scale and shift of a normalisation. Every other parameter gets a diagonal block; where its
-// gradient can't be had, the identity. [Solver.Plan] says which, and why. Losses: categorical,
-// Bernoulli and Gaussian, jointly too.
+// Layers with a Kronecker block: dense layers, written as Mul(x, w), Mul(x, Transpose(w)), Mul(w,
+// x) or Mul(Transpose(w), x) with x a matrix or a vector, as Tensordot, or as BatchedMatMul with a
+// stack of one matrix; convolutions, Im2Col written out included; embeddings, by ByIndices or
+// products with one-hot rows; recurrent weights, unrolled; weights tied with their transposes. A
+// weight may be reshaped, and used once or several times. Its bias may be added by BroadcastAdd, as
+// Add to a vector, behind other summands, or by a column of ones in the input.
+//
+// Parameters that act element by element, such as the scale and shift of a normalisation, have a
+// small full block. Every other parameter has a diagonal block; where its gradient can't be had,
+// the identity. [Solver.Plan] says which, and why.
+//
+// Losses: [Categorical], [Bernoulli] and [Gaussian]; [Joint] for several outputs.
 //
 // # Limits
 //
 // A model whose cost is not a negative log-likelihood of its output is refused.
+//
+// # Options
+//
+// None has to be set.
+//
+// How far a step goes: [WithLearningRate], [WithMomentum], [WithNormConstraint], [WithoutMomentum],
+// [WithDamping], [WithDampingAdaptation], [WithUndampedRho], [WithGammaAdaptation], [WithMaxGamma],
+// [WithL2Reg], [WithStepRejection], [WithPaperRules].
+//
+// Which way it goes: [WithBlockTridiagonal], [WithWeightSharing], [WithTimeCorrelation],
+// [WithSpatiallyUncorrelated], [WithMaxDim], [WithFullBlocks].
+//
+// How often curvature is computed, and from how much: [WithCurvatureEMA],
+// [WithInverseUpdatePeriod], [WithBackgroundInverses], [WithStatisticsFraction],
+// [WithMinStatisticsCases], [WithModelFraction], [WithMinModelCases].
+//
+// What is checked: [WithStrict], [WithoutGradientCheck], [WithoutReachCheck].
+//
+// Around it: [WithSeed], [WithStats], [WithIterateAveraging] with [Solver.UseAverage],
+// [GrowingBatch] with [Solver.Accumulate].
 package kfac
