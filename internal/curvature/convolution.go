@@ -8,11 +8,12 @@ type patchSums[T Float] struct {
 	first, last []T // the columns of its positions y < Shift, and y >= Height-Shift
 	sum         []T // X^T X
 	sums        []T // of the rows of X^T
+	largest     []T // of cancels
 }
 
 // observe is what f.observe is, for the patches x, rows x n, with a homogeneous coordinate behind
-// them if f has one.
-func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok bool) {
+// them if f has one. It does nothing, and reports that, where subtraction would lose too much.
+func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok, done bool) {
 	n := len(g.Place)
 	rows, m := len(x)/n, n/g.KernelRows // m: elements of a patch in one row of the kernel
 	border := rows / g.Height * g.Shift
@@ -23,6 +24,9 @@ func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok bool) {
 	bordersOf(g, s.first, s.xt, rows, 0)
 	bordersOf(g, s.last, s.xt, rows, g.Height-g.Shift)
 	linalg.Gemm(false, true, m, n, rows, 1, s.xt[:m*rows], s.xt, 0, s.sum[:m*n])
+	if s.cancels(n, m, border) {
+		return false, false
+	}
 	for i := 0; i+m < n; i += m { // the blocks (i+m, j+m) from (i, j), for j >= i
 		for r := i; r < i+m; r++ {
 			copy(s.sum[(r+m)*n+i+m:(r+m+1)*n], s.sum[r*n+i:(r+1)*n-m])
@@ -42,7 +46,34 @@ func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok bool) {
 	}
 	run := f.sums(rows)
 	s.scatter(g, run, f.n)
-	return linalg.Finite(run)
+	return linalg.Finite(run), true
+}
+
+// mostCancelled is how many times what is left of a sum of squares the sum may have been before the
+// positions at the border were taken away. In float32 what is left is known to 1e-5 then.
+const mostCancelled = 100
+
+// cancels reports whether subtraction would leave too little of the sum of squares of an element, as
+// where the border of an image holds numbers that dwarf the others. The first m of the n elements
+// have their whole sums.
+func (s *patchSums[T]) cancels(n, m, border int) bool {
+	squares := s.sums // scratch
+	s.largest = linalg.Resized(s.largest, m)
+	clear(s.largest)
+	largest := s.largest
+	for r := range n {
+		if r < m {
+			squares[r] = s.sum[r*n+r]
+		} else {
+			first, last := s.first[(r-m)*border:(r-m+1)*border], s.last[r*border:(r+1)*border]
+			squares[r] = squares[r-m] - linalg.Dot(first, first) + linalg.Dot(last, last)
+		}
+		largest[r%m] = max(largest[r%m], squares[r])
+		if !(largest[r%m] <= mostCancelled*squares[r]) { // also NaN
+			return true
+		}
+	}
+	return false
 }
 
 // bordersOf gathers the columns of Shift rows of positions from y on, of all cases.

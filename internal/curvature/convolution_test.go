@@ -1,6 +1,7 @@
 package curvature
 
 import (
+	"math"
 	"slices"
 	"testing"
 )
@@ -122,4 +123,49 @@ func TestPatchesInSomeRuns(t *testing.T) {
 		plain.Update(0.9)
 	}
 	checkNear(t, "A", b.Copy().Moments[0], plain.Copy().Moments[0], rounding)
+}
+
+// Where the border of an image dwarfs the rest, subtracting it would leave nothing but rounding. So
+// in float32 every entry of A stays as near to what it is as the naive sum of products, whatever
+// rows hold the large numbers.
+func TestBrightBorder(t *testing.T) {
+	im := image{
+		channels: 3, height: 12, width: 12,
+		kernel: [2]int{3, 3}, stride: [2]int{1, 1}, dilation: [2]int{1, 1}, pad: [2]int{1, 1},
+	}
+	const cases = 8
+	for _, line := range []int{0, 1, 5, 11} {
+		for _, bright := range []float64{0, 1e2, -9999, 1e6} {
+			s := newSource(1)
+			var x []float64
+			for range cases {
+				pixels := s.normals(im.channels * im.height * im.width)
+				for c := range im.channels {
+					for i := range im.width {
+						pixels[(c*im.height+line)*im.width+i] += bright
+					}
+				}
+				for _, top := range im.starts(0) {
+					for _, left := range im.starts(1) {
+						x = append(x, im.patchAt(pixels, top, left)...)
+					}
+				}
+			}
+			rows := cases * im.locations()
+			r := Rows[float32]{A: converted[float32](x), G: make([]float32, rows*2), Cases: cases, Patches: im.grid()}
+			l := Shape{In: im.patch(), Out: 2, Bias: true}
+			got := seen[float32](t, NewKronecker[float32](l), []Rows[float32]{r}).Moments[0]
+			exact := Rows[float64]{A: converted[float64](r.A), G: make([]float64, rows*2), Cases: cases}
+			want := seen[float64](t, NewKronecker[float64](l), []Rows[float64]{exact}).Moments[0]
+			n := l.Abar()
+			for i := range n {
+				for j := range n {
+					unit := math.Sqrt(want[i*n+i] * want[j*n+j])
+					if miss := math.Abs(float64(got[i*n+j])-want[i*n+j]) / unit; !(miss <= 3e-5) {
+						t.Fatalf("row %d bright by %g: A(%d, %d) is off by %.3g of its size", line, bright, i, j, miss)
+					}
+				}
+			}
+		}
+	}
 }

@@ -55,14 +55,15 @@ func newFactors[T Float](b *moments[T], s Shape, layer int) *factors[T] {
 func (f *factors[T]) observe(r Rows[T]) error {
 	f.rows = len(r.G) / f.shape.Out
 	f.gt = columnsOf(f.gt, r.G, f.rows, f.g.n, false)
-	var a bool
+	a, done := false, false
 	switch {
 	case f.shape.Channels > 0:
-		a = f.observePixels(r.A)
+		a, done = f.observePixels(r.A), true
 	case r.Patches != nil:
 		f.at = f.at[:0]
-		a = f.patches.observe(f.a, r.Patches, r.A)
-	default:
+		a, done = f.patches.observe(f.a, r.Patches, r.A)
+	}
+	if !done {
 		rows := len(r.A) / f.shape.In
 		f.at = columnsOf(f.at, r.A, rows, f.a.n, f.shape.Bias)
 		a = f.a.observe(f.at, f.at, rows, rows)
