@@ -61,6 +61,24 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 	}
 }
 
+// Factors whose damping had to be raised are counted over all blocks.
+func TestRaisedDampingsAreCounted(t *testing.T) {
+	c := attach(t, testnet.MLP{Widths: []int{4, 3, 2}, Cases: 7, NoBias: true, Loss: testnet.Squares(1)}.Build(8))
+	avg := exactAverages(t, c, nil)
+	for want, weight := range []string{"", "w0", "w1"} {
+		if weight != "" {
+			_, g := layerNamed(t, c, weight).factors(avg)
+			clear(g)
+			g[0], g[len(g)-1] = 1, -1e-7
+		}
+		made, err := invert(c.plan.blocks, avg, 1e-8)
+		testnet.Check(t, err)
+		if made.raised != want {
+			t.Errorf("the damping of %d factors was raised, want %d", made.raised, want)
+		}
+	}
+}
+
 // One linear layer with least squares: without damping one full step lands on the optimum.
 func TestUndampedStepSolvesLeastSquares(t *testing.T) {
 	for _, m := range []testnet.MLP{

@@ -40,8 +40,7 @@ func TestObjectiveAtOtherWeights(t *testing.T) {
 				p.given = true
 				updates = append(updates, s.Normals(p.size()))
 			}
-			whole := batch[float64]{{graph: c.graph, plan: c.plan, cases: c.plan.model.Cases}}
-			got := objectives(t, c, whole, eta, updates)
+			got := objectives(t, c, batch[float64]{wholeChunk(c, nil)}, eta, updates)
 
 			var cost gorgonia.Value
 			gorgonia.Read(n.Cost, &cost)
