@@ -8,6 +8,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
@@ -62,16 +63,14 @@ func (r reparametrisation) twin(t *testing.T, m testnet.MLP, seed uint64) (plain
 		if i > 0 {
 			h = gorgonia.Must(m.Unit(h))
 		}
-		ones := s.Ones(fmt.Sprint("ones ", i), m.Cases, 1)
-		abar := gorgonia.Must(gorgonia.Concat(1, h, ones))
+		abar := testnet.Concat(1, h, s.Ones(fmt.Sprint("ones ", i), m.Cases, 1))
 		w := s.Matrix(fmt.Sprint("w", i), r.forth(t, i,
 			slices.Concat(testnet.Data(plain.Params[2*i]), testnet.Data(plain.Params[2*i+1]))))
 		twin.Params = append(twin.Params, w)
-		h = mul(mul(abar, s.Matrix(fmt.Sprint("Omega ", i), r.omega[i].T())), w)
-		h = mul(h, s.Matrix(fmt.Sprint("Phi ", i), r.phi[i].T()))
+		h = testnet.Mul(testnet.Mul(abar, s.Matrix(fmt.Sprint("Omega ", i), r.omega[i].T())), w)
+		h = testnet.Mul(h, s.Matrix(fmt.Sprint("Phi ", i), r.phi[i].T()))
 	}
-	twin.Out = h
-	twin.Cost, twin.Loss = m.Loss(s, h)
+	twin.Ends(h, m.Loss)
 	copy(testnet.Data(twin.Input("y")), testnet.Data(plain.Input("y")))
 	return plain, twin
 }
@@ -87,22 +86,41 @@ func nearIdentity(s *testnet.Sketch) func(_, n int) *mat.Dense {
 	}
 }
 
-func exactDirections(t *testing.T, n *testnet.Net, gamma float64) []*layerBlock[float64] {
+// An exactStep is the solver of a net, which has its gradients, with the exact averages.
+type exactStep struct {
+	*training[float64]
+	averages averages[float64]
+}
+
+func exactStepOf(t *testing.T, n *testnet.Net, opts ...Option) exactStep {
 	t.Helper()
-	c := attach(t, n)
+	c := attach(t, n, opts...)
 	gradients(t, c)
-	observeExactly(t, c, nil)
-	directions(t, c, gamma)
-	return layerBlocks(c)
+	return exactStep{c, exactAverages(t, c, nil)}
+}
+
+// damped are the directions of the layers.
+func (e exactStep) damped(t *testing.T, gamma float64) (u [][]float64) {
+	t.Helper()
+	directions(t, e.training, e.averages, gamma)
+	for _, l := range placedLayers(e.training) {
+		u = append(u, slices.Clone(l.u()))
+	}
+	return u
 }
 
 // checkSameStep demands that the twin's directions are the plain net's.
-func checkSameStep(t *testing.T, r reparametrisation, plain, twin []*layerBlock[float64]) {
+func checkSameStep(t *testing.T, r reparametrisation, plain, twin [][]float64) {
 	t.Helper()
 	for i := range plain {
-		testnet.Near(t, fmt.Sprint("layer ", i),
-			r.back(i, mat.NewDense(r.omega[i].RawMatrix().Rows, twin[i].layer.out, twin[i].dir)), plain[i].dir, 1e-9)
+		testnet.Near(t, fmt.Sprint("layer ", i), r.back(i, r.ofTwin(i, twin[i])), plain[i], 1e-9)
 	}
+}
+
+// ofTwin is what the twin has for layer i, as a matrix.
+func (r reparametrisation) ofTwin(i int, x []float64) *mat.Dense {
+	rows := r.omega[i].RawMatrix().Rows
+	return mat.NewDense(rows, len(x)/rows, x)
 }
 
 // Without damping, steps do not depend on the parameters that the function is written in.
@@ -110,7 +128,7 @@ func TestUndampedStepIsInvariant(t *testing.T) {
 	s := testnet.NewSketch(1)
 	r := forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
 	plain, twin := r.twin(t, tanhNet, 2)
-	checkSameStep(t, r, exactDirections(t, plain, 0), exactDirections(t, twin, 0))
+	checkSameStep(t, r, exactStepOf(t, plain).damped(t, 0), exactStepOf(t, twin).damped(t, 0))
 }
 
 // With damping that holds for orthogonal transformations, pi included, and only for them.
@@ -119,26 +137,25 @@ func TestDampedStepIsInvariantToRotations(t *testing.T) {
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
 	r := forEach(tanhNet.Widths, rotation, rotation)
 	plain, twin := r.twin(t, tanhNet, 4)
-	checkSameStep(t, r, exactDirections(t, plain, 0.3), exactDirections(t, twin, 0.3))
+	checkSameStep(t, r, exactStepOf(t, plain).damped(t, 0.3), exactStepOf(t, twin).damped(t, 0.3))
 
 	r = forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
 	plain, twin = r.twin(t, tanhNet, 4)
-	a, b := exactDirections(t, plain, 0.3), exactDirections(t, twin, 0.3)
-	if d := testnet.Distance(r.back(0, mat.NewDense(4, 4, b[0].dir)), a[0].dir); d < 1e-3 {
+	a, b := exactStepOf(t, plain).damped(t, 0.3), exactStepOf(t, twin).damped(t, 0.3)
+	if d := testnet.Distance(r.back(0, r.ofTwin(0, b[0])), a[0]); d < 1e-3 {
 		t.Errorf("damping makes a difference of no more than %g", d)
 	}
 }
 
 // In the parameters where all factors are the identity, the step is the gradient.
 func TestWhiteningMakesGradientDescent(t *testing.T) {
-	n := tanhNet.Build(5)
-	c := attach(t, n)
-	observeExactly(t, c, nil)
-	blocks := layerBlocks(c)
+	c := attach(t, tanhNet.Build(5))
+	avg := exactAverages(t, c, nil)
+	layers := placedLayers(c)
 	// With A = L L^T, Omega = L^-1; with G = L L^T, Phi = L^-T.
-	inverseRoot := func(f moment[float64]) *mat.Dense {
+	inverseRoot := func(factor []float64, n int) *mat.Dense {
 		var chol mat.Cholesky
-		if !chol.Factorize(mat.NewSymDense(f.n, slices.Clone(f.next))) {
+		if !chol.Factorize(mat.NewSymDense(n, slices.Clone(factor))) {
 			t.Fatal("a factor is not positive definite")
 		}
 		var l mat.TriDense
@@ -148,16 +165,21 @@ func TestWhiteningMakesGradientDescent(t *testing.T) {
 		return &inv
 	}
 	r := forEach(tanhNet.Widths,
-		func(i, _ int) *mat.Dense { return inverseRoot(blocks[i].factors.a) },
-		func(i, _ int) *mat.Dense { return mat.DenseCopyOf(inverseRoot(blocks[i].factors.g).T()) })
+		func(i, n int) *mat.Dense { a, _ := layers[i].factors(avg); return inverseRoot(a, n) },
+		func(i, n int) *mat.Dense {
+			_, g := layers[i].factors(avg)
+			return mat.DenseCopyOf(inverseRoot(g, n).T())
+		})
 	plain, twin := r.twin(t, tanhNet, 5)
-	white := exactDirections(t, twin, 0)
-	for i, b := range white {
-		testnet.Near(t, fmt.Sprint("A ", i), b.factors.a.next, flatOf(identityMatrix(b.factors.a.n)), 1e-9)
-		testnet.Near(t, fmt.Sprint("G ", i), b.factors.g.next, flatOf(identityMatrix(b.factors.g.n)), 1e-9)
-		testnet.Near(t, fmt.Sprint("step ", i), b.dir, b.grad, 1e-9)
+	white := exactStepOf(t, twin)
+	step := white.damped(t, 0)
+	for i, l := range placedLayers(white.training) {
+		a, g := l.factors(white.averages)
+		testnet.Near(t, fmt.Sprint("A ", i), a, flatOf(identityMatrix(tanhNet.Widths[i]+1)), 1e-9)
+		testnet.Near(t, fmt.Sprint("G ", i), g, flatOf(identityMatrix(tanhNet.Widths[i+1])), 1e-9)
+		testnet.Near(t, fmt.Sprint("step ", i), step[i], l.v(), 1e-9)
 	}
-	checkSameStep(t, r, exactDirections(t, plain, 0), white)
+	checkSameStep(t, r, exactStepOf(t, plain).damped(t, 0), step)
 }
 
 // train does steps with a tape machine, and returns the outputs at each, and those after the last.
@@ -292,17 +314,14 @@ func TestRotatedNetsTrainAlike(t *testing.T) {
 	checkSamePath(t, train(t, twin, 5, opts...), train(t, plain, 5, opts...))
 }
 
-// exactChain is the solver of a net with the block-tridiagonal inverse, its gradients, and the
-// exact moments.
-func exactChain(t *testing.T, n *testnet.Net) *conductor[float64] {
+// exactChain is exactStepOf with the block-tridiagonal inverse.
+func exactChain(t *testing.T, n *testnet.Net) exactStep {
 	t.Helper()
-	c := attach(t, n, WithBlockTridiagonal())
-	if _, ok := c.blocks[0].(*chainBlock[float64]); !ok || len(c.blocks) != 1 {
-		t.Fatalf("not one chain; plan:\n%v", c.plan)
+	e := exactStepOf(t, n, WithBlockTridiagonal())
+	if blockIndex[*curvature.Chain[float64]](e.training) != 0 || len(e.plan.blocks) != 1 {
+		t.Fatalf("not one chain; plan:\n%v", e.describe())
 	}
-	gradients(t, c)
-	observeExactly(t, c, nil)
-	return c
+	return e
 }
 
 // With the block-tridiagonal inverse a step is invariant to rotations, damping and pi included ...
@@ -314,9 +333,7 @@ func TestChainIsInvariantToRotations(t *testing.T) {
 	plain, twin := r.twin(t, m, 22)
 	a, b := exactChain(t, plain), exactChain(t, twin)
 	for _, gamma := range []float64{0.01, 0.3, 5} {
-		directions(t, a, gamma)
-		directions(t, b, gamma)
-		checkSameStep(t, r, layerBlocks(a), layerBlocks(b))
+		checkSameStep(t, r, a.damped(t, gamma), b.damped(t, gamma))
 	}
 }
 
@@ -329,25 +346,41 @@ func TestChainIsInvariant(t *testing.T) {
 	r := forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
 	plain, twin := r.twin(t, tanhNet, 24)
 	a, b := exactChain(t, plain), exactChain(t, twin)
-	without := func(c *conductor[float64]) []*layerBlock[float64] {
-		directions(t, c, 0)
-		return layerBlocks(c)
-	}
-	checkSameStep(t, r, without(a), without(b))
-	undamped := byLayer(a, directionOf)
+	undamped := a.damped(t, 0)
+	checkSameStep(t, r, undamped, b.damped(t, 0))
 
 	const damping = 0.2
-	for i, l := range layerBlocks(a) {
-		twin := layerBlocks(b)[i].factors
-		copy(l.factors.a.next, flatOf(plusDiagonal(l.factors.a.next, damping)))
-		copy(l.factors.g.next, flatOf(plusDiagonal(l.factors.g.next, damping)))
-		addGram(twin.a.next, damping, r.omega[i])
-		addGram(twin.g.next, damping, mat.DenseCopyOf(r.phi[i].T()))
+	for i, l := range placedLayers(a.training) {
+		plainA, plainG := l.factors(a.averages)
+		twinA, twinG := placedLayers(b.training)[i].factors(b.averages)
+		copy(plainA, flatOf(plusDiagonal(plainA, damping)))
+		copy(plainG, flatOf(plusDiagonal(plainG, damping)))
+		addGram(twinA, damping, r.omega[i])
+		addGram(twinG, damping, mat.DenseCopyOf(r.phi[i].T()))
 	}
-	checkSameStep(t, r, without(a), without(b))
-	if d := testnet.Distance(byLayer(a, directionOf), undamped); d < 0.1 {
+	damped := a.damped(t, 0)
+	checkSameStep(t, r, damped, b.damped(t, 0))
+	if d := testnet.Distance(slices.Concat(damped...), slices.Concat(undamped...)); d < 0.1 {
 		t.Errorf("damping makes a difference of no more than %g", d)
 	}
+}
+
+// plusDiagonal is a factor with d added to its diagonal.
+func plusDiagonal(x []float64, d float64) *mat.Dense {
+	m := square(slices.Clone(x))
+	for i := range m.RawMatrix().Rows {
+		m.Set(i, i, m.At(i, i)+d)
+	}
+	return m
+}
+
+// orthogonal is a random orthogonal matrix.
+func orthogonal(s *testnet.Sketch, n int) *mat.Dense {
+	var qr mat.QR
+	qr.Factorize(mat.NewDense(n, n, s.Normals(n*n)))
+	var q mat.Dense
+	qr.QTo(&q)
+	return &q
 }
 
 // addGram adds c M M^T.
@@ -367,7 +400,6 @@ func TestRotatedChainsTrainAlike(t *testing.T) {
 	rotation := func(_, n int) *mat.Dense { return orthogonal(s, n) }
 	plain, twin := forEach(m.Widths, rotation, rotation).twin(t, m, 26)
 	opts := []Option{WithBlockTridiagonal(), WithL2Reg(0.01), WithMinStatisticsCases(10), WithMinModelCases(20),
-		WithInverseUpdatePeriod(2),
-		WithGammaAdaptation(3, 0.95), WithDampingAdaptation(2, 0.95)}
+		WithInverseUpdatePeriod(2), WithGammaAdaptation(3, 0.95), WithDampingAdaptation(2, 0.95)}
 	checkSamePath(t, train(t, twin, 8, opts...), train(t, plain, 8, opts...))
 }

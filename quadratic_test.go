@@ -16,24 +16,46 @@ import (
 
 // twoDirections gives every parameter a random direction and a random previous update, and returns
 // them, each in one piece.
-func twoDirections(s *testnet.Sketch, c *conductor[float64]) (u, v []float64) {
-	for _, p := range c.order {
+func twoDirections(s *testnet.Sketch, c *training[float64]) (u, v []float64) {
+	for _, p := range c.plan.order {
 		p.given = true
-		copy(p.dir, s.Normals(len(p.dir)))
-		copy(p.velocity, s.Normals(len(p.velocity)))
-		u, v = append(u, p.dir...), append(v, p.velocity...)
+		copy(p.direction, s.Normals(p.size()))
+		copy(p.previous, s.Normals(p.size()))
+		u, v = append(u, p.direction...), append(v, p.previous...)
 	}
 	return u, v
 }
 
-// products are u^T F u, u^T F v and v^T F v on the listed cases.
-func products(t testing.TB, c *conductor[float64], rows []int) []float64 {
+// previousOf and directionOf are those of the parameters that were given.
+func previousOf(c *training[float64]) [][]float64 {
+	return (&attempt[float64]{plan: c.plan}).given(func(p *parameter[float64]) []float64 { return p.previous })
+}
+
+func directionOf(c *training[float64]) [][]float64 {
+	return (&attempt[float64]{plan: c.plan}).given(func(p *parameter[float64]) []float64 { return p.direction })
+}
+
+// productsOf are u^T F u, u^T F v and v^T F v on the cases of a batch, of direction and previous
+// update.
+func productsOf(t testing.TB, c *training[float64], b batch[float64]) []float64 {
 	t.Helper()
 	q := c.quadratic
-	q.prepare([]chunk[float64]{{graph: c.graph, cases: c.model.Cases, rows: rows}})
-	testnet.Check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
-	testnet.Check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
-	return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}
+	q.prepare(b)
+	testnet.Check(t, q.along(previous, 1, c.plan.order, previousOf(c)))
+	testnet.Check(t, q.along(proposal, 1, c.plan.order, directionOf(c)))
+	f := q.products(true)
+	return []float64{f[0][0], f[0][1], f[1][1]}
+}
+
+// products are those on the listed cases.
+func products(t testing.TB, c *training[float64], rows []int) []float64 {
+	t.Helper()
+	return productsOf(t, c, batch[float64]{wholeChunk(c, rows)})
+}
+
+// wholeChunk is what the graph holds, with the rows for the products.
+func wholeChunk(c *training[float64], rows []int) chunk[float64] {
+	return chunk[float64]{graph: c.graph, plan: c.plan, cases: c.plan.model.Cases, rows: rows}
 }
 
 // form is u^T m v.
@@ -87,12 +109,12 @@ func TestFisherProducts(t *testing.T) {
 func TestFisherProductsOfSomeParameters(t *testing.T) {
 	c := attach(t, testnet.MLP{Widths: []int{3, 4, 2}, Cases: 5, Unit: gorgonia.Tanh, Loss: testnet.Binary}.Build(2))
 	twoDirections(testnet.NewSketch(3), c)
-	c.order[1].given = false
+	c.plan.order[1].given = false
 	var u, v []float64
-	for _, p := range c.order {
-		zero := make([]float64, len(p.dir))
+	for _, p := range c.plan.order {
+		zero := make([]float64, p.size())
 		if p.given {
-			u, v = append(u, p.dir...), append(v, p.velocity...)
+			u, v = append(u, p.direction...), append(v, p.previous...)
 		} else {
 			u, v = append(u, zero...), append(v, zero...)
 		}
@@ -324,36 +346,27 @@ func TestUndampedModelIsInvariant(t *testing.T) {
 	s := testnet.NewSketch(1)
 	r := forEach(tanhNet.Widths, nearIdentity(s), nearIdentity(s))
 	plain, twin := r.twin(t, tanhNet, 2)
-	solve := func(n *testnet.Net) (*conductor[float64], func() step) {
-		c := attach(t, n)
-		gradients(t, c)
-		observeExactly(t, c, nil)
-		directions(t, c, 0)
-		for _, p := range c.order {
-			p.given = true
-			floats.Scale(-1, p.dir)
-		}
-		return c, func() step {
-			var m span
-			f := products(t, c, nil)
-			m.f = [2][2]float64{{f[0], f[1]}, {0, f[2]}}
-			for _, p := range c.order {
-				m.slope[0] += floats.Dot(p.grad, p.dir)
-				m.slope[1] += floats.Dot(p.grad, p.velocity)
-			}
-			return m.minimise(0, true)
-		}
+	a, b := exactStepOf(t, plain), exactStepOf(t, twin)
+	a.damped(t, 0)
+	b.damped(t, 0)
+	for i, p := range b.plan.order { // one layer each; a has weight and bias
+		copy(p.previous, s.Normals(p.size()))
+		plainUpdate := r.back(i, r.ofTwin(i, p.previous))
+		w, bias := a.plan.order[2*i], a.plan.order[2*i+1]
+		copy(w.previous, plainUpdate)
+		copy(bias.previous, plainUpdate[w.size():])
 	}
-	a, stepOfA := solve(plain)
-	b, stepOfB := solve(twin)
-	for i, p := range b.order { // one layer each; a has weight and bias
-		copy(p.velocity, s.Normals(len(p.velocity)))
-		rows := r.omega[i].RawMatrix().Rows
-		plainUpdate := r.back(i, mat.NewDense(rows, len(p.velocity)/rows, p.velocity))
-		copy(a.order[2*i].velocity, plainUpdate)
-		copy(a.order[2*i+1].velocity, plainUpdate[len(a.order[2*i].velocity):])
+	minimum := func(c *training[float64]) step {
+		m, err := spanOf(c.plan.order, true)
+		testnet.Check(t, err)
+		q := c.quadratic
+		q.prepare(batch[float64]{wholeChunk(c, nil)})
+		testnet.Check(t, q.along(previous, 1, c.plan.order, previousOf(c)))
+		testnet.Check(t, q.along(proposal, -1, c.plan.order, directionOf(c)))
+		m.f = q.products(true)
+		return m.minimise(0, true)
 	}
-	x, y := stepOfA(), stepOfB()
+	x, y := minimum(a.training), minimum(b.training)
 	testnet.Near(t, "alpha, mu, change, curvature", []float64{y.alpha, y.mu, y.change, y.curvature},
 		[]float64{x.alpha, x.mu, x.change, x.curvature}, 1e-9)
 	if x.mu == 0 {
@@ -364,7 +377,7 @@ func TestUndampedModelIsInvariant(t *testing.T) {
 // inChunks is a net of half as many cases, whose solver has saved the first half of the inputs of
 // another net and holds the second.
 func inChunks(t *testing.T, whole *testnet.Net, build func(cases int) *testnet.Net,
-	inputs ...string) (c *conductor[float64], chunks []chunk[float64]) {
+	inputs ...string) (c *training[float64], chunks batch[float64]) {
 	t.Helper()
 	half := testnet.CasesOf(whole.Out) / 2
 	n := build(half)
@@ -378,12 +391,12 @@ func inChunks(t *testing.T, whole *testnet.Net, build func(cases int) *testnet.N
 		for _, name := range inputs {
 			copyCases(n.Input(name), whole.Input(name), rows)
 		}
-		chunks = append(chunks, chunk[float64]{graph: c.graph, cases: half})
+		chunks = append(chunks, wholeChunk(c, nil))
 		if i == 0 {
-			for _, p := range c.order {
+			for _, p := range c.plan.order {
 				p.given = true
 			}
-			saved, err := c.saveInputs()
+			saved, err := c.graph.save(nil, c.plan.params)
 			testnet.Check(t, err)
 			chunks[0].inputs = saved
 		}
@@ -429,33 +442,17 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 				}
 				want := denseProducts(denseFisher(t, whole, chosen), u, v)
 				floats.Scale(cases/float64(len(test.all)), want)
-				q := c.quadratic
-				q.prepare(chunks)
-				testnet.Check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 {
-					return p.velocity
-				}))
-				testnet.Check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
-				testnet.Near(t, test.name, []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous),
-					q.fisher(previous, previous)}, want, 1e-9)
+				testnet.Near(t, test.name, productsOf(t, c, chunks), want, 1e-9)
 			}
 
 			twoDirections(testnet.NewSketch(3), whole)
-			objective := func(c *conductor[float64], chunks []chunk[float64]) (h []float64) {
-				c.cfg.l2 = eta
-				present, trial := (*parameter[float64]).present, (*parameter[float64]).trial
-				for _, pick := range []func(*parameter[float64]) []float64{present, trial, present} {
-					for _, p := range c.order {
-						testnet.Check(t, p.readWeights(false))
-						copy(p.next, p.velocity)
-					}
-					at, err := c.evaluate(chunks, pick)
-					testnet.Check(t, err)
-					h = append(h, at)
+			for _, c := range []*training[float64]{c, whole} {
+				for _, p := range c.plan.order {
+					testnet.Check(t, p.readWeights(false))
 				}
-				return h
 			}
-			testnet.Near(t, "objective", objective(c, chunks),
-				objective(whole, []chunk[float64]{{graph: whole.graph, cases: cases}}), identity)
+			testnet.Near(t, "objective", objectives(t, c, chunks, eta, previousOf(c)),
+				objectives(t, whole, batch[float64]{wholeChunk(whole, nil)}, eta, previousOf(whole)), identity)
 		})
 	}
 }
@@ -464,21 +461,20 @@ func TestFisherProductsAndObjectiveOfChunks(t *testing.T) {
 // differences, in place of the forward mode that has the rest. The same net with an op that has a
 // derivative gives the same numbers.
 func TestFisherProductsByDifferences(t *testing.T) {
-	build := func(unit func(*gorgonia.Node) (*gorgonia.Node, error)) *conductor[float64] {
+	build := func(unit testnet.Unit) *training[float64] {
 		s := testnet.NewSketch(21)
 		n := &testnet.Net{Sketch: s, X: s.Random("x", 5, 3)}
-		n.Out = n.Layer(gorgonia.Must(unit(n.Layer(n.X, 0, 3, 4, true, false))), 1, 4, 2, true, false)
-		n.Cost, n.Loss = testnet.Binary(s, n.Out)
-		return attach(t, n)
+		h := gorgonia.Must(unit(n.Layer(n.X, 0, 3, 4, true, false)))
+		return attach(t, n.Ends(n.Layer(h, 1, 4, 2, true, false), testnet.Binary))
 	}
 	opaque := build(func(x *gorgonia.Node) (*gorgonia.Node, error) { return gorgonia.ApplyOp(testnet.Cube{}, x) })
 	known := build(gorgonia.Cube)
-	for _, c := range []*conductor[float64]{opaque, known} {
-		for _, p := range c.order {
+	for _, c := range []*training[float64]{opaque, known} {
+		for _, p := range c.plan.order {
 			testnet.Check(t, p.readWeights(false))
 		}
 	}
-	if reached := opaque.order[0].reached; reached {
+	if reached := opaque.plan.order[0].reached; reached {
 		t.Fatal("the op has a derivative")
 	}
 	twoDirections(testnet.NewSketch(22), opaque)
@@ -492,33 +488,24 @@ func TestProductsFromHeldPass(t *testing.T) {
 	for _, part := range []bool{false, true} {
 		s := testnet.NewSketch(5)
 		n := &testnet.Net{Sketch: s, X: s.Random("x", 12, 4)}
-		h := gorgonia.Must(gorgonia.Dropout(tanh(n.Layer(n.X, 0, 4, 5, true, false)), 0.5))
-		n.Out = n.Layer(h, 1, 5, 3, true, false)
-		n.Cost, n.Loss = testnet.Binary(s, n.Out)
+		h := gorgonia.Must(gorgonia.Dropout(testnet.Tanh(n.Layer(n.X, 0, 4, 5, true, false)), 0.5))
+		n.Ends(n.Layer(h, 1, 5, 3, true, false), testnet.Binary)
 		var opts []Option
 		if part {
 			opts = []Option{WithModelFraction(0.5), WithMinModelCases(1)}
 		}
 		l := NewTrainer(t, n, opts...)
 		testnet.Check(t, l.Run())
-		c := conductorOf(l)
-		var st Stats
-		k, err := c.takeIn(&st, l.ValueGrads(), &stopwatch{})
+		c := trainingOf(l)
+		k, err := c.take(l.ValueGrads(), &PhaseTimes{}, &stopwatch{})
 		testnet.Check(t, err)
 		if k.held == part {
 			t.Fatalf("part of the batch: %v; pass held: %v", part, k.held)
 		}
 		twoDirections(s, c)
-		products := func(k chunk[float64]) []float64 {
-			q := c.quadratic
-			q.prepare([]chunk[float64]{k})
-			testnet.Check(t, q.along(proposal, c.order, func(p *parameter[float64]) []float64 { return p.dir }))
-			testnet.Check(t, q.along(previous, c.order, func(p *parameter[float64]) []float64 { return p.velocity }))
-			return []float64{q.fisher(proposal, proposal), q.fisher(proposal, previous), q.fisher(previous, previous)}
-		}
-		held := products(k)
+		held := productsOf(t, c, batch[float64]{k})
 		k.held = false
-		if own := products(k); !slices.Equal(held, own) {
+		if own := productsOf(t, c, batch[float64]{k}); !slices.Equal(held, own) {
 			t.Errorf("part of the batch: %v; from the held pass %v, from one of its own %v", part, held, own)
 		}
 	}

@@ -16,11 +16,11 @@ const identity = 1e-12
 
 // checkBlocks demands that A (x) G of every layer is the block of the dense Fisher matrix on its
 // diagonal.
-func checkBlocks(t *testing.T, c *conductor[float64], fisher *mat.Dense) {
+func checkBlocks(t *testing.T, c *training[float64], avg averages[float64], fisher *mat.Dense) {
 	t.Helper()
-	for _, b := range layerBlocks(c) {
-		want := pick(fisher, elements(c, b.layer))
-		testnet.Near(t, b.layer.name(), flatOf(kronecker(b.factors)), flatOf(want), identity)
+	for _, l := range placedLayers(c) {
+		want := pick(fisher, elements(c, l.Layer))
+		testnet.Near(t, l.Name(), flatOf(l.kronecker(avg)), flatOf(want), identity)
 	}
 }
 
@@ -34,11 +34,10 @@ func TestLinearNetIsExact(t *testing.T) {
 					n := testnet.MLP{Widths: []int{4, 3, 5, 2}, Cases: 7, NoBias: noBias, OutByIn: outByIn,
 						Loss: testnet.Squares(variance)}.Build(1)
 					c := attach(t, n)
-					if got := len(layerBlocks(c)); got != 3 {
+					if got := len(placedLayers(c)); got != 3 {
 						t.Fatalf("%d layers, want 3", got)
 					}
-					observeExactly(t, c, nil)
-					checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+					checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 				})
 			}
 		}
@@ -51,20 +50,21 @@ func TestEmpiricalGradientsAreNotExact(t *testing.T) {
 	n := testnet.MLP{Widths: []int{4, 3, 2}, Cases: 7, Loss: testnet.Squares(1)}.Build(1)
 	c := attach(t, n)
 	y := n.Input("y")
-	observeSeeded(t, c, nil, func(*output) int { return 1 }, func(o *output, z []float64, _ int) []float64 {
+	once := func(*output) int { return 1 }
+	avg := seededAverages(t, c, nil, once, func(o *output, z []float64, _ int) []float64 {
 		seed := make([]float64, len(z))
-		o.head.residual(seed, testnet.Data(y), z, o.cols)
+		o.Residual(seed, testnet.Data(y), z, o.cols)
 		return seed
 	})
 	fisher := denseFisher(t, c, jacobians(t, c))
-	for _, b := range layerBlocks(c) {
-		if d := testnet.Distance(flatOf(kronecker(b.factors)), flatOf(pick(fisher, elements(c, b.layer)))); d < 0.1 {
-			t.Errorf("%s: only %g away from the Fisher matrix", b.layer.name(), d)
+	for _, l := range placedLayers(c) {
+		if d := testnet.Distance(flatOf(l.kronecker(avg)), flatOf(pick(fisher, elements(c, l.Layer)))); d < 0.1 {
+			t.Errorf("%s: only %g away from the Fisher matrix", l.Name(), d)
 		}
 	}
 }
 
-var units = map[string]func(*gorgonia.Node) (*gorgonia.Node, error){
+var nonlinearities = map[string]testnet.Unit{
 	"tanh": gorgonia.Tanh, "sigmoid": gorgonia.Sigmoid, "relu": gorgonia.Rectify,
 }
 
@@ -76,19 +76,18 @@ var likelihoods = map[string]testnet.Likelihood{
 // The heads' weights are their shares in the cost relative to the first's: 2 * 0.2 and 1.
 func TestJointWeights(t *testing.T) {
 	c := attach(t, testnet.MLP{Widths: []int{3, 2}, Cases: 5, Loss: testnet.TwoHeads}.Build(1))
-	testnet.Near(t, "scale and weights", []float64{c.scale, c.outputs[0].weight, c.outputs[1].weight},
+	testnet.Near(t, "scale and weights", append([]float64{c.graph.scale()}, c.graph.weights...),
 		[]float64{0.4 / 5, 1, 2.5}, identity)
 }
 
 // With one case, the expectations over cases are that case.
 func TestOneCaseIsExact(t *testing.T) {
-	for unit, f := range units {
+	for unit, f := range nonlinearities {
 		for name, loss := range likelihoods {
 			t.Run(unit+" "+name, func(t *testing.T) {
 				c := attach(t, testnet.MLP{Widths: []int{3, 4, 5, 2}, Cases: 1, Unit: f, Loss: loss}.Build(2))
-				observeExactly(t, c, nil)
 				fisher := denseFisher(t, c, jacobians(t, c))
-				checkBlocks(t, c, fisher)
+				checkBlocks(t, c, exactAverages(t, c, nil), fisher)
 				if rounded := mat.Norm(fisher, 2); rounded < 1e-3 {
 					t.Errorf("the Fisher matrix is next to nothing: norm %g", rounded)
 				}
@@ -109,12 +108,12 @@ func TestOneRowIsExactByFiniteDifferences(t *testing.T) {
 				testnet.Near(t, fmt.Sprint("Jacobian of case ", i), flatOf(j), flatOf(numeric[i]), 1e-10)
 			}
 			for row := range 3 {
-				observeExactly(t, c, []int{row})
+				avg := exactAverages(t, c, []int{row})
 				only := caseFisher(t, c, numeric[row], row)
-				for _, b := range layerBlocks(c) {
-					want := pick(only, elements(c, b.layer))
-					testnet.Near(t, fmt.Sprint(b.layer.name(), " of case ", row), flatOf(kronecker(b.factors)),
-						flatOf(want), 1e-9)
+				for _, l := range placedLayers(c) {
+					want := pick(only, elements(c, l.Layer))
+					what := fmt.Sprint(l.Name(), " of case ", row)
+					testnet.Near(t, what, flatOf(l.kronecker(avg)), flatOf(want), 1e-9)
 				}
 			}
 		})
@@ -122,10 +121,10 @@ func TestOneRowIsExactByFiniteDifferences(t *testing.T) {
 }
 
 // caseFisher is J^T F_R J of one case.
-func caseFisher(t *testing.T, c *conductor[float64], j *mat.Dense, row int) *mat.Dense {
+func caseFisher(t *testing.T, c *training[float64], j *mat.Dense, row int) *mat.Dense {
 	t.Helper()
-	o := c.outputs[0]
-	z := c.sampler.run.Value(o.node).Data
+	o := c.plan.model.outputs[0]
+	z := c.plan.model.run.Value(o.node).Data
 	if len(z) != o.cols {
 		t.Fatalf("case %d: the run holds %d numbers, want %d", row, len(z), o.cols)
 	}
@@ -139,27 +138,25 @@ func TestFactorsByEnumerationOfTargets(t *testing.T) {
 	for name, loss := range likelihoods {
 		t.Run(name, func(t *testing.T) {
 			c := attach(t, testnet.MLP{Widths: []int{4, 3, 3}, Cases: 6, Unit: gorgonia.Tanh, Loss: loss}.Build(4))
-			observeExactly(t, c, nil)
-			var want [][]float64
-			for _, b := range layerBlocks(c) {
-				want = append(want, slices.Concat(b.factors.a.next, b.factors.g.next))
-			}
-			observeSeeded(t, c, nil, func(o *output) int {
+			want := exactAverages(t, c, nil)
+			got := seededAverages(t, c, nil, func(o *output) int {
 				return len(outcomes(o.head, make([]float64, o.cols)))
 			}, targetSeeds)
-			for i, b := range layerBlocks(c) {
-				testnet.Near(t, b.layer.name(), slices.Concat(b.factors.a.next, b.factors.g.next), want[i], identity)
+			for _, l := range placedLayers(c) {
+				sum, exact := got[l.index].Moments, want[l.index].Moments
+				testnet.Near(t, l.Name(), slices.Concat(sum...), slices.Concat(exact...), identity)
 			}
 		})
 	}
 }
 
 // momentsOf are the factors that one run on the listed rows gives, layer by layer.
-func momentsOf(t *testing.T, c *conductor[float64], rows []int) (moments [][]float64) {
+func momentsOf(t *testing.T, c *training[float64], rows []int) (moments [][]float64) {
 	t.Helper()
-	observeExactly(t, c, rows)
-	for _, b := range layerBlocks(c) {
-		moments = append(moments, slices.Clone(b.factors.a.next), slices.Clone(b.factors.g.next))
+	avg := exactAverages(t, c, rows)
+	for _, l := range placedLayers(c) {
+		a, g := l.factors(avg)
+		moments = append(moments, a, g)
 	}
 	return moments
 }
@@ -172,7 +169,7 @@ func checkMoments(t *testing.T, what string, got, want [][]float64) {
 }
 
 // copied is a batch of a network with the listed rows of its own.
-func copied(t *testing.T, m testnet.MLP, seed uint64, rows []int) *conductor[float64] {
+func copied(t *testing.T, m testnet.MLP, seed uint64, rows []int) *training[float64] {
 	t.Helper()
 	n := m.Build(seed)
 	from, width := testnet.Data(n.X), m.Widths[0]
@@ -217,8 +214,8 @@ func TestRowsAndChunks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			whole := build(6)
 			c := attach(t, whole)
-			if c.model.Whole != "" {
-				t.Fatal(c.model.Whole)
+			if why := c.plan.model.Whole; why != "" {
+				t.Fatal(why)
 			}
 			some, rest := []int{4, 1, 3}, []int{0, 5, 2}
 			part, other, all := momentsOf(t, c, some), momentsOf(t, c, rest), momentsOf(t, c, nil)
@@ -259,8 +256,7 @@ func copyCases(dst, src *gorgonia.Node, rows []int) {
 // the sum over positions of G are exact, too.
 func TestLinearSequenceIsExact(t *testing.T) {
 	c := attach(t, testnet.Sequence(6, nil))
-	observeExactly(t, c, nil)
-	checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+	checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 }
 
 // The same where a weight is used in several products, one for each position.
@@ -270,14 +266,13 @@ func TestLinearSharedWeightIsExact(t *testing.T) {
 	var parts gorgonia.Nodes
 	for i := range 3 {
 		x := s.Random(fmt.Sprint("x", i), 5, 4)
-		parts = append(parts, addRow(mul(x, w), b))
+		parts = append(parts, testnet.AddRow(testnet.Mul(x, w), b))
 	}
-	n := &testnet.Net{Sketch: s, Out: gorgonia.Must(gorgonia.Concat(1, parts...)), Params: gorgonia.Nodes{w, b}}
-	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
+	n := &testnet.Net{Sketch: s, Params: gorgonia.Nodes{w, b}}
+	n.Ends(testnet.Concat(1, parts...), testnet.Squares(1))
 	c := attach(t, n)
-	if blocks := layerBlocks(c); len(blocks) != 1 || len(blocks[0].layer.sites) != 3 {
-		t.Fatalf("want one layer of three sites; plan:\n%v", c.plan)
+	if all := placedLayers(c); len(all) != 1 || len(all[0].Sites) != 3 {
+		t.Fatalf("want one layer of three sites; plan:\n%v", c.describe())
 	}
-	observeExactly(t, c, nil)
-	checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+	checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 }

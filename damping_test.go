@@ -11,11 +11,11 @@ import (
 )
 
 func TestGamma(t *testing.T) {
-	if got, want := gamma(150, 1e-5), math.Sqrt(150+1e-5); got != want {
-		t.Errorf("gamma(150, 1e-5) = %g, want %g", got, want)
+	if got, want := startOfGamma(150, 1e-5), math.Sqrt(150+1e-5); got != want {
+		t.Errorf("startOfGamma(150, 1e-5) = %g, want %g", got, want)
 	}
-	if got := gamma(0.25, 0); got != 0.5 {
-		t.Errorf("gamma(0.25, 0) = %g, want 0.5", got)
+	if got := startOfGamma(0.25, 0); got != 0.5 {
+		t.Errorf("startOfGamma(0.25, 0) = %g, want 0.5", got)
 	}
 }
 
@@ -42,7 +42,7 @@ func TestFactoredTikhonovGolden(t *testing.T) {
 		{"A not a number", math.NaN(), 3, 5, 5, 0.5, 0.5},
 		{"G infinite", 3, 3, math.Inf(1), 5, 0.5, 0.5},
 	} {
-		dampA, dampG := factoredTikhonov(test.traceA, test.n, test.traceG, test.m, 0.5)
+		dampA, dampG := tikhonov(0.5).Split(test.traceA, test.n, test.traceG, test.m)
 		testnet.Near(t, test.what, []float64{dampA, dampG}, []float64{test.dampA, test.dampG}, 1e-15)
 	}
 }
@@ -55,7 +55,7 @@ func TestFactoredTikhonov(t *testing.T) {
 		traceA, traceG := positive.Draw(t, "tr A"), positive.Draw(t, "tr G")
 		n, m := rapid.IntRange(1, 1000).Draw(t, "n"), rapid.IntRange(1, 1000).Draw(t, "m")
 		lambda, eta := positive.Draw(t, "lambda"), positive.Draw(t, "eta")
-		dampA, dampG := factoredTikhonov(traceA, n, traceG, m, gamma(lambda, eta))
+		dampA, dampG := tikhonov(startOfGamma(lambda, eta)).Split(traceA, n, traceG, m)
 		got := []float64{dampA * dampG, dampA / dampG}
 		want := []float64{lambda + eta, traceA / float64(n) / (traceG / float64(m))}
 		for i := range got {
