@@ -14,8 +14,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// diagonalOf is the diagonal of a whole factor.
-func diagonalOf(x []float64) (d []float64) {
+// diagonalElements are those of a whole factor.
+func diagonalElements(x []float64) (d []float64) {
 	m := square(x)
 	for i := range m.RawMatrix().Rows {
 		d = append(d, m.At(i, i))
@@ -42,7 +42,7 @@ func TestWideLayers(t *testing.T) {
 			abar := l.block.groups[0].shape.Abar()
 			of := func(side string, got, whole []float64, n int) mat.Matrix {
 				if n > limit {
-					whole = diagonalOf(whole)
+					whole = diagonalElements(whole)
 				}
 				testnet.Near(t, side, got, whole, identity)
 				return factorMatrix(whole, n)
