@@ -10,6 +10,7 @@ import (
 	"gorgonia.org/tensor"
 	"pgregory.net/rapid"
 
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -72,15 +73,16 @@ func (v convolution) apply(
 	if form == unfolded {
 		filter := s.Random("filter", v.patch(), v.Filters)
 		columns := gorgonia.Must(gorgonia.Im2Col(x, v.Kernel[:], v.Pad[:], v.Stride[:], v.Dilation[:]))
-		h, params = mul(reshape(columns, cases*v.locations(), v.patch()), filter), list(filter)
+		columns = testnet.Reshape(columns, cases*v.locations(), v.patch())
+		h, params = testnet.Mul(columns, filter), gorgonia.Nodes{filter}
 		if bias {
 			b := s.Random("b", 1, v.Filters)
-			h, params = addRow(h, b), append(params, b)
+			h, params = testnet.AddRow(h, b), append(params, b)
 		}
-		return reshape(h, cases, v.locations(), v.Filters), params
+		return testnet.Reshape(h, cases, v.locations(), v.Filters), params
 	}
 	filter := s.Random("filter", v.Filters, v.Channels, v.Kernel[0], v.Kernel[1])
-	params = list(filter)
+	params = gorgonia.Nodes{filter}
 	if form == conv1d {
 		h = gorgonia.Must(gorgonia.Conv1d(x, filter, v.Kernel[1], v.Pad[1], v.Stride[1], v.Dilation[1]))
 	} else {
@@ -88,9 +90,9 @@ func (v convolution) apply(
 	}
 	if bias {
 		b := s.Random("b", 1, v.Filters, 1, 1)
-		h, params = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(params, b)
+		h, params = testnet.AddChannel(h, b), append(params, b)
 	}
-	return reshape(h, cases, v.Filters, v.locations()), params
+	return testnet.Reshape(h, cases, v.Filters, v.locations()), params
 }
 
 // net is the convolution by itself: all that it computes are the outputs of its case.
@@ -98,26 +100,24 @@ func (v convolution) net(seed uint64, cases int, form string, bias bool) *testne
 	s := testnet.NewSketch(seed)
 	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, v.Channels, v.Height, v.Width)}
 	h, params := v.apply(s, n.X, form, bias)
-	n.Out, n.Params = reshape(h, cases, v.Filters*v.locations()), params
+	n.Out, n.Params = testnet.Reshape(h, cases, v.Filters*v.locations()), params
 	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	return n
 }
 
 // checkConvolution compares what is captured, and the factors for a random gradient of the outputs,
-// with loops over the locations.
-func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
+// with loops over the locations. It reports whether the patches repeat each other.
+func checkConvolution(t rapid.TB, v convolution, form string, bias bool) (repeated bool) {
 	t.Helper()
 	const cases = 2
 	n := v.net(1, cases, form, bias)
 	c := attach(t, n)
-	blocks := layerBlocks(c)
-	if len(blocks) != 1 || len(c.blocks) != 1 {
-		t.Fatalf("not one layer:\n%v", c.plan)
+	all := placedLayers(c)
+	if len(all) != 1 || len(c.plan.blocks) != 1 {
+		t.Fatalf("not one layer:\n%v", c.describe())
 	}
-	locations, seed := v.locations(), testnet.NewSketch(2).Normals(size(n.Out.Shape()))
-	run := c.sampler.run
-	testnet.Check(t, run.Forward(nil))
-	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
+	locations, seed := v.locations(), testnet.NewSketch(2).Normals(n.Out.Shape().TotalSize())
+	sweepFrom(t, c, seed)
 
 	var patches, grads [][]float64
 	for i := range cases {
@@ -138,29 +138,44 @@ func checkConvolution(t rapid.TB, v convolution, form string, bias bool) {
 	if len(patches) != cases*locations {
 		t.Fatalf("%d patches for %d locations", len(patches), locations)
 	}
-	if seen := capture(blocks[0].layer, run, &captured[float64]{}); !slices.Equal(seen.a, slices.Concat(patches...)) ||
-		!slices.Equal(seen.g, slices.Concat(grads...)) {
+	if seen := all[0].seen(c); !slices.Equal(seen.A, slices.Concat(patches...)) ||
+		!slices.Equal(seen.G, slices.Concat(grads...)) {
 		t.Fatalf("captured %.3g and %.3g, want %.3g and %.3g",
-			seen.a[:5], seen.g[:5], slices.Concat(patches...)[:5], slices.Concat(grads...)[:5])
+			seen.A[:5], seen.G[:5], slices.Concat(patches...)[:5], slices.Concat(grads...)[:5])
 	}
 	if bias {
 		for i := range patches {
 			patches[i] = append(patches[i], 1)
 		}
 	}
-	observed(t, c.blocks[0], run)
-	omega := outerProducts(patches, cases)
-	gamma := outerProducts(grads, cases)
-	f := blocks[0].factors
-	testnet.Near(t, "A, the mean over cases and locations", f.a.next, scaled(omega, 1/float64(locations)), identity)
-	testnet.Near(t, "G, the mean over cases of the sum over locations", f.g.next, gamma, identity)
+	avg := observed(t, c)
+	omega, gamma := outerProducts(patches, cases), outerProducts(grads, cases)
+	a, g := all[0].factors(avg)
+	testnet.Near(t, "A, the mean over cases and locations", a, scaled(omega, 1/float64(locations)), identity)
+	testnet.Near(t, "G, the mean over cases of the sum over locations", g, gamma, identity)
 	if v.patch()*v.Filters <= 60 {
 		// KFC (Grosse & Martens 2016, section 3.1): Omega is a sum over locations, Gamma a mean
 		// over them.
 		var want mat.Dense
 		want.Kronecker(square(omega), square(scaled(gamma, 1/float64(locations))))
-		testnet.Near(t, "Omega (x) Gamma", flatOf(kronecker(f)), flatOf(&want), identity)
+		testnet.Near(t, "Omega (x) Gamma", flatOf(all[0].kronecker(avg)), flatOf(&want), identity)
 	}
+	return all[0].Patches != nil
+}
+
+// sweepFrom runs the model forward, and back from a gradient of its first output.
+func sweepFrom(t rapid.TB, c *training[float64], seed []float64) {
+	t.Helper()
+	m := c.plan.model
+	testnet.Check(t, m.run.Forward(nil))
+	seeds := []program.Seed[float64]{{Node: m.outputs[0].node, Data: seed}}
+	testnet.Check(t, m.run.Reverse(seeds, c.plan.path))
+}
+
+// seen are the rows that the layer saw in the model's run.
+func (l placedLayer) seen(c *training[float64]) curvature.Rows[float64] {
+	h := c.plan.hooks[l.index].(*layerHook[float64])
+	return h.capture(c.plan.model.run, make([]rowBuffer[float64], len(h.layers)))[l.group]
 }
 
 // outerProducts is the sum of x x^T over the rows, divided by n.
@@ -187,21 +202,31 @@ func scaled(x []float64, by float64) []float64 {
 
 // The grid of kfac-jax's tests of patches, with dilations in addition.
 func TestConvolutionGrid(t *testing.T) {
+	repeated, all := 0, 0
+	check := func(v convolution) {
+		all++
+		if checkConvolution(t, v, conv2d, true) {
+			repeated++
+		}
+	}
 	for _, side := range []int{8, 16} {
 		for _, kernel := range [][2]int{{1, 2}, {3, 3}, {4, 5}} {
 			for _, stride := range [][2]int{{1, 1}, {1, 2}, {1, 3}, {2, 2}, {2, 3}, {3, 3}} {
 				for _, pad := range [][2]int{{0, 0}, {kernel[0] / 2, kernel[1] / 2}} {
 					v := convolution{side, side, 2, 3, kernel, stride, pad, [2]int{1, 1}}
-					checkConvolution(t, v, conv2d, true)
+					check(v)
 					if side == 8 && stride[0] == stride[1] && kernel[0] < 4 {
 						for _, dilation := range [][2]int{{2, 1}, {1, 3}, {2, 2}} {
 							v.Dilation = dilation
-							checkConvolution(t, v, conv2d, true)
+							check(v)
 						}
 					}
 				}
 			}
 		}
+	}
+	if repeated == 0 || repeated == all { // the shortcut for them gives A
+		t.Errorf("the patches of %d convolutions of %d repeat each other", repeated, all)
 	}
 }
 
@@ -231,13 +256,13 @@ func TestConvolutionOfJoinedZeros(t *testing.T) {
 	const cases = 3
 	s := testnet.NewSketch(3)
 	x, zeros := s.Random("x", cases, 2, 9, 6), s.Leaf("zeros", make([]float64, cases*2*9*5), cases, 2, 9, 5)
-	wide := gorgonia.Must(gorgonia.Concat(3, x, zeros))
+	wide := testnet.Concat(3, x, zeros)
 	v := convolution{9, 11, 2, 2, [2]int{2, 2}, [2]int{2, 2}, [2]int{0, 0}, [2]int{1, 1}}
 	h, params := v.apply(s, wide, conv2d, false)
-	n := &testnet.Net{Sketch: s, X: x, Out: reshape(h, cases, v.Filters*v.locations()), Params: params}
+	n := &testnet.Net{Sketch: s, X: x, Out: testnet.Reshape(h, cases, v.Filters*v.locations()), Params: params}
 	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	c := attach(t, n)
-	observeExactly(t, c, nil)
+	a, _ := placedLayers(c)[0].factors(exactAverages(t, c, nil))
 	var patches [][]float64
 	for i := range cases {
 		var image []float64
@@ -247,7 +272,7 @@ func TestConvolutionOfJoinedZeros(t *testing.T) {
 		}
 		patches = append(patches, v.patches(image)...)
 	}
-	testnet.Near(t, "A", layerBlocks(c)[0].factors.a.next, outerProducts(patches, cases*v.locations()), identity)
+	testnet.Near(t, "A", a, outerProducts(patches, cases*v.locations()), identity)
 }
 
 // A convolution of which one location remains is a dense layer of the pixels.
@@ -268,14 +293,13 @@ func linearConvolutions(form string, bias bool) *testnet.Net {
 	if form == unfolded {
 		h = gorgonia.Must(gorgonia.Transpose(h, 0, 2, 1))
 	}
-	h = gorgonia.Must(gorgonia.Conv2d(reshape(h, cases, first.Filters, t, 1), w, tensor.Shape{1, 1}, []int{0, 0},
-		[]int{1, 1}, []int{1, 1}))
+	h = testnet.Convolve(testnet.Reshape(h, cases, first.Filters, t, 1), w, 0, 1)
 	n.Params = append(params, w)
 	if bias {
 		b := s.Random("b2", 1, 2, 1, 1)
-		h, n.Params = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3})), append(n.Params, b)
+		h, n.Params = testnet.AddChannel(h, b), append(n.Params, b)
 	}
-	n.Out = reshape(h, cases, 2*t)
+	n.Out = testnet.Reshape(h, cases, 2*t)
 	n.Cost, n.Loss = testnet.Squares(0.7)(s, n.Out)
 	return n
 }
@@ -288,11 +312,10 @@ func TestLinearConvolutionIsExact(t *testing.T) {
 			t.Run(fmt.Sprint(form, " bias=", bias), func(t *testing.T) {
 				n := linearConvolutions(form, bias)
 				c := attach(t, n)
-				if len(layerBlocks(c)) != 2 || len(c.blocks) != 2 {
-					t.Fatalf("not two layers:\n%v", c.plan)
+				if len(placedLayers(c)) != 2 || len(c.plan.blocks) != 2 {
+					t.Fatalf("not two layers:\n%v", c.describe())
 				}
-				observeExactly(t, c, nil)
-				checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+				checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 			})
 		}
 	}
@@ -307,11 +330,10 @@ func TestConvolutionOfOneLocationIsExact(t *testing.T) {
 			n := &testnet.Net{Sketch: s, X: s.Random("x", 1, 2, 2, 2)}
 			h, params := v.apply(s, n.X, conv2d, true)
 			w := s.Random("w", 3, 2)
-			n.Out, n.Params = mul(tanh(reshape(h, 1, 3)), w), append(params, w)
+			n.Out, n.Params = testnet.Mul(testnet.Tanh(testnet.Reshape(h, 1, 3)), w), append(params, w)
 			n.Cost, n.Loss = loss(s, n.Out)
 			c := attach(t, n)
-			observeExactly(t, c, nil)
-			checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+			checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 		})
 	}
 }
@@ -324,7 +346,7 @@ func TestConvolutionByFiniteDifferences(t *testing.T) {
 	n := &testnet.Net{Sketch: s, X: s.Random("x", 2, 1, 4, 4)}
 	h, params := v.apply(s, n.X, conv2d, true)
 	w := s.Random("w", v.Filters*v.locations(), 2)
-	n.Out, n.Params = mul(tanh(reshape(h, 2, v.Filters*v.locations())), w), append(params, w)
+	n.Out, n.Params = testnet.Mul(testnet.Tanh(testnet.Reshape(h, 2, v.Filters*v.locations())), w), append(params, w)
 	n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	numeric := differences(t, n)
 	for i, j := range jacobians(t, attach(t, n)) {
@@ -347,11 +369,18 @@ func TestConvolutionOfPixels(t *testing.T) {
 			}
 		}
 	}
-	dense := &testnet.Net{Sketch: s, Params: list(w, b)}
-	dense.Out = reshape(addRow(mul(reshape(x, cases*side*side, channels), w), b), cases, side*side*filters)
+	dense := &testnet.Net{Sketch: s, Params: gorgonia.Nodes{w, b}}
+	h := testnet.AddRow(testnet.Mul(testnet.Reshape(x, cases*side*side, channels), w), b)
+	dense.Out = testnet.Reshape(h, cases, side*side*filters)
 	dense.Cost, dense.Loss = testnet.Squares(1)(s, dense.Out)
-	c, d := attach(t, conv), attach(t, dense)
-	checkMoments(t, "1 x 1 convolution", momentsOf(t, c, nil), momentsOf(t, d, nil))
+	factors := func(n *testnet.Net) (a, g []float64) {
+		c := attach(t, n)
+		return placedLayers(c)[0].factors(exactAverages(t, c, nil))
+	}
+	gotA, gotG := factors(conv)
+	wantA, wantG := factors(dense)
+	testnet.Near(t, "A", gotA, wantA, identity)
+	testnet.Near(t, "G", gotG, wantG, identity)
 }
 
 // Factors have the rank that the geometry leaves: of one image, no more than there are locations
@@ -370,8 +399,8 @@ func TestConvolutionRank(t *testing.T) {
 	} {
 		n := test.v.net(9, 1, conv2d, false)
 		c := attach(t, n)
-		observeExactly(t, c, nil)
-		if got := rank(layerBlocks(c)[0].factors.a.next); got != test.wantA {
+		a, _ := placedLayers(c)[0].factors(exactAverages(t, c, nil))
+		if got := rank(a); got != test.wantA {
 			t.Errorf("%s: rank %d of A, want %d", test.name, got, test.wantA)
 		}
 	}
@@ -403,13 +432,10 @@ func TestConvolutionGolden(t *testing.T) {
 	}
 	// so that the pixels have the moments of the rows 1 and 2
 	copy(testnet.Data(n.X), []float64{1, 1, 1, 1, 2, 2, 2, 2})
-	run := c.sampler.run
-	testnet.Check(t, run.Forward(nil))
-	testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
-	observed(t, c.blocks[0], run)
-	f := layerBlocks(c)[0].factors
-	testnet.Near(t, "A", f.a.next, []float64{2.5, 1.5, 1.5, 1}, identity)
-	got := scaled(f.g.next, 0.5/4)
+	sweepFrom(t, c, seed)
+	a, g := placedLayers(c)[0].factors(observed(t, c))
+	testnet.Near(t, "A", a, []float64{2.5, 1.5, 1.5, 1}, identity)
+	got := scaled(g, 0.5/4)
 	got[0], got[3] = got[0]+0.5, got[3]+0.5
 	testnet.Near(t, "G", got, []float64{43, 46.5, 46.5, 51.5}, identity)
 }
@@ -421,12 +447,14 @@ func TestConvolutionDirectionGolden(t *testing.T) {
 	n := convolution{3, 3, 1, 2, [2]int{2, 2}, [2]int{1, 1}, [2]int{0, 0}, [2]int{1, 1}}.net(11, 2, conv2d, true)
 	c := attach(t, n)
 	gradients(t, c)
-	b := layerBlocks(c)[0]
-	for f, scale := range map[*moment[float64]]float64{&b.factors.a: 1, &b.factors.g: 4} {
-		for i := range f.n {
-			f.next[i*f.n+i] = scale
-		}
+	avg, l := currentAverages(c), placedLayers(c)[0] // zero
+	a, g := l.factors(avg)
+	for i := range 5 {
+		a[i*5+i] = 1
 	}
-	directions(t, c, gamma(0.5, 0))
-	testnet.Near(t, "direction", gathered(b, directionOf), scaled(gathered(b, gradientOf), .1364549286), 1e-9)
+	for i := range 2 {
+		g[i*2+i] = 4
+	}
+	directions(t, c, avg, startOfGamma(0.5, 0))
+	testnet.Near(t, "direction", l.direction(c), scaled(l.gradient(c), .1364549286), 1e-9)
 }

@@ -14,14 +14,11 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// diagonalOfMoment is the diagonal of a factor in next.
-func diagonalOfMoment(f *moment[float64]) []float64 {
-	if f.diagonal {
-		return f.next
-	}
-	var d []float64
-	for i := range f.n {
-		d = append(d, f.next[i*f.n+i])
+// diagonalElements are those of a whole factor.
+func diagonalElements(x []float64) (d []float64) {
+	m := square(x)
+	for i := range m.RawMatrix().Rows {
+		d = append(d, m.At(i, i))
 	}
 	return d
 }
@@ -37,26 +34,21 @@ func TestWideLayers(t *testing.T) {
 		gamma := math.Pow(10, rapid.Float64Range(-2, 1).Draw(t, "log gamma"))
 		c, whole := attach(t, m.Build(seed), WithMaxDim(limit)), attach(t, m.Build(seed))
 		gradients(t, c)
-		observeExactly(t, c, nil)
-		observeExactly(t, whole, nil)
-		directions(t, c, gamma)
-		for i, b := range layerBlocks(c) {
-			a, g, l := &b.factors.a, &b.factors.g, b.layer
-			if a.diagonal != (l.abar() > limit) || g.diagonal != (l.out > limit) {
-				t.Fatalf("%s of %d x %d with WithMaxDim(%d): diagonal %v, %v",
-					l.name(), l.abar(), l.out, limit, a.diagonal, g.diagonal)
-			}
-			want := layerBlocks(whole)[i].factors
-			for _, side := range []struct{ got, want *moment[float64] }{{a, &want.a}, {g, &want.g}} {
-				if side.got.diagonal {
-					testnet.Near(t, "diagonal", side.got.next, diagonalOfMoment(side.want), identity)
-				} else {
-					testnet.Near(t, "whole factor", side.got.next, side.want.next, identity)
+		avg, wholeAvg := exactAverages(t, c, nil), exactAverages(t, whole, nil)
+		directions(t, c, avg, gamma)
+		for i, l := range placedLayers(c) {
+			a, g := l.factors(avg)
+			wantA, wantG := placedLayers(whole)[i].factors(wholeAvg)
+			abar := l.block.groups[0].shape.Abar()
+			of := func(side string, got, whole []float64, n int) mat.Matrix {
+				if n > limit {
+					whole = diagonalElements(whole)
 				}
+				testnet.Near(t, side, got, whole, identity)
+				return factorMatrix(whole, n)
 			}
-			pi := math.Sqrt(want.a.trace() / float64(l.abar()) / (want.g.trace() / float64(l.out)))
-			direction := solved(t, flatOf(wholeOf(a)), flatOf(wholeOf(g)), pi*gamma, gamma/pi, gathered(b, gradientOf))
-			testnet.Near(t, "direction of "+l.name(), gathered(b, directionOf), direction, 1e-9)
+			direction := tikhonovSolved(t, of("A", a, wantA, abar), of("G", g, wantG, l.Out), gamma, l.gradient(c))
+			testnet.Near(t, "direction of "+l.Name(), l.direction(c), direction, 1e-9)
 		}
 	})
 }
@@ -66,7 +58,7 @@ func TestMaxDimIsInclusive(t *testing.T) {
 	m := testnet.MLP{Widths: []int{3, 4}, Cases: 5, Loss: testnet.Squares(1)} // A 4, G 4
 	for limit, want := range map[int]string{4: "w0: A 4, G 4", 3: "w0: diagonal A 4, diagonal G 4",
 		1: "w0: diagonal A 4, diagonal G 4"} {
-		if got := attach(t, m.Build(1), WithMaxDim(limit)).plan.Params[0].Block; got != want {
+		if got := attach(t, m.Build(1), WithMaxDim(limit)).describe().Params[0].Block; got != want {
 			t.Errorf("WithMaxDim(%d): %q, want %q", limit, got, want)
 		}
 	}
@@ -74,7 +66,7 @@ func TestMaxDimIsInclusive(t *testing.T) {
 
 func TestWidePlan(t *testing.T) {
 	blocks := func(n *testnet.Net, opts ...Option) (rows []string) {
-		for _, r := range attach(t, n, opts...).plan.Params {
+		for _, r := range attach(t, n, opts...).describe().Params {
 			rows = append(rows, fmt.Sprint(r.Name, " ", r.Treatment, " ", r.Block))
 		}
 		return rows
@@ -103,20 +95,12 @@ func TestWideTied(t *testing.T) {
 			c := attach(t, tiedCoder{In: 5, Hidden: 3, Cases: 4, OutByIn: outByIn, Bias: true,
 				loss: testnet.Binary}.build(2), WithMaxDim(limit))
 			gradients(t, c)
-			b := tiedOf(t, c)
-			if !b.factors.a.diagonal || b.factors.g.diagonal != (limit < 3) {
-				t.Fatalf("WithMaxDim(%d): diagonal %v, %v", limit, b.factors.a.diagonal, b.factors.g.diagonal)
+			avg := exactAverages(t, c, nil)
+			m := tiedIn(t, c, avg).avg.Moments
+			if len(m[0]) != 6 || len(m[3]) != 5 || (len(m[1]) == 3) != (limit < 3) || (len(m[2]) == 3) != (limit < 3) {
+				t.Fatalf("WithMaxDim(%d): factors of %d, %d, %d, %d", limit, len(m[0]), len(m[1]), len(m[2]), len(m[3]))
 			}
-			gotLeft, gotRight := partialTraces(kronecker(b.factors), 6, 3)
-			wantLeft, wantRight := partialTraces(sumOfWays(b), 6, 3)
-			testnet.Near(t, "left", flatOf(gotLeft), flatOf(wantLeft), identity)
-			testnet.Near(t, "right", flatOf(gotRight), flatOf(wantRight), identity)
-			const gamma = 0.1
-			directions(t, c, gamma)
-			pi := math.Sqrt(b.factors.a.trace() / 6 / (b.factors.g.trace() / 3))
-			want := solved(t, flatOf(wholeOf(&b.factors.a)), flatOf(wholeOf(&b.factors.g)), pi*gamma, gamma/pi,
-				gathered(b.layerBlock, gradientOf))
-			testnet.Near(t, "direction", gathered(b.layerBlock, directionOf), want, 1e-10)
+			checkTied(t, c, avg, 0.1, 1e-10)
 		}
 	}
 }
@@ -125,16 +109,14 @@ func TestWideTied(t *testing.T) {
 func TestWideLinearNetIsExactOnTheDiagonal(t *testing.T) {
 	n := testnet.MLP{Widths: []int{4, 3, 2}, Cases: 6, Loss: testnet.Squares(0.5)}.Build(3)
 	c := attach(t, n, WithMaxDim(1))
-	observeExactly(t, c, nil)
+	avg := exactAverages(t, c, nil)
 	fisher := denseFisher(t, c, jacobians(t, c))
-	for _, b := range layerBlocks(c) {
+	for _, l := range placedLayers(c) {
 		var want []float64
-		for _, at := range elements(c, b.layer) {
+		for _, at := range elements(c, l.Layer) {
 			want = append(want, fisher.At(at, at))
 		}
-		block := kronecker(b.factors)
-		testnet.Near(t, b.layer.name(), flatOf(block.DiagView().(*mat.DiagDense)),
-			flatOf(mat.NewDiagDense(len(want), want)), identity)
+		testnet.Near(t, l.Name(), flatOf(l.kronecker(avg)), flatOf(mat.NewDiagDense(len(want), want)), identity)
 	}
 }
 
@@ -142,11 +124,11 @@ func TestWideLinearNetIsExactOnTheDiagonal(t *testing.T) {
 func TestWideLayerIsInNoChain(t *testing.T) {
 	n := testnet.MLP{Widths: []int{9, 3, 4, 2}, Cases: 5, Unit: gorgonia.Tanh, Loss: testnet.Squares(1)}.Build(4)
 	c := attach(t, n, WithMaxDim(8), WithBlockTridiagonal())
-	if diff := gocmp.Diff([]string{"block-tridiagonal inverse along w1 - w2"}, c.plan.Notes); diff != "" {
+	if diff := gocmp.Diff([]string{"block-tridiagonal inverse along w1 - w2"}, c.describe().Notes); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
 	}
-	if len(c.blocks) != 2 || len(layerBlocks(c)) != 3 {
-		t.Errorf("%d blocks of %d layers, want 2 of 3", len(c.blocks), len(layerBlocks(c)))
+	if len(c.plan.blocks) != 2 || len(placedLayers(c)) != 3 {
+		t.Errorf("%d blocks of %d layers, want 2 of 3", len(c.plan.blocks), len(placedLayers(c)))
 	}
 }
 

@@ -3,39 +3,43 @@ package kfac
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
+	"pgregory.net/rapid"
 
-	"github.com/gorgonia-kfac/kfac/internal/parallel"
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// recurrentBlocks are those of a conductor after the statistics of one sampled batch.
-func recurrentBlocks(t *testing.T, c *conductor[float64]) (blocks []*recurrentBlock[float64]) {
+// recurrentLayers are those with a block of their time steps.
+func recurrentLayers(t rapid.TB, c *training[float64]) (all []placedLayer) {
 	t.Helper()
-	testnet.Check(t, c.sampler.sample(c.model, 1, cases, rand.New(rand.NewPCG(7, 7))))
-	for _, b := range c.blocks {
-		testnet.Check(t, b.observe(c.sampler.run))
-		testnet.Check(t, b.average(0.95, true))
-		if b, ok := b.(*recurrentBlock[float64]); ok {
-			blocks = append(blocks, b)
+	for _, l := range placedLayers(c) {
+		if _, ok := l.block.Block.(*curvature.Recurrent[float64]); ok {
+			all = append(all, l)
 		}
 	}
-	return blocks
+	if len(all) == 0 {
+		t.Fatalf("no recurrent block; plan:\n%v", c.describe())
+	}
+	return all
 }
 
 func TestRecurrentPlan(t *testing.T) {
-	for timing, want := range map[TimeCorrelation]string{TimeSymmetric: ", its time steps symmetric",
+	for timing, steps := range map[TimeCorrelation]string{TimeSymmetric: ", its time steps symmetric",
 		TimeStationary: ", its time steps stationary", TimeIndependent: ""} {
-		c := attach(t, testnet.Recurrent(1, 3, false), WithTimeCorrelation(timing))
-		for _, row := range c.plan.Params {
-			if recurrent := row.Name == "w" || row.Name == "u"; recurrent &&
-				!strings.HasSuffix(row.Reason, "3 positions per case"+want) {
-				t.Errorf("%s, %s: %q", timing, row.Name, row.Reason)
+		want := map[string]string{
+			"w": "dense layer x w + b, used 3 times" + steps,
+			"u": "recurrent weight h w, 3 time steps" + steps,
+			"b": "homogeneous coordinate of w",
+			"v": "dense layer x w",
+		}
+		for _, row := range attach(t, testnet.Recurrent(1, 3, false), WithTimeCorrelation(timing)).describe().Params {
+			if row.Reason != want[row.Name] {
+				t.Errorf("%s, %s: %q, want %q", timing, row.Name, row.Reason, want[row.Name])
 			}
 		}
 	}
@@ -43,19 +47,18 @@ func TestRecurrentPlan(t *testing.T) {
 
 // The lag moments pair each time step with the one before it, case by case.
 func TestLagMoments(t *testing.T) {
-	const steps = 4
+	const steps, cases = 4, testnet.Cases
 	c := attach(t, testnet.Recurrent(2, steps, false), WithTimeCorrelation(TimeSymmetric))
-	for _, b := range recurrentBlocks(t, c) {
-		l := b.layer
-		var buf captured[float64]
-		seen := capture(l, c.sampler.run, &buf)
-		abar := l.abar()
-		wantA, wantG := make([]float64, abar*abar), make([]float64, l.out*l.out)
+	avg := sampledAverages(t, c)
+	for _, l := range recurrentLayers(t, c) {
+		seen, moments := l.seen(c), avg[l.index].Moments
+		abar := l.block.groups[0].shape.Abar()
+		wantA, wantG := make([]float64, abar*abar), make([]float64, l.Out*l.Out)
 		input := func(t, k, i int) float64 {
-			if i == l.in {
+			if i == l.In {
 				return 1
 			}
-			return seen.a[(t*cases+k)*l.in+i]
+			return seen.A[(t*cases+k)*l.In+i]
 		}
 		for s := 1; s < steps; s++ {
 			for k := range cases {
@@ -64,27 +67,27 @@ func TestLagMoments(t *testing.T) {
 						wantA[i*abar+j] += input(s, k, i) * input(s-1, k, j) / (cases * steps)
 					}
 				}
-				for i := range l.out {
-					for j := range l.out {
-						wantG[i*l.out+j] += seen.g[(s*cases+k)*l.out+i] * seen.g[((s-1)*cases+k)*l.out+j] / cases
+				for i := range l.Out {
+					for j := range l.Out {
+						wantG[i*l.Out+j] += seen.G[(s*cases+k)*l.Out+i] * seen.G[((s-1)*cases+k)*l.Out+j] / cases
 					}
 				}
 			}
 		}
-		testnet.Near(t, l.name()+": A'", b.lagA.next, wantA, identity)
-		testnet.Near(t, l.name()+": G'", b.lagG.next, wantG, identity)
+		testnet.Near(t, l.Name()+": A'", moments[2], wantA, identity)
+		testnet.Near(t, l.Name()+": G'", moments[3], wantG, identity)
 	}
 }
 
 // The steps lie in the order in which the graph was built, which is that of time, whatever order
 // the products are reached in from the outputs.
 func TestTimeStepsAreInOrder(t *testing.T) {
-	for _, b := range recurrentBlocks(t, attach(t, testnet.Recurrent(3, 5, false),
-		WithTimeCorrelation(TimeSymmetric))) {
-		if !slices.IsSortedFunc(b.layer.sites, func(x, y site) int {
-			return int(x.output.Src.ID() - y.output.Src.ID())
-		}) || len(b.layer.sites) != 5 {
-			t.Errorf("%s: %d steps out of order", b.layer.name(), len(b.layer.sites))
+	c := attach(t, testnet.Recurrent(3, 5, false), WithTimeCorrelation(TimeSymmetric))
+	for _, l := range recurrentLayers(t, c) {
+		if !slices.IsSortedFunc(l.Sites, func(x, y layers.Site) int {
+			return int(x.Output.Src.ID() - y.Output.Src.ID())
+		}) || len(l.Sites) != 5 {
+			t.Errorf("%s: %d steps out of order", l.Name(), len(l.Sites))
 		}
 	}
 }
@@ -123,32 +126,26 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 		for _, outByIn := range []bool{false, true} {
 			for _, steps := range []int{2, 3, 6} {
 				c := attach(t, testnet.Recurrent(uint64(10+steps), steps, outByIn), WithTimeCorrelation(timing))
-				for _, b := range recurrentBlocks(t, c) {
-					gradients(t, c)
-					first, then := b.inversions(gamma)
-					parallel.Jobs(first)
-					parallel.Jobs(then)
-					raised, err := b.inverted()
-					if testnet.Check(t, err); raised != 0 {
-						t.Fatalf("%s: damping raised", b.layer.name())
-					}
-					b.precondition(gamma, true)
-
-					dampA, dampG := b.dampings(gamma)
-					lagA, lagG, last := square(slices.Clone(b.lagA.next)), square(slices.Clone(b.lagG.next)), steps
+				avg := sampledAverages(t, c)
+				gradients(t, c)
+				directions(t, c, avg, gamma)
+				for _, l := range recurrentLayers(t, c) {
+					m := avg[l.index].Moments
+					a, g := tikhonovDamped(square(m[0]), square(m[1]), gamma)
+					lagA, lagG, last := square(m[2]), square(m[3]), steps
 					if timing == TimeSymmetric {
 						lagA, lagG = symmetricPart(lagA), symmetricPart(lagG)
 					} else {
 						last = 0
 					}
 					var v0, v1 mat.Dense
-					v0.Kronecker(plusDiagonal(b.factors.a.next, dampA), plusDiagonal(b.factors.g.next, dampG))
+					v0.Kronecker(a, g)
 					v1.Kronecker(lagA, lagG)
-					v := gathered(b.layerBlock, gradientOf)
+					v := l.gradient(c)
 					var want mat.VecDense
 					testnet.Check(t, want.SolveVec(chainFisher(t, &v0, &v1, last), mat.NewVecDense(len(v), v)))
-					testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name(), ", ", steps, " steps"),
-						gathered(b.layerBlock, directionOf), want.RawVector().Data, 1e-9)
+					testnet.Near(t, fmt.Sprint(timing, " ", l.Name(), ", ", steps, " steps"), l.direction(c),
+						want.RawVector().Data, 1e-9)
 				}
 			}
 		}
@@ -160,28 +157,6 @@ func symmetricPart(m *mat.Dense) *mat.Dense {
 	s.Add(m, m.T())
 	s.Scale(0.5, &s)
 	return &s
-}
-
-// Without any correlation between the steps both are the independent approximation.
-func TestUncorrelatedSteps(t *testing.T) {
-	const gamma = 0.1
-	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
-		c := attach(t, testnet.Recurrent(5, 4, false), WithTimeCorrelation(timing))
-		for _, b := range recurrentBlocks(t, c) {
-			gradients(t, c)
-			clear(b.lagA.next)
-			first, then := b.inversions(gamma)
-			parallel.Jobs(first)
-			parallel.Jobs(then)
-			_, err := b.inverted()
-			testnet.Check(t, err)
-			b.precondition(gamma, true)
-			dampA, dampG := b.dampings(gamma)
-			want := solved(t, b.factors.a.next, b.factors.g.next, dampA, dampG, gathered(b.layerBlock, gradientOf))
-			testnet.Near(t, fmt.Sprint(timing, " ", b.layer.name()), gathered(b.layerBlock, directionOf), want,
-				identity)
-		}
-	}
 }
 
 // The loss falls, in every kind of step, and a course is the same in every bit when it is repeated.
