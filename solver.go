@@ -334,10 +334,12 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	k.plan = t.plan
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
 	watch.lap(&time.Gradients)
-	if err := t.check(); err != nil {
-		return k, err
+	if !t.graph.used || t.checksGradients() {
+		if err := t.check(); err != nil {
+			return k, err
+		}
+		watch.lap(&time.Checks)
 	}
-	watch.lap(&time.Checks)
 	err = t.observe(&k, time, watch)
 	return k, err
 }
@@ -480,10 +482,15 @@ func (t *training[T]) check() error {
 		}
 		g.tail, g.units = tail, g.units.measured(scales, rounding[T]())
 	}
-	if t.cfg.gradientCheck && checksGradients(t.runs, !g.used) {
+	if t.checksGradients() {
 		return checkGradients(g, t.plan, t.cfg.seed)
 	}
 	return nil
+}
+
+// checksGradients reports whether the gradients of this RunAll are checked.
+func (t *training[T]) checksGradients() bool {
+	return t.cfg.gradientCheck && checksGradients(t.runs, !t.graph.used)
 }
 
 // observe samples targets, and takes the rows of the blocks out of the run.
