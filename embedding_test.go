@@ -60,7 +60,8 @@ func TestEmbeddingIsOneHotProduct(t *testing.T) {
 		}
 		for i, l := range placedLayers(c) {
 			other := placedLayers(d)[i]
-			testnet.Near(t, "block of "+l.Name(), flatOf(l.kronecker(avg[0])), flatOf(other.kronecker(avg[1])), identity)
+			testnet.Near(t, "block of "+l.Name(), flatOf(l.kronecker(avg[0])), flatOf(other.kronecker(avg[1])),
+				identity)
 			testnet.Near(t, "direction of "+l.Name(), l.u(), other.u(), 1e-9)
 		}
 	})

@@ -342,7 +342,8 @@ func TestModels(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			n := m.network()
 			c := attach(t, n)
-			if diff := gocmp.Diff(strings.Split(m.plan, "\n"), strings.Split(planLines(c.describe()), "\n")); diff != "" {
+			got := planLines(c.describe())
+			if diff := gocmp.Diff(strings.Split(m.plan, "\n"), strings.Split(got, "\n")); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 			if diff := gocmp.Diff(m.notes, c.describe().Notes); diff != "" {

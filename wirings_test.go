@@ -217,13 +217,15 @@ var biasWirings = []wiring{
 	{name: "one number for all", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 1)
 		return gorgonia.Must(gorgonia.BroadcastAdd(mul(s.Random("x", cases, 4), w), b, nil, []byte{0, 1})), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "offset: one number that is added or subtracted"}}},
+	}, layers: []wantLayer{dense("", "x w")},
+		others: []wantOther{{"b", Full, "offset: one number that is added or subtracted"}}},
 
 	{name: "outer sum in a batch of one", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 3, 1)
 		h := gorgonia.Must(gorgonia.BroadcastAdd(mul(s.Random("x", 1, 4), w), b, []byte{0}, []byte{1}))
 		return reshape(tanh(h), 1, 9), list(w, b)
-	}, layers: []wantLayer{dense("", "x w").used(1, 1)}, others: []wantOther{{"b", Full, "offset, element by element"}}},
+	}, layers: []wantLayer{dense("", "x w").used(1, 1)},
+		others: []wantOther{{"b", Full, "offset, element by element"}}},
 
 	{name: "bias subtracted", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
@@ -376,7 +378,8 @@ var otherWirings = []wiring{
 		return mul(tanh(h), v), list(w, scale, shift, v)
 	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases,
 		Form: "dense layer x w"}},
-		others: []wantOther{{"scale", Full, "scale and shift of a normalisation, per channel"}, {"shift", Full, "scale and shift of a normalisation, per channel"}}},
+		others: []wantOther{{"scale", Full, "scale and shift of a normalisation, per channel"},
+			{"shift", Full, "scale and shift of a normalisation, per channel"}}},
 
 	{name: "one number for each case", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		theta := s.Random("theta", 4)
