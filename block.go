@@ -171,7 +171,7 @@ func (p *planned[T]) adopt() {
 func (p *planned[T]) describe(unreached []*gorgonia.Node) Plan {
 	plan := p.report
 	for _, n := range unreached {
-		row := ParamPlan{Name: nodeName(n), Shape: n.Shape(), Treatment: Unreached,
+		row := ParamPlan{Name: program.NameOf(n), Shape: n.Shape(), Treatment: Unreached,
 			Reason: "the cost does not depend on it, so it stays as it is"}
 		plan.Params = append(slices.Clip(plan.Params), row)
 	}
@@ -276,7 +276,7 @@ func (pl *planner[T]) placeAll() {
 }
 
 func (pl *planner[T]) row(n *gorgonia.Node, t Treatment, block, reason string) {
-	pl.rows[n] = ParamPlan{Name: nodeName(n), Shape: n.Shape(), Treatment: t, Block: block, Reason: reason}
+	pl.rows[n] = ParamPlan{Name: program.NameOf(n), Shape: n.Shape(), Treatment: t, Block: block, Reason: reason}
 }
 
 // use makes a block, or one from before, part of the plan.
@@ -324,7 +324,7 @@ func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 		}
 		pl.row(l.Weight.Src, Kronecker, l.Block(), reason)
 		if l.Bias != nil {
-			pl.row(l.Bias.Src, Kronecker, l.Block(), "homogeneous coordinate of "+nodeName(l.Weight.Src))
+			pl.row(l.Bias.Src, Kronecker, l.Block(), l.DescribeBias())
 		}
 	}
 	linked := map[*layers.Layer]bool{}
@@ -424,7 +424,7 @@ func (pl *planner[T]) planRest(rest []layers.Rest) {
 	}
 	done := map[*program.Node]bool{}
 	for _, e := range layers.FindElementwise(pl.model.Program, reached, pl.cfg.fullBlock > 1) {
-		pl.elementwise(e, why)
+		pl.elementwise(e)
 		for _, n := range e.Params {
 			done[n] = true
 		}
@@ -436,7 +436,7 @@ func (pl *planner[T]) planRest(rest []layers.Rest) {
 	}
 }
 
-func (pl *planner[T]) elementwise(e layers.Elementwise, why map[*program.Node]string) {
+func (pl *planner[T]) elementwise(e layers.Elementwise) {
 	var groups []group[T]
 	for _, n := range e.Params {
 		groups = append(groups, group[T]{params: []*parameter[T]{pl.params[n.Src]}})
@@ -450,23 +450,19 @@ func (pl *planner[T]) elementwise(e layers.Elementwise, why map[*program.Node]st
 	c := b.Block.(*curvature.Elementwise[T])
 	for _, n := range e.Params {
 		if c.Width() > 1 || c.Channels() == 1 {
-			pl.row(n.Src, Full, elementwiseName(e, c.Width(), c.Channels()), e.Describe()+"; "+why[n])
+			pl.row(n.Src, Full, elementwiseName(e, c.Width(), c.Channels()), e.Describe())
 		} else {
-			pl.row(n.Src, Diagonal, "", e.Describe()+"; "+why[n])
+			pl.row(n.Src, Diagonal, "", e.Describe())
 		}
 	}
 }
 
 // elementwiseName is the parameters' names and the sizes of their blocks.
 func elementwiseName(e layers.Elementwise, width, channels int) string {
-	name := nodeName(e.Params[0].Src)
-	for _, n := range e.Params[1:] {
-		name += " and " + nodeName(n.Src)
-	}
 	if channels == 1 {
-		return fmt.Sprintf("%s: %d x %d", name, width, width)
+		return fmt.Sprintf("%s: %d x %d", e.Name(), width, width)
 	}
-	return fmt.Sprintf("%s: %d of %d x %d", name, channels, width, width)
+	return fmt.Sprintf("%s: %d of %d x %d", e.Name(), channels, width, width)
 }
 
 func (pl *planner[T]) diagonal(n *program.Node, why string) {
@@ -510,7 +506,7 @@ func (pl *planner[T]) reportOn(nodes []*gorgonia.Node) {
 		note("statistics use the whole batch: " + why)
 	}
 	if n := draws(pl.graph.whole); n != nil && pl.cfg.gradientCheck {
-		note(fmt.Sprintf("gradients are not checked: %v (%q) draws random numbers", n.Op, nodeName(n.Src)))
+		note(fmt.Sprintf("gradients are not checked: %v (%q) draws random numbers", n.Op, n.Name()))
 	}
 }
 
@@ -593,7 +589,7 @@ func distinctNames(nodes []*gorgonia.Node) error {
 	seen := map[string]bool{}
 	for _, n := range nodes {
 		if seen[n.Name()] {
-			return sameName(n.Name())
+			return sameName(program.NameOf(n))
 		}
 		seen[n.Name()] = true
 	}

@@ -74,12 +74,15 @@ func kinds[T testnet.Float]() map[string]struct {
 		says  string
 	}
 	return map[string]kind{
-		"convolution":      {convNet[T], "9 positions per case"},
-		"tied words":       {tiedWords[T], "embedding; tied with dense layer x w^T"},
-		"words of cases":   {wordsOfCases[T], "embedding, 3 positions per case"},
-		"normalised":       {normalisedNet[T], "scale and shift: 8 of 2 x 2"},
-		"pooled":           {pooledNet[T], "4 positions per case, reduced"},
-		"tied autoencoder": {tiedAutoencoder[T], "tied with dense layer x w^T"},
+		"convolution": {convNet[T], "convolution 3x3, stride 2, padding 1, x * w + b, 9 positions per case"},
+		"tied words": {tiedWords[T],
+			"tied weight: embedding lookup, 10 rows, and its transpose: dense layer x w^T"},
+		"words of cases": {wordsOfCases[T], "embedding lookup, 20 rows, 3 positions per case"},
+		"normalised": {normalisedNet[T],
+			"scale and shift: 8 of 2 x 2  scale and shift of a normalisation, per channel"},
+		"pooled": {pooledNet[T], "4 positions per case, reduced"},
+		"tied autoencoder": {tiedAutoencoder[T],
+			"tied weight: dense layer x w + b, and its transpose: dense layer x w^T"},
 	}
 }
 

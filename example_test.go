@@ -11,8 +11,8 @@ import (
 	"github.com/gorgonia-kfac/kfac"
 )
 
-// A whole training program. What K-FAC changes in it is marked: the import, the solver with the distribution that the cost is the negative
-// log-likelihood of, and nothing in the loop.
+// A whole training program. What K-FAC changes in it is marked: the import, the solver with the
+// distribution that the cost is the negative log-likelihood of, and nothing in the loop.
 func Example() {
 	// Points on a grid, of class 0 or 1 like the squares of a chessboard of two by two.
 	const side, hidden = 8, 8
@@ -82,7 +82,8 @@ func Example() {
 	// Output: 64 of 64 points right
 }
 
-// A graph for each walk in the plane, since they differ in length, run by a LispMachine: a recurrent net learns where they end. An update is made from eight.
+// A graph for each walk in the plane, since they differ in length, run by a LispMachine: a
+// recurrent net learns where they end. An update is made from eight.
 func ExampleSolver_Attach() {
 	rng := rand.New(rand.NewPCG(1, 2))
 	const hidden = 4
@@ -94,23 +95,28 @@ func ExampleSolver_Attach() {
 		return tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(data))
 	}
 	// The weights stay; in each graph there is a node for each of them, of the same name.
-	values := map[string]*tensor.Dense{"in": normal(hidden, 2), "back": normal(hidden, hidden), "out": normal(2, hidden)}
+	values := map[string]*tensor.Dense{
+		"in": normal(hidden, 2), "back": normal(hidden, hidden), "out": normal(2, hidden),
+	}
 
 	must := gorgonia.Must
 	build := func(walk [][]float64, end []float64) (out, cost *gorgonia.Node, params gorgonia.Nodes) {
 		g := gorgonia.NewGraph()
 		param := func(name string) *gorgonia.Node {
 			v := values[name]
-			p := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(v.Shape()...), gorgonia.WithValue(v))
+			p := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName(name),
+				gorgonia.WithShape(v.Shape()...), gorgonia.WithValue(v))
 			params = append(params, p)
 			return p
 		}
 		vector := func(name string, v []float64) *gorgonia.Node {
-			return gorgonia.NewVector(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(len(v)), gorgonia.WithValue(tensor.New(tensor.WithBacking(v))))
+			return gorgonia.NewVector(g, tensor.Float64, gorgonia.WithName(name),
+				gorgonia.WithShape(len(v)), gorgonia.WithValue(tensor.New(tensor.WithBacking(v))))
 		}
 		in, back, w, h := param("in"), param("back"), param("out"), vector("start", make([]float64, hidden))
 		for t, step := range walk {
-			h = must(gorgonia.Add(must(gorgonia.Mul(in, vector(fmt.Sprint("step", t), step))), must(gorgonia.Mul(back, h))))
+			x := vector(fmt.Sprint("step", t), step)
+			h = must(gorgonia.Add(must(gorgonia.Mul(in, x)), must(gorgonia.Mul(back, h))))
 		}
 		out = must(gorgonia.Mul(w, h))
 		return out, must(gorgonia.Sum(must(gorgonia.Square(must(gorgonia.Sub(out, vector("end", end))))))), params
@@ -157,10 +163,14 @@ func ExampleSolver_Attach() {
 
 func ExampleSolver_Plan() {
 	g := gorgonia.NewGraph()
-	x := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("x"), gorgonia.WithShape(32, 4), gorgonia.WithInit(gorgonia.GlorotN(1)))
-	y := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("y"), gorgonia.WithShape(32, 2), gorgonia.WithInit(gorgonia.Zeroes()))
-	w := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("w"), gorgonia.WithShape(4, 2), gorgonia.WithInit(gorgonia.GlorotN(1)))
-	b := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("b"), gorgonia.WithShape(1, 2), gorgonia.WithInit(gorgonia.Zeroes()))
+	x := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("x"), gorgonia.WithShape(32, 4),
+		gorgonia.WithInit(gorgonia.GlorotN(1)))
+	y := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("y"), gorgonia.WithShape(32, 2),
+		gorgonia.WithInit(gorgonia.Zeroes()))
+	w := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("w"), gorgonia.WithShape(4, 2),
+		gorgonia.WithInit(gorgonia.GlorotN(1)))
+	b := gorgonia.NewMatrix(g, tensor.Float32, gorgonia.WithName("b"), gorgonia.WithShape(1, 2),
+		gorgonia.WithInit(gorgonia.Zeroes()))
 	gain := gorgonia.NewScalar(g, tensor.Float32, gorgonia.WithName("gain"), gorgonia.WithValue(float32(1)))
 
 	must := gorgonia.Must
@@ -188,7 +198,8 @@ func ExampleSolver_Plan() {
 func ExampleWithStats() {
 	g := gorgonia.NewGraph()
 	vector := func(name string, v ...float64) *gorgonia.Node {
-		return gorgonia.NewVector(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(len(v)), gorgonia.WithValue(tensor.New(tensor.WithBacking(v))))
+		return gorgonia.NewVector(g, tensor.Float64, gorgonia.WithName(name),
+			gorgonia.WithShape(len(v)), gorgonia.WithValue(tensor.New(tensor.WithBacking(v))))
 	}
 	x := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName("x"), gorgonia.WithShape(4, 2),
 		gorgonia.WithValue(tensor.New(tensor.WithShape(4, 2), tensor.WithBacking([]float64{1, 0, 0, 1, 1, 1, 2, 1}))))
@@ -202,9 +213,10 @@ func ExampleWithStats() {
 	vm := gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(theta))
 	defer vm.Close()
 
-	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithInverseUpdatePeriod(5), kfac.WithStats(func(s kfac.Stats) {
+	tell := func(s kfac.Stats) {
 		fmt.Printf("step %d, %d cases, inverses updated: %v\n", s.Step, s.Cases, s.InverseUpdated)
-	}))
+	}
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithInverseUpdatePeriod(5), kfac.WithStats(tell))
 	if err != nil {
 		log.Fatal(err)
 	}

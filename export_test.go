@@ -1,6 +1,8 @@
 package kfac
 
 import (
+	"math"
+	"reflect"
 	"testing"
 
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
@@ -51,4 +53,17 @@ func NewTrainerOn(
 	t.Helper()
 	run := machine(t, n)
 	return &Trainer{Net: n, Run: run, Solver: NewSolverOf(t, n, opts...)}
+}
+
+// SameStats reports whether two Stats are the same, apart from the times. NaN is the same as NaN.
+func SameStats(a, b Stats) bool {
+	a.Time, b.Time = PhaseTimes{}, PhaseTimes{}
+	x, y := reflect.ValueOf(&a).Elem(), reflect.ValueOf(&b).Elem()
+	for i := range x.NumField() {
+		if f, g := x.Field(i), y.Field(i); f.CanFloat() && math.IsNaN(f.Float()) && math.IsNaN(g.Float()) {
+			f.SetFloat(0)
+			g.SetFloat(0)
+		}
+	}
+	return a == b
 }

@@ -180,7 +180,7 @@ func (g *graph[T]) trainable(n *gorgonia.Node) error {
 	default:
 		return nil
 	}
-	return &ParamError{Param: n.Name(), Op: "looking it up in the graph", Hint: hint, Err: ErrForeign}
+	return &ParamError{Param: program.NameOf(n), Op: "looking it up in the graph", Hint: hint, Err: ErrForeign}
 }
 
 // guessParameters lists the parameters before any Step says which they are.

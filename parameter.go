@@ -34,7 +34,7 @@ type parameter[T program.Float] struct {
 // A key is what a parameter is known by from graph to graph.
 type key struct{ name, shape string }
 
-func keyOf(n *gorgonia.Node) key { return key{n.Name(), shapeString(n.Shape())} }
+func keyOf(n *gorgonia.Node) key { return key{program.NameOf(n), program.FormatShape(n.Shape())} }
 
 // A place is what a parameter is in one graph.
 type place[T program.Float] struct {
@@ -266,8 +266,10 @@ func readAll[T program.Float](params []*parameter[T], given []*parameter[T], sam
 	for _, p := range params {
 		p.given = false
 	}
-	for _, p := range given {
+	for _, p := range given { // all of them first: if one fails the chunks before still know their list
 		p.given = true
+	}
+	for _, p := range given {
 		if err := p.readWeights(same); err != nil {
 			return err
 		}
@@ -290,7 +292,8 @@ func sameList[T program.Float](nodes []*gorgonia.Node, params []*parameter[T]) e
 	for _, n := range nodes {
 		given := func(p *parameter[T]) bool { return p.src == n && p.given }
 		if !slices.ContainsFunc(params, given) {
-			return &ParamError{Param: n.Name(), Op: op, Err: errors.New("it was not given then"), Hint: hint}
+			return &ParamError{Param: program.NameOf(n), Op: op, Err: errors.New("it was not given then"),
+				Hint: hint}
 		}
 	}
 	for _, p := range params {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"gorgonia.org/gorgonia"
+	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
 // Treatment is how a parameter's curvature is approximated.
@@ -47,7 +47,8 @@ func (p Plan) String() string {
 	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "PARAMETER\tSHAPE\tTREATMENT\tBLOCK\tWHY")
 	for _, r := range p.Params {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, shapeString(r.Shape), r.Treatment, r.Block, r.Reason)
+		shape := program.FormatShape(r.Shape)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, shape, r.Treatment, r.Block, r.Reason)
 	}
 	w.Flush()
 	for _, l := range p.Losses {
@@ -57,21 +58,4 @@ func (p Plan) String() string {
 		fmt.Fprintf(&b, "note: %s\n", n)
 	}
 	return b.String()
-}
-
-func shapeString(shape []int) string {
-	if len(shape) == 0 {
-		return "scalar"
-	}
-	s := fmt.Sprint(shape)
-	return "(" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
-}
-
-// nodeName is the name that the user gave to a node. Gorgonia makes one like "%!s(<nil>)()" where
-// there is none; its shape says more.
-func nodeName(n *gorgonia.Node) string {
-	if name := n.Name(); name != "" && !strings.HasPrefix(name, "%!s(<nil>)") {
-		return name
-	}
-	return "unnamed " + shapeString(n.Shape())
 }

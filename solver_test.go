@@ -415,7 +415,7 @@ func TestStats(t *testing.T) {
 		before := testnet.Weights(tr.Params)
 		tr.Steps(t, 1)
 		s := solver.Stats()
-		if len(told) != k || told[k-1] != s {
+		if len(told) != k || !kfac.SameStats(told[k-1], s) || told[k-1].Time != s.Time {
 			t.Fatalf("step %d: the callback was called %d times, or with other figures than Stats()", k, len(told))
 		}
 		if s.Step != k || s.Cases != small.Cases || s.StatisticsCases != 10 {
@@ -452,8 +452,9 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// With a learning rate that moves nothing, V.U changes when the inverse does and not otherwise: at
-// the first three steps and at every fifth, with other cases and other targets each time.
+// With a learning rate that moves nothing, the norm of the gradient in the metric of the curvature
+// changes when the inverse does and not otherwise: at the first three steps and at every fifth,
+// with other cases and other targets each time.
 func TestInversesChangeWhenTheyAreDue(t *testing.T) {
 	const rate = 1e-100
 	tr := classifier(t, kfac.WithLearningRate(rate), kfac.WithMinStatisticsCases(6), kfac.WithInverseUpdatePeriod(5))
@@ -462,8 +463,10 @@ func TestInversesChangeWhenTheyAreDue(t *testing.T) {
 	for k := 1; k <= 16; k++ {
 		tr.Steps(t, 1)
 		s := tr.Solver.Stats()
-		if due := k <= 3 || k%5 == 0; s.InverseUpdated != due || (s.KL != last.KL) != due {
-			t.Errorf("step %d: InverseUpdated %v, KL %g after %g", k, s.InverseUpdated, s.KL, last.KL)
+		if due := k <= 3 || k%5 == 0; s.InverseUpdated != due ||
+			(s.PreconGradNorm != last.PreconGradNorm) != due {
+			t.Errorf("step %d: InverseUpdated %v, PreconGradNorm %g after %g", k, s.InverseUpdated, s.PreconGradNorm,
+				last.PreconGradNorm)
 		}
 		last = s
 	}

@@ -91,7 +91,7 @@ func (l *Layer) plusBias(product string) string {
 	if l.Bias == nil {
 		return product
 	}
-	return product + " + " + Name(l.Bias)
+	return product + " + " + l.Bias.Name()
 }
 
 // DescribeBias says what the layer's bias is.

@@ -54,9 +54,9 @@ func isScaleAndShift(scale, shift Elementwise) bool {
 
 // Name is that of the parameters.
 func (e Elementwise) Name() string {
-	s := Name(e.Params[0])
+	s := e.Params[0].Name()
 	for _, n := range e.Params[1:] {
-		s += " and " + Name(n)
+		s += " and " + n.Name()
 	}
 	return s
 }

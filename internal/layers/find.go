@@ -97,7 +97,7 @@ func (f *finder) site(u use) (s Site, m matrix, why string) {
 func (f *finder) badInput(u use, s Site) string {
 	switch {
 	case f.isParam[s.Input]:
-		return fmt.Sprintf("multiplied with another parameter (%q)", Name(s.Input))
+		return fmt.Sprintf("multiplied with another parameter (%q)", s.Input.Name())
 	case f.p.Whole == "" && u.product.CaseAxis < 0:
 		return "its product does not depend on the cases"
 	case f.p.Whole == "" && u.product.CaseAxis == outputAxis(u, s):

@@ -64,7 +64,7 @@ func (l *Layer) Abar() int {
 }
 
 // Name is the name of the weight.
-func (l *Layer) Name() string { return Name(l.Weight) }
+func (l *Layer) Name() string { return l.Weight.Name() }
 
 // Outputs are the products of all uses.
 func (l *Layer) Outputs() (nodes []*program.Node) {

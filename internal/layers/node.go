@@ -2,25 +2,10 @@ package layers
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
-
-// Name is the name that the user gave to a parameter.
-// Gorgonia makes one like "%!s(<nil>)()" where there is none; its shape says more.
-func Name(n *program.Node) string {
-	if s := n.Name(); s != "" && !strings.HasPrefix(s, "%!s(<nil>)") {
-		return s
-	}
-	if len(n.Shape) == 0 {
-		return "unnamed scalar"
-	}
-	s := fmt.Sprint(n.Shape)
-	return "unnamed (" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
-}
 
 // byAge orders nodes as the user made them, so that the order of a list does not matter.
 func byAge(a, b *program.Node) int { return cmp.Compare(a.Src.ID(), b.Src.ID()) }

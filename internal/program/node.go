@@ -1,6 +1,9 @@
 package program
 
 import (
+	"fmt"
+	"strings"
+
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -25,8 +28,26 @@ type Node struct {
 // IsLeaf reports whether the node is an input of the program.
 func (n *Node) IsLeaf() bool { _, ok := n.Op.(Leaf); return ok }
 
-// Name is the name of the user's node.
-func (n *Node) Name() string { return n.Src.Name() }
+// Name is the name of the user's node; see NameOf.
+func (n *Node) Name() string { return NameOf(n.Src) }
+
+// NameOf is the name that the user gave to a node. Gorgonia makes one like "%!s(<nil>)()" where an
+// input has none; its shape says more.
+func NameOf(n *gorgonia.Node) string {
+	if name := n.Name(); !strings.HasPrefix(name, "%!s(<nil>)") {
+		return name
+	}
+	return "unnamed " + FormatShape(n.Shape())
+}
+
+// FormatShape writes a shape as in "(2, 4)", or as "scalar".
+func FormatShape(shape []int) string {
+	if len(shape) == 0 {
+		return "scalar"
+	}
+	s := fmt.Sprint(shape)
+	return "(" + strings.ReplaceAll(s[1:len(s)-1], " ", ", ") + ")"
+}
 
 // Size is the number of elements.
 func (n *Node) Size() int { return size(n.Shape) }

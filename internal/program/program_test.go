@@ -11,6 +11,30 @@ import (
 	"gorgonia.org/tensor"
 )
 
+// A node without a name is known by its shape, and a computed one by what computes it.
+func TestNameOf(t *testing.T) {
+	g := gorgonia.NewGraph()
+	named := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithShape(2, 4), gorgonia.WithName("w"))
+	matrix := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithShape(2, 4))
+	vector := gorgonia.NewVector(g, tensor.Float64, gorgonia.WithShape(3))
+	scalar := gorgonia.NewScalar(g, tensor.Float64)
+	sum := gorgonia.Must(gorgonia.Add(named, matrix))
+	for want, n := range map[string]*gorgonia.Node{
+		"w": named, "unnamed (2, 4)": matrix, "unnamed (3)": vector, "unnamed scalar": scalar, sum.Name(): sum,
+	} {
+		if got := NameOf(n); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	p, err := New([]*gorgonia.Node{sum})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Node(matrix).Name(); got != "unnamed (2, 4)" {
+		t.Errorf("in a program: %q", got)
+	}
+}
+
 func TestNewErrors(t *testing.T) {
 	b, other := newBuilder(tensor.Float64, 1), newBuilder(tensor.Float64, 1)
 	x, y := b.x(2, 3), other.x(2, 3)

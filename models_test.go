@@ -11,8 +11,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// A model is a network as people write them, with its plan, a line for each parameter.
-type model struct {
+// An architecture is a network as people write them, with its plan, a line for each parameter.
+type architecture struct {
 	name  string
 	build func(s *testnet.Sketch, n *testnet.Net)
 	plan  string
@@ -62,7 +62,7 @@ func attend(q, k, v *gorgonia.Node) *gorgonia.Node {
 	return batched(softMax(scaledDown(batched(q, k, false, true)), 2), v)
 }
 
-var models = []model{
+var architectures = []architecture{
 	{name: "autoencoder with two losses", build: autoencoder(tanh, testnet.TwoLosses), plan: autoencoderPlan},
 	{name: "linear autoencoder", build: autoencoder(func(a *gorgonia.Node) *gorgonia.Node {
 		return a
@@ -79,11 +79,11 @@ var models = []model{
 		n.Out = n.Dense("4", h, 10)
 		n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	}, plan: `
-filter1 kronecker [filter1: A 28, G 8] dense layer x w^T + b1, 16 positions per case
+filter1 kronecker [filter1: A 28, G 8] convolution 3x3, stride 2, padding 1, x * w + b1, 16 positions per case
 b1 kronecker [filter1: A 28, G 8] homogeneous coordinate of filter1
-filter2 kronecker [filter2: A 72, G 16] dense layer x w^T, 4 positions per case
-scale full [scale and shift: 16 of 2 x 2] used by ⊙, which is no matrix product
-shift full [scale and shift: 16 of 2 x 2] used by +, which is no matrix product
+filter2 kronecker [filter2: A 72, G 16] convolution 3x3, stride 2, padding 1, x * w, 4 positions per case
+scale full [scale and shift: 16 of 2 x 2] scale and shift of a normalisation, per channel
+shift full [scale and shift: 16 of 2 x 2] scale and shift of a normalisation, per channel
 w3 kronecker [w3: A 65, G 16] dense layer x w + b3
 b3 kronecker [w3: A 65, G 16] homogeneous coordinate of w3
 w4 kronecker [w4: A 17, G 10] dense layer x w + b4
@@ -101,10 +101,10 @@ b4 kronecker [w4: A 17, G 10] homogeneous coordinate of w4`},
 		n.Out = concat(1, outs...)
 		n.Cost, n.Loss = testnet.Squares(0.5)(s, n.Out)
 	}, plan: `
-w kronecker [w: A 14, G 20] dense layer x w + b, used 7 times, 7 positions per case
-u kronecker [u: A 20, G 20] dense layer x w, used 7 times, 7 positions per case
+w kronecker [w: A 14, G 20] dense layer x w + b, used 7 times
+u kronecker [u: A 20, G 20] recurrent weight h w, 7 time steps
 b kronecker [w: A 14, G 20] homogeneous coordinate of w
-v kronecker [v: A 21, G 2] dense layer x w + c, used 7 times, 7 positions per case
+v kronecker [v: A 21, G 2] dense layer x w + c, used 7 times
 c kronecker [v: A 21, G 2] homogeneous coordinate of v`},
 
 	{name: "recurrent net of 28 rows of an image", build: func(s *testnet.Sketch, n *testnet.Net) {
@@ -117,8 +117,8 @@ c kronecker [v: A 21, G 2] homogeneous coordinate of v`},
 		n.Out = n.Dense("2", h, 3)
 		n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	}, plan: `
-w kronecker [w: A 5, G 6] dense layer x w + b, used 28 times, 28 positions per case
-u kronecker [u: A 6, G 6] dense layer x w, used 28 times, 28 positions per case
+w kronecker [w: A 5, G 6] dense layer x w + b, used 28 times
+u kronecker [u: A 6, G 6] recurrent weight h w, 28 time steps
 b kronecker [w: A 5, G 6] homogeneous coordinate of w
 w2 kronecker [w2: A 7, G 3] dense layer x w + b2
 b2 kronecker [w2: A 7, G 3] homogeneous coordinate of w2`},
@@ -143,14 +143,14 @@ b2 kronecker [w2: A 7, G 3] homogeneous coordinate of w2`},
 		n.Out = mul(h, n.Param("v", 4, 3))
 		n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	}, plan: `
-wr kronecker [wr: A 4, G 4] dense layer x w + br, used 3 times, 3 positions per case
-ur kronecker [ur: A 4, G 4] dense layer x w, used 3 times, 3 positions per case
+wr kronecker [wr: A 4, G 4] dense layer x w + br, used 3 times
+ur kronecker [ur: A 4, G 4] recurrent weight h w, 3 time steps
 br kronecker [wr: A 4, G 4] homogeneous coordinate of wr
-wz kronecker [wz: A 4, G 4] dense layer x w + bz, used 3 times, 3 positions per case
-uz kronecker [uz: A 4, G 4] dense layer x w, used 3 times, 3 positions per case
+wz kronecker [wz: A 4, G 4] dense layer x w + bz, used 3 times
+uz kronecker [uz: A 4, G 4] recurrent weight h w, 3 time steps
 bz kronecker [wz: A 4, G 4] homogeneous coordinate of wz
-wn kronecker [wn: A 4, G 4] dense layer x w + bn, used 3 times, 3 positions per case
-un kronecker [un: A 4, G 4] dense layer x w, used 3 times, 3 positions per case
+wn kronecker [wn: A 4, G 4] dense layer x w + bn, used 3 times
+un kronecker [un: A 4, G 4] recurrent weight h w, 3 time steps
 bn kronecker [wn: A 4, G 4] homogeneous coordinate of wn
 v kronecker [v: A 4, G 3] dense layer x w`},
 
@@ -167,7 +167,7 @@ v kronecker [v: A 4, G 3] dense layer x w`},
 		n.Out = n.Dense("2", h, 2)
 		n.Cost, n.Loss = testnet.Binary(s, n.Out)
 	}, plan: `
-w kronecker [w: A 6, G 12] dense layer x w + b, used 3 times, 3 positions per case
+w kronecker [w: A 6, G 12] recurrent weight h w + b, 3 time steps
 b kronecker [w: A 6, G 12] homogeneous coordinate of w
 w2 kronecker [w2: A 4, G 2] dense layer x w + b2
 b2 kronecker [w2: A 4, G 2] homogeneous coordinate of w2`},
@@ -220,9 +220,9 @@ bo kronecker [wo: A 4, G 2] homogeneous coordinate of wo`},
 		n.Out = n.Dense("2", testnet.Square(testnet.Sub(twin("left"), twin("right"))), 1)
 		n.Cost, n.Loss = testnet.Binary(s, n.Out)
 	}, plan: `
-w kronecker [w: A 5, G 3] dense layer x w + b, used 2 times, 2 positions per case
+w kronecker [w: A 5, G 3] dense layer x w + b, used 2 times
 b kronecker [w: A 5, G 3] homogeneous coordinate of w
-u kronecker [u: A 3, G 3] dense layer x w, used 2 times, 2 positions per case
+u kronecker [u: A 3, G 3] dense layer x w, used 2 times
 w2 kronecker [w2: A 4, G 1] dense layer x w + b2
 b2 kronecker [w2: A 4, G 1] homogeneous coordinate of w2`},
 
@@ -234,7 +234,7 @@ b2 kronecker [w2: A 4, G 1] homogeneous coordinate of w2`},
 		n.Cost = add(cost1, mul(testnet.Sum(y2), gorgonia.NewConstant(0.5/cases)))
 		n.Out, n.Loss = z1, testnet.Joint(dist1, testnet.Gaussian(z2, 1))
 	}, plan: `
-w kronecker [w: A 5, G 3] dense layer x w + b, used 2 times, 2 positions per case
+w kronecker [w: A 5, G 3] dense layer x w + b, used 2 times
 b kronecker [w: A 5, G 3] homogeneous coordinate of w`},
 
 	{name: "policy and value with a shared trunk", build: func(s *testnet.Sketch, n *testnet.Net) {
@@ -266,13 +266,13 @@ bvalue kronecker [wvalue: A 6, G 1] homogeneous coordinate of wvalue`},
 			n.Out = n.Dense("3", reshape(h, cases, 4), 3)
 			n.Cost, n.Loss = testnet.Classes(s, n.Out)
 		}, plan: `
-filter0 kronecker [filter0: A 18, G 4] dense layer x w^T, 16 positions per case
-filter1 kronecker [filter1: A 36, G 4] dense layer x w^T, 16 positions per case
-scale1 full [scale1 and shift1: 4 of 2 x 2] used by ⊙, which is no matrix product
-shift1 full [scale1 and shift1: 4 of 2 x 2] used by +, which is no matrix product
-filter2 kronecker [filter2: A 36, G 4] dense layer x w^T, 16 positions per case
-scale2 full [scale2 and shift2: 4 of 2 x 2] used by ⊙, which is no matrix product
-shift2 full [scale2 and shift2: 4 of 2 x 2] used by +, which is no matrix product
+filter0 kronecker [filter0: A 18, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
+filter1 kronecker [filter1: A 36, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
+scale1 full [scale1 and shift1: 4 of 2 x 2] scale and shift of a normalisation, per channel
+shift1 full [scale1 and shift1: 4 of 2 x 2] scale and shift of a normalisation, per channel
+filter2 kronecker [filter2: A 36, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
+scale2 full [scale2 and shift2: 4 of 2 x 2] scale and shift of a normalisation, per channel
+shift2 full [scale2 and shift2: 4 of 2 x 2] scale and shift of a normalisation, per channel
 w3 kronecker [w3: A 5, G 3] dense layer x w + b3
 b3 kronecker [w3: A 5, G 3] homogeneous coordinate of w3`},
 
@@ -283,10 +283,11 @@ b3 kronecker [w3: A 5, G 3] homogeneous coordinate of w3`},
 		n.Out = addRow(mul(h, transpose(table)), n.Param("bias", 1, 9))
 		n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	}, plan: `
-table kronecker [table: diagonal A 9, G 4] embedding, 2 positions per case; tied with dense layer x w^T
+table kronecker [table: diagonal A 9, G 4] ` +
+		`tied weight: embedding lookup, 9 rows, 2 positions per case, and its transpose: dense layer x w^T
 w1 kronecker [w1: A 9, G 4] dense layer x w + b1
 b1 kronecker [w1: A 9, G 4] homogeneous coordinate of w1
-bias full [bias: 9 x 9] used by +, which is no matrix product`},
+bias full [bias: 9 x 9] offset, element by element`},
 
 	{name: "learned temperature behind a classifier", build: func(s *testnet.Sketch, n *testnet.Net) {
 		h := tanh(n.Dense("1", s.Random("x", cases, 4), 5))
@@ -299,7 +300,7 @@ w1 kronecker [w1: A 5, G 5] dense layer x w + b1
 b1 kronecker [w1: A 5, G 5] homogeneous coordinate of w1
 w2 kronecker [w2: A 6, G 3] dense layer x w + b2
 b2 kronecker [w2: A 6, G 3] homogeneous coordinate of w2
-temperature full [temperature: 1 x 1] used by ⊙, which is no matrix product`},
+temperature full [temperature: 1 x 1] temperature: one number that multiplies`},
 
 	{name: "one bias for two layers", build: func(s *testnet.Sketch, n *testnet.Net) {
 		w1, w2, b := n.Param("w1", 4, 3), n.Param("w2", 3, 3), n.Param("b", 1, 3)
@@ -308,7 +309,7 @@ temperature full [temperature: 1 x 1] used by ⊙, which is no matrix product`},
 	}, plan: `
 w1 kronecker [w1: A 4, G 3] dense layer x w
 w2 kronecker [w2: A 3, G 3] dense layer x w
-b full [b: 3 x 3] used by +, which is no matrix product`},
+b full [b: 3 x 3] offset, element by element`},
 
 	{name: "two weights into one sum", build: func(s *testnet.Sketch, n *testnet.Net) {
 		w1, w2, b := n.Param("w1", 4, 3), n.Param("w2", 2, 3), n.Param("b", 1, 3)
@@ -320,7 +321,7 @@ w2 kronecker [w2: A 2, G 3] dense layer x w
 b kronecker [w1: A 5, G 3] homogeneous coordinate of w1`},
 }
 
-func (m model) network() *testnet.Net {
+func (m architecture) network() *testnet.Net {
 	n := &testnet.Net{Sketch: testnet.NewSketch(1)}
 	m.build(n.Sketch, n)
 	return n
@@ -337,23 +338,24 @@ func planLines(p Plan) (s string) {
 // Every layer of the models is found, whether before Grad, from the list of parameters, or after
 // it, and what is captured of it makes up its gradient.
 func TestModels(t *testing.T) {
-	for _, m := range models {
+	for _, m := range architectures {
 		t.Run(m.name, func(t *testing.T) {
 			n := m.network()
 			c := attach(t, n)
-			if diff := gocmp.Diff(strings.Split(m.plan, "\n"), strings.Split(planLines(c.plan), "\n")); diff != "" {
+			got := planLines(c.describe())
+			if diff := gocmp.Diff(strings.Split(m.plan, "\n"), strings.Split(got, "\n")); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
-			if diff := gocmp.Diff(m.notes, c.plan.Notes); diff != "" {
+			if diff := gocmp.Diff(m.notes, c.describe().Notes); diff != "" {
 				t.Errorf("notes (-want +got):\n%s", diff)
 			}
 			checkCapture(t, attach(t, m.network(), WithWeightSharing(Expand)), nil)
-			observeExactly(t, c, nil)
+			avg := exactAverages(t, c, nil)
 			gradients(t, c)
-			directions(t, c, 0.3)
-			for _, p := range c.order {
-				if testnet.Distance(p.dir, make([]float64, len(p.dir))) == 0 {
-					t.Errorf("%s has no direction", p.name())
+			directions(t, c, avg, 0.3)
+			for _, p := range c.plan.order {
+				if testnet.Distance(p.direction, make([]float64, p.size())) == 0 {
+					t.Errorf("%s has no direction", p.name)
 				}
 			}
 		})
@@ -362,7 +364,7 @@ func TestModels(t *testing.T) {
 
 // All of them learn their few cases.
 func TestModelsTrain(t *testing.T) {
-	for _, m := range models {
+	for _, m := range architectures {
 		if m.untrained {
 			continue
 		}

@@ -38,7 +38,7 @@ func TestOneHotIsSeenInTheInputs(t *testing.T) {
 			x := n.Input("x")
 			testnet.Data(x)[5] = 1
 		}
-		if row := attach(t, n).plan.Params[0]; row.Block != want {
+		if row := attach(t, n).describe().Params[0]; row.Block != want {
 			t.Errorf("%s: block %q, want %q", name, row.Block, want)
 		}
 	}

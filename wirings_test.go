@@ -107,7 +107,7 @@ var oneLayerWirings = []wiring{
 	{name: "Mul(w, vector)", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 3, 4)
 		return mul(w, s.Random("x", 4)), list(w)
-	}, layers: []wantLayer{dense("", "x w^T").outByIn().used(1, 1)}},
+	}, layers: []wantLayer{dense("", "w x").outByIn().used(1, 1)}},
 
 	{name: "Mul(vector, w)", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 4, 3)
@@ -185,7 +185,7 @@ var biasWirings = []wiring{
 	{name: "bias of a vector", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 3, 4), s.Random("b", 3)
 		return add(mul(w, s.Random("x", 4)), b), list(w, b)
-	}, layers: []wantLayer{dense("b", "x w^T + b").outByIn().used(1, 1)}},
+	}, layers: []wantLayer{dense("b", "w x + b").outByIn().used(1, 1)}},
 
 	{name: "bias of columns", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 3, 4), s.Random("b", 3, 1)
@@ -217,23 +217,25 @@ var biasWirings = []wiring{
 	{name: "one number for all", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 1)
 		return gorgonia.Must(gorgonia.BroadcastAdd(mul(s.Random("x", cases, 4), w), b, nil, []byte{0, 1})), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w")},
+		others: []wantOther{{"b", Full, "offset: one number that is added or subtracted"}}},
 
 	{name: "outer sum in a batch of one", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 3, 1)
 		h := gorgonia.Must(gorgonia.BroadcastAdd(mul(s.Random("x", 1, 4), w), b, []byte{0}, []byte{1}))
 		return reshape(tanh(h), 1, 9), list(w, b)
-	}, layers: []wantLayer{dense("", "x w").used(1, 1)}, others: []wantOther{{"b", Full, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w").used(1, 1)},
+		others: []wantOther{{"b", Full, "offset, element by element"}}},
 
 	{name: "bias subtracted", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
 		return gorgonia.Must(gorgonia.BroadcastSub(mul(s.Random("x", cases, 4), w), b, nil, []byte{0})), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "used by -"}}},
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "offset, element by element"}}},
 
 	{name: "bias added twice", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
 		return addRow(tanh(addRow(mul(s.Random("x", cases, 4), w), b)), b), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "offset, element by element"}}},
 
 	{name: "bias used elsewhere", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
@@ -245,7 +247,7 @@ var biasWirings = []wiring{
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
 		h := mul(s.Random("x", cases, 4), w)
 		return hadamard(addRow(h, b), sigmoid(h)), list(w, b)
-	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w")}, others: []wantOther{{"b", Full, "offset, element by element"}}},
 
 	{name: "function of a bias", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
@@ -257,7 +259,7 @@ var biasWirings = []wiring{
 		return addRow(mul(tanh(addRow(mul(s.Random("x", cases, 4), w), b)), v), b), list(w, v, b)
 	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 3, Sites: 1, Rows: cases,
 		Form: "dense layer x w"}},
-		others: []wantOther{{"b", Full, "used by +"}}},
+		others: []wantOther{{"b", Full, "offset, element by element"}}},
 
 	{name: "frozen bias", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
@@ -267,42 +269,42 @@ var biasWirings = []wiring{
 	{name: "frozen weight", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 1, 3)
 		return addRow(mul(s.Random("x", cases, 4), w), b), list(b)
-	}, others: []wantOther{{"b", Full, "used by +"}}},
+	}, others: []wantOther{{"b", Full, "offset, element by element"}}},
 }
 
 var sharingWirings = []wiring{
 	{name: "weight used twice", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 4, 3)
 		return add(tanh(mul(s.Random("x1", cases, 4), w)), mul(s.Random("x2", cases, 4), w)), list(w)
-	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)}},
+	}, layers: []wantLayer{dense("", "x w, used 2 times").used(2, 2*cases)}},
 
 	{name: "weight and bias used twice", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 3)
 		h1, h2 := mul(s.Random("x1", cases, 4), w), mul(s.Random("x2", cases, 4), w)
 		return add(tanh(addRow(h1, b)), addRow(h2, b)), list(w, b)
-	}, layers: []wantLayer{dense("b", "x w + b, used 2 times, 2 positions per case").used(2, 2*cases)}},
+	}, layers: []wantLayer{dense("b", "x w + b, used 2 times").used(2, 2*cases)}},
 
 	{name: "weight used twice, bias once", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 4, 3), s.Random("b", 3)
 		h1, h2 := mul(s.Random("x1", cases, 4), w), mul(s.Random("x2", cases, 4), w)
 		return hadamard(addRow(h1, b), h2), list(w, b)
-	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
-		others: []wantOther{{"b", Full, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w, used 2 times").used(2, 2*cases)},
+		others: []wantOther{{"b", Full, "offset, element by element"}}},
 
 	{name: "weight used twice with two biases", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b1, b2 := s.Random("w", 4, 3), s.Random("b1", 3), s.Random("b2", 3)
 		h1, h2 := mul(s.Random("x1", cases, 4), w), mul(s.Random("x2", cases, 4), w)
 		return add(tanh(addRow(h1, b1)), addRow(h2, b2)), list(w, b1, b2)
-	}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
-		others: []wantOther{{"b1", Full, "used by +"}, {"b2", Full, "used by +"}}},
+	}, layers: []wantLayer{dense("", "x w, used 2 times").used(2, 2*cases)},
+		others: []wantOther{{"b1", Full, "offset, element by element"}, {"b2", Full, "offset, element by element"}}},
 
 	{name: "weight used twice with two biases, one of them used twice",
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			w, b1, b2 := s.Random("w", 4, 3), s.Random("b1", 3), s.Random("b2", 3)
 			h1, h2 := mul(s.Random("x1", cases, 4), w), mul(s.Random("x2", cases, 4), w)
 			return add(tanh(addRow(h1, b1)), addRow(tanh(addRow(h2, b2)), b2)), list(w, b1, b2)
-		}, layers: []wantLayer{dense("", "x w, used 2 times, 2 positions per case").used(2, 2*cases)},
-		others: []wantOther{{"b1", Full, "used by +"}, {"b2", Full, "used by +"}}},
+		}, layers: []wantLayer{dense("", "x w, used 2 times").used(2, 2*cases)},
+		others: []wantOther{{"b1", Full, "offset, element by element"}, {"b2", Full, "offset, element by element"}}},
 
 	{name: "recurrent weight", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, u, b := s.Random("w", 4, 3), s.Random("u", 3, 3), s.Random("b", 1, 3)
@@ -313,9 +315,9 @@ var sharingWirings = []wiring{
 		}
 		return h, list(w, u, b)
 	}, layers: []wantLayer{
-		dense("b", "x w + b, used 3 times, 3 positions per case").used(3, 3*cases),
+		dense("b", "x w + b, used 3 times").used(3, 3*cases),
 		{Weight: "u", In: 3, Out: 3, Sites: 3, Rows: 3 * cases,
-			Form: "dense layer x w, used 3 times, 3 positions per case"},
+			Form: "recurrent weight h w, 3 time steps"},
 	}},
 
 	{name: "weight used with a vector and in another product",
@@ -323,18 +325,19 @@ var sharingWirings = []wiring{
 			w, b := s.Random("w", 3, 3), s.Random("b", 3)
 			return add(mul(w, tanh(add(mul(w, s.Random("x", 3)), b))), b), list(w, b)
 		}, layers: []wantLayer{{Weight: "w", Bias: "b", In: 3, Out: 3, OutByIn: true, Sites: 2, Rows: 2,
-			Form: "dense layer x w^T + b, used 2 times, 2 positions per case"}}},
+			Form: "recurrent weight w h + b, 2 time steps"}}},
 
 	{name: "tied weights", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 4, 3)
 		return mul(tanh(mul(s.Random("x", cases, 4), w)), transpose(w)), list(w)
-	}, layers: []wantLayer{dense("", "x w; tied with dense layer x w^T")}},
+	}, layers: []wantLayer{{Weight: "w", In: 4, Out: 3, Sites: 1, Rows: cases,
+		Form: "tied weight: dense layer x w, and its transpose: dense layer x w^T"}}},
 
 	{name: "tied square weights", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w := s.Random("w", 4, 4)
 		return mul(tanh(mul(s.Random("x", cases, 4), w)), transpose(w)), list(w)
 	}, layers: []wantLayer{{Weight: "w", In: 4, Out: 4, Sites: 1, Rows: cases,
-		Form: "dense layer x w; tied with dense layer x w^T"}}},
+		Form: "tied weight: dense layer x w, and its transpose: dense layer x w^T"}}},
 
 	{name: "weight in a product and elsewhere", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, x := s.Random("w", 4, 3), s.Random("x", cases, 4)
@@ -356,14 +359,14 @@ var otherWirings = []wiring{
 		h = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3}))
 		return reshape(tanh(h), cases, 12), list(f, b)
 	}, layers: []wantLayer{{Weight: "f", Bias: "b", In: 8, Out: 3, OutByIn: true, Sites: 1, Rows: 4 * cases,
-		Form: "dense layer x w^T + b, 4 positions per case"}}},
+		Form: "convolution 2x2, stride 1, x * w + b, 4 positions per case"}}},
 
 	{name: "embedding", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		table, w := s.Random("table", 7, 4), s.Random("w", 4, 3)
 		words := gorgonia.NewVector(s.Graph, tensor.Int, gorgonia.WithName("words"), gorgonia.WithShape(cases),
 			gorgonia.WithValue(tensor.New(tensor.WithShape(cases), tensor.WithBacking([]int{3, 1, 6, 1, 0}))))
 		return mul(testnet.Rows(table, words), w), list(table, w)
-	}, layers: []wantLayer{{Weight: "table", In: 7, Out: 4, Sites: 1, Rows: cases, Form: "embedding"},
+	}, layers: []wantLayer{{Weight: "table", In: 7, Out: 4, Sites: 1, Rows: cases, Form: "embedding lookup, 7 rows"},
 		dense("", "x w")}},
 
 	{name: "batch normalisation", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
@@ -375,7 +378,8 @@ var otherWirings = []wiring{
 		return mul(tanh(h), v), list(w, scale, shift, v)
 	}, layers: []wantLayer{dense("", "x w"), {Weight: "v", In: 3, Out: 2, Sites: 1, Rows: cases,
 		Form: "dense layer x w"}},
-		others: []wantOther{{"scale", Full, "no matrix product"}, {"shift", Full, "used by +"}}},
+		others: []wantOther{{"scale", Full, "scale and shift of a normalisation, per channel"},
+			{"shift", Full, "scale and shift of a normalisation, per channel"}}},
 
 	{name: "one number for each case", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		theta := s.Random("theta", 4)

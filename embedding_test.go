@@ -26,16 +26,16 @@ func TestEmbeddingFrequencies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed, rows, cases, ids := text(t)
 		c := attach(t, testnet.Text(seed, rows, cases, ids, false, testnet.Squares(1)))
-		observeExactly(t, c, nil)
 		want := make([]float64, rows)
 		for _, id := range ids {
 			want[id] += 1 / float64(len(ids))
 		}
-		f := layerBlocks(c)[0].factors
-		if !f.a.diagonal {
+		l := placedLayers(c)[0]
+		if !l.DiagonalA {
 			t.Fatal("A is kept whole")
 		}
-		testnet.Near(t, "A", f.a.next, want, identity)
+		a, _ := l.factors(exactAverages(t, c, nil))
+		testnet.Near(t, "A", a, want, identity)
 	})
 }
 
@@ -52,17 +52,17 @@ func TestEmbeddingIsOneHotProduct(t *testing.T) {
 		product.CopyParams(lookup)
 		copy(testnet.Data(product.Input("y")), testnet.Data(lookup.Input("y")))
 		c, d := attach(t, lookup, WithWeightSharing(Expand)), attach(t, product, WithWeightSharing(Expand))
-		for _, c := range []*conductor[float64]{c, d} {
+		var avg [2]averages[float64]
+		for i, c := range []*training[float64]{c, d} {
 			gradients(t, c)
-			observeExactly(t, c, nil)
-			directions(t, c, gamma)
+			avg[i] = exactAverages(t, c, nil)
+			directions(t, c, avg[i], gamma)
 		}
-		for i, b := range layerBlocks(c) {
-			other := layerBlocks(d)[i]
-			testnet.Near(t, "block of "+b.layer.name(), flatOf(kronecker(b.factors)), flatOf(kronecker(other.factors)),
+		for i, l := range placedLayers(c) {
+			other := placedLayers(d)[i]
+			testnet.Near(t, "block of "+l.Name(), flatOf(l.kronecker(avg[0])), flatOf(other.kronecker(avg[1])),
 				identity)
-			testnet.Near(t, "direction of "+b.layer.name(), gathered(b, directionOf), gathered(other, directionOf),
-				1e-9)
+			testnet.Near(t, "direction of "+l.Name(), l.u(), other.u(), 1e-9)
 		}
 	})
 }
@@ -73,14 +73,25 @@ func TestEmbeddingDirection(t *testing.T) {
 		seed, rows, cases, ids := text(t)
 		c := attach(t, testnet.Text(seed, rows, cases, ids, false, testnet.Binary))
 		gradients(t, c)
-		observeExactly(t, c, nil)
+		avg := exactAverages(t, c, nil)
 		const gamma = 0.3
-		directions(t, c, gamma)
-		b := layerBlocks(c)[0]
-		a, g := wholeOf(&b.factors.a), square(b.factors.g.next)
-		pi := math.Sqrt(1 / float64(rows) / (mat.Trace(g) / 3)) // the frequencies add up to 1
-		want := solved(t, flatOf(a), b.factors.g.next, pi*gamma, gamma/pi, gathered(b, gradientOf))
-		testnet.Near(t, "direction", gathered(b, directionOf), want, 1e-10)
+		directions(t, c, avg, gamma)
+		l := placedLayers(c)[0]
+		p, g := l.factors(avg)
+		pi := math.Sqrt(1 / float64(rows) / (mat.Trace(square(g)) / 3)) // the frequencies add up to 1
+		damped := mat.NewDense(rows, rows, nil)
+		for i := range p {
+			damped.Set(i, i, p[i]+pi*gamma)
+		}
+		g = slices.Clone(g)
+		for i := range 3 {
+			g[i*3+i] += gamma / pi
+		}
+		var product mat.Dense
+		product.Kronecker(damped, square(g))
+		var want mat.VecDense
+		testnet.Check(t, want.SolveVec(&product, mat.NewVecDense(len(l.v()), slices.Clone(l.v()))))
+		testnet.Near(t, "direction", l.u(), want.RawVector().Data, 1e-10)
 	})
 }
 
@@ -99,8 +110,7 @@ func TestLinearEmbeddingIsExact(t *testing.T) {
 		n := &testnet.Net{Sketch: s, Out: reshape(h, cases, perCase*2), Params: list(table, w)}
 		n.Cost, n.Loss = testnet.Squares(0.4)(s, n.Out)
 		c := attach(t, n)
-		observeExactly(t, c, nil)
-		checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+		checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 	}
 }
 
@@ -113,10 +123,10 @@ func TestEmbeddingHasNoBias(t *testing.T) {
 		Params: list(table, b)}
 	n.Cost, n.Loss = testnet.Classes(s, n.Out)
 	want := []ParamPlan{
-		{"table", []int{5, 3}, Kronecker, "table: diagonal A 5, G 3", "embedding"},
-		{"b", []int{1, 3}, Full, "b: 3 x 3", "used by +, which is no matrix product"},
+		{"table", []int{5, 3}, Kronecker, "table: diagonal A 5, G 3", "embedding lookup, 5 rows"},
+		{"b", []int{1, 3}, Full, "b: 3 x 3", "offset, element by element"},
 	}
-	if diff := gocmp.Diff(want, attach(t, n).plan.Params); diff != "" {
+	if diff := gocmp.Diff(want, attach(t, n).describe().Params); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
 	}
 }

@@ -25,8 +25,7 @@ func rowsTimes(a, w *gorgonia.Node) *gorgonia.Node {
 type pooled struct {
 	name   string
 	build  func(s *testnet.Sketch) (out *gorgonia.Node, params gorgonia.Nodes)
-	reduce []string // the layers that AutoSharing reduces
-	linear bool     // it is linear, and all positions are summed, so that reducing is exact
+	linear bool // it is linear, and all positions are summed, so that reducing is exact
 }
 
 const steps = 4 // positions of each case
@@ -45,42 +44,42 @@ func folded(x, w, b *gorgonia.Node) *gorgonia.Node {
 }
 
 var poolings = []pooled{
-	{name: "mean", reduce: []string{"w"}, linear: true,
+	{name: "mean", linear: true,
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			w, b, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("v", 4, 2)
 			return mul(testnet.Mean(folded(sequence(s), w, b), 1), v), list(w, b, v)
 		}},
-	{name: "sum", reduce: []string{"w"}, linear: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+	{name: "sum", linear: true, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 3, 2), s.Random("b", 1, 2)
 		return testnet.Sum(folded(sequence(s), w, b), 1), list(w, b)
 	}},
-	{name: "two layers, then mean, then another", reduce: []string{"w", "u"}, linear: true,
+	{name: "two layers, then mean, then another", linear: true,
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			w, b, u, c, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("u", 4, 3), s.Random("c", 1, 3),
 				s.Random("v", 3, 2)
 			return mul(testnet.Mean(folded(folded(sequence(s), w, b), u, c), 1), v), list(w, b, u, c, v)
 		}},
-	{name: "sequence not folded", reduce: []string{"w", "u"}, linear: true,
+	{name: "sequence not folded", linear: true,
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			w, b, u := s.Random("w", 3, 4), s.Random("b", 1, 1, 4), s.Random("u", 4, 2)
 			h := gorgonia.Must(gorgonia.BroadcastAdd(rowsTimes(sequence(s), w), b, nil, []byte{0, 1}))
 			return testnet.Sum(rowsTimes(h, u), 1), list(w, b, u)
 		}},
-	{name: "nonlinear", reduce: []string{"w", "u"}, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+	{name: "nonlinear", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b, u, v := s.Random("w", 3, 4), s.Random("b", 1, 4), s.Random("u", 4, 3), s.Random("v", 3, 2)
 		h := rectify(folded(tanh(folded(sequence(s), w, b)), u, nil))
 		return mul(testnet.Mean(h, 1), v), list(w, b, u, v)
 	}},
-	{name: "residual", reduce: []string{"w"}, build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
+	{name: "residual", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, v, x := s.Random("w", 3, 3), s.Random("v", 3, 2), sequence(s)
 		return mul(testnet.Mean(add(x, tanh(folded(x, w, nil))), 1), v), list(w, v)
 	}},
-	{name: "position embedding", reduce: []string{"w"},
+	{name: "position embedding",
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			w, position := s.Random("w", 3, 2), s.Random("position", 1, steps, 2)
 			return testnet.Sum(tanh(addRow(folded(sequence(s), w, nil), position)), 1), list(w, position)
 		}},
-	{name: "global average", reduce: []string{"filter"}, linear: true,
+	{name: "global average", linear: true,
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			filter, b, v := s.Random("filter", 3, 2, 2, 2), s.Random("b", 1, 3, 1, 1), s.Random("v", 3, 2)
 			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 4, 3), filter, tensor.Shape{2, 2}, []int{1, 0},
@@ -89,14 +88,14 @@ var poolings = []pooled{
 				[]byte{0, 2, 3}))))
 			return mul(reshape(h, cases, 3), v), list(filter, b, v)
 		}},
-	{name: "mean over both axes of an image", reduce: []string{"filter"}, linear: true,
+	{name: "mean over both axes of an image", linear: true,
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			filter := s.Random("filter", 3, 2, 2, 2)
 			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
 				[]int{1, 1}, []int{1, 1}))
 			return testnet.Mean(h, 2, 3), list(filter)
 		}},
-	{name: "convolution, rectifier, global average", reduce: []string{"filter"},
+	{name: "convolution, rectifier, global average",
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			filter := s.Random("filter", 3, 2, 2, 2)
 			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
@@ -104,7 +103,7 @@ var poolings = []pooled{
 			return reshape(gorgonia.Must(gorgonia.GlobalAveragePool2D(rectify(h))), cases, 3), list(filter)
 		}},
 
-	{name: "two convolutions, global average", reduce: []string{"filter2"},
+	{name: "two convolutions, global average",
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			filter, filter2 := s.Random("filter", 3, 2, 2, 2), s.Random("filter2", 2, 3, 2, 2)
 			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 4, 4), filter, tensor.Shape{2, 2}, []int{0, 0},
@@ -126,7 +125,7 @@ var poolings = []pooled{
 		h := gorgonia.Must(gorgonia.Slice(tanh(folded(sequence(s), w, nil)), nil, gorgonia.S(steps-1)))
 		return mul(h, v), list(w, v)
 	}},
-	{name: "positions mixed by attention", reduce: []string{"w"},
+	{name: "positions mixed by attention",
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			q, k, v, w := s.Random("q", 3, 3), s.Random("k", 3, 3), s.Random("v", 3, 3), s.Random("w", 3, 2)
 			x := sequence(s)
@@ -203,20 +202,6 @@ func reduced(plan Plan) (names []string) {
 	return names
 }
 
-func TestAutoSharing(t *testing.T) {
-	for _, p := range poolings {
-		t.Run(p.name, func(t *testing.T) {
-			c := attach(t, p.network(testnet.Squares(1)))
-			if diff := gocmp.Diff(p.reduce, reduced(c.plan)); diff != "" {
-				t.Errorf("reduced layers (-want +got):\n%s\n%v", diff, c.plan)
-			}
-			if got := reduced(attach(t, p.network(testnet.Squares(1)), WithWeightSharing(Expand)).plan); got != nil {
-				t.Errorf("with Expand, %v are reduced", got)
-			}
-		})
-	}
-}
-
 // Where a linear net sums its positions before the loss, reducing is exact, and so is what
 // AutoSharing chooses; expanding is not.
 func TestReduceIsExact(t *testing.T) {
@@ -227,15 +212,13 @@ func TestReduceIsExact(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			for _, sharing := range []WeightSharing{AutoSharing, Reduce} {
 				c := attach(t, p.network(testnet.Squares(0.6)), WithWeightSharing(sharing))
-				observeExactly(t, c, nil)
-				checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+				checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 			}
 			c := attach(t, p.network(testnet.Squares(0.6)), WithWeightSharing(Expand))
-			observeExactly(t, c, nil)
-			b := layerBlocks(c)[0]
-			want := pick(denseFisher(t, c, jacobians(t, c)), elements(c, b.layer))
-			if d := testnet.Distance(flatOf(kronecker(b.factors)), flatOf(want)); d < 0.05 {
-				t.Errorf("expanded %s is only %.3g away from the Fisher matrix", b.layer.name(), d)
+			avg, l := exactAverages(t, c, nil), placedLayers(c)[0]
+			want := pick(denseFisher(t, c, jacobians(t, c)), elements(c, l.Layer))
+			if d := testnet.Distance(flatOf(l.kronecker(avg)), flatOf(want)); d < 0.05 {
+				t.Errorf("expanded %s is only %.3g away from the Fisher matrix", l.Name(), d)
 			}
 		})
 	}
@@ -254,18 +237,16 @@ func TestExpandIsExact(t *testing.T) {
 	}
 	for _, sharing := range []WeightSharing{AutoSharing, Expand} {
 		c := attach(t, build(), WithWeightSharing(sharing))
-		observeExactly(t, c, nil)
-		checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+		checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 	}
 	c := attach(t, build(), WithWeightSharing(Reduce))
-	if diff := gocmp.Diff([]string{"w", "u"}, reduced(c.plan)); diff != "" {
+	if diff := gocmp.Diff([]string{"w", "u"}, reduced(c.describe())); diff != "" {
 		t.Errorf("reduced layers (-want +got):\n%s", diff)
 	}
-	observeExactly(t, c, nil)
-	b := layerBlocks(c)[0]
-	want := pick(denseFisher(t, c, jacobians(t, c)), elements(c, b.layer))
-	if d := testnet.Distance(flatOf(kronecker(b.factors)), flatOf(want)); d < 0.05 {
-		t.Errorf("reduced %s is only %.3g away from the Fisher matrix", b.layer.name(), d)
+	avg, l := exactAverages(t, c, nil), placedLayers(c)[0]
+	want := pick(denseFisher(t, c, jacobians(t, c)), elements(c, l.Layer))
+	if d := testnet.Distance(flatOf(l.kronecker(avg)), flatOf(want)); d < 0.05 {
+		t.Errorf("reduced %s is only %.3g away from the Fisher matrix", l.Name(), d)
 	}
 }
 
@@ -286,8 +267,7 @@ func TestReduceOfSeveralProductsIsExact(t *testing.T) {
 	n := &testnet.Net{Sketch: s, Out: mul(h, v), Params: list(w, b, v)}
 	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	c := attach(t, n, WithWeightSharing(Reduce))
-	observeExactly(t, c, nil)
-	checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+	checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 }
 
 // So is a layer whose inputs are columns, the positions of each case behind each other.
@@ -298,11 +278,10 @@ func TestReduceOfColumnsIsExact(t *testing.T) {
 	n := &testnet.Net{Sketch: s, Out: testnet.Sum(reshape(transpose(h), cases, steps, 2), 1), Params: list(w, b)}
 	n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 	c := attach(t, n)
-	if diff := gocmp.Diff([]string{"w"}, reduced(c.plan)); diff != "" {
-		t.Fatalf("reduced layers (-want +got):\n%s\n%v", diff, c.plan)
+	if diff := gocmp.Diff([]string{"w"}, reduced(c.describe())); diff != "" {
+		t.Fatalf("reduced layers (-want +got):\n%s\n%v", diff, c.describe())
 	}
-	observeExactly(t, c, nil)
-	checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+	checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 }
 
 // A batch of one case is as good as any.
@@ -315,11 +294,10 @@ func TestReduceOfOneCaseIsExact(t *testing.T) {
 			n := &testnet.Net{Sketch: s, Out: mul(reshape(h, 1, 4), v), Params: list(w, b, v)}
 			n.Cost, n.Loss = loss(s, n.Out)
 			c := attach(t, n)
-			if diff := gocmp.Diff([]string{"w"}, reduced(c.plan)); diff != "" {
-				t.Fatalf("reduced layers (-want +got):\n%s\n%v", diff, c.plan)
+			if diff := gocmp.Diff([]string{"w"}, reduced(c.describe())); diff != "" {
+				t.Fatalf("reduced layers (-want +got):\n%s\n%v", diff, c.describe())
 			}
-			observeExactly(t, c, nil)
-			checkBlocks(t, c, denseFisher(t, c, jacobians(t, c)))
+			checkBlocks(t, c, exactAverages(t, c, nil), denseFisher(t, c, jacobians(t, c)))
 		})
 	}
 }
@@ -344,10 +322,9 @@ func TestSharingFactors(t *testing.T) {
 		n.Out = reshape(folded(x, w, b), cases, steps*out)
 		n.Cost, n.Loss = testnet.Squares(1)(s, n.Out)
 		c := attach(t, n, WithWeightSharing(sharing))
-		run, seed := c.sampler.run, s.Normals(cases*steps*out)
-		testnet.Check(t, run.Forward(nil))
-		testnet.Check(t, run.Reverse([]program.Seed[float64]{{Node: c.outputs[0].node, Data: seed}}, c.sampler.path))
-		observeFirst(t, c)
+		m, seed := c.plan.model, s.Normals(cases*steps*out)
+		testnet.Check(t, m.run.Forward(nil))
+		testnet.Check(t, m.run.Reverse([]program.Seed[float64]{{Node: m.outputs[0].node, Data: seed}}, c.plan.path))
 
 		row := func(from []float64, i, width int) []float64 { return slices.Clone(from[i*width : (i+1)*width]) }
 		var as, gs [][]float64
@@ -368,9 +345,9 @@ func TestSharingFactors(t *testing.T) {
 				as, gs = append(as, meanA), append(gs, sumG)
 			}
 		}
-		f := layerBlocks(c)[0].factors
-		testnet.Near(t, "A", f.a.next, outerProducts(as, len(as)), identity)
-		testnet.Near(t, "G", f.g.next, outerProducts(gs, cases), identity)
+		a, g := placedLayers(c)[0].factors(firstAverages(t, c))
+		testnet.Near(t, "A", a, outerProducts(as, len(as)), identity)
+		testnet.Near(t, "G", g, outerProducts(gs, cases), identity)
 	})
 }
 
@@ -383,7 +360,7 @@ func TestSharingOfOnePosition(t *testing.T) {
 		}
 		c, d := attach(t, p.network(testnet.Classes), WithWeightSharing(Expand)),
 			attach(t, p.network(testnet.Classes), WithWeightSharing(Reduce))
-		if diff := gocmp.Diff(c.plan, d.plan); diff != "" {
+		if diff := gocmp.Diff(c.describe(), d.describe()); diff != "" {
 			t.Errorf("plans differ:\n%s", diff)
 		}
 		checkMoments(t, "reduced", momentsOf(t, c, nil), momentsOf(t, d, nil))
@@ -394,7 +371,7 @@ func TestSharingOfOnePosition(t *testing.T) {
 // whole.
 func TestReduceOfRows(t *testing.T) {
 	for _, p := range poolings {
-		if p.reduce == nil {
+		if reduced(attach(t, p.network(testnet.Binary)).describe()) == nil {
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {
@@ -410,40 +387,6 @@ func TestReduceOfRows(t *testing.T) {
 			}
 			checkMoments(t, "two rows", momentsOf(t, c, []int{4, 2}), mean)
 		})
-	}
-}
-
-// What can't be reduced is not: lookups, tied weights, and positions that lie before the cases.
-func TestReduceWhereItCannot(t *testing.T) {
-	s := testnet.NewSketch(6)
-	table := s.Random("table", 5, 2)
-	found := testnet.Rows(table, s.Words("words", testnet.WordsOf(cases*steps, 5)...))
-	lookups := &testnet.Net{Sketch: s, Out: testnet.Sum(reshape(found, cases, steps, 2), 1), Params: list(table)}
-	lookups.Cost, lookups.Loss = testnet.Squares(1)(s, lookups.Out)
-
-	s = testnet.NewSketch(7)
-	w := s.Random("w", 3, 2)
-	timeMajor := &testnet.Net{Sketch: s, Out: testnet.Sum(rowsTimes(s.Random("x", steps, cases, 3), w), 0),
-		Params: list(w)}
-	timeMajor.Cost, timeMajor.Loss = testnet.Squares(1)(s, timeMajor.Out)
-
-	s = testnet.NewSketch(8)
-	v := s.Random("v", 3, 2)
-	h := tanh(mul(reshape(sequence(s), cases*steps, 3), v))
-	tied := &testnet.Net{Sketch: s, Out: testnet.Sum(reshape(mul(h, transpose(v)), cases, steps, 3), 1),
-		Params: list(v)}
-	tied.Cost, tied.Loss = testnet.Squares(1)(s, tied.Out)
-
-	for name, n := range map[string]*testnet.Net{"lookups": lookups, "positions before cases": timeMajor,
-		"tied": tied} {
-		c := attach(t, n, WithWeightSharing(Reduce))
-		if got := reduced(c.plan); got != nil {
-			t.Errorf("%s: reduced %v", name, got)
-		}
-		if !strings.Contains(c.plan.Params[0].Reason, "4 positions per case") ||
-			c.plan.Params[0].Treatment != Kronecker {
-			t.Errorf("%s:\n%v", name, c.plan)
-		}
 	}
 }
 

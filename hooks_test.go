@@ -11,6 +11,7 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -28,22 +29,22 @@ func (w wiring) network() *testnet.Net {
 }
 
 // found lists what a plan and its layers make of a network, in the terms of a wiring.
-func found(c *conductor[float64], others []wantOther) (layers []wantLayer, rest []wantOther) {
-	byName := map[string]*layer{}
-	for _, b := range layerBlocks(c) {
-		byName[b.layer.name()] = b.layer
+func found(c *training[float64], others []wantOther) (kept []wantLayer, rest []wantOther) {
+	byName := map[string]*layers.Layer{}
+	for _, l := range placedLayers(c) {
+		byName[l.Name()] = l.Layer
 	}
-	for _, row := range c.plan.Params {
+	for _, row := range c.describe().Params {
 		if l := byName[row.Name]; l != nil && row.Treatment == Kronecker {
-			found := wantLayer{Weight: row.Name, In: l.in, Out: l.out, OutByIn: l.outByIn, Sites: len(l.sites),
+			found := wantLayer{Weight: row.Name, In: l.In, Out: l.Out, OutByIn: l.OutByIn, Sites: len(l.Sites),
 				Form: row.Reason}
-			if l.bias != nil {
-				found.Bias = l.bias.Name()
+			if l.Bias != nil {
+				found.Bias = l.Bias.Name()
 			}
-			for _, s := range l.sites {
-				found.Rows += s.rows
+			for _, s := range l.Sites {
+				found.Rows += s.Rows
 			}
-			layers = append(layers, found)
+			kept = append(kept, found)
 		}
 		if row.Treatment != Kronecker {
 			reason := row.Reason
@@ -55,7 +56,7 @@ func found(c *conductor[float64], others []wantOther) (layers []wantLayer, rest 
 			rest = append(rest, wantOther{row.Name, row.Treatment, reason})
 		}
 	}
-	return layers, rest
+	return kept, rest
 }
 
 func TestWirings(t *testing.T) {
@@ -63,16 +64,17 @@ func TestWirings(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			n := w.network()
 			c := attach(t, n)
-			layers, rest := found(c, w.others)
-			if diff := gocmp.Diff(w.layers, layers); diff != "" {
+			kept, rest := found(c, w.others)
+			if diff := gocmp.Diff(w.layers, kept); diff != "" {
 				t.Errorf("layers (-want +got):\n%s", diff)
 			}
 			if diff := gocmp.Diff(w.others, rest); diff != "" {
 				t.Errorf("other parameters (-want +got):\n%s", diff)
 			}
-			checkRows(t, c.plan, w.layers, n.Params)
+			plan := c.describe()
+			checkRows(t, plan, w.layers, n.Params)
 			checkCapture(t, c, nil)
-			if c.model.Whole == "" {
+			if c.plan.model.Whole == "" {
 				checkCapture(t, c, []int{2, 0})
 			}
 			if w.noGrad {
@@ -82,7 +84,7 @@ func TestWirings(t *testing.T) {
 			n.Grad(t)
 			s := NewSolverOf(t, n)
 			byName := func(a, b ParamPlan) int { return cmp.Compare(a.Name, b.Name) }
-			if diff := gocmp.Diff(slices.SortedFunc(slices.Values(c.plan.Params), byName),
+			if diff := gocmp.Diff(slices.SortedFunc(slices.Values(plan.Params), byName),
 				slices.SortedFunc(slices.Values(s.Plan().Params), byName)); diff != "" {
 				t.Errorf("plan of NewSolver (-list given +after Grad):\n%s", diff)
 			}
@@ -92,7 +94,7 @@ func TestWirings(t *testing.T) {
 
 // checkRows demands that the plan lists every parameter, in order, with its shape, and that the
 // lines of a layer name its factors.
-func checkRows(t *testing.T, plan Plan, layers []wantLayer, params gorgonia.Nodes) {
+func checkRows(t *testing.T, plan Plan, want []wantLayer, params gorgonia.Nodes) {
 	t.Helper()
 	if len(plan.Params) != len(params) {
 		t.Fatalf("%d lines for %d parameters", len(plan.Params), len(params))
@@ -102,7 +104,7 @@ func checkRows(t *testing.T, plan Plan, layers []wantLayer, params gorgonia.Node
 			t.Errorf("line %d is of %s %v, want %s %v", i, row.Name, row.Shape, params[i].Name(), params[i].Shape())
 		}
 		var block string
-		for _, l := range layers {
+		for _, l := range want {
 			if row.Name == l.Weight || row.Name == l.Bias {
 				abar := l.In
 				if l.Bias != "" {
@@ -125,62 +127,62 @@ func checkRows(t *testing.T, plan Plan, layers []wantLayer, params gorgonia.Node
 
 // checkCapture demands that sum over rows of abar g^T, of what is captured, is the gradient that a
 // sweep back to the parameters finds.
-func checkCapture(t *testing.T, c *conductor[float64], rows []int) {
+func checkCapture(t *testing.T, c *training[float64], rows []int) {
 	t.Helper()
-	run := c.sampler.run
+	m := c.plan.model
+	run := m.run
 	testnet.Check(t, run.Forward(rows))
 	random := testnet.NewSketch(2)
 	var seeds []program.Seed[float64]
-	for _, o := range c.outputs {
+	for _, o := range m.outputs {
 		seeds = append(seeds, program.Seed[float64]{Node: o.node, Data: random.Normals(len(run.Value(o.node).Data))})
 	}
-	for _, b := range layerBlocks(c) {
-		l := b.layer
-		testnet.Check(t, run.Reverse(seeds, c.sampler.path))
-		weight, bias := gradientOfLayer(t, l, run)
-		if l.tied != nil {
-			other, _ := gradientOfLayer(t, l.tied, run)
+	for _, l := range placedLayers(c) {
+		testnet.Check(t, run.Reverse(seeds, c.plan.path))
+		weight, bias := gradientOfLayer(t, l.Layer, run)
+		if l.Tied != nil {
+			other, _ := gradientOfLayer(t, l.Tied, run)
 			floats.Add(weight, other)
 		}
-		leaves := []*program.Node{l.weight}
-		if l.bias != nil {
-			leaves = append(leaves, l.bias)
+		leaves := []*program.Node{l.Weight}
+		if l.Bias != nil {
+			leaves = append(leaves, l.Bias)
 		}
-		testnet.Check(t, run.Reverse(seeds, c.model.Path(leaves...)))
-		testnet.Near(t, fmt.Sprint("gradient of ", l.name(), ", rows ", rows), weight, run.Gradient(l.weight), identity)
-		if l.bias != nil {
-			testnet.Near(t, fmt.Sprint("gradient of ", l.bias.Name(), ", rows ", rows), bias, run.Gradient(l.bias),
+		testnet.Check(t, run.Reverse(seeds, m.Path(leaves...)))
+		testnet.Near(t, fmt.Sprint("gradient of ", l.Name(), ", rows ", rows), weight, run.Gradient(l.Weight), identity)
+		if l.Bias != nil {
+			testnet.Near(t, fmt.Sprint("gradient of ", l.Bias.Name(), ", rows ", rows), bias, run.Gradient(l.Bias),
 				identity)
 		}
 	}
 }
 
 // gradientOfLayer is the sum over rows of abar g^T, as the weight is stored, and of g.
-func gradientOfLayer(t *testing.T, l *layer, run *program.Run[float64]) (weight, bias []float64) {
+func gradientOfLayer(t *testing.T, l *layers.Layer, run *program.Run[float64]) (weight, bias []float64) {
 	t.Helper()
-	var buf captured[float64]
-	seen := capture(l, run, &buf)
-	rows := len(seen.g) / l.out
-	if len(seen.g) != rows*l.out || len(seen.a)/l.in+len(seen.lookups) != rows {
-		t.Fatalf("%s: %d inputs, %d lookups and %d gradients", l.name(), len(seen.a), len(seen.lookups), len(seen.g))
+	var buf rowBuffer[float64]
+	seen := captureLayer(l, run, &buf)
+	rows := len(seen.G) / l.Out
+	if len(seen.G) != rows*l.Out || len(seen.A)/l.In+len(seen.Lookups) != rows {
+		t.Fatalf("%s: %d inputs, %d lookups and %d gradients", l.Name(), len(seen.A), len(seen.Lookups), len(seen.G))
 	}
-	weight, bias = make([]float64, l.in*l.out), make([]float64, l.out)
+	weight, bias = make([]float64, l.In*l.Out), make([]float64, l.Out)
 	for r := range rows {
-		a := make([]float64, l.in)
-		if len(seen.lookups) > 0 {
-			a[seen.lookups[r]] = 1
+		a := make([]float64, l.In)
+		if len(seen.Lookups) > 0 {
+			a[seen.Lookups[r]] = 1
 		} else {
-			copy(a, seen.a[r*l.in:])
+			copy(a, seen.A[r*l.In:])
 		}
-		for o := range l.out {
-			for i := range l.in {
-				at := i*l.out + o
-				if l.outByIn {
-					at = o*l.in + i
+		for o := range l.Out {
+			for i := range l.In {
+				at := i*l.Out + o
+				if l.OutByIn {
+					at = o*l.In + i
 				}
-				weight[at] += a[i] * seen.g[r*l.out+o]
+				weight[at] += a[i] * seen.G[r*l.Out+o]
 			}
-			bias[o] += seen.g[r*l.out+o]
+			bias[o] += seen.G[r*l.Out+o]
 		}
 	}
 	return weight, bias
@@ -200,8 +202,8 @@ func TestProductThatIsAnOutput(t *testing.T) {
 		Params: list(w, b)}
 	c := attach(t, n)
 	checkCapture(t, c, nil)
-	layers, rest := found(c, nil)
-	if diff := gocmp.Diff([]wantLayer{dense("", "x w")}, layers); diff != "" {
+	kept, rest := found(c, nil)
+	if diff := gocmp.Diff([]wantLayer{dense("", "x w")}, kept); diff != "" {
 		t.Errorf("layers (-want +got):\n%s", diff)
 	}
 	if len(rest) != 1 || rest[0].Name != "b" || rest[0].Treatment != Full {
