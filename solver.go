@@ -337,7 +337,9 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	if err := t.check(); err != nil {
 		return k, err
 	}
-	watch.lap(&time.Checks)
+	if loss, gradients := t.checks(); loss || gradients {
+		watch.lap(&time.Checks)
+	}
 	err = t.observe(&k, time, watch)
 	return k, err
 }
@@ -435,10 +437,12 @@ func (t *training[T]) isOneHot(weight string, input *program.Node) bool {
 	return t.oneHot[weight]
 }
 
-// adopt goes on with a graph and a plan.
+// adopt goes on with a graph and a plan, and lets go of those before.
 func (t *training[T]) adopt(g *graph[T], plan *planned[T]) {
 	t.graph, t.plan = g, plan
 	plan.adopt()
+	t.sampler.forget()
+	t.low.forget()
 	t.quadratic.forget()
 }
 
@@ -465,11 +469,19 @@ func (t *training[T]) restore(before snapshot[T], err *error) {
 	}
 }
 
-// check compares the cost with the declared distribution at the first RunAll of each graph, whose
-// scale it finds, and gradients with the cost.
+// checks tells what is checked at this RunAll: the loss at the first of each graph, and the
+// gradients.
+func (t *training[T]) checks() (loss, gradients bool) {
+	first := !t.graph.used
+	return first, t.cfg.gradientCheck && checksGradients(t.runs, first)
+}
+
+// check compares the cost with the declared distribution, and so finds its scale, and gradients
+// with the cost.
 func (t *training[T]) check() error {
 	g := t.graph
-	if !g.used {
+	loss, gradients := t.checks()
+	if loss {
 		tail, err := newLossTail[T](g.cost, g.heads, t.cfg.seed)
 		if err != nil {
 			return err
@@ -480,7 +492,7 @@ func (t *training[T]) check() error {
 		}
 		g.tail, g.units = tail, g.units.measured(scales, rounding[T]())
 	}
-	if t.cfg.gradientCheck && checksGradients(t.runs, !g.used) {
+	if gradients {
 		return checkGradients(g, t.plan, t.cfg.seed)
 	}
 	return nil
