@@ -225,7 +225,8 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	}
 	pl.placeAll()
 	pl.count()
-	return &pl.planned, nil
+	made := pl.planned // by itself, so that it does not keep the planner and the plan before
+	return &made, nil
 }
 
 // strict reports a parameter without a Kronecker block, where that is an error.

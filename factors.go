@@ -28,6 +28,13 @@ func newSampler[T program.Float]() *sampler[T] {
 	return s
 }
 
+// forget lets go of the graph that was sampled from.
+func (s *sampler[T]) forget() {
+	for i := range s.seeds {
+		s.seeds[i].Node = nil
+	}
+}
+
 // A sample is what sampling has drawn.
 type sample struct {
 	seed  uint64 // of what Dropout and random nodes draw

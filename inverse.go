@@ -323,6 +323,13 @@ func (r *lowRanks[T]) reset() {
 	clear(r.of)
 }
 
+// forget lets go of the graph of the step before, and of blocks that may have been replaced.
+func (r *lowRanks[T]) forget() {
+	r.reset()
+	clear(r.errors)
+	clear(r.forms)
+}
+
 // worthSweep is how many multiplications must be saved for each of a backward sweep, which has
 // other work to do too.
 const worthSweep = 2

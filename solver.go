@@ -437,10 +437,12 @@ func (t *training[T]) isOneHot(weight string, input *program.Node) bool {
 	return t.oneHot[weight]
 }
 
-// adopt goes on with a graph and a plan.
+// adopt goes on with a graph and a plan, and lets go of those before.
 func (t *training[T]) adopt(g *graph[T], plan *planned[T]) {
 	t.graph, t.plan = g, plan
 	plan.adopt()
+	t.sampler.forget()
+	t.low.forget()
 	t.quadratic.forget()
 }
 

@@ -8,51 +8,61 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// lowRankStep takes in a RunAll as step does, up to preconditioning, with the low-rank form for
-// every block that can have it, and returns these blocks, and whether Gorgonia's gradients are
-// right.
-func lowRankStep(t *testing.T, l *Trainer) (blocks []*kroneckerBlock[float64], right bool) {
+// lowRankStep takes in a RunAll as a step does, with the low-rank form for every block that can
+// have it, and inverts. It returns these blocks, and whether Gorgonia's gradients are right.
+func lowRankStep(t *testing.T, l *Trainer) (chosen []placedLayer, made *inverses[float64], right bool) {
 	t.Helper()
 	testnet.Check(t, l.Run())
-	c := conductorOf(l)
-	var st Stats
-	last, err := c.takeIn(&st, l.ValueGrads(), &stopwatch{})
+	c := trainingOf(l)
+	var times PhaseTimes
+	var watch stopwatch
+	last, err := c.take(l.ValueGrads(), &times, &watch)
 	testnet.Check(t, err)
-	for _, b := range c.blocks {
-		if k, ok := b.(*kroneckerBlock[float64]); ok && k.factored() {
-			c.lowRank = append(c.lowRank, k)
+	right = checkGradients(c.graph, c.plan, c.cfg.seed) == nil
+	for _, p := range placedLayers(c) { // whether it pays or not
+		if saved, positions := savings(p); saved != 0 && positions > 0 && c.plan.asIs[p.block] {
+			c.low.chosen = append(c.low.chosen, p.block)
+			c.low.hooks = append(c.low.hooks, c.plan.hooks[p.index].(*layerHook[float64]))
+			chosen = append(chosen, p)
 		}
 	}
-	testnet.Check(t, c.takeErrors())
-	right = c.checkGradients() == nil
-	summarise(&st, []chunk[float64]{last})
-	c.objectiveGradient(st.Cases)
-	for _, b := range c.blocks {
-		testnet.Check(t, b.average(c.cfg.ema, true))
-	}
-	c.confirmErrors()
-	_, err = c.invert(0.3)
+	testnet.Check(t, c.low.sweep(c.graph, c.plan))
+	c.objectiveGradient(batch[float64]{last})
+	avg, err := newAverages(c.plan.blocks, c.cfg.ema, true)
 	testnet.Check(t, err)
-	return c.lowRank, right
+	c.low.confirm(c.cfg.seed, c.steps)
+	made, err = invert(c.plan.blocks, avg, 0.3)
+	testnet.Check(t, err)
+	return chosen, made, right
+}
+
+// savings are those of the low-rank form, which are negative where it does not pay.
+func savings(p placedLayer) (saved, positions int) {
+	if k, ok := p.block.Block.(*curvature.Kronecker[float64]); ok {
+		return k.LowRankSavings()
+	}
+	return 0, 0
 }
 
 // checkLowRank demands that V is Abar^T E, and that both ways to apply the inverses give the same
 // U.
-func checkLowRank(t *testing.T, name string, b *kroneckerBlock[float64]) {
+func checkLowRank(t *testing.T, name string, c *training[float64], p placedLayer, made *inverses[float64]) {
 	t.Helper()
-	if !b.low.holds {
-		t.Errorf("%s, %s: the gradient is not the product of inputs and errors", name, b.layer.name())
+	form := c.low.of[p.block]
+	if form == nil {
+		t.Errorf("%s, %s: the gradient is not the product of inputs and errors", name, p.Name())
 		return
 	}
-	b.precondition(0.3, true)
-	got := slices.Clone(b.dir)
-	b.low.holds = false
-	b.precondition(0.3, true)
-	if diff := floats.Distance(got, b.dir, 2); diff > 1e-9*floats.Norm(b.dir, 2) {
-		t.Errorf("%s, %s: low-rank form is off by %v of %v", name, b.layer.name(), diff, floats.Norm(b.dir, 2))
+	p.block.apply(made.of[p.index], form)
+	got := slices.Clone(p.u())
+	p.block.apply(made.of[p.index], nil)
+	want := p.u()
+	if diff := floats.Distance(got, want, 2); diff > 1e-9*floats.Norm(want, 2) {
+		t.Errorf("%s, %s: low-rank form is off by %v of %v", name, p.Name(), diff, floats.Norm(want, 2))
 	}
 }
 
@@ -64,19 +74,21 @@ func TestLowRankForm(t *testing.T) {
 		if w.noGrad {
 			continue
 		}
-		blocks, right := lowRankStep(t, NewTrainer(t, w.network(), WithoutGradientCheck(), WithWeightSharing(Expand)))
-		for _, b := range blocks {
+		l := NewTrainer(t, w.network(), WithoutGradientCheck(), WithWeightSharing(Expand))
+		layers, made, right := lowRankStep(t, l)
+		c := trainingOf(l)
+		for _, p := range layers {
 			if !right {
 				wrong++
-				if b.low.holds {
+				if c.low.of[p.block] != nil {
 					t.Errorf("%s: a wrong gradient was confirmed", w.name)
 				}
 				continue
 			}
-			checkLowRank(t, w.name, b)
-			for _, site := range b.layer.sites {
-				checked[fmt.Sprintf("out by in: %v, bias: %v, columns: %v, %v", b.layer.outByIn, b.layer.bias != nil,
-					site.inputColumns, site.outputColumns)] = true
+			checkLowRank(t, w.name, c, p, made)
+			for _, site := range p.Sites {
+				checked[fmt.Sprintf("out by in: %v, bias: %v, columns: %v, %v", p.OutByIn, p.Bias != nil,
+					site.InputColumns, site.OutputColumns)] = true
 			}
 		}
 	}
@@ -85,8 +97,8 @@ func TestLowRankForm(t *testing.T) {
 	}
 }
 
-// Several outputs, and costs in any unit.
-func TestLowRankFormOfJoint(t *testing.T) {
+// jointNet has two outputs, and a cost in a unit of its own. The layers are wide beside the batch.
+func jointNet() *testnet.Net {
 	s := testnet.NewSketch(2)
 	n := &testnet.Net{Sketch: s, X: s.Random("x", 3, 6)}
 	h := tanh(n.Layer(n.X, 0, 6, 8, true, false))
@@ -96,12 +108,18 @@ func TestLowRankFormOfJoint(t *testing.T) {
 	seven := gorgonia.NewConstant(7.0)
 	n.Cost, n.Loss = add(mul(costA, seven), mul(mul(costB, seven), gorgonia.NewConstant(0.5))),
 		testnet.Joint(distA, distB)
-	blocks, right := lowRankStep(t, NewTrainer(t, n))
-	if len(blocks) != 3 || !right {
-		t.Fatalf("%d blocks, want 3; gradients right: %v", len(blocks), right)
+	return n
+}
+
+// Several outputs, and costs in any unit.
+func TestLowRankFormOfJoint(t *testing.T) {
+	l := NewTrainer(t, jointNet())
+	layers, made, right := lowRankStep(t, l)
+	if len(layers) != 3 || !right {
+		t.Fatalf("%d layers, want 3; gradients right: %v", len(layers), right)
 	}
-	for _, b := range blocks {
-		checkLowRank(t, "joint", b)
+	for _, p := range layers {
+		checkLowRank(t, "joint", trainingOf(l), p, made)
 	}
 }
 
@@ -160,9 +178,9 @@ func TestLowRankChoice(t *testing.T) {
 		}
 		testnet.Check(t, l.Solver.Step(l.ValueGrads()))
 		got := ""
-		for _, b := range conductorOf(l).lowRank {
-			if b.low.holds {
-				got += " " + b.layer.name()
+		for _, b := range trainingOf(l).low.chosen {
+			if trainingOf(l).low.of[b] != nil {
+				got += " " + b.groups[0].params[0].name
 			}
 		}
 		if want := test.want; got != "" && got[1:] != want || got == "" && want != "" {
@@ -195,7 +213,7 @@ func TestLowRankFormAndChunks(t *testing.T) {
 			testnet.Check(t, l.Solver.Accumulate(l.ValueGrads()))
 		}
 		l.Steps(t, 1)
-		if got := len(conductorOf(l).lowRank); got != map[int]int{1: 2, 2: 0}[chunks] {
+		if got := len(trainingOf(l).low.chosen); got != map[int]int{1: 2, 2: 0}[chunks] {
 			t.Errorf("%d chunks: %d blocks have the low-rank form", chunks, got)
 		}
 	}

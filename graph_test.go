@@ -13,6 +13,7 @@ import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -130,9 +131,9 @@ func TestGraphsOfTheBatchSize(t *testing.T) {
 		}
 		first := 0
 		for _, l := range []*Trainer{small, fit} {
-			conductorOf(l).sampler.draw = func(o *output, _ *rand.Rand) {
+			trainingOf(l).sampler.draw = func(o *output, _ *rand.Rand) {
 				for i := 0; i < len(o.z); i += o.cols {
-					o.head.sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols,
+					o.Sample(o.y[i:i+o.cols], o.z[i:i+o.cols], o.cols,
 						rand.New(rand.NewPCG(uint64(update), uint64(first+i/o.cols))))
 				}
 			}
@@ -170,9 +171,9 @@ func task(name string, cases, hidden int) *testnet.Net {
 }
 
 // parameterOf is what the solver knows of a parameter, of the present graph or of one before.
-func parameterOf(t testing.TB, c *conductor[float64], name, shape string) *parameter[float64] {
+func parameterOf(t testing.TB, c *training[float64], name, shape string) *parameter[float64] {
 	t.Helper()
-	for _, p := range slices.Concat(c.order, c.absent) {
+	for _, p := range slices.Concat(c.plan.order, c.plan.absent) {
 		if p.key == (key{name, shape}) {
 			return p
 		}
@@ -187,11 +188,11 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 	for name, opts := range map[string][]Option{"block-diagonal": nil, "block-tridiagonal": {WithBlockTridiagonal()}} {
 		t.Run(name, func(t *testing.T) {
 			l := NewTrainer(t, task("a", 6, 5), append(opts, WithIterateAveraging(0.9, 1))...)
-			c := conductorOf(l)
+			c := trainingOf(l)
 			l.Steps(t, 3)
 			trunk, head := parameterOf(t, c, "w0", "(3, 4)"), parameterOf(t, c, "head a", "(5, 2)")
-			control, block, headBlock := c.control, trunk.block, head.block
-			velocity, mean := slices.Clone(head.velocity), slices.Clone(head.mean)
+			control, block, headBlock := c.control, c.plan.blockOf[trunk], c.plan.blockOf[head]
+			previous, mean := slices.Clone(head.previous), slices.Clone(head.mean)
 
 			goOn(t, l, task("b", 9, 5))
 			if c.steps != 3 || c.runs != 3 || c.control != control {
@@ -200,33 +201,34 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 			if parameterOf(t, c, "w0", "(3, 4)") != trunk || trunk.src != l.Params[0] || head.src != nil {
 				t.Error("the trunk is not what it was, or the head of the other task has stayed")
 			}
-			if len(opts) == 0 && trunk.block != block {
+			if len(opts) == 0 && c.plan.blockOf[trunk] != block {
 				t.Error("the trunk has another block")
 			}
 			l.Steps(t, 2)
-			if len(c.order) != 5 || len(c.absent) != 1 || trunk.averages != 5 || head.averages != 3 {
+			if len(c.plan.order) != 5 || len(c.plan.absent) != 1 || trunk.averages != 5 || head.averages != 3 {
 				t.Errorf("%d and %d parameters, %d and %d averages",
-					len(c.order), len(c.absent), trunk.averages, head.averages)
+					len(c.plan.order), len(c.plan.absent), trunk.averages, head.averages)
 			}
 
 			goOn(t, l, task("a", 2, 5))
-			if !slices.Equal(head.velocity, velocity) || !slices.Equal(head.mean, mean) || head.block != headBlock {
+			if !slices.Equal(head.previous, previous) || !slices.Equal(head.mean, mean) ||
+				c.plan.blockOf[head] != headBlock {
 				t.Error("the head has lost its state while it was away")
 			}
 			l.Steps(t, 2)
-			if head.averages != 5 || len(c.absent) != 1 {
-				t.Errorf("%d averages, %d absent", head.averages, len(c.absent))
+			if head.averages != 5 || len(c.plan.absent) != 1 {
+				t.Errorf("%d averages, %d absent", head.averages, len(c.plan.absent))
 			}
 
 			goOn(t, l, task("a", 6, 7)) // another shape of w1, b1 and the head
 			l.Steps(t, 1)
 			wide := parameterOf(t, c, "head a", "(7, 2)")
-			if wide == head || wide.averages != 1 || trunk.averages != 8 || len(c.absent) != 4 {
+			if wide == head || wide.averages != 1 || trunk.averages != 8 || len(c.plan.absent) != 4 {
 				t.Errorf("%d averages of the wide head, %d of the trunk, %d absent",
-					wide.averages, trunk.averages, len(c.absent))
+					wide.averages, trunk.averages, len(c.plan.absent))
 			}
 			goOn(t, l, task("a", 6, 5))
-			if head.src == nil || !slices.Contains(c.order, head) {
+			if head.src == nil || !slices.Contains(c.plan.order, head) {
 				t.Error("the narrow head has not come back")
 			}
 			l.Steps(t, 2)
@@ -243,11 +245,12 @@ func TestLayerOfAnotherForm(t *testing.T) {
 	}
 	l := NewTrainer(t, build(false))
 	l.Steps(t, 3)
-	c := conductorOf(l)
+	c := trainingOf(l)
 	w0 := parameterOf(t, c, "w0", "(3, 3)")
-	velocity, block := slices.Clone(w0.velocity), w0.block
+	previous, block := slices.Clone(w0.previous), c.plan.blockOf[w0]
 	goOn(t, l, build(true))
-	if !slices.Equal(w0.velocity, velocity) || w0.block == block || !w0.block.needsInverse() {
+	now := c.plan.blockOf[w0]
+	if !slices.Equal(w0.previous, previous) || now == block || now.inverse != nil {
 		t.Error("the previous update should stay, and the block be new")
 	}
 	l.Steps(t, 2)
@@ -260,7 +263,7 @@ func TestGraphsAreLetGo(t *testing.T) {
 	var programs []weak.Pointer[program.Program]
 	var nodes []weak.Pointer[gorgonia.Node]
 	attached := func(l *Trainer) {
-		programs = append(programs, weak.Make(conductorOf(l).whole), weak.Make(conductorOf(l).model))
+		programs = append(programs, weak.Make(trainingOf(l).graph.whole), weak.Make(trainingOf(l).plan.model.Program))
 		nodes = append(nodes, weak.Make(l.Cost), weak.Make(l.Params[0]))
 	}
 	l := NewTrainer(t, task("a", 3, 4), WithBlockTridiagonal(), WithIterateAveraging(0.9, 1))
@@ -373,8 +376,8 @@ func TestBlocksOfAllKindsGoOn(t *testing.T) {
 					t.Fatalf("plan\n%s, want\n%s", a, b)
 				}
 			}
-			for i, b := range conductorOf(again).blocks {
-				if b.needsInverse() {
+			for i, b := range trainingOf(again).plan.blocks {
+				if b.inverse == nil && !b.Immediate() {
 					t.Errorf("block %d has begun afresh", i)
 				}
 			}
@@ -387,17 +390,21 @@ func TestRecurrentBlockAtAnyLength(t *testing.T) {
 	for _, timing := range []TimeCorrelation{TimeSymmetric, TimeStationary} {
 		l := NewTrainer(t, testnet.Recurrent(3, 3, false), WithTimeCorrelation(timing))
 		l.Steps(t, 2)
-		u := parameterOf(t, conductorOf(l), "u", "(3, 3)")
-		block := u.block.(*recurrentBlock[float64])
+		c := trainingOf(l)
+		u := parameterOf(t, c, "u", "(3, 3)")
+		block := c.plan.blockOf[u]
+		if _, ok := block.Block.(*curvature.Recurrent[float64]); !ok {
+			t.Fatalf("%s: u has a %T", timing, block.Block)
+		}
 		for _, length := range []int{5, 1, 2, 7, 1, 1, 4} {
 			goOn(t, l, testnet.Recurrent(3, length, false))
 			l.Steps(t, 1)
-			if u.block != block || len(block.layer.sites) != length {
-				t.Fatalf("%s: another block, or %d uses at length %d", timing, len(block.layer.sites), length)
+			if sites := layerNamed(t, c, "u").Sites; c.plan.blockOf[u] != block || len(sites) != length {
+				t.Fatalf("%s: another block, or %d uses at length %d", timing, len(sites), length)
 			}
 		}
-		if block.factors.updates != 9 {
-			t.Errorf("%s: %d updates of the factors, want 9", timing, block.factors.updates)
+		if n := block.Copy().Updates; n != 9 {
+			t.Errorf("%s: %d updates of the factors, want 9", timing, n)
 		}
 	}
 }

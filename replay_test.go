@@ -13,8 +13,10 @@ import (
 	"strings"
 	"testing"
 
+	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -120,12 +122,12 @@ func readRecording(t *testing.T, name string) (r recording) {
 // A replay is a recording and the solver that follows it.
 type replay struct {
 	recording
-	net       *testnet.Net
-	y         *gorgonia.Node
-	solver    *Solver
-	conductor *conductor[float64]
-	machine   testnet.Machine
-	now       *recordedIteration
+	net      *testnet.Net
+	y        *gorgonia.Node
+	solver   *Solver
+	training *training[float64]
+	machine  testnet.Machine
+	now      *recordedIteration
 }
 
 func newReplay(t *testing.T, r recording) *replay {
@@ -154,13 +156,13 @@ func newReplay(t *testing.T, r recording) *replay {
 	}
 	solver, err := NewSolver(p.net.Cost, Declared(p.net), opts...)
 	testnet.Check(t, err)
-	p.solver, p.conductor = solver, solver.engine.(*conductor[float64])
-	if d := math.Abs(c.GammaMin - p.conductor.leastGamma(0)); d > 1e-12 {
-		t.Fatalf("the recording's least gamma is %g, the solver's %g", c.GammaMin, p.conductor.leastGamma(0))
+	p.solver, p.training = solver, solver.engine.(*training[float64])
+	if least := leastGamma(&p.training.cfg, 0); math.Abs(c.GammaMin-least) > 1e-12 {
+		t.Fatalf("the recording's least gamma is %g, the solver's %g", c.GammaMin, least)
 	}
-	p.conductor.control.gamma = c.InitGamma
-	p.conductor.sampler.choose = p.choose
-	p.conductor.sampler.draw = p.draw
+	p.training.control.gamma = c.InitGamma
+	p.training.sampler.choose = p.choose
+	p.training.sampler.draw = p.draw
 	return p
 }
 
@@ -275,30 +277,33 @@ const (
 func (p *replay) compare(t *testing.T) {
 	t.Helper()
 	it := p.now
-	for i, b := range layerBlocks(p.conductor) {
-		checkMax(t, fmt.Sprint("A ", i), averageOf(&b.factors.a), slices.Concat(it.A[i]...), replayed)
-		checkMax(t, fmt.Sprint("G ", i), averageOf(&b.factors.g), slices.Concat(it.G[i]...), replayed)
+	avg := currentAverages(p.training)
+	for i, l := range placedLayers(p.training) {
+		a, g := l.factors(avg)
+		checkMax(t, fmt.Sprint("A ", i), a, slices.Concat(it.A[i]...), replayed)
+		checkMax(t, fmt.Sprint("G ", i), g, slices.Concat(it.G[i]...), replayed)
 	}
 	best := it.Candidates[it.Best]
-	for _, b := range p.conductor.blocks {
-		switch b := b.(type) {
-		case *chainBlock[float64]:
-			for i := range b.crossA {
-				checkMax(t, fmt.Sprint("cross moment of A ", i), averageOf(&b.crossA[i]), slices.Concat(it.AOff[i]...),
-					replayed)
-				checkMax(t, fmt.Sprint("cross moment of G ", i), averageOf(&b.crossG[i]), slices.Concat(it.GOff[i]...),
-					replayed)
+	for k, b := range p.training.plan.blocks {
+		switch b.Block.(type) {
+		case *curvature.Chain[float64]:
+			cross := avg[k].Moments[2*len(b.groups):]
+			for i := range len(b.groups) - 1 {
+				checkMax(t, fmt.Sprint("cross moment of A ", i), cross[2*i], slices.Concat(it.AOff[i]...), replayed)
+				checkMax(t, fmt.Sprint("cross moment of G ", i), cross[2*i+1], slices.Concat(it.GOff[i]...), replayed)
 			}
-		case *kroneckerBlock[float64]:
-			if i := slices.Index(layerBlocks(p.conductor), b.layerBlock); len(best.InvA) > i {
-				checkMax(t, fmt.Sprint("inverse of A ", i), b.inverse.a.now, slices.Concat(best.InvA[i]...), replayed)
-				checkMax(t, fmt.Sprint("inverse of G ", i), b.inverse.g.now, slices.Concat(best.InvG[i]...), replayed)
+		case *curvature.Kronecker[float64]:
+			if len(best.InvA) > k {
+				var want mat.Dense
+				want.Kronecker(square(slices.Concat(best.InvA[k]...)), square(slices.Concat(best.InvG[k]...)))
+				checkMax(t, fmt.Sprint("inverse of layer ", k), wholeInverse(b), flatOf(&want), replayed)
 			}
 		}
-		b.precondition(p.conductor.control.gamma, false) // of this step's gradient, with the inverse that it has kept
+		b.apply(b.inverse, nil) // of this step's gradient, with the inverse that it has kept
 	}
+	avg.release(p.training.plan.blocks)
 	for i, want := range best.Precon.ours() {
-		delta := slices.Clone(p.conductor.order[i].dir)
+		delta := slices.Clone(p.training.plan.order[i].direction)
 		for k := range delta {
 			delta[k] = -delta[k]
 		}
@@ -309,7 +314,7 @@ func (p *replay) compare(t *testing.T) {
 	checkMax(t, "mu", []float64{st.Momentum}, []float64{it.Mu}, replayedNumbers)
 	checkMax(t, "M(delta) - M(0)", []float64{st.QuadModelChange}, []float64{it.Val}, replayedNumbers)
 	checkMax(t, "gamma", []float64{st.Gamma}, []float64{it.Gamma}, replayed)
-	checkMax(t, "lambda", []float64{p.conductor.control.lambda}, []float64{it.Lambda}, replayed)
+	checkMax(t, "lambda", []float64{p.training.control.lambda}, []float64{it.Lambda}, replayed)
 	switch {
 	case it.Rho == nil:
 	case *it.Rho < -1e299:
@@ -398,37 +403,35 @@ func TestReplayOfVaryingBatches(t *testing.T) {
 
 // record writes down what the solver's last step has made.
 func (p *replay) record(it *recordedIteration) {
-	gamma := p.conductor.control.gamma
 	it.Candidates = append(it.Candidates, struct {
 		InvA   [][][]float64 `json:"invA_damp"`
 		InvG   [][][]float64 `json:"invG_damp"`
 		Precon recordedWeights
 	}{})
-	for _, b := range p.conductor.blocks {
-		b.precondition(gamma, false)
-	}
-	for i, b := range layerBlocks(p.conductor) {
-		it.A, it.G = append(it.A, [][]float64{averageOf(&b.factors.a)}),
-			append(it.G, [][]float64{averageOf(&b.factors.g)})
-		inverse := p.conductor.blocks[i].(*kroneckerBlock[float64]).inverse
+	avg := currentAverages(p.training)
+	for _, l := range placedLayers(p.training) {
+		l.block.apply(l.block.inverse, nil)
+		a, g := l.factors(avg)
+		it.A, it.G = append(it.A, [][]float64{a}), append(it.G, [][]float64{g})
 		best := &it.Candidates[0]
-		best.InvA, best.InvG = append(best.InvA, [][]float64{slices.Clone(inverse.a.now)}),
-			append(best.InvG, [][]float64{slices.Clone(inverse.g.now)})
+		best.InvA, best.InvG = append(best.InvA, [][]float64{wholeInverse(l.block)}), // of both factors
+			append(best.InvG, [][]float64{{1}})
 		ascent := func(p *parameter[float64]) []float64 { // as theirs
-			v := slices.Clone(p.dir)
+			v := slices.Clone(p.direction)
 			for k := range v {
 				v[k] = -v[k]
 			}
 			return v
 		}
-		best.Precon.add(ascent(b.weight), ascent(b.bias))
-		it.Params.add(testnet.Data(b.weight.src), testnet.Data(b.bias.src))
-		it.ParamsAvg.add(b.weight.mean, b.bias.mean)
+		weight, bias := l.block.groups[0].params[0], l.block.groups[0].params[1]
+		best.Precon.add(ascent(weight), ascent(bias))
+		it.Params.add(testnet.Data(weight.src), testnet.Data(bias.src))
+		it.ParamsAvg.add(weight.mean, bias.mean)
 	}
 	st := p.solver.Stats()
 	it.Alpha, it.Mu, it.Val, it.Gamma, it.Lambda = st.LearningRate, st.Momentum, st.QuadModelChange, st.Gamma,
-		p.conductor.control.lambda
-	if st.Rho != 0 {
+		p.training.control.lambda
+	if !math.IsNaN(st.Rho) {
 		it.Rho = &st.Rho
 	}
 }

@@ -14,11 +14,13 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// sampledFactors fills next with the factors of one draw of targets for the whole batch.
-func sampledFactors(t *testing.T, c *conductor[float64], rng *rand.Rand) {
+// sampledFactors are the averages of one draw of targets for a part of the batch, as if they were
+// the first.
+func sampledFactors(t *testing.T, c *training[float64], fraction float64, rng *rand.Rand) averages[float64] {
 	t.Helper()
-	testnet.Check(t, c.sampler.sample(c.model, 1, 1, rng))
-	observeFirst(t, c)
+	_, err := c.sampler.sample(c.plan.model, c.plan.path, c.graph.weights, fraction, 1, rng)
+	testnet.Check(t, err)
+	return firstAverages(t, c)
 }
 
 // The factors of sampled targets converge to the exact ones, as fast as a mean of independent draws
@@ -28,26 +30,32 @@ func TestSampledFactorsConverge(t *testing.T) {
 	for name, loss := range likelihoods {
 		t.Run(name, func(t *testing.T) {
 			c := attach(t, testnet.MLP{Widths: []int{3, 4, 2}, Cases: cases, Unit: gorgonia.Tanh, Loss: loss}.Build(1))
-			observeExactly(t, c, nil)
+			avg := exactAverages(t, c, nil)
+			layers := placedLayers(c)
 			var exact, exactA [][]float64
-			for _, b := range layerBlocks(c) {
-				exact = append(exact, slices.Clone(b.factors.g.next))
-				exactA = append(exactA, slices.Clone(b.factors.a.next))
+			for _, l := range layers {
+				a, g := l.factors(avg)
+				exact, exactA = append(exact, g), append(exactA, a)
 			}
 			rng := rand.New(rand.NewPCG(2, 3))
 			draws := make([][][]float64, len(exact)) // by layer
 			for range total {
-				sampledFactors(t, c, rng)
-				for i, b := range layerBlocks(c) {
-					draws[i] = append(draws[i], slices.Clone(b.factors.g.next))
+				avg = sampledFactors(t, c, 1, rng)
+				for i, l := range layers {
+					_, g := l.factors(avg)
+					draws[i] = append(draws[i], slices.Clone(g))
+				}
+				if last := len(draws[0]) == total; !last {
+					avg.release(c.plan.blocks)
 				}
 			}
 			var errorFew, errorMany float64 // mean squares
-			for i, b := range layerBlocks(c) {
+			for i, l := range layers {
 				if d := testnet.Distance(meanOf(draws[i]), exact[i]); d > 0.05 {
-					t.Errorf("%s: G of %d targets is off by %.3g of its norm", b.layer.name(), total*cases, d)
+					t.Errorf("%s: G of %d targets is off by %.3g of its norm", l.Name(), total*cases, d)
 				}
-				testnet.Near(t, "A", b.factors.a.next, exactA[i], identity)
+				a, _ := l.factors(avg)
+				testnet.Near(t, "A", a, exactA[i], identity)
 				errorFew += meanSquaredDistance(draws[i], few, exact[i])
 				errorMany += meanSquaredDistance(draws[i], many, exact[i])
 			}
@@ -84,17 +92,17 @@ func TestSampledFactorsOfOneCase(t *testing.T) {
 	for name, loss := range likelihoods {
 		t.Run(name, func(t *testing.T) {
 			c := attach(t, testnet.MLP{Widths: []int{3, 4, 2}, Cases: 1, Unit: gorgonia.Sigmoid, Loss: loss}.Build(4))
-			sampledFactors(t, c, rand.New(rand.NewPCG(5, 6)))
-			theta := parameterGradient(t, c, c.sampler.run, c.sampler.seeds)
-			for _, b := range layerBlocks(c) {
-				at := elements(c, b.layer)
+			avg := sampledFactors(t, c, 1, rand.New(rand.NewPCG(5, 6)))
+			theta := parameterGradient(t, c, c.plan.model.run, c.sampler.seeds)
+			for _, l := range placedLayers(c) {
+				at := elements(c, l.Layer)
 				want := make([]float64, 0, len(at)*len(at))
 				for _, i := range at {
 					for _, j := range at {
 						want = append(want, theta[i]*theta[j])
 					}
 				}
-				testnet.Near(t, b.layer.name(), flatOf(kronecker(b.factors)), want, identity)
+				testnet.Near(t, l.Name(), flatOf(l.kronecker(avg)), want, identity)
 			}
 		})
 	}
@@ -102,14 +110,14 @@ func TestSampledFactorsOfOneCase(t *testing.T) {
 
 // parameterGradient sweeps back to the parameters themselves: the gradients in the order of the
 // plan.
-func parameterGradient(t testing.TB, c *conductor[float64], run *program.Run[float64],
+func parameterGradient(t testing.TB, c *training[float64], run *program.Run[float64],
 	seeds []program.Seed[float64]) (theta []float64) {
 	t.Helper()
 	var leaves []*program.Node
-	for _, p := range c.order {
+	for _, p := range c.plan.order {
 		leaves = append(leaves, p.leaf)
 	}
-	testnet.Check(t, run.Reverse(seeds, c.model.Path(leaves...)))
+	testnet.Check(t, run.Reverse(seeds, c.plan.model.Path(leaves...)))
 	for _, leaf := range leaves {
 		theta = append(theta, run.Gradient(leaf)...)
 	}
@@ -148,8 +156,9 @@ func TestTellCases(t *testing.T) {
 		{"one row", testnet.MLP{Widths: []int{4, 3}, Cases: 1, Loss: testnet.Binary}.Build(1), 1, 3},
 	} {
 		c := attach(t, test.n)
-		if got := c.outputs[0].cols; c.model.Cases != test.cases || got != test.cols {
-			t.Errorf("%s: %d cases of %d numbers, want %d of %d", test.what, c.model.Cases, got, test.cases, test.cols)
+		m := c.plan.model
+		if got := m.outputs[0].cols; m.Cases != test.cases || got != test.cols {
+			t.Errorf("%s: %d cases of %d numbers, want %d of %d", test.what, m.Cases, got, test.cases, test.cols)
 		}
 	}
 }
@@ -212,18 +221,18 @@ func TestChooseWhole(t *testing.T) {
 func TestStatisticsOfPartsAreUnbiased(t *testing.T) {
 	const draws = 4000
 	c := attach(t, testnet.MLP{Widths: []int{3, 2}, Cases: 9, Loss: testnet.Squares(1)}.Build(9))
-	observeExactly(t, c, nil)
-	b := layerBlocks(c)[0]
-	exactA, exactG := slices.Clone(b.factors.a.next), slices.Clone(b.factors.g.next)
+	l := placedLayers(c)[0]
+	exactA, exactG := l.factors(exactAverages(t, c, nil))
 	rng := rand.New(rand.NewPCG(10, 11))
 	var a, g [][]float64
 	for range draws {
-		testnet.Check(t, c.sampler.sample(c.model, 1.0/3, 1, rng))
-		if c.sampler.run.Cases() != 3 {
-			t.Fatalf("%d cases, want 3", c.sampler.run.Cases())
+		avg := sampledFactors(t, c, 1.0/3, rng)
+		if n := c.plan.model.run.Cases(); n != 3 {
+			t.Fatalf("%d cases, want 3", n)
 		}
-		observeFirst(t, c)
-		a, g = append(a, slices.Clone(b.factors.a.next)), append(g, slices.Clone(b.factors.g.next))
+		drawnA, drawnG := l.factors(avg)
+		a, g = append(a, slices.Clone(drawnA)), append(g, slices.Clone(drawnG))
+		avg.release(c.plan.blocks)
 	}
 	testnet.Near(t, "A", meanOf(a), exactA, 0.03)
 	testnet.Near(t, "G", meanOf(g), exactG, 0.05)
@@ -233,7 +242,7 @@ func TestSampleOfOutputNotFinite(t *testing.T) {
 	n := testnet.MLP{Widths: []int{3, 2}, Cases: 4, Loss: testnet.Binary}.Build(12)
 	c := attach(t, n)
 	testnet.Data(n.X)[7] = math.NaN()
-	err := c.sampler.sample(c.model, 1, 1, rand.New(rand.NewPCG(1, 1)))
+	_, err := c.sampler.sample(c.plan.model, c.plan.path, c.graph.weights, 1, 1, rand.New(rand.NewPCG(1, 1)))
 	var graph *GraphError
 	if !errors.Is(err, ErrNotFinite) || !errors.As(err, &graph) || graph.Node != n.Out.Name() {
 		t.Errorf("error %v, want a GraphError of %q that wraps ErrNotFinite", err, n.Out.Name())
@@ -260,7 +269,7 @@ func TestLeastStatistics(t *testing.T) {
 		for _, o := range test.opts {
 			testnet.Check(t, o(&cfg))
 		}
-		if got := cfg.leastStatistics(test.cases); got != test.want {
+		if got := leastStatistics(&cfg, test.cases); got != test.want {
 			t.Errorf("%d options, %d cases: at least %d, want %d", len(test.opts), test.cases, got, test.want)
 		}
 	}

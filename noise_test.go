@@ -27,7 +27,7 @@ func TestRepeatedBatchConfirmsTheSlope(t *testing.T) {
 			var before noise
 			for k := 1; k <= 12; k++ {
 				l.Steps(t, 1)
-				n := conductorOf(l).control.noise
+				n := trainingOf(l).control.noise
 				if k > 1 {
 					slope, confirmed := n.own-fade*before.own, n.confirmed-fade*before.confirmed
 					testnet.Near(t, fmt.Sprint("slope along Delta at step ", k), []float64{confirmed},
@@ -50,7 +50,7 @@ func TestRepeatedChunksConfirmTheSlope(t *testing.T) {
 	p := w.newPair(t, 3, WithL2Reg(0.02), WithMinStatisticsCases(3))
 	for range 8 {
 		p.stepInChunks(t)
-		n := conductorOf(p.chunked).control.noise
+		n := trainingOf(p.chunked).control.noise
 		if math.Abs(n.confirmed-n.own) > 1e-9*math.Abs(n.own) {
 			t.Errorf("update %d: slopes %g, confirmed %g", p.update, n.own, n.confirmed)
 		}
@@ -244,7 +244,7 @@ func TestBoldStepsAreShortened(t *testing.T) {
 			WithDampingAdaptation(1, 0.99))...)
 		least = math.Inf(1)
 		for range 15 {
-			conductorOf(l).control.noise.reach = reach
+			trainingOf(l).control.noise.reach = reach
 			l.Steps(t, 1)
 			least = min(least, statsOf(l).Rho)
 			halved = halved || statsOf(l).Shrink < 30.0/46-1e-9
@@ -425,7 +425,7 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 		odd := func() float64 {
 			return []float64{0, -1, 1e9, math.NaN(), math.Inf(1), math.Inf(-1), rng.NormFloat64()}[rng.IntN(7)]
 		}
-		conductorOf(l).control.noise = noise{odd(), odd(), odd(), odd(), odd(),
+		trainingOf(l).control.noise = noise{odd(), odd(), odd(), odd(), odd(),
 			trend{rng.IntN(100), odd(), odd(), odd()}}
 		l.Steps(t, 1)
 		twin.Steps(t, 1)
@@ -445,17 +445,17 @@ func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
 		WithInverseUpdatePeriod(20)}
 	l, paper := NewTrainer(t, n.Build(6), opts...), NewTrainer(t, n.Build(6), append(opts, WithPaperRules())...)
 	// as if there had been a step before the first
-	conductorOf(l).control.noise.own, conductorOf(l).control.noise.confirmed = -1, -1
+	trainingOf(l).control.noise.own, trainingOf(l).control.noise.confirmed = -1, -1
 	for k := 1; k <= 12; k++ {
 		l.Steps(t, 1)
 		paper.Steps(t, 1)
 		testnet.Near(t, fmt.Sprint("weights after step ", k), testnet.Weights(l.Params), testnet.Weights(paper.Params),
 			1e-9)
-		a, b := conductorOf(l).control, conductorOf(paper).control
+		a, b := trainingOf(l).control, trainingOf(paper).control
 		testnet.Near(t, fmt.Sprint("lambda and gamma after step ", k), []float64{a.lambda, a.gamma},
 			[]float64{b.lambda, b.gamma}, identity)
 	}
-	if conductorOf(l).control.lambda == 3 {
+	if trainingOf(l).control.lambda == 3 {
 		t.Error("lambda has not been adapted")
 	}
 }
@@ -469,7 +469,7 @@ func TestBoundsOfGammaAndOfSteps(t *testing.T) {
 		gamma = math.Inf(1)
 		for range 40 {
 			l.Steps(t, 1)
-			c := conductorOf(l).control
+			c := trainingOf(l).control
 			gamma, nats = min(gamma, (c.gamma*c.gamma-1e-4)/c.lambda), max(nats, statsOf(l).KL/3)
 		}
 		return gamma, nats
@@ -536,7 +536,7 @@ func TestWhenGammaIsSearchedFor(t *testing.T) {
 		c := attach(t, testnet.FourLayers(), test.opts...)
 		var got []int
 		for k := 1; k < 130; k++ {
-			if c.searchesGamma(k) {
+			if searchesGamma(&c.cfg, k) {
 				got = append(got, k)
 			}
 		}
@@ -552,7 +552,7 @@ func TestGammaFollowsLambda(t *testing.T) {
 		l := NewTrainer(t, testnet.MLP{Widths: []int{4, 3}, Cases: 8, Loss: testnet.Squares(1)}.Build(7),
 			append(opts, WithDamping(1))...)
 		l.Steps(t, 4)
-		c := conductorOf(l)
+		c := trainingOf(l)
 		c.control.gamma = 0.01
 		c.control.noise.trend = trend{count: 50, mean: 3, best: 1, variance: 1e-9}
 		l.Steps(t, 1)
@@ -652,28 +652,29 @@ func TestSmallBatchesTrain(t *testing.T) {
 func TestObjectiveBefore(t *testing.T) {
 	l := NewTrainer(t, testnet.MLP{Widths: []int{6, 3}, Cases: 8, Loss: testnet.Binary}.Build(1))
 	l.Steps(t, 1)
-	c := conductorOf(l)
-	if off := c.control.off; !(off > 0) || off > 1e-12 {
+	c := trainingOf(l)
+	if off := c.control.mismatch; !(off > 0) || off > 1e-12 {
 		t.Fatalf("the VM's objective is off by %v after the first step, want rounding", off)
 	}
 	testnet.Check(t, l.Run())
-	chunks := []chunk[float64]{{graph: c.graph, cases: 8, cost: costValue(c.cost)}}
-	own := c.freshObjective(chunks)
-	c.fresh = own * (1 + 1e-4) // as if the VM had lost digits
+	update := batch[float64]{{graph: c.graph, plan: c.plan, cases: 8, cost: costValue(c.graph.cost)}}
+	own := update.likelihood()
+	a := c.attempt(2, update, nil, false, &PhaseTimes{}, &stopwatch{})
+	a.vm = own * (1 + 1e-4) // as if the VM had lost digits
 	for _, test := range []struct {
 		off, change, want, wantOff float64
 	}{
-		{0, -1e9, own, 1e-4},               // never compared
-		{1e-7, -1e-4 * own, c.fresh, 1e-7}, // ten times the threshold
-		{1e-7, -1e-6 * own, own, 1e-4},     // a tenth of it
-		{1e-2, -1e-6 * own, own, 1e-2},     // it has been worse
+		{0, -1e9, own, 1e-4},            // never compared
+		{1e-7, -1e-4 * own, a.vm, 1e-7}, // ten times the threshold
+		{1e-7, -1e-6 * own, own, 1e-4},  // a tenth of it
+		{1e-2, -1e-6 * own, own, 1e-2},  // it has been worse
 	} {
-		next := control{off: test.off}
-		got, err := c.before(chunks, step{change: test.change}, &next)
+		next := control{mismatch: test.off}
+		got, err := a.objectiveBefore(test.change, &next)
 		testnet.Check(t, err)
-		if math.Abs(got/test.want-1) > 1e-12 || math.Abs(next.off/test.wantOff-1) > 1e-6 {
+		if math.Abs(got/test.want-1) > 1e-12 || math.Abs(next.mismatch/test.wantOff-1) > 1e-6 {
 			t.Errorf("off by %g, a promise of %g: objective %v, off by %g; want %v and %g",
-				test.off, test.change, got, next.off, test.want, test.wantOff)
+				test.off, test.change, got, next.mismatch, test.want, test.wantOff)
 		}
 	}
 }
