@@ -123,8 +123,8 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 			Found: fmt.Sprintf("best c %.4g, with which the gradient's change is still off by %.3g of its size",
 				c, math.Sqrt(miss/change)),
 			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that " +
-				"it is computed from; common slips: a missing logarithm, a softmax for several independent labels, weights " +
-				"that differ from case to case, a sign",
+				"it is computed from; common slips: a missing logarithm, a softmax for several independent labels, " +
+				"weights that differ from case to case, a sign",
 		}
 	}
 	linalg.Convert(z, p.z[0])

@@ -9,7 +9,6 @@ import (
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/layers"
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -158,13 +157,6 @@ func blockIndex[B curvature.Block[float64]](c *training[float64]) int {
 		_, ok := b.Block.(B)
 		return ok
 	})
-}
-
-// converted is x in another type.
-func converted[D, S program.Float](x []S) []D {
-	c := make([]D, len(x))
-	linalg.Convert(c, x)
-	return c
 }
 
 // square is the n x n matrix of n^2 numbers.

@@ -250,13 +250,6 @@ func derivative(f func() float64, x []float64, i int) float64 {
 	return (8*(steps[0]-steps[1]) - (steps[2] - steps[3])) / (12 * h)
 }
 
-func dotOf(a, b []float64) (sum float64) {
-	for i := range a {
-		sum += a[i] * b[i]
-	}
-	return sum
-}
-
 func sumOf(a []float64) (sum float64) {
 	for _, x := range a {
 		sum += x

@@ -49,24 +49,24 @@ func TestErrorsOfUnnamedParameters(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		opts []kfac.Option
-		// fail makes the mistake, and returns the error and the name that it has.
-		fail func(t *testing.T, tr *kfac.Trainer) (err error, name string)
+		// fail makes the mistake, and returns the name that the error has, and the error.
+		fail func(t *testing.T, tr *kfac.Trainer) (name string, err error)
 		want string
 	}{
-		{"weights", nil, func(t *testing.T, tr *kfac.Trainer) (error, string) {
+		{"weights", nil, func(t *testing.T, tr *kfac.Trainer) (string, error) {
 			testnet.Data(tr.Params[1])[0] = math.NaN()
 			return paramError(t, tr.Try())
 		}, "unnamed (1, 3)"},
-		{"gradient", nil, func(t *testing.T, tr *kfac.Trainer) (error, string) {
+		{"gradient", nil, func(t *testing.T, tr *kfac.Trainer) (string, error) {
 			testnet.Check(t, tr.Run())
 			err := tr.Try() // which has added to the gradients
 			var e *kfac.GradientError
 			if !errors.As(err, &e) {
 				t.Fatalf("no GradientError: %v", err)
 			}
-			return err, e.Param
+			return e.Param, err
 		}, "unnamed (4, 3)"},
-		{"factors", []kfac.Option{kfac.WithoutGradientCheck()}, func(t *testing.T, tr *kfac.Trainer) (error, string) {
+		{"factors", []kfac.Option{kfac.WithoutGradientCheck()}, func(t *testing.T, tr *kfac.Trainer) (string, error) {
 			for _, p := range []*gorgonia.Node{tr.X, tr.Params[0]} {
 				by := map[bool]float64{true: 1e200, false: 1e-200}[p == tr.X]
 				for i := range testnet.Data(p) {
@@ -78,24 +78,24 @@ func TestErrorsOfUnnamedParameters(t *testing.T) {
 			if !errors.As(err, &e) {
 				t.Fatalf("no LayerError: %v", err)
 			}
-			return err, e.Layer
+			return e.Layer, err
 		}, "unnamed (4, 3)"},
-		{"foreign", nil, func(t *testing.T, tr *kfac.Trainer) (error, string) {
+		{"foreign", nil, func(t *testing.T, tr *kfac.Trainer) (string, error) {
 			testnet.Check(t, tr.Run())
 			idle := tr.Leaf("", make([]float64, 4), 2, 2)
 			return paramError(t, tr.Solver.Step(append(tr.ValueGrads(), idle)))
 		}, "unnamed (2, 2)"},
-		{"other list", nil, func(t *testing.T, tr *kfac.Trainer) (error, string) {
+		{"other list", nil, func(t *testing.T, tr *kfac.Trainer) (string, error) {
 			testnet.Check(t, tr.Run())
 			testnet.Check(t, tr.Solver.Accumulate(tr.ValueGrads()[:2]))
 			testnet.Check(t, tr.Run())
 			return paramError(t, tr.Solver.Step(tr.ValueGrads()))
 		}, "unnamed (1, 1)"},
-		{"strict", nil, func(t *testing.T, tr *kfac.Trainer) (error, string) {
+		{"strict", nil, func(t *testing.T, tr *kfac.Trainer) (string, error) {
 			_, err := kfac.NewSolver(tr.Cost, kfac.Categorical(tr.Out), kfac.WithStrict())
 			return paramError(t, err)
 		}, "unnamed (1, 1)"},
-		{"duplicate names", nil, func(t *testing.T, tr *kfac.Trainer) (error, string) {
+		{"duplicate names", nil, func(t *testing.T, tr *kfac.Trainer) (string, error) {
 			tr.Steps(t, 1)
 			n := unnamed()
 			err := tr.Solver.Attach(n.Cost, kfac.Categorical(n.Out))
@@ -106,7 +106,7 @@ func TestErrorsOfUnnamedParameters(t *testing.T) {
 		}, "unnamed (1, 3)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err, name := c.fail(t, kfac.NewTrainer(t, unnamed(), slices.Clone(c.opts)...))
+			name, err := c.fail(t, kfac.NewTrainer(t, unnamed(), slices.Clone(c.opts)...))
 			if name != c.want || !strings.Contains(err.Error(), `"`+c.want+`"`) || strings.Contains(err.Error(), "%!") {
 				t.Errorf("it names %q, want %q: %v", name, c.want, err)
 			}
@@ -114,11 +114,11 @@ func TestErrorsOfUnnamedParameters(t *testing.T) {
 	}
 }
 
-func paramError(t *testing.T, err error) (error, string) {
+func paramError(t *testing.T, err error) (string, error) {
 	t.Helper()
 	var e *kfac.ParamError
 	if !errors.As(err, &e) {
 		t.Fatalf("no ParamError: %v", err)
 	}
-	return err, e.Param
+	return e.Param, err
 }

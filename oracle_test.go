@@ -67,7 +67,7 @@ func targetSeeds(o *output, z []float64, sweep int) []float64 {
 }
 
 // seededAverages are the averages of the listed cases, nil for all, as if they were the first, with
-// the moments of g added up over sweeps output by output, where each has the given number of sweeps.
+// the moments of g added up over sweeps output by output. Each output has the given number of them.
 func seededAverages(t rapid.TB, c *training[float64], rows []int, sweeps func(o *output) int,
 	seeds seeding) averages[float64] {
 	t.Helper()

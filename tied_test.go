@@ -329,7 +329,7 @@ func TestTiedPlan(t *testing.T) {
 		{"w", []int{4, 3}, Kronecker, "w: A 5, G 3",
 			"tied weight: dense layer x w + b1, and its transpose: dense layer x w^T"},
 		{"b1", []int{1, 3}, Kronecker, "w: A 5, G 3", "homogeneous coordinate of w"},
-		{"b2", []int{1, 4}, Full, "b2: 4 x 4", "offset, element by element; used by +, which is no matrix product"},
+		{"b2", []int{1, 4}, Full, "b2: 4 x 4", "offset, element by element"},
 	}
 	if diff := gocmp.Diff(want, attach(t, n).describe().Params); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)

@@ -53,9 +53,9 @@ func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok, done bool) {
 // positions at the border were taken away. In float32 what is left is known to 1e-5 then.
 const mostCancelled = 100
 
-// cancels reports whether subtraction would leave too little of the sum of squares of an element, as
-// where the border of an image holds numbers that dwarf the others. The first m of the n elements
-// have their whole sums.
+// cancels reports whether subtraction would leave too little of the sum of squares of an element,
+// as where the border of an image holds numbers that dwarf the others. The first m of the n
+// elements have their whole sums.
 func (s *patchSums[T]) cancels(n, m, border int) bool {
 	squares := s.sums // scratch
 	s.largest = linalg.Resized(s.largest, m)
