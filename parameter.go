@@ -20,6 +20,7 @@ type parameter[T program.Float] struct {
 
 	given       bool    // in the list of this step
 	weights     flat[T] // as the user has them
+	before      flat[T] // weights before the call in progress
 	accumulated []T     // sum of the gradients of the chunks before; made when first needed
 
 	// State.
@@ -266,8 +267,10 @@ func readAll[T program.Float](params []*parameter[T], given []*parameter[T], sam
 	for _, p := range params {
 		p.given = false
 	}
-	for _, p := range given {
+	for _, p := range given { // all of them first: if one fails the chunks before still know their list
 		p.given = true
+	}
+	for _, p := range given {
 		if err := p.readWeights(same); err != nil {
 			return err
 		}
