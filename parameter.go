@@ -20,6 +20,7 @@ type parameter[T program.Float] struct {
 
 	given       bool    // in the list of this step
 	weights     flat[T] // as the user has them
+	before      flat[T] // weights before the call in progress
 	accumulated []T     // sum of the gradients of the chunks before; made when first needed
 
 	// State.

@@ -455,6 +455,9 @@ type snapshot[T program.Float] struct {
 }
 
 func (t *training[T]) snapshot() snapshot[T] {
+	for _, p := range t.plan.order {
+		p.before = p.weights
+	}
 	return snapshot[T]{t.graph, t.plan, t.graph.units, t.unreached}
 }
 
@@ -462,6 +465,9 @@ func (t *training[T]) snapshot() snapshot[T] {
 func (t *training[T]) restore(before snapshot[T], err *error) {
 	if *err == nil {
 		return
+	}
+	for _, p := range before.plan.order {
+		p.weights = p.before // not those of a graph that may be given up
 	}
 	before.graph.units, t.unreached = before.units, before.unreached
 	if t.graph != before.graph || t.plan != before.plan {
