@@ -14,10 +14,10 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// A model is weights, and a graph that is built around them for each batch.
-type model[T testnet.Float] struct {
+// A rebuilt model is weights, and a graph that is built around them for each batch.
+type rebuilt[T testnet.Float] struct {
 	values map[string]*tensor.Dense
-	build  func(m *model[T], n *testnet.Net, b batch)
+	build  func(m *rebuilt[T], n *testnet.Net, b batch)
 }
 
 // A batch is inputs, for a recurrent net those of each time, and targets.
@@ -38,8 +38,8 @@ func newBatch(k uint64, cases, times int) batch {
 }
 
 // perceptron has 4 inputs, 5 hidden units and 3 outputs.
-func perceptron[T testnet.Float]() *model[T] {
-	return &model[T]{map[string]*tensor.Dense{}, func(m *model[T], n *testnet.Net, b batch) {
+func perceptron[T testnet.Float]() *rebuilt[T] {
+	return &rebuilt[T]{map[string]*tensor.Dense{}, func(m *rebuilt[T], n *testnet.Net, b batch) {
 		n.X = n.Leaf("x", b.x[0], b.cases, 4)
 		h := testnet.Tanh(m.dense(n, n.X, 0, 4, 5))
 		n.Out = m.dense(n, h, 1, 5, 3)
@@ -47,8 +47,8 @@ func perceptron[T testnet.Float]() *model[T] {
 }
 
 // recurrent has 4 inputs at each time, 5 hidden units and 3 outputs at the end, of (cases, 3).
-func recurrent[T testnet.Float]() *model[T] {
-	return &model[T]{map[string]*tensor.Dense{}, func(m *model[T], n *testnet.Net, b batch) {
+func recurrent[T testnet.Float]() *rebuilt[T] {
+	return &rebuilt[T]{map[string]*tensor.Dense{}, func(m *rebuilt[T], n *testnet.Net, b batch) {
 		h := n.Leaf("h", make([]float64, b.cases*5), b.cases, 5)
 		back := m.param(n, "back", 5, 5)
 		for i, x := range b.x {
@@ -60,13 +60,13 @@ func recurrent[T testnet.Float]() *model[T] {
 }
 
 // dense is a layer with the parameters w<i> and b<i>.
-func (m *model[T]) dense(n *testnet.Net, x *gorgonia.Node, i, in, out int) *gorgonia.Node {
+func (m *rebuilt[T]) dense(n *testnet.Net, x *gorgonia.Node, i, in, out int) *gorgonia.Node {
 	w, b := m.param(n, fmt.Sprint("w", i), in, out), m.param(n, fmt.Sprint("b", i), 1, out)
 	return testnet.AddRow(testnet.Mul(x, w), b)
 }
 
 // param is the node of a parameter, on the same tensor in every graph.
-func (m *model[T]) param(n *testnet.Net, name string, shape ...int) *gorgonia.Node {
+func (m *rebuilt[T]) param(n *testnet.Net, name string, shape ...int) *gorgonia.Node {
 	for _, p := range n.Params {
 		if p.Name() == name {
 			return p
@@ -83,7 +83,7 @@ func (m *model[T]) param(n *testnet.Net, name string, shape ...int) *gorgonia.No
 }
 
 // graph builds the graph of a batch.
-func (m *model[T]) graph(b batch, l testnet.Likelihood) *testnet.Net {
+func (m *rebuilt[T]) graph(b batch, l testnet.Likelihood) *testnet.Net {
 	n := &testnet.Net{Sketch: testnet.NewSketchOf[T](1, 1)}
 	m.build(m, n, b)
 	n.Targets(n.Leaf("y", b.y, b.cases, 3))
@@ -116,7 +116,7 @@ func testGraphRebuiltForEachStep[T testnet.Float](t *testing.T) {
 	const steps, cases = 23, 12
 	losses := map[string]testnet.Likelihood{"categorical": testnet.CrossEntropy, "gaussian": testnet.SquaredError}
 	models := map[string]struct {
-		make  func() *model[T]
+		make  func() *rebuilt[T]
 		times int
 	}{"perceptron": {perceptron[T], 1}, "recurrent": {recurrent[T], 3}}
 	options := map[string][]kfac.Option{
@@ -270,17 +270,17 @@ func TestRefusedAttachment(t *testing.T) {
 // Steps that are refused in a graph that was attached leave weights and state as they were; with a
 // graph that has what they lacked, training goes on as if they had never been.
 func TestRefusedStepAfterAttach(t *testing.T) {
-	fresh := func(m *model[float64]) *model[float64] { // on weights of its own
-		return &model[float64]{map[string]*tensor.Dense{}, m.build}
+	fresh := func(m *rebuilt[float64]) *rebuilt[float64] { // on weights of its own
+		return &rebuilt[float64]{map[string]*tensor.Dense{}, m.build}
 	}
 	for _, c := range []struct {
 		name   string
-		second func(m *model[float64], b batch) *testnet.Net
+		second func(m *rebuilt[float64], b batch) *testnet.Net
 		spoil  func(n *testnet.Net)
 		is     error
 		words  []string
 	}{
-		{"the first weights again", func(m *model[float64], b batch) *testnet.Net {
+		{"the first weights again", func(m *rebuilt[float64], b batch) *testnet.Net {
 			return fresh(m).graph(b, testnet.CrossEntropy)
 		}, nil,
 			kfac.ErrOtherWeights, []string{`"w0"`, "same tensor"}},
@@ -328,7 +328,7 @@ func TestRefusedStepAfterAttach(t *testing.T) {
 					if slip {
 						build := c.second
 						if build == nil {
-							build = func(m *model[float64], b batch) *testnet.Net {
+							build = func(m *rebuilt[float64], b batch) *testnet.Net {
 								return m.graph(b, testnet.CrossEntropy)
 							}
 						}
@@ -452,7 +452,7 @@ func TestNothingButUnreachedParameters(t *testing.T) {
 // embedding that is sliced, a weight used at each time, an output at each time, and a sum over the
 // sequence as cost.
 type chars[T testnet.Float] struct {
-	model[T]
+	rebuilt[T]
 	graph *gorgonia.ExprGraph // of all sequences, if not nil
 }
 
@@ -512,7 +512,7 @@ func TestSequences(t *testing.T) {
 func testSequences[T testnet.Float](t *testing.T) {
 	const updates, each = 30, 6
 	train := func(machine string, mean bool, opts ...kfac.Option) (w []float64, first, last float64) {
-		c := &chars[T]{model: model[T]{values: map[string]*tensor.Dense{}}}
+		c := &chars[T]{rebuilt: rebuilt[T]{values: map[string]*tensor.Dense{}}}
 		var solver *kfac.Solver
 		for k := range uint64(updates * each) {
 			s := sentence(k)
@@ -570,7 +570,7 @@ func epsilon[T testnet.Float]() float64 {
 // graph grows from sequence to sequence, that is noticed at one of the RunAlls whose gradients are
 // checked: the first two, the fourth, the eighth and so on.
 func TestGradientsOfAttachedGraphsAreChecked(t *testing.T) {
-	c := &chars[float64]{model: model[float64]{values: map[string]*tensor.Dense{}}, graph: gorgonia.NewGraph()}
+	c := &chars[float64]{rebuilt: rebuilt[float64]{values: map[string]*tensor.Dense{}}, graph: gorgonia.NewGraph()}
 	var solver *kfac.Solver
 	for k := range uint64(64) {
 		n := c.sequence(sentence(k), false)

@@ -113,8 +113,8 @@ func setGradient(v float64) func(*testing.T, *kfac.Trainer) func() {
 	}
 }
 
-// list gives Step another list of parameters.
-func list(change func(t *testing.T, tr *kfac.Trainer) gorgonia.Nodes) func(*testing.T, *kfac.Trainer) func() {
+// otherList gives Step another list of parameters.
+func otherList(change func(t *testing.T, tr *kfac.Trainer) gorgonia.Nodes) func(*testing.T, *kfac.Trainer) func() {
 	return func(t *testing.T, tr *kfac.Trainer) func() {
 		old := tr.Params
 		tr.Params = change(t, tr)
@@ -169,30 +169,31 @@ var slips = []slip{
 		words: []string{"w1", "outliers"}},
 	{name: "weights whose outputs overflow", spoil: setWeight(1e308), is: kfac.ErrNotFinite},
 
-	{name: "empty list", spoil: list(func(*testing.T, *kfac.Trainer) gorgonia.Nodes {
+	{name: "empty list", spoil: otherList(func(*testing.T, *kfac.Trainer) gorgonia.Nodes {
 		return nil
 	}), is: kfac.ErrNoGradient, words: []string{"NodesToValueGrads"}},
-	{name: "nil in the list", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+	{name: "nil in the list", spoil: otherList(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
 		return with(nil, tr)
 	}), is: kfac.ErrForeign, words: []string{"element 4"}},
-	{name: "node of another graph", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+	{name: "node of another graph", spoil: otherList(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
 		return with(testnet.NewMLP[float64](1, small, testnet.CrossEntropy).Params[0], tr)
 	}), is: kfac.ErrForeign, words: []string{"w0", "another graph"}},
-	{name: "input that has no gradient", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+	{name: "input that has no gradient", spoil: otherList(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
 		return with(tr.X, tr)
 	}), is: kfac.ErrNoGradient, words: []string{`"x"`, "Grad"}},
-	{name: "targets", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+	{name: "targets", spoil: otherList(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
 		return with(tr.Y, tr)
 	}), is: kfac.ErrNoGradient, words: []string{`"y"`, "Grad"}},
-	{name: "computed node", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+	{name: "computed node", spoil: otherList(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
 		return with(tr.Out, tr)
 	}), is: kfac.ErrForeign, words: []string{"computed"}},
-	{name: "the cost itself", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+	{name: "the cost itself", spoil: otherList(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
 		return with(tr.Cost, tr)
 	}), is: kfac.ErrForeign},
-	{name: "parameter that the cost does not use", spoil: list(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
-		return with(tr.Leaf("idle", make([]float64, 4), 2, 2), tr)
-	}), is: kfac.ErrForeign, words: []string{"idle", "leave it out"}},
+	{name: "parameter that the cost does not use",
+		spoil: otherList(func(_ *testing.T, tr *kfac.Trainer) gorgonia.Nodes {
+			return with(tr.Leaf("idle", make([]float64, 4), 2, 2), tr)
+		}), is: kfac.ErrForeign, words: []string{"idle", "leave it out"}},
 
 	{name: "RunAll forgotten", noRun: true, firstOnly: true, is: kfac.ErrNoGradient, words: []string{"w0", "RunAll"}},
 	{name: "RunAll twice", spoil: func(t *testing.T, tr *kfac.Trainer) func() {

@@ -157,8 +157,8 @@ func TestGraphsOfTheBatchSize(t *testing.T) {
 	}
 }
 
-// task is a network whose tasks have a trunk in common and a head each.
-func task(name string, cases, hidden int) *testnet.Net {
+// taskNet is a network whose tasks have a trunk in common and a head each.
+func taskNet(name string, cases, hidden int) *testnet.Net {
 	s := testnet.NewSketch(uint64(len(name)))
 	n := &testnet.Net{Sketch: s, X: s.Random("x", cases, 3)}
 	h := tanh(n.Layer(n.X, 0, 3, 4, true, false))
@@ -187,14 +187,14 @@ func parameterOf(t testing.TB, c *training[float64], name, shape string) *parame
 func TestStateGoesByNameAndShape(t *testing.T) {
 	for name, opts := range map[string][]Option{"block-diagonal": nil, "block-tridiagonal": {WithBlockTridiagonal()}} {
 		t.Run(name, func(t *testing.T) {
-			l := NewTrainer(t, task("a", 6, 5), append(opts, WithIterateAveraging(0.9, 1))...)
+			l := NewTrainer(t, taskNet("a", 6, 5), append(opts, WithIterateAveraging(0.9, 1))...)
 			c := trainingOf(l)
 			l.Steps(t, 3)
 			trunk, head := parameterOf(t, c, "w0", "(3, 4)"), parameterOf(t, c, "head a", "(5, 2)")
 			control, block, headBlock := c.control, c.plan.blockOf[trunk], c.plan.blockOf[head]
 			previous, mean := slices.Clone(head.previous), slices.Clone(head.mean)
 
-			goOn(t, l, task("b", 9, 5))
+			goOn(t, l, taskNet("b", 9, 5))
 			if c.steps != 3 || c.runs != 3 || c.control != control {
 				t.Error("counters or damping have changed")
 			}
@@ -210,7 +210,7 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 					len(c.plan.order), len(c.plan.absent), trunk.averages, head.averages)
 			}
 
-			goOn(t, l, task("a", 2, 5))
+			goOn(t, l, taskNet("a", 2, 5))
 			if !slices.Equal(head.previous, previous) || !slices.Equal(head.mean, mean) ||
 				c.plan.blockOf[head] != headBlock {
 				t.Error("the head has lost its state while it was away")
@@ -220,14 +220,14 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 				t.Errorf("%d averages, %d absent", head.averages, len(c.plan.absent))
 			}
 
-			goOn(t, l, task("a", 6, 7)) // another shape of w1, b1 and the head
+			goOn(t, l, taskNet("a", 6, 7)) // another shape of w1, b1 and the head
 			l.Steps(t, 1)
 			wide := parameterOf(t, c, "head a", "(7, 2)")
 			if wide == head || wide.averages != 1 || trunk.averages != 8 || len(c.plan.absent) != 4 {
 				t.Errorf("%d averages of the wide head, %d of the trunk, %d absent",
 					wide.averages, trunk.averages, len(c.plan.absent))
 			}
-			goOn(t, l, task("a", 6, 5))
+			goOn(t, l, taskNet("a", 6, 5))
 			if head.src == nil || !slices.Contains(c.plan.order, head) {
 				t.Error("the narrow head has not come back")
 			}
@@ -266,10 +266,10 @@ func TestGraphsAreLetGo(t *testing.T) {
 		programs = append(programs, weak.Make(trainingOf(l).graph.whole), weak.Make(trainingOf(l).plan.model.Program))
 		nodes = append(nodes, weak.Make(l.Cost), weak.Make(l.Params[0]))
 	}
-	l := NewTrainer(t, task("a", 3, 4), WithBlockTridiagonal(), WithIterateAveraging(0.9, 1))
+	l := NewTrainer(t, taskNet("a", 3, 4), WithBlockTridiagonal(), WithIterateAveraging(0.9, 1))
 	l.Steps(t, 1)
 	for i := range graphs {
-		goOn(t, l, task([]string{"a", "b", "c"}[i%3], 3, 4))
+		goOn(t, l, taskNet([]string{"a", "b", "c"}[i%3], 3, 4))
 		attached(l)
 		if i%10 > 0 {
 			continue
@@ -277,7 +277,7 @@ func TestGraphsAreLetGo(t *testing.T) {
 		testnet.Check(t, l.Run())
 		if i%30 == 0 { // two chunks of the same task, so that the list is the same
 			testnet.Check(t, l.Solver.Accumulate(l.ValueGrads()))
-			goOn(t, l, task("a", 2, 4))
+			goOn(t, l, taskNet("a", 2, 4))
 			attached(l)
 			testnet.Check(t, l.Run())
 		}

@@ -110,9 +110,9 @@ func useAverage(t *testing.T, s *kfac.Solver) (restore func()) {
 	return restore
 }
 
-// averageOf is the iterate average of the list of iterates, which starts at one of them: the plain
-// mean of the first 1/(1-xi), which then fades.
-func averageOf(iterates [][]float64, xi float64) []float64 {
+// fadedAverage is the iterate average of the list of iterates, which starts at one of them: the
+// plain mean of the first 1/(1-xi), which then fades.
+func fadedAverage(iterates [][]float64, xi float64) []float64 {
 	mean := make([]float64, len(iterates[0]))
 	plain := min(int(math.Round(1/(1-xi))), len(iterates))
 	for k, theta := range iterates {
@@ -154,11 +154,11 @@ func TestIterateAverage(t *testing.T) {
 				iterates = append(iterates, now)
 				restore := useAverage(t, solver)
 				testnet.Near(t, fmt.Sprintf("average at step %d",
-					k), testnet.Weights(tr.Params), averageOf(iterates, c.xi), 1e-13)
+					k), testnet.Weights(tr.Params), fadedAverage(iterates, c.xi), 1e-13)
 				restore()
 				testnet.SameBits(t, "weights that were restored", testnet.Weights(tr.Params), now)
 			}
-			if d := testnet.Distance(averageOf(iterates, c.xi), iterates[len(iterates)-1]); d < 1e-3 {
+			if d := testnet.Distance(fadedAverage(iterates, c.xi), iterates[len(iterates)-1]); d < 1e-3 {
 				t.Errorf("the average is the last iterate but for %g", d)
 			}
 		})
@@ -208,7 +208,7 @@ func testAverage[T testnet.Float](t *testing.T) {
 	}
 	for range 2 {
 		restore := useAverage(t, tr.Solver)
-		testnet.Near(t, "average", testnet.Weights(m.Params), averageOf(iterates, xi), tol)
+		testnet.Near(t, "average", testnet.Weights(m.Params), fadedAverage(iterates, xi), tol)
 		if averaged := evaluate(); averaged == trained {
 			t.Errorf("the model costs %g with the average too", averaged)
 		}
@@ -317,7 +317,7 @@ func TestAverageOfAParameterThatIsLeftOut(t *testing.T) {
 		iterates = append(iterates, testnet.Weights(all))
 	}
 	useAverage(t, tr.Solver)
-	testnet.Near(t, "average", testnet.Weights(all), averageOf(iterates, xi), 1e-13)
+	testnet.Near(t, "average", testnet.Weights(all), fadedAverage(iterates, xi), 1e-13)
 }
 
 // What was never trained has no average: it stays as it is.
@@ -348,7 +348,7 @@ func TestAverageOfAParameterThatJoinsLater(t *testing.T) {
 		iterates = append(iterates, testnet.Weights(all[2:]))
 	}
 	useAverage(t, tr.Solver)
-	testnet.Near(t, "average", testnet.Weights(all[2:]), averageOf(iterates, xi), 1e-13)
+	testnet.Near(t, "average", testnet.Weights(all[2:]), fadedAverage(iterates, xi), 1e-13)
 }
 
 // The average of a parameter that a step is not given follows the user's tensor too.
@@ -419,14 +419,14 @@ func TestAverageFollowsTheTensors(t *testing.T) {
 	step()
 	step()
 	restore := useAverage(t, tr.Solver)
-	testnet.Near(t, "average", testnet.Weights(m.Params), averageOf(iterates, xi), 1e-12)
+	testnet.Near(t, "average", testnet.Weights(m.Params), fadedAverage(iterates, xi), 1e-12)
 	restore()
 	testnet.SameBits(t, "weights that were restored", testnet.Weights(m.Params), iterates[len(iterates)-1])
 	testnet.SameBits(t, "the tensor that was replaced", testnet.Numbers(old), before)
 	move("w", tensor.New(tensor.WithShape(3, out), tensor.Of(tensor.Float64)), 1) // after the last step
 	last := testnet.Weights(m.Params)
 	restore = useAverage(t, tr.Solver)
-	testnet.Near(t, "average", testnet.Weights(m.Params), averageOf(iterates, xi), 1e-12)
+	testnet.Near(t, "average", testnet.Weights(m.Params), fadedAverage(iterates, xi), 1e-12)
 	restore()
 	testnet.SameBits(t, "weights that were restored", testnet.Weights(m.Params), last)
 	for i, v := range testnet.Numbers(surroundings) {

@@ -101,9 +101,12 @@ func Distance(got, want []float64) float64 {
 	return math.Sqrt(diff / norm)
 }
 
-// Near demands a distance of at most tol.
+// Near demands a distance of at most tol, of numbers that are there.
 func Near(t TB, what string, got, want []float64, tol float64) {
 	t.Helper()
+	if len(want) == 0 {
+		t.Errorf("%s: nothing to compare", what)
+	}
 	if d := Distance(got, want); !(d <= tol) {
 		t.Errorf("%s: off by %.3g of its norm, tolerance %g\ngot  %.6g\nwant %.6g",
 			what, d, tol, got[:min(len(got), 12)], want[:min(len(want), 12)])
