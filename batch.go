@@ -46,7 +46,7 @@ type chunk[T program.Float] struct {
 	cost            float64 // the user's, as the VM left it
 	statisticsCases int     // that the factors were estimated from
 
-	whole bool // these were all its cases
+	all bool // these were all its cases
 
 	// For the exact Fisher products.
 	rows []int  // of the cases; nil: all

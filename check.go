@@ -261,15 +261,15 @@ func compareGradients[T program.Float](name string, got, want []T, typical float
 	}
 	ratio := gw / ww
 	e := &GradientError{Param: name, Relative: math.Sqrt(diff / ww), Ratio: ratio}
-	whole := math.Round(ratio)
-	unexplained := math.Sqrt(math.Max(gg-2*whole*gw+whole*whole*ww, 0)) // |got - whole want|
+	times := math.Round(ratio)
+	unexplained := math.Sqrt(math.Max(gg-2*times*gw+times*times*ww, 0)) // |got - times want|
 	switch {
 	case math.Abs(ratio) < 1e-6:
 		e.Hint = "the VM's gradient is zero or unrelated: was the VM Reset and RunAll called since the last Step, " +
 			"and are the parameters in BindDualValues?"
-	case whole >= 2 && unexplained < gradientTolerance*math.Sqrt(gg):
+	case times >= 2 && unexplained < gradientTolerance*math.Sqrt(gg):
 		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step "+
-			"zeroes them", whole)
+			"zeroes them", times)
 	default:
 		e.Hint = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, " +
 			"AveragePool2D, Dropout with p other than 0.5, ...), and its LispMachine where a part of the graph was " +

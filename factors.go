@@ -37,8 +37,8 @@ func (s *sampler[T]) forget() {
 
 // A sample is what sampling has drawn.
 type sample struct {
-	seed  uint64 // of what Dropout and random nodes draw
-	whole bool   // the run holds the forward pass of the whole batch
+	seed uint64 // of what Dropout and random nodes draw
+	all  bool   // the run holds the forward pass of the whole batch
 }
 
 // sample draws the cases and the targets with rng, and runs both passes. The gradients are those of
@@ -68,7 +68,7 @@ func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, f
 	if err := m.run.Reverse(seeds, path); err != nil {
 		return drawn, graphError(err)
 	}
-	drawn.whole = rows == nil
+	drawn.all = rows == nil
 	return drawn, nil
 }
 

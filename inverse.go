@@ -237,7 +237,7 @@ func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
 	return false, nil
 }
 
-// takeUp adds the inverses that are due at step k. They stay the jobs' until settle.
+// takeUp adds the inverses that are due at step k. They stay the jobs' until finish.
 func (g *background[T]) takeUp(made *inverses[T], blocks []*block[T], k int) {
 	for i, b := range blocks {
 		if j := g.jobs[b]; j != nil && k >= j.due {
@@ -248,9 +248,9 @@ func (g *background[T]) takeUp(made *inverses[T], blocks []*block[T], k int) {
 	}
 }
 
-// settle ends the jobs whose inverses a step has kept, and those of blocks that it has computed
+// finish ends the jobs whose inverses a step has kept, and those of blocks that it has computed
 // anew.
-func (g *background[T]) settle(blocks []*block[T], k int, anew bool) {
+func (g *background[T]) finish(blocks []*block[T], k int, anew bool) {
 	for _, b := range blocks {
 		switch j := g.jobs[b]; {
 		case j == nil:
@@ -354,9 +354,9 @@ func (r *lowRanks[T]) sweep(g *graph[T], p *planned[T]) error {
 	return nil
 }
 
-// confirm decides, now that V is known, for which blocks the form holds: V, the gradient that the
+// match decides, now that V is known, for which blocks the form holds: V, the gradient that the
 // user's VM has computed and that was given to Step, is the product.
-func (r *lowRanks[T]) confirm(seed uint64, steps int) {
+func (r *lowRanks[T]) match(seed uint64, steps int) {
 	if len(r.chosen) == 0 {
 		return
 	}

@@ -34,7 +34,7 @@ func lowRankStep(t *testing.T, l *Trainer) (chosen []placedLayer, made *inverses
 	c.objectiveGradient(batch[float64]{last})
 	avg, err := newAverages(c.plan.blocks, c.cfg.ema, true)
 	testnet.Check(t, err)
-	c.low.confirm(c.cfg.seed, c.steps)
+	c.low.match(c.cfg.seed, c.steps)
 	made, err = invert(c.plan.blocks, avg, 0.3)
 	testnet.Check(t, err)
 	return chosen, made, right

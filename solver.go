@@ -289,13 +289,13 @@ func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	if err != nil {
 		return st, err
 	}
-	whole := refresh || searchesGamma(&t.cfg, k) || len(update) > 1
-	averages, err := newAverages(t.plan.blocks, t.cfg.ema, whole)
+	all := refresh || searchesGamma(&t.cfg, k) || len(update) > 1
+	averages, err := newAverages(t.plan.blocks, t.cfg.ema, all)
 	if err != nil {
 		return st, err
 	}
 	watch.lap(&st.Time.Factors)
-	t.low.confirm(t.cfg.seed, t.steps)
+	t.low.match(t.cfg.seed, t.steps)
 	watch.lap(&st.Time.Precondition)
 
 	// Which way, how far, and was it right?
@@ -522,8 +522,8 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	watch.lap(&time.Factors)
 	k.rows = t.sampler.choose(m.Program, t.cfg.modelFraction, t.cfg.minModelCases, rng)
 	k.seed = rng.Uint64()
-	k.whole = drawn.whole
-	if k.held = drawn.whole && k.rows == nil; k.held {
+	k.all = drawn.all
+	if k.held = drawn.all && k.rows == nil; k.held {
 		k.seed = drawn.seed
 	}
 	return nil
@@ -533,7 +533,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 // the whole batch in which nothing is random, and an update of a single chunk.
 func (t *training[T]) sweepErrors(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	t.low.reset()
-	if last.whole && len(t.chunks) == 0 && t.cfg.l2 == 0 && !t.graph.random() {
+	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && !t.graph.random() {
 		t.low.choose(t.plan)
 	}
 	err := t.low.sweep(t.graph, t.plan)
@@ -620,7 +620,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	blocks := t.plan.blocks
 	a.averages.keep(blocks, t.cfg.ema)
 	best.inverses.keep(blocks)
-	t.background.settle(blocks, a.k, best.inverses.anew)
+	t.background.finish(blocks, a.k, best.inverses.anew)
 	for _, p := range t.plan.absent {
 		t.plan.blockOf[p].Discard()
 	}
