@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"gorgonia.org/gorgonia"
+
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -138,6 +140,17 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 			Found: err.Error(), Hint: "one-hot rows or probabilities for Categorical, numbers in [0, 1] for Bernoulli"}
 	}
 	return c, nil
+}
+
+// finiteCost reports a cost that the VM has computed and that is not finite, whatever its gradients are.
+func finiteCost(cost *gorgonia.Node) error {
+	v := cost.Value()
+	if c := costValue(cost); v == nil || v.Shape().TotalSize() != 1 || !math.IsNaN(c-c) {
+		return nil
+	}
+	return &GraphError{Node: program.NameOf(cost), What: fmt.Sprintf("reading the cost, which the VM has computed as %v", v),
+		Err: ErrNotFinite, Hint: "a NaN or an infinity in the inputs or in the weights, the logarithm of 0, or an overflow: " +
+			"Gorgonia v0.9.18's softmax overflows where rows differ by some 100 in float32; look at the data, and at the logits"}
 }
 
 // checkedRuns is the number of first RunAlls whose gradients are checked. The second shows what one

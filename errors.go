@@ -3,9 +3,11 @@ package kfac
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // Sentinels that errors.Is finds inside the typed errors below.
@@ -36,6 +38,8 @@ var (
 	// ErrOtherWeights: in a graph that was attached a parameter has not the weights that it was
 	// trained to.
 	ErrOtherWeights = errors.New("not the weights that it was trained to")
+	// ErrSharedMemory: two parameters have weights in the same memory.
+	ErrSharedMemory = errors.New("two parameters share memory")
 	// ErrStrict: WithStrict is set and a parameter would not get a Kronecker block.
 	ErrStrict = errors.New("no Kronecker block")
 )
@@ -135,4 +139,34 @@ func withHint(s, hint string) string {
 		return s
 	}
 	return s + " (" + strings.TrimSpace(hint) + ")"
+}
+
+// PanicError is a panic in an op of the user's graph, or in this package. No weight has been changed,
+// and the solver is as it was.
+type PanicError struct {
+	Call  string // the method, e.g. "Step"
+	Value any    // what was given to panic
+	Stack []byte // where it was
+}
+
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("kfac: %s: panic: %v (in an op of the graph, or a fault of this package: please report it; "+
+		"weights and state are as they were)\n%s", e.Call, e.Value, e.Stack)
+}
+
+// Unwrap is the error that was given to panic, if it is one.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// recovered makes a panic of the caller its error.
+func recovered(call string, err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case *parallel.Panic: // of another goroutine
+		*err = &PanicError{Call: call, Value: r.Value, Stack: r.Stack}
+	default:
+		*err = &PanicError{Call: call, Value: r, Stack: debug.Stack()}
+	}
 }

@@ -154,16 +154,23 @@ func (a averages[T]) release(blocks []*block[T]) {
 	}
 }
 
-// keep makes the averages the current ones, and brings the others up to date.
-func (a averages[T]) keep(blocks []*block[T], ema float64) {
+// keep makes the averages the current ones, and brings the others up to date. It returns the number
+// of blocks whose averages have started anew.
+func (a averages[T]) keep(blocks []*block[T], ema float64) (restarted int) {
 	for i, b := range blocks {
+		again := false
 		if a[i] != nil {
+			again = a[i].Restarted
 			b.Keep(a[i])
 			a[i] = nil
 		} else {
-			b.Update(ema)
+			again = b.Update(ema)
+		}
+		if again {
+			restarted++
 		}
 	}
+	return restarted
 }
 
 // meanCurvature is the trace of the approximate Fisher matrix over the number of parameters: its

@@ -39,11 +39,12 @@ const firstInverses = 3
 
 // inverses are those that a step has, by block; nil where the current one serves.
 type inverses[T program.Float] struct {
-	of      []curvature.Inverse[T]
-	waiting []bool // by block: it still belongs to the background
-	anew    bool   // all were computed
-	renewed bool   // some were, or taken up from the background
-	raised  int    // factors whose damping had to be raised
+	of       []curvature.Inverse[T]
+	waiting  []bool // by block: it still belongs to the background
+	anew     bool   // all were computed
+	restarts int    // blocks whose averages were started anew for it
+	renewed  bool   // some were, or taken up from the background
+	raised   int    // factors whose damping had to be raised
 }
 
 func newInverses[T program.Float](blocks int) *inverses[T] {
@@ -66,6 +67,9 @@ func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64)
 	for i, b := range blocks { // all of them, so that each gives back what it has borrowed
 		v, err := making[i].Inverse()
 		if err != nil {
+			v, err = restarted(b, avg, i, gamma, err)
+		}
+		if err != nil {
 			failed = firstOf(failed, b.layerError(err))
 			continue
 		}
@@ -77,6 +81,30 @@ func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64)
 		return nil, failed
 	}
 	return made, nil
+}
+
+// restarted is the inverse of a block from the present update alone, in whose place in avg that is
+// then. So a batch that was far off does not stand in the way of all that come after it. It returns
+// the failure of the averages where that can't be inverted either.
+func restarted[T program.Float](b *block[T], avg averages[T], i int, gamma float64, failure error) (
+	curvature.Inverse[T], error) {
+	if avg[i].Updates == 1 {
+		return nil, failure
+	}
+	alone, err := b.Restart()
+	if err != nil {
+		return nil, failure
+	}
+	making := b.Invert(alone, tikhonov(gamma))
+	making.Run()
+	v, err := making.Inverse()
+	if err != nil {
+		b.Release(alone)
+		return nil, failure
+	}
+	b.Release(avg[i])
+	avg[i] = alone
+	return v, nil
 }
 
 func firstOf(a, b error) error {

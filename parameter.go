@@ -19,6 +19,7 @@ type parameter[T program.Float] struct {
 	place[T] // in the graph that the solver is attached to; zero if that lacks it
 
 	given       bool    // in the list of this step
+	memory      extent  // of the weights, where it was last found to be the parameter's own
 	weights     flat[T] // as the user has them
 	before      flat[T] // weights before the call in progress
 	accumulated []T     // sum of the gradients of the chunks before; made when first needed
@@ -275,6 +276,9 @@ func readAll[T program.Float](params []*parameter[T], given []*parameter[T], sam
 			return err
 		}
 	}
+	if err := ownMemory(given); err != nil {
+		return err
+	}
 	for _, p := range params { // now that bad weights can't be what spoils a gradient
 		if !p.given {
 			clear(p.grad)
@@ -283,6 +287,61 @@ func readAll[T program.Float](params []*parameter[T], given []*parameter[T], sam
 		}
 	}
 	return nil
+}
+
+// ownMemory reports two parameters whose weights share memory: either update would change the other's.
+func ownMemory[T program.Float](params []*parameter[T]) error {
+	known := true
+	for _, p := range params {
+		known = known && extentOf(p.src.Value()) == p.memory
+	}
+	if known {
+		return nil
+	}
+	for i, p := range params {
+		for _, q := range params[:i] {
+			if share(p.src.Value(), q.src.Value()) {
+				return &ParamError{Param: q.name + " and " + p.name, Op: "reading the weights", Err: ErrSharedMemory,
+					Hint: "give each parameter a tensor of its own; to tie weights, use one node in both places"}
+			}
+		}
+	}
+	for _, p := range params {
+		p.memory = extentOf(p.src.Value())
+	}
+	return nil
+}
+
+// An extent is where a tensor's elements lie in memory.
+type extent struct{ from, to uintptr }
+
+// extentOf is that of a value; zero of one that is no tensor.
+func extentOf(v gorgonia.Value) extent {
+	t, ok := v.(*tensor.Dense)
+	if !ok || t == nil {
+		return extent{}
+	}
+	return extent{t.Uintptr(), t.Uintptr() + t.MemSize()}
+}
+
+// share reports whether two values have an element in common. Views of one tensor need not.
+func share(a, b gorgonia.Value) bool {
+	x, y := extentOf(a), extentOf(b)
+	if x == (extent{}) || y == (extent{}) {
+		return a == b
+	}
+	if x.to <= y.from || y.to <= x.from {
+		return false
+	}
+	s, t := a.(*tensor.Dense), b.(*tensor.Dense)
+	if !s.RequiresIterator() && !t.RequiresIterator() {
+		return true
+	}
+	of := map[uintptr]bool{}
+	eachElement(s, func(at int) { of[x.from+uintptr(at)*s.Dtype().Size()] = true })
+	common := false
+	eachElement(t, func(at int) { common = common || of[y.from+uintptr(at)*t.Dtype().Size()] })
+	return common
 }
 
 // sameList reports a difference between the nodes listed and the parameters given for the chunks

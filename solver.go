@@ -49,7 +49,8 @@ type engine interface {
 //
 // The errors are *ConfigError for an argument, *GraphError for a graph that can't be run privately,
 // and ErrStrict.
-func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (*Solver, error) {
+func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (_ *Solver, err error) {
+	defer recovered("NewSolver", &err)
 	cfg := defaults()
 	for _, o := range opts {
 		if o == nil {
@@ -147,7 +148,11 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 // If Attach returns an error nothing has changed, and the solver is attached to the graph that it
 // had. The errors are those of NewSolver, *GraphError too where the graph has none of the
 // parameters, and *ParamError with ErrSameName.
-func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) error {
+func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) (err error) {
+	defer recovered("Attach", &err)
+	if err := s.made("Attach"); err != nil {
+		return err
+	}
 	heads, err := headsOf(dist, cost)
 	if err != nil {
 		return err
@@ -162,10 +167,28 @@ func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) error {
 // Plan says what is done with every parameter. Before the first Step it covers the parameters that
 // Grad was called for, or, if it was called for none, those that look like parameters; the first
 // Step settles it.
-func (s *Solver) Plan() Plan { return s.plan }
+func (s *Solver) Plan() Plan {
+	if s == nil {
+		return Plan{}
+	}
+	return s.plan
+}
 
 // Stats tells what the last successful Step did.
-func (s *Solver) Stats() Stats { return s.stats }
+func (s *Solver) Stats() Stats {
+	if s == nil {
+		return Stats{}
+	}
+	return s.stats
+}
+
+// made reports a solver that NewSolver has not made.
+func (s *Solver) made(call string) error {
+	if s == nil || s.engine == nil {
+		return &ConfigError{call, "a nil or zero Solver", "one that NewSolver has returned without an error"}
+	}
+	return nil
+}
 
 // Step updates the parameters in model, in place, from the gradients that the last RunAll left with
 // them, and zeroes these gradients. The elements are the *gorgonia.Node of parameters of the cost,
@@ -177,6 +200,9 @@ func (s *Solver) Stats() Stats { return s.stats }
 // errors are *ParamError, *GraphError, *LayerError, *LossError and *GradientError; errors.Is finds
 // the sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
+	if err := s.made("Step"); err != nil {
+		return err
+	}
 	start := time.Now()
 	stats, err := s.engine.step(model)
 	if err != nil {
@@ -211,6 +237,9 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 // be the same in all calls for one update. The errors are those of Step; a chunk that makes one
 // does not count, and those before it do.
 func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
+	if err := s.made("Accumulate"); err != nil {
+		return err
+	}
 	if err := s.engine.accumulate(model); err != nil {
 		return err
 	}
@@ -222,7 +251,13 @@ func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 // model with them, and returns a function that puts back those being trained. Until that is called,
 // Step and Accumulate return an error. The error is a *ConfigError without WithIterateAveraging or
 // before the average has begun.
-func (s *Solver) UseAverage() (restore func(), err error) { return s.engine.useAverage() }
+func (s *Solver) UseAverage() (restore func(), err error) {
+	defer recovered("UseAverage", &err)
+	if err := s.made("UseAverage"); err != nil {
+		return nil, err
+	}
+	return s.engine.useAverage()
+}
 
 // training is what a Solver has in one dtype. Its methods tell the story of a step; the work is
 // done by the types of the other files.
@@ -269,6 +304,7 @@ func (t *training[T]) describe() Plan { return t.plan.describe(t.unreached) }
 // step does one step; see Solver.Step. Everything up to commit can fail and changes nothing.
 func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	defer t.restore(t.snapshot(), &err)
+	defer recovered("Step", &err)
 	watch := stopwatch{last: time.Now()}
 
 	// Gradients in; a private run; rows of a and g; second moments.
@@ -309,7 +345,7 @@ func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	// Weights out.
 	t.report(&st, a, &best, judged)
 	st.GradNorm = gradNorm
-	st.UpdateNorm = t.commit(a, &best, next, judged.rejected)
+	st.UpdateNorm, st.AveragesRestarted = t.commit(a, &best, next, judged.rejected)
 	return st, nil
 }
 
@@ -330,6 +366,9 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	}
 	for _, p := range t.plan.absent {
 		p.given = false
+	}
+	if err := finiteCost(t.graph.cost); err != nil {
+		return k, err
 	}
 	k.plan = t.plan
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
@@ -615,10 +654,10 @@ func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged
 }
 
 // commit makes what the step has found current, and writes the weights, unless the step was
-// rejected. It returns the norm of the change.
-func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rejected bool) (norm float64) {
+// rejected. It returns the norm of the change, and the number of blocks whose averages have started anew.
+func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rejected bool) (norm float64, restarted int) {
 	blocks := t.plan.blocks
-	a.averages.keep(blocks, t.cfg.ema)
+	restarted = a.averages.keep(blocks, t.cfg.ema)
 	best.inverses.keep(blocks)
 	t.background.finish(blocks, a.k, best.inverses.anew)
 	for _, p := range t.plan.absent {
@@ -649,12 +688,13 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.chunks = a.batch[:0]
 	t.quadratic.forget()
 	a.watch.lap(&a.time.Update)
-	return math.Sqrt(squares)
+	return math.Sqrt(squares), restarted
 }
 
 // accumulate takes in a chunk that is not the update's last; see Solver.Accumulate.
 func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	defer t.restore(t.snapshot(), &err)
+	defer recovered("Accumulate", &err)
 	var time PhaseTimes
 	var watch stopwatch
 	k, err := t.take(model, &time, &watch)

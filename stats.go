@@ -52,7 +52,11 @@ type Stats struct {
 
 	StatisticsCases int  // cases that the factors were estimated from
 	InverseUpdated  bool // inverses were computed, or taken up from the background
-	DampingRaised   int  // factors whose damping had to be raised before they could be factorised
+	// AveragesRestarted is the number of curvature blocks whose running averages have started anew
+	// with this batch: those of an earlier batch that was far off could not be inverted, or had
+	// dwarfed the inputs of ten updates.
+	AveragesRestarted int
+	DampingRaised     int // factors whose damping had to be raised before they could be factorised
 
 	Time PhaseTimes
 }

@@ -54,10 +54,19 @@ func (b *moments[T]) Discard() {
 
 func (b *moments[T]) Average(ema float64) (*Averages[T], error) {
 	next := b.unused.get()
-	next.Updates = b.current.Updates + 1
-	eps := Decay(next.Updates, ema)
+	b.advance(next, ema)
+	return b.checked(next)
+}
+
+func (b *moments[T]) Restart() (*Averages[T], error) {
+	next := b.unused.get()
+	b.restart(next)
+	return b.checked(next)
+}
+
+// checked makes averages whole, and releases them if they are not finite.
+func (b *moments[T]) checked(next *Averages[T]) (*Averages[T], error) {
 	for i, f := range b.list {
-		f.average(eps, next.Moments[i], b.current.Moments[i])
 		f.mirrored(next.Moments[i])
 		if !linalg.Finite(next.Moments[i]) {
 			b.Release(next)
@@ -68,19 +77,60 @@ func (b *moments[T]) Average(ema float64) (*Averages[T], error) {
 	return next, nil
 }
 
+// advance makes next what the runs of the update make of the current averages. next may be those.
+func (b *moments[T]) advance(next *Averages[T], ema float64) {
+	now := b.current
+	eps := Decay(now.Updates+1, ema)
+	dwarfs := false
+	for i, f := range b.list {
+		before := b.inputTrace(i, now)
+		f.average(eps, next.Moments[i], now.Moments[i])
+		own := (b.inputTrace(i, next) - eps*before) / (1 - eps)
+		dwarfs = dwarfs || before > dwarf*own
+	}
+	next.Updates, next.Restarted = now.Updates+1, false
+	if next.dwarfs = now.dwarfs + 1; !dwarfs {
+		next.dwarfs = 0
+	}
+	if next.dwarfs >= patience {
+		b.restart(next)
+	}
+}
+
+// restart makes next the mean over the runs of the update.
+func (b *moments[T]) restart(next *Averages[T]) {
+	for i, f := range b.list {
+		f.average(0, next.Moments[i], b.current.Moments[i])
+	}
+	next.Updates, next.Restarted, next.dwarfs = 1, true, 0
+}
+
+// inputTrace is the trace of a moment of inputs, or 0 of another.
+func (b *moments[T]) inputTrace(i int, a *Averages[T]) float64 {
+	if f := b.list[i]; f.inputs {
+		return f.trace(a.Moments[i])
+	}
+	return 0
+}
+
+// Averages start anew where they dwarf the second moments of the inputs in patience updates one after
+// the other: they are dwarf times as large, and so owe nearly everything to an outlier, which would
+// fade by some 5 % with each update.
+const (
+	dwarf    = 1e4
+	patience = 10
+)
+
 func (b *moments[T]) Keep(next *Averages[T]) {
 	b.Release(b.current)
 	b.current = next
 	b.Discard()
 }
 
-func (b *moments[T]) Update(ema float64) {
-	b.current.Updates++
-	eps := Decay(b.current.Updates, ema)
-	for i, f := range b.list {
-		f.average(eps, b.current.Moments[i], b.current.Moments[i])
-	}
+func (b *moments[T]) Update(ema float64) (restarted bool) {
+	b.advance(b.current, ema)
 	b.Discard()
+	return b.current.Restarted
 }
 
 func (b *moments[T]) Copy() *Averages[T] {

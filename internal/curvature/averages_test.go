@@ -273,3 +273,83 @@ func TestAveragesNotFinite(t *testing.T) {
 		}
 	})
 }
+
+// scaledInputs are rows whose inputs are larger by a factor.
+func scaledInputs(rows []Rows[float64], by float64) []Rows[float64] {
+	for i := range rows {
+		rows[i].A = slices.Clone(rows[i].A)
+		for j := range rows[i].A {
+			rows[i].A[j] *= by
+		}
+	}
+	return rows
+}
+
+// A batch that was far off is forgotten after some updates, and averages go on from the present one,
+// whichever way they are brought up to date. A change that is not so large, or does not last, leaves
+// them as they are.
+func TestOutliersAreForgotten(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		if !inputsCount(k) {
+			return
+		}
+		for _, by := range []float64{10, 50, 1e9} {
+			s := newSource(1)
+			b, kept, alone := k.double(), k.double(), k.double()
+			restarts := 0
+			for i := range 2 * patience {
+				rows := k.rows(s, 3)
+				if i == 0 {
+					scaledInputs(rows, by)
+				}
+				check(t, b.Observe(rows))
+				check(t, kept.Observe(rows))
+				avg, err := kept.Average(0.95)
+				check(t, err)
+				if b.Update(0.95) != avg.Restarted {
+					t.Fatal("Update and Average differ")
+				}
+				if avg.Restarted {
+					restarts++
+					alone = k.double()
+				}
+				kept.Keep(avg)
+				check(t, alone.Observe(rows))
+				alone.Update(0.95)
+			}
+			if want := map[bool]int{true: 1}[by > 1e6]; restarts != want {
+				t.Errorf("by %g: %d restarts, want %d", by, restarts, want)
+			}
+			checkAverages(t, "Update", b.Copy(), alone.Copy(), rounding)
+			if !same(kept.Copy(), b.Copy()) {
+				t.Error("Average and Keep differ from Update")
+			}
+		}
+	})
+}
+
+// inputsCount reports whether a kind has second moments of inputs that grow with them.
+func inputsCount(k kind) bool {
+	s := newSource(1)
+	rows := k.rows(s, 3)
+	return len(rows[0].A) > 0 && len(rows[0].Lookups) == 0
+}
+
+// Restart is a first update, and leaves the current averages as they are.
+func TestRestart(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		s, b, first := newSource(1), k.double(), k.double()
+		for range 3 {
+			check(t, b.Observe(k.rows(s, 3)))
+			b.Update(0.95)
+		}
+		before, rows := b.Copy(), k.rows(s, 3)
+		check(t, b.Observe(rows))
+		again, err := b.Restart()
+		check(t, err)
+		checkAverages(t, "Restart", again, seen(t, first, rows), rounding)
+		if !again.Restarted || !same(b.Copy(), before) {
+			t.Error("it does not say so, or the current averages have changed")
+		}
+	})
+}

@@ -17,8 +17,11 @@ package curvature
 
 // Averages are the running averages of a block's second moments after a number of updates.
 type Averages[T Float] struct {
-	Updates int
-	Moments [][]T // row-major, in the order that the block's kind says
+	Updates   int
+	Moments   [][]T // row-major, in the order that the block's kind says
+	Restarted bool  // those of the last update alone, though there were some before
+
+	dwarfs int // updates, one after the other, whose inputs were dwarfed by the averages
 }
 
 // A Block is the curvature of one layer, of a chain of layers, or of parameters outside layers.
@@ -36,16 +39,18 @@ type Block[T Float] interface {
 	Discard()
 
 	// Average returns what the runs of the update make of the averages: eps times these plus (1 -
-	// eps) times the mean over the runs, with eps = min(1 - 1/k, ema) for the k-th update. The
-	// error is an *Error.
+	// eps) times the mean over the runs, with eps = min(1 - 1/k, ema) for the k-th update. Where an
+	// outlier dwarfs the inputs for some updates, the averages start anew. The error is an *Error.
 	Average(ema float64) (*Averages[T], error)
-	// Keep makes averages from Average the current ones, and ends the update.
+	// Restart is Average as if the update were the first: the mean over its runs alone.
+	Restart() (*Averages[T], error)
+	// Keep makes averages from Average or Restart the current ones, and ends the update.
 	Keep(*Averages[T])
 	// Update is Average and Keep in one, in less time. It does not look for an overflow.
-	Update(ema float64)
+	Update(ema float64) (restarted bool)
 	// Copy returns a copy of the current averages that nothing else touches.
 	Copy() *Averages[T]
-	// Release takes back averages from Average or Copy that are not kept.
+	// Release takes back averages from Average, Restart or Copy that are not kept.
 	Release(*Averages[T])
 
 	// Trace is the sum of the eigenvalues of the block with these averages.

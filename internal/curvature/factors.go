@@ -44,11 +44,13 @@ const (
 // newFactors adds the two factors of a layer to a block's moments.
 func newFactors[T Float](b *moments[T], s Shape, layer int) *factors[T] {
 	overflow := Error{Layer: layer, Op: opAverages}
-	return &factors[T]{
+	f := &factors[T]{
 		shape: s, layer: layer,
 		a: b.add(newFactor[T](s.sizeA(), s.DiagonalA), overflow),
 		g: b.add(newFactor[T](s.Out, s.DiagonalG), overflow),
 	}
+	f.a.inputs = true
+	return f
 }
 
 // observe computes the second moments of the rows.

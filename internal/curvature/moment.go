@@ -16,6 +16,7 @@ type moment[T Float] struct {
 	n, m      int
 	diagonal  bool
 	symmetric bool // x and y are the same
+	inputs    bool // they are inputs of a layer
 
 	// Rows X and Y of the run observed last, transposed, and their number; xt is nil if run is
 	// their sum.

@@ -3,8 +3,11 @@
 package parallel
 
 import (
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 )
 
 // Grain is the number of elements that is worth the start of a goroutine, at a nanosecond or so for
@@ -19,12 +22,15 @@ func For(n, grain int, f func(from, to int)) {
 		f(0, n)
 		return
 	}
-	var wg sync.WaitGroup
+	var g group
 	for w := range workers - 1 {
-		wg.Go(func() { f(w*n/workers, (w+1)*n/workers) })
+		g.Go(func() {
+			defer g.catch()
+			f(w*n/workers, (w+1)*n/workers)
+		})
 	}
-	f((workers-1)*n/workers, n)
-	wg.Wait()
+	g.own(func() { f((workers-1)*n/workers, n) })
+	g.wait()
 }
 
 // Rows calls f for consecutive pieces of n rows of the given length. With many elements the calls
@@ -37,11 +43,11 @@ func Rows(n, length int, f func(from, to int)) {
 // each other.
 func Jobs(jobs []func()) {
 	queue := make(chan func())
-	var workers sync.WaitGroup
+	var workers group
 	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
 		workers.Go(func() {
 			for job := range queue {
-				job()
+				workers.own(job)
 			}
 		})
 	}
@@ -49,5 +55,45 @@ func Jobs(jobs []func()) {
 		queue <- job
 	}
 	close(queue)
-	workers.Wait()
+	workers.wait()
+}
+
+// A Panic is what a call in another goroutine has panicked with. For, Rows and Jobs panic with it in
+// the goroutine of their caller, who can recover it there, when all other calls have come to their
+// end.
+type Panic struct {
+	Value any
+	Stack []byte
+}
+
+func (p *Panic) String() string { return fmt.Sprint(p.Value) }
+
+// group is goroutines whose panics become that of wait.
+type group struct {
+	sync.WaitGroup
+	first atomic.Pointer[Panic]
+}
+
+// catch, deferred, keeps the first panic.
+func (g *group) catch() {
+	switch r := recover().(type) {
+	case nil:
+	case *Panic: // of a call inside of f
+		g.first.CompareAndSwap(nil, r)
+	default:
+		g.first.CompareAndSwap(nil, &Panic{r, debug.Stack()})
+	}
+}
+
+// own runs f, and keeps its panic.
+func (g *group) own(f func()) {
+	defer g.catch()
+	f()
+}
+
+func (g *group) wait() {
+	g.Wait()
+	if p := g.first.Load(); p != nil {
+		panic(p)
+	}
 }

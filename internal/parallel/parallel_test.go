@@ -1,6 +1,7 @@
 package parallel_test
 
 import (
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -51,5 +52,47 @@ func TestJobs(t *testing.T) {
 	parallel.Jobs(nil)
 	if got := sum.Load(); got != 4950 {
 		t.Errorf("the jobs added up to %d, want 4950", got)
+	}
+}
+
+// A panic in any goroutine reaches the caller, once all other calls have ended.
+func TestPanics(t *testing.T) {
+	for name, f := range map[string]func(bad int, ran *atomic.Int32){
+		"For": func(bad int, ran *atomic.Int32) {
+			parallel.For(4, 1, func(from, to int) {
+				for i := from; i < to; i++ {
+					if i == bad {
+						panic(bad)
+					}
+					ran.Add(1)
+				}
+			})
+		},
+		"Jobs": func(bad int, ran *atomic.Int32) {
+			jobs := make([]func(), 4)
+			for i := range jobs {
+				jobs[i] = func() {
+					if i == bad {
+						panic(bad)
+					}
+					ran.Add(1)
+				}
+			}
+			parallel.Jobs(jobs)
+		},
+	} {
+		for bad := range 4 {
+			t.Run(fmt.Sprint(name, bad), func(t *testing.T) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+				var ran atomic.Int32
+				defer func() {
+					p, ok := recover().(*parallel.Panic)
+					if !ok || p.Value != bad || len(p.Stack) == 0 || ran.Load() != 3 {
+						t.Errorf("panic %v after %d other calls", p, ran.Load())
+					}
+				}()
+				f(bad, &ran)
+			})
+		}
 	}
 }
