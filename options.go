@@ -120,6 +120,10 @@ func (c *config) validate() error {
 	return nil
 }
 
+// largest is the largest setting that has a unit. In float32 its products with numbers near 1 are
+// finite.
+const largest = 1e30
+
 // rateOption and modelOption mark an option that makes sense only without, or only with, the
 // quadratic model.
 func rateOption(name string, o Option) Option {
@@ -158,14 +162,14 @@ func WithMomentum(mu float64) Option {
 		func(c *config) { c.momentum = mu }))
 }
 
-// WithDamping sets the first lambda, greater than 0: the Tikhonov damping of the curvature, in nats
+// WithDamping sets the first lambda, in (0, 1e30]: the Tikhonov damping of the curvature, in nats
 // per squared unit of a parameter, whatever the scale of the cost. Larger is more careful. Default:
 // found by trial steps on the first batch (the paper sets 150 for its autoencoders and leaves the
 // rest to the user). With WithLearningRate it stays as it is, and its default is 0.03: between what
 // suited the MNIST autoencoder (0.003 to 0.03) and the MNIST classifier (0.03 to 0.1) of
 // graph_examples best.
 func WithDamping(lambda float64) Option {
-	return number("WithDamping", lambda, lambda > 0 && !math.IsInf(lambda, 1), "a finite number > 0",
+	return number("WithDamping", lambda, lambda > 0 && lambda <= largest, "a number in (0, 1e30]",
 		func(c *config) { c.damping = lambda })
 }
 
@@ -187,7 +191,7 @@ func WithNormConstraint(kappa float64) Option {
 // curvature (Martens & Grosse 2015, section 6.1). The user's cost must not contain that term too.
 // Default 0 (the paper's experiments have 1e-5).
 func WithL2Reg(eta float64) Option {
-	return number("WithL2Reg", eta, eta >= 0 && !math.IsInf(eta, 1), "a finite number >= 0",
+	return number("WithL2Reg", eta, eta >= 0 && eta <= largest, "a number in [0, 1e30]",
 		func(c *config) { c.l2 = eta })
 }
 
@@ -391,10 +395,11 @@ func WithIterateAveraging(xi float64, from int) Option {
 // next, and the decay in (0, 1) per step: lambda is multiplied or divided by omega1 = decay^T1.
 // Default 5 and 19/20 (Martens & Grosse 2015, section 6.5).
 func WithDampingAdaptation(interval int, decay float64) Option {
-	inRange := interval >= 1 && decay > 0 && decay < 1
+	omega := math.Pow(decay, float64(interval))
+	inRange := interval >= 1 && decay > 0 && decay < 1 && omega >= 1e-6
 	return modelOption("WithDampingAdaptation", number("WithDampingAdaptation", decay, inRange,
-		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d)", interval),
-		func(c *config) { c.lambdaPeriod, c.lambdaDecay = interval, math.Pow(decay, float64(interval)) }))
+		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d), with decay^interval >= 1e-6", interval),
+		func(c *config) { c.lambdaPeriod, c.lambdaDecay = interval, omega }))
 }
 
 // WithGammaAdaptation sets T2 >= 1, the number of steps from one search for gamma to the next, and
@@ -404,12 +409,11 @@ func WithDampingAdaptation(interval int, decay float64) Option {
 // T2/2. By default it is searched for at steps 5, 10, 20, 40, 80 and so on, with the same omega2 as
 // in the paper, which costs less and trains small batches better.
 func WithGammaAdaptation(interval int, decay float64) Option {
-	inRange := interval >= 1 && decay > 0 && decay < 1
+	omega := math.Pow(decay, float64(interval)/2)
+	inRange := interval >= 1 && decay > 0 && decay < 1 && omega >= 1e-12
 	return modelOption("WithGammaAdaptation", number("WithGammaAdaptation", decay, inRange,
-		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d)", interval),
-		func(c *config) {
-			c.gammaPeriod, c.gammaDecay, c.gammaAgain = interval, math.Pow(decay, float64(interval)/2), true
-		}))
+		fmt.Sprintf("a decay in (0, 1), and an interval >= 1 (not %d), with sqrt(decay)^interval >= 1e-12", interval),
+		func(c *config) { c.gammaPeriod, c.gammaDecay, c.gammaAgain = interval, omega, true }))
 }
 
 // WithoutMomentum leaves the previous update out of the quadratic model: a step is alpha Delta
