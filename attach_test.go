@@ -296,7 +296,7 @@ func TestRefusedStepAfterAttach(t *testing.T) {
 		}, kfac.ErrLoss, []string{"target"}},
 		{"another list between chunks", nil, func(n *testnet.Net) {
 			n.Params = n.Params[:2]
-		}, kfac.ErrNoGradient, []string{`"w1"`, "must be the same"}},
+		}, kfac.ErrOtherList, []string{`"w1"`, "must be the same"}},
 	} {
 		for _, between := range []bool{false, true} {
 			// where the list is another

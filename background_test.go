@@ -269,7 +269,7 @@ func TestFailureInBackgroundOutlivesFailedStep(t *testing.T) {
 		if fail {
 			testnet.Check(t, l.Run())
 			sound := b.Block
-			b.Block = indefinite{sound, 0}
+			b.Block = wrongAverages{sound, 0, -1e30}
 			if err := l.Solver.Step(l.ValueGrads()); !errors.Is(err, ErrNotPosDef) {
 				t.Fatalf("error %v", err)
 			}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
@@ -91,7 +92,16 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 		linalg.Convert(z, p.z[i])
 		o.Mean(p.mean[i], z, o.cols)
 	}
-	// Least squares for c in  grad1 - grad0 = c (mean1 - mean0).
+	unit := max(largestOf(p.grad[0]), largestOf(p.grad[1])) // so that no square over- or underflows
+	if unit == 0 {
+		return 0, &LossError{Output: o.name(), Expected: "a cost that depends on the output",
+			Found: "a gradient of zero",
+			Hint:  "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
+	}
+	for i := range 2 {
+		floats.Scale(1/unit, p.grad[i])
+	}
+	// Least squares for c, in these units, in  grad1 - grad0 = c (mean1 - mean0).
 	var dot, norm, change, size float64
 	for i := range z {
 		dg, dm := p.grad[1][i]-p.grad[0][i], p.mean[1][i]-p.mean[0][i]
@@ -108,22 +118,18 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	}
 	relative := math.Sqrt(miss / norm)
 	const expected = "a gradient c (mean of the distribution - target) with respect to the output, c > 0"
-	if change == 0 && size > 0 {
+	if change == 0 {
 		return 0, &LossError{Output: o.name(), Expected: expected,
-			Found: "a gradient that is the same whatever the output: the cost is linear in it",
-			Hint:  "give the model's output, not the targets"}
-	}
-	if size == 0 {
-		return 0, &LossError{Output: o.name(), Expected: "a cost that depends on the output",
-			Found: "a gradient of zero",
-			Hint:  "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
+			Found: "a gradient that is the same whatever the output, up to rounding",
+			Hint: "is the cost linear in it? give the model's output, not the targets; or are the targets so large, " +
+				"next to the outputs, that their difference is lost? divide them by their standard deviation"}
 	}
 	if !(c > 0) || relative > lossTolerance*c+rounding[T]()*math.Sqrt(size/norm) {
 		return 0, &LossError{
 			Output:   o.name(),
 			Expected: expected,
 			Found: fmt.Sprintf("best c %.4g, with which the gradient's change is still off by %.3g of its size",
-				c, math.Sqrt(miss/change)),
+				c*unit, math.Sqrt(miss/change)),
 			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that " +
 				"it is computed from; common slips: a missing logarithm, a softmax for several independent labels, " +
 				"weights that differ from case to case, a sign",
@@ -139,7 +145,15 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 		return 0, &LossError{Output: o.name(), Expected: "targets that the distribution can have",
 			Found: err.Error(), Hint: "one-hot rows or probabilities for Categorical, numbers in [0, 1] for Bernoulli"}
 	}
-	return c, nil
+	return c * unit, nil
+}
+
+// largestOf is the largest absolute value.
+func largestOf(x []float64) (largest float64) {
+	for _, v := range x {
+		largest = max(largest, math.Abs(v))
+	}
+	return largest
 }
 
 // finiteCost reports a cost that the VM has computed and that is not finite, whatever its gradients are.
@@ -207,10 +221,24 @@ func checkGradients[T program.Float](g *graph[T], p *planned[T], seed uint64) er
 				Hint: "the VM's is finite: did the input, the targets or the weights change after RunAll?"}
 		}
 		if err := compareGradients(n.Name(), params[i].grad, want, typical); err != nil {
+			if hint := inputsChanged(g.cost, float64(run.Value(whole.Outputs[0]).Data[0])); hint != "" {
+				err.Hint = hint
+			}
 			return err
 		}
 	}
 	return nil
+}
+
+// inputsChanged is a hint where the cost that the VM has computed is not that of what the graph holds
+// now, which is own; else "".
+func inputsChanged(cost *gorgonia.Node, own float64) string {
+	vm := costValue(cost)
+	if !(math.Abs(vm-own) > gradientTolerance*max(math.Abs(own), math.Abs(vm))) {
+		return ""
+	}
+	return fmt.Sprintf("the VM's cost is %.6g, and that of what the graph holds now %.6g: did the input, the targets or "+
+		"the weights change after RunAll, as when the next batch is put in before Step?", vm, own)
 }
 
 // typicalGradient is the norm of the largest gradient of the cost if the targets were sampled from
@@ -246,11 +274,21 @@ func typicalGradient[T program.Float](g *graph[T], outputs []*output, run *progr
 }
 
 // largestGradient is the norm of the largest gradient of the last reverse sweep.
+// One that is not finite does not count.
 func largestGradient[T program.Float](run *program.Run[T], leaves []*program.Node) (norm float64) {
 	for _, n := range leaves {
-		norm = max(norm, math.Sqrt(linalg.Dot64(run.Gradient(n), run.Gradient(n))))
+		if g := run.Gradient(n); linalg.Finite(g) {
+			norm = max(norm, normOf(g))
+		}
 	}
 	return norm
+}
+
+// normOf is the Euclidean norm, also where squares over- or underflow.
+func normOf[T program.Float](x []T) float64 {
+	wide := make([]float64, len(x))
+	linalg.Convert(wide, x)
+	return floats.Norm(wide, 2)
 }
 
 // gradientTolerance is the difference allowed relative to a gradient's norm; float32 sums in
@@ -259,17 +297,20 @@ const gradientTolerance = 1e-2
 
 // compareGradients: typical is the norm of a large gradient of the model, next to which a tiny one
 // may be rounding.
-func compareGradients[T program.Float](name string, got, want []T, typical float64) error {
-	var diff, ww, gw, gg float64
-	for i, w := range want {
-		d := float64(got[i]) - float64(w)
-		diff += d * d
-		ww += float64(w) * float64(w)
-		gw += float64(got[i]) * float64(w)
-		gg += float64(got[i]) * float64(got[i])
+func compareGradients[T program.Float](name string, got, want []T, typical float64) *GradientError {
+	unit := max(normOf(want), normOf(got)) // so that no square over- or underflows
+	if unit == 0 {
+		return nil
 	}
-	miss := math.Sqrt(diff)
-	if miss <= gradientTolerance*math.Sqrt(ww)+rounding[T]()*typical {
+	var diff, ww, gw, gg float64
+	for i, v := range want {
+		w, g := float64(v)/unit, float64(got[i])/unit
+		diff += (g - w) * (g - w)
+		ww += w * w
+		gw += g * w
+		gg += g * g
+	}
+	if math.Sqrt(diff) <= gradientTolerance*math.Sqrt(ww)+rounding[T]()*(typical/unit) {
 		return nil
 	}
 	ratio := gw / ww

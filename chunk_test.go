@@ -613,16 +613,24 @@ func TestChunkThatFails(t *testing.T) {
 	}
 }
 
-// An indefinite block has averages of which one can't be inverted.
-type indefinite struct {
+// A wrongAverages block has a wrong number in all the averages that it computes.
+type wrongAverages struct {
 	curvature.Block[float64]
-	moment int
+	moment int // whose first number it is
+	value  float64
 }
 
-func (b indefinite) Average(ema float64) (*curvature.Averages[float64], error) {
-	avg, err := b.Block.Average(ema)
+func (b wrongAverages) Average(ema float64) (*curvature.Averages[float64], error) {
+	return b.spoil(b.Block.Average(ema))
+}
+
+func (b wrongAverages) Restart() (*curvature.Averages[float64], error) {
+	return b.spoil(b.Block.Restart())
+}
+
+func (b wrongAverages) spoil(avg *curvature.Averages[float64], err error) (*curvature.Averages[float64], error) {
 	if err == nil {
-		avg.Moments[b.moment][0] = -1e30
+		avg.Moments[b.moment][0] = b.value
 	}
 	return avg, err
 }
@@ -640,7 +648,7 @@ func TestStepThatFailsKeepsTheChunks(t *testing.T) {
 		testnet.Check(t, p.take(t, 1))
 		layer := placedLayers(trainingOf(p.chunked))[1]
 		sound, before := layer.block.Block, testnet.Weights(p.chunked.Params)
-		layer.block.Block = indefinite{sound, 2 * layer.group}
+		layer.block.Block = wrongAverages{sound, 2 * layer.group, -1e30}
 		p.load(2)
 		testnet.Check(t, p.chunked.Run())
 		for range 2 {

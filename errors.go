@@ -20,6 +20,10 @@ var (
 	// ErrNoGradient: a parameter has no gradient, because Grad was not called for it, RunAll not
 	// yet, or the VM keeps none.
 	ErrNoGradient = errors.New("no gradient")
+	// ErrNoValue: a parameter has no value yet.
+	ErrNoValue = errors.New("no value")
+	// ErrOtherList: the parameters given are not those of the chunks before, for one update.
+	ErrOtherList = errors.New("not the list of the chunks before")
 	// ErrForeign: Step was given something that is no parameter of this solver's graph.
 	ErrForeign = errors.New("not a parameter of this cost")
 	// ErrShape: a value has another shape or dtype than the graph says.

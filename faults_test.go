@@ -295,7 +295,7 @@ func blockFaults(blocks int) (all []fault) {
 		}
 		add("rows", ErrNotFinite, func(b blockOf) blockOf { return faultyBlock{Block: b, observe: true} })
 		add("averages", nil, func(b blockOf) blockOf { return faultyBlock{Block: b, average: true} })
-		add("inverse", nil, func(b blockOf) blockOf { return indefinite{b, 0} })
+		add("inverse", nil, func(b blockOf) blockOf { return wrongAverages{b, 0, -1e30} })
 	}
 	return all
 }
@@ -470,4 +470,37 @@ func firstStepFails(t *testing.T, c, o *faultCourse, spoil func(o *faultCourse))
 		clear(testnet.Data(p))
 	}
 	return err
+}
+
+// Averages that can't be inverted, where those of the batch at hand can, start anew and are counted.
+// So no outlier stands in the way of all batches after it, whatever the step makes of its inverses.
+func TestAveragesStartAnew(t *testing.T) {
+	m := testnet.MLP{Widths: []int{3, 4, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Binary}
+	for name, opts := range map[string][]Option{
+		"default":            nil,
+		"block-tridiagonal":  {WithBlockTridiagonal()},
+		"learning rate":      {WithLearningRate(0.1)},
+		"background":         {WithBackgroundInverses(1), WithInverseUpdatePeriod(3)},
+		"at every 20th step": {WithInverseUpdatePeriod(20)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := NewTrainer(t, m.Build(7), opts...)
+			l.Steps(t, 5)
+			b := trainingOf(l).plan.blocks[0]
+			avg := b.Copy()
+			for i := range avg.Moments[0] {
+				avg.Moments[0][i] *= -1e20
+			}
+			b.Keep(avg)
+			restarts := 0
+			for range 25 {
+				l.Steps(t, 1)
+				restarts += l.Solver.Stats().AveragesRestarted
+			}
+			if restarts != 1 {
+				t.Errorf("%d restarts, want 1", restarts)
+			}
+			l.Falls(t, 30, 1)
+		})
+	}
 }

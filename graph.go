@@ -351,8 +351,12 @@ func graphError(err error) error {
 	}
 	var op *program.OpError
 	if errors.As(err, &op) {
-		return &GraphError{Node: op.Node, What: fmt.Sprintf("%s of %s", op.What, op.Op), Err: op.Err,
-			Hint: "call RunAll before Step, and give every input a value of the graph's shape and dtype"}
+		hint := "call RunAll before Step, and give every input a value of the graph's shape and dtype"
+		if op.What != "read" && op.What != "bind" {
+			hint = "the solver runs the ops of the graph privately, besides the VM: does this one keep state from call " +
+				"to call, or fail for some of the values, or for a part of the batch?"
+		}
+		return &GraphError{Node: op.Node, What: fmt.Sprintf("%s of %s", op.What, op.Op), Err: op.Err, Hint: hint}
 	}
 	return &GraphError{Node: "?", What: "running the model privately", Err: err}
 }

@@ -1,7 +1,6 @@
 package kfac
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -84,7 +83,7 @@ func (p *parameter[T]) readWeights(same bool) error {
 	}
 	v := p.src.Value()
 	if v == nil {
-		return fail(ErrNoGradient,
+		return fail(ErrNoValue,
 			"it has no value: give it one with WithInit or WithValue, and call RunAll before Step")
 	}
 	if !sameExtents(v.Shape(), p.src.Shape()) {
@@ -352,13 +351,12 @@ func sameList[T program.Float](nodes []*gorgonia.Node, params []*parameter[T]) e
 	for _, n := range nodes {
 		given := func(p *parameter[T]) bool { return p.src == n && p.given }
 		if !slices.ContainsFunc(params, given) {
-			return &ParamError{Param: program.NameOf(n), Op: op, Err: errors.New("it was not given then"),
-				Hint: hint}
+			return &ParamError{Param: program.NameOf(n), Op: op, Err: ErrOtherList, Hint: "it was not given then: " + hint}
 		}
 	}
 	for _, p := range params {
 		if p.given && !slices.Contains(nodes, p.src) {
-			return &ParamError{Param: p.name, Op: op, Err: ErrNoGradient, Hint: hint}
+			return &ParamError{Param: p.name, Op: op, Err: ErrOtherList, Hint: "it was given then: " + hint}
 		}
 	}
 	return nil

@@ -367,13 +367,13 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	for _, p := range t.plan.absent {
 		p.given = false
 	}
-	if err := finiteCost(t.graph.cost); err != nil {
-		return k, err
-	}
 	k.plan = t.plan
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
 	watch.lap(&time.Gradients)
 	if err := t.check(); err != nil {
+		return k, err
+	}
+	if err := finiteCost(t.graph.cost); err != nil {
 		return k, err
 	}
 	if loss, gradients := t.checks(); loss || gradients {

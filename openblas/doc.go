@@ -34,6 +34,10 @@
 // at once. If the environment has OPENBLAS_NUM_THREADS, OpenBLAS has that many threads and nothing
 // is divided here.
 //
+// Results are reproducible for one number of threads: OpenBLAS adds products up in another order
+// for another GOMAXPROCS or OPENBLAS_NUM_THREADS, so that the last bits of a training differ. With
+// gonum's BLAS they do not.
+//
 // # Kernels
 //
 // An OpenBLAS that does not know the processor may run kernels for an older one, at half the speed
