@@ -54,11 +54,11 @@ func averaging[T program.Float](params []*parameter[T], xi float64, taken bool) 
 	begun := slices.ContainsFunc(params, func(p *parameter[T]) bool { return p.averages > 0 })
 	switch {
 	case xi == 0:
-		return &ConfigError{"UseAverage", "no WithIterateAveraging", "that option, without which there is no average"}
+		return &ConfigError{"UseAverage", "no WithIterateAveraging", "that option: without it no average is kept"}
 	case !begun:
-		return &ConfigError{"UseAverage", "no average yet", "a step from the one on that WithIterateAveraging names"}
+		return &ConfigError{"UseAverage", "no average yet", "a step at or after the first of WithIterateAveraging"}
 	case taken:
-		return &ConfigError{"UseAverage", "a second call", "a call of the function that the first returned, before"}
+		return &ConfigError{"UseAverage", "a second call", "a call of restore (from the first call) before it"}
 	}
 	return nil
 }

@@ -562,7 +562,7 @@ func carryOver[T program.Float](before *planned[T], g *graph[T]) (
 	if len(nodes) == 0 {
 		return nil, nil, &GraphError{Node: g.cost.Name(), Err: ErrForeign,
 			What: "looking for the parameters trained so far among the inputs of its graph",
-			Hint: fmt.Sprintf("none of them has name and shape of one of the old graph (%s); "+
+			Hint: fmt.Sprintf("none of them has the name and shape of a parameter of the old graph (%s); "+
 				"give a parameter the same name in every graph", names(before.order))}
 	}
 	return params, nodes, nil

@@ -49,7 +49,7 @@
 // stack of one matrix; convolutions, Im2Col written out included; embeddings, by ByIndices or
 // products with one-hot rows; recurrent weights, unrolled; weights tied with their transposes. A
 // weight may be reshaped, and used once or several times. Its bias may be added by BroadcastAdd, as
-// Add to a vector, behind other summands, or by a column of ones in the input.
+// Add to a vector, after other summands, or by a column of ones in the input.
 //
 // Parameters that act element by element, such as the scale and shift of a normalisation, have a
 // small full block. Every other parameter has a diagonal block, or the identity if its gradient

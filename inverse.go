@@ -229,7 +229,7 @@ func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
 		if j.panicked != nil {
 			g.drop(b)
 			return false, &LayerError{Layer: b.groups[0].params[0].name, Op: "inverting in the background", Err: err,
-				Hint: "a fault of this package's: please report it; the next step goes on without this inverse"}
+				Hint: "a bug in this package: please report it; the next step continues without this inverse"}
 		}
 		if err != nil {
 			return true, nil

@@ -99,7 +99,7 @@ func (c *config) validate() error {
 	switch {
 	case !byRate && len(c.rateOptions) > 0:
 		return &ConfigError{c.rateOptions[0], "no WithLearningRate",
-			"it too, since without a learning rate the quadratic model finds step length and momentum by itself"}
+			"WithLearningRate too: without it the quadratic model finds the step length and the momentum"}
 	case byRate && len(c.modelOptions) > 0:
 		return &ConfigError{c.modelOptions[0], "WithLearningRate too",
 			"one of them: with a learning rate there is no quadratic model"}
