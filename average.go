@@ -8,13 +8,13 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// averageIterates takes the weights into the iterate average (Martens & Grosse 2015, section 8):
-// mean = xi_k mean + (1 - xi_k) theta with xi_k = min(1 - 1/k, xi), the plain mean of the first
-// iterates at first. It covers every parameter that was ever in a step's list.
+// averageIterates adds the weights to the iterate average (Martens & Grosse 2015, section 8): mean
+// = xi_k mean + (1 - xi_k) theta with xi_k = min(1 - 1/k, xi). The first averages are plain means
+// of the iterates. The average covers every parameter that was ever in a step's list.
 func averageIterates[T program.Float](params []*parameter[T], xi float64) {
 	for _, p := range params {
 		if !p.given && p.averages == 0 || !p.given && p.readWeights(false) != nil {
-			continue // never trained; or its weights are gone, so that the average stays
+			continue // never trained, or without readable weights: the average stays as it is
 		}
 		if p.mean == nil {
 			p.mean = make([]T, p.size())
@@ -26,8 +26,7 @@ func averageIterates[T program.Float](params []*parameter[T], xi float64) {
 	}
 }
 
-// exchangeAverages puts the averages into the parameters, and returns a function that puts the
-// weights back.
+// exchangeAverages writes the averages into the parameters. restore writes the weights back.
 func exchangeAverages[T program.Float](params []*parameter[T]) (restore func(), err error) {
 	weights := map[*parameter[T]][]T{}
 	for _, p := range params {
@@ -49,17 +48,17 @@ func exchangeAverages[T program.Float](params []*parameter[T]) (restore func(), 
 	}, nil
 }
 
-// averaging reports whether there is an average to use, as an error if not. taken says that it is
-// in use.
+// averaging returns an error if there is no average to use. taken says that the average is in use
+// already.
 func averaging[T program.Float](params []*parameter[T], xi float64, taken bool) error {
 	begun := slices.ContainsFunc(params, func(p *parameter[T]) bool { return p.averages > 0 })
 	switch {
 	case xi == 0:
-		return &ConfigError{"UseAverage", "no WithIterateAveraging", "that option, without which there is no average"}
+		return &ConfigError{"UseAverage", "no WithIterateAveraging", "that option: without it no average is kept"}
 	case !begun:
-		return &ConfigError{"UseAverage", "no average yet", "a step from the one on that WithIterateAveraging names"}
+		return &ConfigError{"UseAverage", "no average yet", "a step at or after the first of WithIterateAveraging"}
 	case taken:
-		return &ConfigError{"UseAverage", "a second call", "a call of the function that the first returned, before"}
+		return &ConfigError{"UseAverage", "a second call", "a call of restore (from the first call) before it"}
 	}
 	return nil
 }

@@ -8,18 +8,19 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// GrowingBatch is a mini-batch that grows exponentially, m_k = First exp((k-1)/b), until at update
-// FullAt it is the whole training set (Martens & Grosse 2015, section 13: First 1000, FullAt 500).
-// Small batches serve at the start, where any gradient does; later only large ones tell the
-// direction. Solver.Accumulate runs batches that are larger than the graph's.
+// GrowingBatch is a schedule for mini-batches that grow exponentially: m_k = First exp((k-1)/b). b
+// is chosen so that at update FullAt the batch is the whole training set (Martens & Grosse 2015,
+// section 13: First 1000, FullAt 500). At the start almost any gradient helps, so small batches are
+// enough. Later only large batches show the direction. Solver.Accumulate runs batches that are
+// larger than the graph's.
 type GrowingBatch struct {
 	First  int // cases of the first update
 	All    int // cases of the training set
-	FullAt int // the update, from 1, from which on the batch is the training set
+	FullAt int // first update, counted from 1, with the whole training set
 }
 
-// Size is the number of cases for update k, from 1, rounded down. It is between 1 and All, whatever
-// the fields are.
+// Size returns the number of cases for update k, counted from 1, rounded down. It is at least 1. It
+// is at most All if All is at least 1.
 func (g GrowingBatch) Size(k int) int {
 	if k >= g.FullAt || g.First >= g.All {
 		return max(g.All, 1)
@@ -29,35 +30,34 @@ func (g GrowingBatch) Size(k int) int {
 	return max(min(int(grown+1e-9), g.All), 1)
 }
 
-// Chunks is the number of chunks of the given size that come nearest to Size(k), at least 1.
+// Chunks returns how many chunks of size cases come nearest to Size(k), at least 1.
 func (g GrowingBatch) Chunks(k, size int) int {
 	return max(int(math.Round(float64(g.Size(k))/float64(max(size, 1)))), 1)
 }
 
-// A chunk is one RunAll's part of an update: the cases that the user's graph held then. An update
-// usually has one. It keeps the graph that its cases ran through, and what the parameters are in
-// that.
+// A chunk is the part of an update that one RunAll computed: the cases that the user's graph held
+// then. An update usually has one chunk. A chunk keeps the graph of its cases and the graph's plan.
 type chunk[T program.Float] struct {
 	graph  *graph[T]
 	plan   *planned[T]
-	inputs *program.Inputs[T] // nil: what the user's graph holds now
+	inputs *program.Inputs[T] // nil: the present inputs of the user's graph
 	cases  int
 
-	cost            float64 // the user's, as the VM left it
-	statisticsCases int     // that the factors were estimated from
+	cost            float64 // the user's cost as the VM computed it
+	statisticsCases int     // number of cases that the factors were estimated from
 
-	all bool // these were all its cases
+	all bool // the statistics used all cases
 
 	// For the exact Fisher products.
-	rows []int  // of the cases; nil: all
-	seed uint64 // of what Dropout and random nodes draw
-	held bool   // the model's run holds the forward pass of these, from the statistics
+	rows []int  // the cases used; nil: all
+	seed uint64 // seed for Dropout and random nodes
+	held bool   // the model's run holds the forward pass of rows already, from the statistics
 }
 
-// A batch is the chunks of an update.
+// A batch holds the chunks of an update.
 type batch[T program.Float] []chunk[T]
 
-// cases of all chunks together.
+// cases returns the number of cases in all chunks.
 func (b batch[T]) cases() (n int) {
 	for i := range b {
 		n += b[i].cases
@@ -65,7 +65,7 @@ func (b batch[T]) cases() (n int) {
 	return n
 }
 
-// statisticsCases is the number of cases that the factors are estimated from.
+// statisticsCases returns the number of cases that the factors are estimated from.
 func (b batch[T]) statisticsCases() (n int) {
 	for i := range b {
 		n += b[i].statisticsCases
@@ -73,7 +73,7 @@ func (b batch[T]) statisticsCases() (n int) {
 	return n
 }
 
-// cost is the mean over the chunks of the user's cost.
+// cost returns the mean over the chunks of the user's cost.
 func (b batch[T]) cost() (mean float64) {
 	for i := range b {
 		mean += b[i].cost / float64(len(b))
@@ -81,7 +81,7 @@ func (b batch[T]) cost() (mean float64) {
 	return mean
 }
 
-// variables is the mean number of target variables of a case.
+// variables returns the mean number of target variables of a case.
 func (b batch[T]) variables() (mean float64) {
 	for i := range b {
 		mean += float64(b[i].cases * b[i].plan.model.variables())
@@ -89,7 +89,7 @@ func (b batch[T]) variables() (mean float64) {
 	return mean / float64(b.cases())
 }
 
-// random reports whether something random is in the cost.
+// random reports whether a cost draws random numbers.
 func (b batch[T]) random() bool {
 	for i := range b {
 		if b[i].graph.random() {
@@ -99,8 +99,8 @@ func (b batch[T]) random() bool {
 	return false
 }
 
-// likelihood is the part of the objective that the user's cost stands for, as the VM has computed
-// it: its mean over cases in the solver's units. It is NaN if the VM did not keep it.
+// likelihood returns the objective without the L2 term, from the user's cost as the VM computed it:
+// the mean over cases, in the solver's units. It is NaN if the VM did not keep the cost.
 func (b batch[T]) likelihood() (h float64) {
 	for i := range b {
 		h += b[i].cost / b[i].graph.scale()
@@ -108,8 +108,8 @@ func (b batch[T]) likelihood() (h float64) {
 	return h / float64(b.cases())
 }
 
-// save copies what the graph's inputs hold, except for the parameters given, for a chunk behind
-// those of before.
+// save copies the graph's inputs for the next chunk of the update; before holds the chunks so far.
+// It does not copy parameters in the step's list.
 func (g *graph[T]) save(before batch[T], params map[*gorgonia.Node]*parameter[T]) (*program.Inputs[T], error) {
 	n := 0
 	for i := range before {

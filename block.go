@@ -13,29 +13,29 @@ import (
 )
 
 // A block is the curvature of one layer, of a chain of layers, or of parameters outside layers,
-// with the parameters that it is of. It goes on from graph to graph.
+// together with these parameters. It is kept from graph to graph.
 type block[T program.Float] struct {
 	curvature.Block[T]
-	name   string         // what Attach knows it by: its kind, with what that depends on
-	groups []group[T]     // by layer, or by parameter outside layers
+	name   string         // identifies the block to Attach: its kind and the settings that the kind depends on
+	groups []group[T]     // one for each layer, or for each parameter outside layers
 	v, u   [][]T          // by group: gradient and direction
-	rows   []rowBuffer[T] // for its hook
+	rows   []rowBuffer[T] // buffers for the block's hook
 
 	inverse curvature.Inverse[T] // the current one; nil if there is none yet
 }
 
-// A group is the parameters that share V and U: a layer's weight and bias, or a parameter by
-// itself.
+// A group holds the parameters that share V and U: a layer's weight and bias, or a single
+// parameter.
 type group[T program.Float] struct {
 	params []*parameter[T]
 	shape  curvature.Shape
-	// Of an out x in weight with a bias, V interleaves the two, so that they have memory of their
-	// own.
+	// interleaved: the weight is out x in and there is a bias. V interleaves the two, so their
+	// gradients and directions are separate copies.
 	interleaved bool
-	places      []place[T] // by parameter: where its gradient and its direction are
+	places      []place[T] // by parameter: its gradient and its direction
 }
 
-// newBlock makes the block of these groups.
+// newBlock makes the block of the given groups. rows is the number of row buffers.
 func newBlock[T program.Float](name string, c curvature.Block[T], rows int, groups ...group[T]) *block[T] {
 	b := &block[T]{Block: c, name: name, groups: groups, rows: make([]rowBuffer[T], rows)}
 	for i := range groups {
@@ -60,7 +60,7 @@ func newBlock[T program.Float](name string, c curvature.Block[T], rows int, grou
 	return b
 }
 
-// layerGroup is that of a layer's weight and bias, which may be nil.
+// layerGroup returns the group of a layer's weight and bias. bias may be nil.
 func layerGroup[T program.Float](s curvature.Shape, weight, bias *parameter[T]) group[T] {
 	if bias == nil {
 		return group[T]{params: []*parameter[T]{weight}, shape: s}
@@ -68,15 +68,15 @@ func layerGroup[T program.Float](s curvature.Shape, weight, bias *parameter[T]) 
 	return group[T]{params: []*parameter[T]{weight, bias}, shape: s, interleaved: s.OutByIn}
 }
 
-// is reports whether the block is of these parameters, with factors of these shapes.
-func (b *block[T]) is(name string, groups []group[T]) bool {
+// matches reports whether the block has this name, these parameters and factors of these shapes.
+func (b *block[T]) matches(name string, groups []group[T]) bool {
 	return b.name == name && slices.EqualFunc(b.groups, groups, func(x, y group[T]) bool {
 		return x.shape == y.shape && slices.Equal(x.params, y.params)
 	})
 }
 
-// apply turns the gradients of the parameters into directions, U = (F + damping)^-1 V. low is V in
-// low-rank form, or nil.
+// apply computes the directions of the parameters from their gradients: U = (F + damping)^-1 V. low
+// is V in low-rank form, or nil.
 func (b *block[T]) apply(inverse curvature.Inverse[T], low *curvature.LowRank[T]) {
 	b.weave(true)
 	if low != nil {
@@ -87,7 +87,8 @@ func (b *block[T]) apply(inverse curvature.Inverse[T], low *curvature.LowRank[T]
 	b.weave(false)
 }
 
-// weave brings V together where weights and biases interleave, or hands U out.
+// weave copies gradients into V if together, and U to the directions otherwise. It does so only for
+// groups whose weight and bias interleave.
 func (b *block[T]) weave(together bool) {
 	for i := range b.groups {
 		g := &b.groups[i]
@@ -101,12 +102,13 @@ func (b *block[T]) weave(together bool) {
 	}
 }
 
-// weave copies weight (out x in) and bias to a matrix of out x abar, or from it.
-func (g *group[T]) weave(m, weight, bias []T, to bool) {
+// weave copies weight (out x in) and bias to the matrix m (out x abar) if toMatrix, and from m to
+// them otherwise.
+func (g *group[T]) weave(m, weight, bias []T, toMatrix bool) {
 	in, abar := g.shape.In, g.shape.Abar()
 	for o := range g.shape.Out {
 		row := m[o*abar : (o+1)*abar]
-		if to {
+		if toMatrix {
 			copy(row, weight[o*in:(o+1)*in])
 			row[in] = bias[o]
 		} else {
@@ -116,7 +118,7 @@ func (g *group[T]) weave(m, weight, bias []T, to bool) {
 	}
 }
 
-// layerError makes the curvature's errors this package's.
+// layerError converts an error of package curvature to a *LayerError.
 func (b *block[T]) layerError(err error) error {
 	var e *curvature.Error
 	if !errors.As(err, &e) {
@@ -135,29 +137,29 @@ func (b *block[T]) layerError(err error) error {
 		Hint: hint}
 }
 
-// A planned is what the solver has decided to do with the parameters in one graph.
+// A planned is the solver's plan for the parameters in one graph.
 type planned[T program.Float] struct {
 	report Plan
 	model  *model[T]
-	layers []*layers.Layer // that were found
+	layers []*layers.Layer // the layers found
 
 	params map[*gorgonia.Node]*parameter[T]
-	order  []*parameter[T]            // of the plan
-	places map[*parameter[T]]place[T] // of these
-	absent []*parameter[T]            // that the graph lacks; their state waits for one that has them
+	order  []*parameter[T]            // the parameters of the plan
+	places map[*parameter[T]]place[T] // by parameter of order
+	absent []*parameter[T]            // parameters that the graph lacks; their state is kept for later graphs
 
-	blocks  []*block[T]                 // of order
-	hooks   []hook[T]                   // by block; nil if there is nothing to observe
-	blockOf map[*parameter[T]]*block[T] // of order and absent
-	asIs    map[*block[T]]bool          // whose inputs are observed as they are, not reduced
+	blocks    []*block[T]                 // the blocks of order
+	hooks     []hook[T]                   // by block; nil if there is nothing to observe
+	blockOf   map[*parameter[T]]*block[T] // by parameter of order and absent
+	unreduced map[*block[T]]bool          // blocks that observe the inputs themselves, not means over positions
 
-	path  program.Path // from what the hooks observe to the outputs
+	path  program.Path // from the observed nodes to the outputs
 	reach program.Path // from the parameters to the outputs, for forward mode
 
-	inverseOperations, iterationOperations float64 // counted
+	inverseOperations, iterationOperations float64 // operations of all inverses, and of the user's RunAll
 }
 
-// adopt makes the plan the one that the parameters' places are those of.
+// adopt gives the parameters their places in this plan's graph.
 func (p *planned[T]) adopt() {
 	for _, q := range p.absent {
 		q.place = place[T]{}
@@ -167,7 +169,8 @@ func (p *planned[T]) adopt() {
 	}
 }
 
-// describe is the plan for the user. The cost does not depend on the unreached.
+// describe returns the plan for the user. unreached are the parameters that the cost does not
+// depend on.
 func (p *planned[T]) describe(unreached []*gorgonia.Node) Plan {
 	plan := p.report
 	for _, n := range unreached {
@@ -182,19 +185,19 @@ func (p *planned[T]) describe(unreached []*gorgonia.Node) Plan {
 type planner[T program.Float] struct {
 	cfg   *config
 	graph *graph[T]
-	// Of the plan before: its parameters and blocks go on where they are the same.
+	// The plan before this one. Its parameters and blocks are used again where they are the same.
 	before  *planned[T]
-	settled bool // the user has said which the parameters are
+	settled bool // a Step or Accumulate has named the parameters
 	oneHot  func(weight string, input *program.Node) bool
 
 	planned[T]
-	observed []*program.Node // what the sampled backward sweep has to reach
+	observed []*program.Node // nodes that the sampled backward sweep must reach
 	rows     map[*gorgonia.Node]ParamPlan
 	chains   [][]*layers.Layer
 }
 
-// plan decides the treatment of the given parameters. Blocks whose parameters stay the same keep
-// their state.
+// plan decides the treatment of the given parameters. A block keeps its state if its parameters
+// stay the same.
 func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	var err error
 	if pl.model, err = pl.graph.modelFor(nodes); err != nil {
@@ -202,7 +205,7 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	}
 	pl.params, pl.blockOf = map[*gorgonia.Node]*parameter[T]{}, map[*parameter[T]]*block[T]{}
 	pl.places, pl.rows = map[*parameter[T]]place[T]{}, map[*gorgonia.Node]ParamPlan{}
-	pl.asIs = map[*block[T]]bool{}
+	pl.unreduced = map[*block[T]]bool{}
 	var leaves []*program.Node
 	for _, n := range nodes {
 		p := pl.before.params[n]
@@ -225,11 +228,11 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	}
 	pl.placeAll()
 	pl.count()
-	made := pl.planned // by itself, so that it does not keep the planner and the plan before
+	made := pl.planned // a copy, so that the planner and the plan before can be freed
 	return &made, nil
 }
 
-// strict reports a parameter without a Kronecker block, where that is an error.
+// strict returns an error if WithStrict is set and a parameter has no Kronecker block.
 func (pl *planner[T]) strict() error {
 	if !pl.cfg.strict {
 		return nil
@@ -243,7 +246,8 @@ func (pl *planner[T]) strict() error {
 	return nil
 }
 
-// placeAll finds the places of the parameters in the graph, and those that it lacks.
+// placeAll finds the places of the parameters in the graph, and the parameters that the graph
+// lacks.
 func (pl *planner[T]) placeAll() {
 	var reached []*program.Node
 	for _, b := range pl.blocks {
@@ -293,12 +297,12 @@ func (pl *planner[T]) use(b *block[T], h hook[T]) {
 	}
 }
 
-// same is the block from before with this name and these groups, or a new one. Where other graphs
-// had other chains, one of the layers may still know it.
+// same returns the earlier block with this name and these groups, or a new block. After graphs with
+// other chains, the earlier block may be known to only one of the layers.
 func (pl *planner[T]) same(name string, rows int, make func() curvature.Block[T], groups ...group[T]) *block[T] {
 	for _, g := range groups {
 		for _, p := range g.params {
-			if b := pl.before.blockOf[p]; b != nil && b.is(name, groups) {
+			if b := pl.before.blockOf[p]; b != nil && b.matches(name, groups) {
 				return b
 			}
 		}
@@ -306,8 +310,8 @@ func (pl *planner[T]) same(name string, rows int, make func() curvature.Block[T]
 	return newBlock(name, make(), rows, groups...)
 }
 
-// planLayers makes blocks of the layers that the sampled gradients can reach. The parameters of the
-// others go to rest.
+// planLayers makes the blocks of the layers that the sampled gradients can reach. It adds the
+// parameters of the other layers to rest.
 func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 	for _, l := range found {
 		if err := pl.model.CheckDifferentiable(pl.model.Path(l.Outputs()...)); err != nil {
@@ -345,12 +349,12 @@ func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 	}
 }
 
-// recurrent reports whether the layer's time steps are to be taken as depending on each other.
+// recurrent reports whether the layer's time steps are to be treated as dependent on each other.
 func (pl *planner[T]) recurrent(l *layers.Layer) bool {
 	return pl.cfg.timing != TimeIndependent && l.Recurrent()
 }
 
-// shapeOf is what the factors of a layer depend on.
+// shapeOf returns the properties of a layer that its factors depend on.
 func shapeOf(l *layers.Layer) curvature.Shape {
 	return curvature.Shape{
 		In: l.In, Out: l.Out, Bias: l.Bias != nil, OutByIn: l.OutByIn, Tied: l.Tied != nil,
@@ -366,13 +370,13 @@ func (pl *planner[T]) groupOf(l *layers.Layer) group[T] {
 	return layerGroup(shapeOf(l), pl.params[l.Weight.Src], bias)
 }
 
-// single makes the block of a layer by itself, unless its parameters have had one so far.
+// single makes the block of a single layer, unless its parameters have the same block already.
 func (pl *planner[T]) single(l *layers.Layer) {
 	g, h := pl.groupOf(l), newLayerHook[T](l)
 	s := g.shape
 	name, make := "layer", func() curvature.Block[T] { return curvature.NewKronecker[T](s) }
 	switch {
-	case pl.recurrent(l), len(l.Sites) == 1 && pl.wasRecurrent(g): // also where the graph is of a single time step
+	case pl.recurrent(l), len(l.Sites) == 1 && pl.wasRecurrent(g): // recurrent also in a graph of a single time step
 		name = "recurrent layer"
 		make = func() curvature.Block[T] { return curvature.NewRecurrent[T](s, pl.cfg.timing == TimeStationary) }
 	case l.Channels > 0:
@@ -382,16 +386,16 @@ func (pl *planner[T]) single(l *layers.Layer) {
 	}
 	b := pl.same(name, len(h.layers), make, g)
 	pl.use(b, h)
-	pl.asIs[b] = !l.Reduce
+	pl.unreduced[b] = !l.Reduce
 }
 
 func (pl *planner[T]) wasRecurrent(g group[T]) bool {
 	b := pl.before.blockOf[g.params[0]]
-	return b != nil && b.is("recurrent layer", []group[T]{g})
+	return b != nil && b.matches("recurrent layer", []group[T]{g})
 }
 
-// chain makes the block of a chain of layers, unless there has been one of just these so far: its
-// moments must all have the same weights.
+// chain makes the block of a chain of layers, unless exactly this chain has one already. A chain
+// that differs needs a new block, because all its moments must have the same weights.
 func (pl *planner[T]) chain(chain []*layers.Layer) {
 	groups, shapes := make([]group[T], len(chain)), make([]curvature.Shape, len(chain))
 	for i, l := range chain {
@@ -402,8 +406,9 @@ func (pl *planner[T]) chain(chain []*layers.Layer) {
 	pl.use(pl.same("chain", len(chain), make, groups...), newLayerHook[T](chain...))
 }
 
-// planRest makes the blocks of the parameters outside layers: small ones where they act element by
-// element, or else diagonal ones, and identities where the sampled gradients do not reach.
+// planRest makes the blocks of the parameters outside layers: small full blocks for those that act
+// element by element, diagonal blocks for the others, and identities for those that the sampled
+// gradients do not reach.
 func (pl *planner[T]) planRest(rest []layers.Rest) {
 	var reached []*program.Node
 	why := map[*program.Node]string{}
@@ -458,7 +463,7 @@ func (pl *planner[T]) elementwise(e layers.Elementwise) {
 	}
 }
 
-// elementwiseName is the parameters' names and the sizes of their blocks.
+// elementwiseName returns the names of the parameters and the sizes of their blocks.
 func elementwiseName(e layers.Elementwise, width, channels int) string {
 	if channels == 1 {
 		return fmt.Sprintf("%s: %d x %d", e.Name(), width, width)
@@ -480,7 +485,7 @@ func (pl *planner[T]) identity(n *gorgonia.Node, why string) {
 	pl.row(n, Identity, "", why)
 }
 
-// planUnrelated makes the blocks of the parameters that are no ancestors of the outputs.
+// planUnrelated makes the blocks of the parameters that the outputs do not depend on.
 func (pl *planner[T]) planUnrelated(nodes []*gorgonia.Node) {
 	for _, n := range nodes {
 		if _, ok := pl.rows[n]; !ok {
@@ -489,7 +494,8 @@ func (pl *planner[T]) planUnrelated(nodes []*gorgonia.Node) {
 	}
 }
 
-// reportOn lists the rows in the order of the parameters, with what holds for the whole graph.
+// reportOn lists the rows in the order of the parameters, and the losses and notes of the whole
+// graph.
 func (pl *planner[T]) reportOn(nodes []*gorgonia.Node) {
 	for _, n := range nodes {
 		pl.report.Params = append(pl.report.Params, pl.rows[n])
@@ -506,13 +512,13 @@ func (pl *planner[T]) reportOn(nodes []*gorgonia.Node) {
 	if why := pl.model.Whole; why != "" && pl.model.Cases > 1 {
 		note("statistics use the whole batch: " + why)
 	}
-	if n := draws(pl.graph.whole); n != nil && pl.cfg.gradientCheck {
+	if n := randomNode(pl.graph.whole); n != nil && pl.cfg.gradientCheck {
 		note(fmt.Sprintf("gradients are not checked: %v (%q) draws random numbers", n.Op, n.Name()))
 	}
 }
 
-// count adds up what the inverses take, and what the user's VM has to compute: the products with
-// weights, forward and backward.
+// count computes the operations of the inverses and those of the user's VM. For the VM it counts
+// the products with weights, forward and backward.
 func (p *planned[T]) count() {
 	for _, l := range p.layers {
 		p.inverseOperations += shapeOf(l).InverseOperations()
@@ -524,7 +530,7 @@ func (p *planned[T]) count() {
 	}
 }
 
-// carryOver finds the parameters of the graph before in another, by name and shape.
+// carryOver finds the parameters of the earlier plan in another graph, by name and shape.
 func carryOver[T program.Float](before *planned[T], g *graph[T]) (
 	params map[*gorgonia.Node]*parameter[T], nodes []*gorgonia.Node, err error) {
 	if err := distinctNames(nodesOf(before.order)); err != nil {
@@ -556,7 +562,7 @@ func carryOver[T program.Float](before *planned[T], g *graph[T]) (
 	if len(nodes) == 0 {
 		return nil, nil, &GraphError{Node: g.cost.Name(), Err: ErrForeign,
 			What: "looking for the parameters trained so far among the inputs of its graph",
-			Hint: fmt.Sprintf("none of them has name and shape of one of the old graph (%s); "+
+			Hint: fmt.Sprintf("none of them has the name and shape of a parameter of the old graph (%s); "+
 				"give a parameter the same name in every graph", names(before.order))}
 	}
 	return params, nodes, nil
@@ -570,7 +576,7 @@ func nodesOf[T program.Float](params []*parameter[T]) []*gorgonia.Node {
 	return nodes
 }
 
-// names lists the first few parameters.
+// names lists the first three parameters.
 func names[T program.Float](params []*parameter[T]) (s string) {
 	for i, p := range params {
 		switch {
@@ -584,8 +590,8 @@ func names[T program.Float](params []*parameter[T]) (s string) {
 	return s
 }
 
-// distinctNames reports two parameters of one name, as an error: state could not tell them apart in
-// another graph.
+// distinctNames returns an error if two parameters have the same name. Their state could not be
+// told apart in another graph.
 func distinctNames(nodes []*gorgonia.Node) error {
 	seen := map[string]bool{}
 	for _, n := range nodes {

@@ -2,21 +2,22 @@ package kfac
 
 import "math"
 
-// startOfGamma is the damping of the factors' product at the start: gamma^2 = lambda + eta (Martens
-// & Grosse 2015, section 6.6).
+// startOfGamma returns the first gamma: gamma^2 = lambda + eta (Martens & Grosse 2015, section
+// 6.6).
 func startOfGamma(lambda, eta float64) float64 { return math.Sqrt(lambda + eta) }
 
-// tikhonov is factored Tikhonov damping with a gamma (Martens & Grosse 2015, sections 6.3 and 6.6).
+// tikhonov is a gamma, used as factored Tikhonov damping (Martens & Grosse 2015, sections 6.3 and
+// 6.6).
 type tikhonov float64
 
-// Split splits gamma between the two factors of a layer: it returns what to add to the diagonals of
-// A (n x n) and G (m x m),
+// Split splits gamma between the two factors of a layer. It returns what to add to the diagonals of
+// A (n x n) and G (m x m):
 //
-//	pi gamma  and  gamma / pi,   pi = sqrt( (tr A / n) / (tr G / m) ),
+//	pi gamma  and  gamma / pi,   pi = sqrt( (tr A / n) / (tr G / m) ).
 //
-// the trace-norm form of pi, which minimises a bound on the error of damping the factors in place
-// of their product. Where a trace is zero (all inputs zero, a dead layer) or so small that pi would
-// not be finite, pi is 1.
+// This is the trace-norm form of pi. It minimises a bound on the error of damping the factors
+// instead of their product. pi is 1 if a trace is zero (all inputs zero, a dead layer) or so small
+// that pi would be zero or not finite.
 func (gamma tikhonov) Split(traceA float64, n int, traceG float64, m int) (dampA, dampG float64) {
 	pi := math.Sqrt(traceA / float64(n) / (traceG / float64(m)))
 	if traceA <= 0 || traceG <= 0 || pi == 0 || math.IsInf(pi, 0) || math.IsNaN(pi) {
@@ -25,12 +26,13 @@ func (gamma tikhonov) Split(traceA float64, n int, traceG float64, m int) (dampA
 	return pi * float64(gamma), float64(gamma) / pi
 }
 
-// Whole is the damping of a block without factors, gamma^2.
+// Whole returns the damping of a block without factors, gamma^2.
 func (gamma tikhonov) Whole() float64 { return float64(gamma * gamma) }
 
-// adaptLambda is the Levenberg-Marquardt rule (Martens & Grosse 2015, section 6.5): where the
-// quadratic model predicts well, lambda falls by omega, where it does not, it rises. A ratio that
-// is NaN, as of an objective that overflowed, counts as bad.
+// adaptLambda is the Levenberg-Marquardt rule (Martens & Grosse 2015, section 6.5). lambda is
+// multiplied by omega if rho is above highRho (the quadratic model predicts well), and divided by
+// omega if rho is below lowRho. A rho of NaN, for example after an overflow of the objective,
+// counts as low.
 func adaptLambda(lambda, rho, omega float64) float64 {
 	switch {
 	case rho > highRho:
@@ -43,15 +45,16 @@ func adaptLambda(lambda, rho, omega float64) float64 {
 
 const lowRho, highRho = 1.0 / 4, 3.0 / 4
 
-// reductionRatio is rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)) (section 6.5). The
-// denominator includes the damping term of M, as the paper's does, or leaves lambda out of it, as
-// the authors' later implementations do.
+// reductionRatio returns rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)) (section 6.5). The
+// denominator includes the damping term of M, as in the paper. If undamped, it leaves out the part
+// with lambda, as in the authors' later implementations. rho is -Inf if the objective rose or is
+// NaN. It is NaN if the predicted change is 0.
 func reductionRatio(before, after float64, s step, lambda float64, undamped bool) float64 {
 	change := s.change
 	if undamped {
 		change -= lambda / 2 * s.squares
 	}
-	if !(after <= before) { // also NaN
+	if !(after <= before) { // true for NaN too
 		return math.Inf(-1)
 	}
 	if change == 0 {
@@ -60,8 +63,8 @@ func reductionRatio(before, after float64, s step, lambda float64, undamped bool
 	return (after - before) / change
 }
 
-// gammas are the candidates for gamma when it is searched for: the present one, and one a factor
-// omega below and above, within the limits. The lower comes first, and stays on a tie, as in the
+// gammas returns the candidates of a search for gamma: the present gamma, gamma times omega and
+// gamma divided by omega, within the limits. The lowest comes first and wins a tie, as in the
 // authors' code.
 func gammas(gamma, omega, lowest, highest float64) []float64 {
 	list := []float64{math.Max(gamma*omega, lowest), gamma, math.Min(gamma/omega, highest)}
@@ -71,7 +74,7 @@ func gammas(gamma, omega, lowest, highest float64) []float64 {
 	return list
 }
 
-// leastGamma is the lower bound of gamma.
+// leastGamma returns the lower limit of gamma.
 func leastGamma(cfg *config, lambda float64) float64 {
 	if cfg.paperRules {
 		return math.Sqrt(cfg.l2)
@@ -79,12 +82,13 @@ func leastGamma(cfg *config, lambda float64) float64 {
 	return math.Sqrt(cfg.l2 + belowGamma*lambda)
 }
 
-// belowGamma is the part of lambda that gamma^2 is at least, beside eta.
+// belowGamma: gamma^2 is at least eta plus this fraction of lambda.
 const belowGamma = 1.0 / 10
 
-// searchesGamma reports whether gamma is searched for at step k: by the paper's rules at every
-// T2-th. Otherwise, as its start is a guess, it is at T2/4, T2/2 and T2, and then at every doubling
-// of the number of steps, unless every T2-th was asked for.
+// searchesGamma reports whether step k searches for gamma. By the paper's rules, every T2-th step
+// does. Otherwise the first gamma is only a guess, so steps T2/4, T2/2 and T2 search. After that,
+// every T2-th step searches if WithGammaAdaptation was given. If not, a step searches if it is T2
+// times a power of two and there are no background inverses.
 func searchesGamma(cfg *config, k int) bool {
 	period := cfg.gammaPeriod
 	switch {
@@ -101,17 +105,21 @@ func searchesGamma(cfg *config, k int) bool {
 	return k%period == 0 && double&(double-1) == 0 && cfg.backgroundLag == 0
 }
 
-// afterStart is the part of the lambda that suits the first step best that the next begin with.
-// They start from a better place, where the model holds further: the best starts of a grid are
-// lower than what the first step wants, on every problem tried.
+// afterStart: after the first step, lambda is multiplied by this factor. The next steps start from
+// a better point, where the quadratic model is valid over a longer distance. On every problem
+// tried, the best first lambda of a grid was lower than the best lambda for the first step alone.
 const afterStart = 1.0 / 5
 
-// startOfLambda chooses lambda before the first step, which the paper leaves to the user (150 for
-// its autoencoders, section 6.5). It tries the step that a lambda would make on the first batch:
-// try returns the objective after it. It walks from lambda by factors of ten, down for as long as
-// the objective falls worth mentioning, or up until it is below what it was before. It returns the
-// lambda that it was given where none gets it lower, as at a minimum. Started from the mean
-// eigenvalue of the curvature, the choice does not depend on the scale of loss or inputs.
+// startOfLambda chooses lambda before the first step. The paper leaves this choice to the user (150
+// for its autoencoders, section 6.5). try returns the objective on the first batch after a step
+// with the given lambda. before is the objective without a step.
+//
+// startOfLambda starts from the given lambda. If its step lowers the objective, lambda is divided
+// by ten for as long as the objective falls further by at least 1/200 of the reduction so far.
+// Otherwise lambda is multiplied by ten until a step lowers the objective. Both stop after 12
+// tries. If no step lowers the objective, as at a minimum, the given lambda is returned. If the
+// given lambda is the mean eigenvalue of the curvature, the choice does not depend on the scale of
+// the loss or the inputs.
 func startOfLambda(lambda, before float64, try func(lambda float64) float64) float64 {
 	const factor, tries, worth = 10, 12, 1.0 / 200
 	after := try(lambda)
@@ -119,7 +127,7 @@ func startOfLambda(lambda, before float64, try func(lambda float64) float64) flo
 		for higher, n := lambda, 0; n < tries; n++ {
 			higher *= factor
 			if try(higher) < before {
-				return higher // what is less damped made it worse
+				return higher // steps with less damping did not lower the objective
 			}
 		}
 		return lambda

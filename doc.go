@@ -10,35 +10,37 @@
 //
 // # What it computes
 //
-// Natural gradient descent moves the parameters by -F^-1 times the gradient of the cost, where F is
-// the Fisher matrix of the model's predictive distribution. F is as large as the parameters
-// squared, but the block of a layer that computes s from its input a is nearly a Kronecker product
-// of two small matrices,
+// Natural gradient descent moves the parameters by -F^-1 times the gradient of the cost. F is the
+// Fisher matrix of the model's predictive distribution. It has as many rows and columns as there
+// are parameters, which is too large to compute. But the block of a layer that computes s from its
+// input a is nearly a Kronecker product of two small matrices,
 //
 //	F_layer ~ A (x) G,   A = E[abar abar^T],   G = E[g g^T].
 //
-// Here abar is a with a homogeneous coordinate 1 behind it for the bias, and g is the gradient with
-// respect to s of the negative log-likelihood of targets sampled from the model's own predictions.
-// The inverse of a Kronecker product is that of its factors, so the preconditioned gradient of the
-// layer is U = A^-1 V G^-1.
+// Here abar is a, followed by a homogeneous coordinate 1 for the bias. g is the gradient with
+// respect to s of the negative log-likelihood, for targets sampled from the model's own
+// predictions. The inverse of a Kronecker product is the Kronecker product of the inverses of its
+// factors. So the preconditioned gradient of the layer is U = A^-1 V G^-1, for the gradient V.
 //
-// How far to go, and how much of the previous update to add, comes from the exact Fisher matrix
-// along these two directions; how much damping, from how well that has predicted what steps do.
-// Nothing needs to be tuned.
+// The step length and the momentum come from a quadratic model with the exact Fisher matrix,
+// restricted to two directions: the preconditioned gradient and the previous update. The damping
+// comes from how well the quadratic model has predicted the effect of steps. Nothing needs to be
+// tuned.
 //
 // # Shapes
 //
-// Gorgonia is row-major and has one row per case: s = a W + b, W is in x out. So A is (in+1) x
-// (in+1) with the homogeneous coordinate last, or in x in without a bias, G is out x out, and V and
-// U are (in+1) x out with the bias in the last row. For weights stored the other way round, as in
-// Mul(x, Transpose(w)), everything is transposed.
+// Gorgonia is row-major and has one row per case: s = a W + b, where W is in x out. So A is (in+1)
+// x (in+1) with the homogeneous coordinate last, or in x in without a bias. G is out x out. V and U
+// are (in+1) x out with the bias in the last row. If the weight is stored as out x in, as in Mul(x,
+// Transpose(w)), V and U are transposed.
 //
 // # Units
 //
-// The solver works with h, the mean over cases of the negative log-likelihood, in nats. It finds
-// the scale c in cost = c x (sum over cases of the negative log-likelihood) by itself at the first
-// step. So damping, learning rate and norm constraint mean the same whether a cost is a sum, a mean
-// over cases or a mean over cases and outputs. A, G and the sampled gradients are per case.
+// The solver's objective h is the mean over cases of the negative log-likelihood, in nats. The
+// user's cost is c times the sum over cases of the negative log-likelihood. The solver finds the
+// scale c at the first step. So damping, learning rate and norm constraint have the same meaning
+// for a cost that is a sum, a mean over cases, or a mean over cases and outputs. A, G and the
+// sampled gradients are per case.
 //
 // # Supported
 //
@@ -47,35 +49,35 @@
 // stack of one matrix; convolutions, Im2Col written out included; embeddings, by ByIndices or
 // products with one-hot rows; recurrent weights, unrolled; weights tied with their transposes. A
 // weight may be reshaped, and used once or several times. Its bias may be added by BroadcastAdd, as
-// Add to a vector, behind other summands, or by a column of ones in the input.
+// Add to a vector, after other summands, or by a column of ones in the input.
 //
 // Parameters that act element by element, such as the scale and shift of a normalisation, have a
-// small full block. Every other parameter has a diagonal block; where its gradient can't be had,
-// the identity. [Solver.Plan] says which, and why.
+// small full block. Every other parameter has a diagonal block, or the identity if its gradient
+// can't be computed. [Solver.Plan] reports the treatment of each parameter and the reason.
 //
-// Losses: [Categorical], [Bernoulli] and [Gaussian]; [Joint] for several outputs.
+// Losses: [Categorical], [Bernoulli] and [Gaussian], and [Joint] for several outputs.
 //
 // # Limits
 //
-// A model whose cost is not a negative log-likelihood of its output is refused.
+// The cost must be a negative log-likelihood of the model's output. Other costs are refused.
 //
 // # Options
 //
-// None has to be set.
+// All options are optional.
 //
-// How far a step goes: [WithLearningRate], [WithMomentum], [WithNormConstraint], [WithoutMomentum],
+// Length of a step: [WithLearningRate], [WithMomentum], [WithNormConstraint], [WithoutMomentum],
 // [WithDamping], [WithDampingAdaptation], [WithUndampedRho], [WithGammaAdaptation], [WithMaxGamma],
 // [WithL2Reg], [WithStepRejection], [WithPaperRules].
 //
-// Which way it goes: [WithBlockTridiagonal], [WithWeightSharing], [WithTimeCorrelation],
+// Direction of a step: [WithBlockTridiagonal], [WithWeightSharing], [WithTimeCorrelation],
 // [WithSpatiallyUncorrelated], [WithMaxDim], [WithFullBlocks].
 //
-// How often curvature is computed, and from how much: [WithCurvatureEMA],
+// How often the curvature is computed, and from how many cases: [WithCurvatureEMA],
 // [WithInverseUpdatePeriod], [WithBackgroundInverses], [WithStatisticsFraction],
 // [WithMinStatisticsCases], [WithModelFraction], [WithMinModelCases].
 //
-// What is checked: [WithStrict], [WithoutGradientCheck], [WithoutReachCheck].
+// Checks: [WithStrict], [WithoutGradientCheck], [WithoutReachCheck].
 //
-// Around it: [WithSeed], [WithStats], [WithIterateAveraging] with [Solver.UseAverage],
+// Other: [WithSeed], [WithStats], [WithIterateAveraging] with [Solver.UseAverage],
 // [GrowingBatch] with [Solver.Accumulate].
 package kfac

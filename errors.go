@@ -10,60 +10,61 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
-// Sentinels that errors.Is finds inside the typed errors below.
+// Errors wrapped by the typed errors below. Test for them with errors.Is.
 var (
-	// ErrNotFinite: a NaN or an infinity in the input, a gradient, the weights, the statistics or
-	// the result.
+	// ErrNotFinite: there is a NaN or an infinity in the input, a gradient, the weights, the
+	// statistics or the result.
 	ErrNotFinite = curvature.ErrNotFinite
-	// ErrNotPosDef: a damped factor could not be factorised although its damping was raised.
+	// ErrNotPosDef: a damped factor could not be factorised, even with raised damping.
 	ErrNotPosDef = curvature.ErrNotPosDef
-	// ErrNoGradient: a parameter has no gradient, because Grad was not called for it, RunAll not
-	// yet, or the VM keeps none.
+	// ErrNoGradient: a parameter has no gradient. Grad was not called for it, RunAll was not called
+	// yet, or the VM does not keep gradients.
 	ErrNoGradient = errors.New("no gradient")
 	// ErrNoValue: a parameter has no value yet.
 	ErrNoValue = errors.New("no value")
-	// ErrOtherList: the parameters given are not those of the chunks before, for one update.
+	// ErrOtherList: the parameters given are not those of the earlier chunks of the same update.
 	ErrOtherList = errors.New("not the list of the chunks before")
-	// ErrForeign: Step was given something that is no parameter of this solver's graph.
+	// ErrForeign: a node given to Step is not a parameter of the solver's graph. Attach returns it
+	// if the new graph has none of the parameters.
 	ErrForeign = errors.New("not a parameter of this cost")
-	// ErrShape: a value has another shape or dtype than the graph says.
+	// ErrShape: a value does not have the shape or dtype of its node.
 	ErrShape = errors.New("shape or dtype mismatch")
 	// ErrLoss: the cost is not the negative log-likelihood of the declared distribution.
 	ErrLoss = errors.New("the cost is not the declared distribution's negative log-likelihood")
-	// ErrGradient: the gradient that the user's VM produced is not the gradient of the cost.
+	// ErrGradient: the gradient from the user's VM is not the gradient of the cost.
 	ErrGradient = errors.New("the gradient is not that of the cost")
-	// ErrUnsupported: the graph holds something that can't be run privately.
+	// ErrUnsupported: the solver can't run a part of the graph in its own program.
 	ErrUnsupported = errors.New("unsupported")
-	// ErrAveraged: the parameters hold the averaged weights of UseAverage.
+	// ErrAveraged: the parameters hold the averaged weights of UseAverage. Restore them first.
 	ErrAveraged = errors.New("the parameters hold the averaged weights")
-	// ErrSameName: two parameters of one graph have the same name, by which Attach tells them
-	// apart.
+	// ErrSameName: two parameters of one graph have the same name. Attach identifies parameters by
+	// name.
 	ErrSameName = errors.New("two parameters of one name")
-	// ErrOtherWeights: in a graph that was attached a parameter has not the weights that it was
-	// trained to.
+	// ErrOtherWeights: in an attached graph, a parameter's weights are not the weights that
+	// training has reached.
 	ErrOtherWeights = errors.New("not the weights that it was trained to")
-	// ErrSharedMemory: two parameters have weights in the same memory.
+	// ErrSharedMemory: the weights of two parameters lie in the same memory.
 	ErrSharedMemory = errors.New("two parameters share memory")
-	// ErrStrict: WithStrict is set and a parameter would not get a Kronecker block.
+	// ErrStrict: WithStrict is set, and a parameter would not get a Kronecker block.
 	ErrStrict = errors.New("no Kronecker block")
 )
 
-// ConfigError is a mistake in the arguments of NewSolver or Attach.
+// ConfigError reports an invalid argument of NewSolver or Attach, or an invalid call of UseAverage.
 type ConfigError struct {
 	Setting string // the argument or option, e.g. "WithDamping"
-	Got     string
-	Want    string
+	Got     string // the argument as it is
+	Want    string // the valid arguments
 }
 
 func (e *ConfigError) Error() string {
 	return fmt.Sprintf("kfac: %s: got %s; want %s", e.Setting, e.Got, e.Want)
 }
 
-// ParamError is a problem with one parameter given to Step. No weight has been changed.
+// ParamError reports a problem with one parameter. No weight has been changed.
 type ParamError struct {
-	Param string // its name
-	Op    string // what was being done, e.g. "reading the gradient"
-	Hint  string // what to try
+	Param string // name of the parameter
+	Op    string // the operation that failed, e.g. "reading the gradient"
+	Hint  string // what to try; may be empty
 	Err   error
 }
 
@@ -73,13 +74,13 @@ func (e *ParamError) Error() string {
 
 func (e *ParamError) Unwrap() error { return e.Err }
 
-// LayerError is a failure in the curvature of one layer. No weight has been changed.
+// LayerError reports a failure in the curvature of one layer. No weight has been changed.
 type LayerError struct {
-	Layer   string  // the name of the layer's weight
-	Op      string  // what was being done, e.g. "Cholesky factorisation of A"
+	Layer   string  // name of the layer's weight
+	Op      string  // the operation that failed, e.g. "Cholesky factorisation of A"
 	Dim     int     // size of the factor, or 0
-	Damping float64 // what was added to the factor's diagonal last, or 0
-	Hint    string
+	Damping float64 // last value added to the factor's diagonal, or 0
+	Hint    string  // what to try; may be empty
 	Err     error
 }
 
@@ -93,13 +94,13 @@ func (e *LayerError) Error() string {
 
 func (e *LayerError) Unwrap() error { return e.Err }
 
-// LossError says how the cost differs from what the declared distribution demands. No weight has
-// been changed.
+// LossError reports that the cost is not the negative log-likelihood of the declared distribution.
+// It wraps ErrLoss. No weight has been changed.
 type LossError struct {
 	Output   string // the output, e.g. `Categorical(logits)`
-	Expected string
-	Found    string
-	Hint     string
+	Expected string // what the distribution requires
+	Found    string // what the cost does instead
+	Hint     string // what to try; may be empty
 }
 
 func (e *LossError) Error() string {
@@ -108,13 +109,13 @@ func (e *LossError) Error() string {
 
 func (e *LossError) Unwrap() error { return ErrLoss }
 
-// GradientError says that a parameter's gradient differs from the private program's. No weight has
-// been changed.
+// GradientError reports that a parameter's gradient differs from the gradient of the cost as the
+// solver computes it. It wraps ErrGradient. No weight has been changed.
 type GradientError struct {
-	Param    string
-	Relative float64 // norm of the difference / norm of the right gradient
+	Param    string  // name of the parameter
+	Relative float64 // norm of the difference divided by the norm of the right gradient
 	Ratio    float64 // least-squares factor between the two; NaN if the right gradient is zero
-	Hint     string
+	Hint     string  // what to try; may be empty
 }
 
 func (e *GradientError) Error() string {
@@ -124,11 +125,11 @@ func (e *GradientError) Error() string {
 
 func (e *GradientError) Unwrap() error { return ErrGradient }
 
-// GraphError is a problem with the user's graph. No weight has been changed.
+// GraphError reports a problem with the user's graph. No weight has been changed.
 type GraphError struct {
-	Node string // the node's name
-	What string
-	Hint string
+	Node string // name of the node
+	What string // the operation that failed
+	Hint string // what to try; may be empty
 	Err  error
 }
 

@@ -9,14 +9,14 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// sampler runs the model privately on some cases and sweeps the gradients of targets sampled from
-// its own predictions back (Martens & Grosse 2015, sections 5 and 8).
+// sampler runs the model in the solver's own program on some cases, samples targets from the
+// predictions, and sweeps their gradients back (Martens & Grosse 2015, sections 5 and 8).
 type sampler[T program.Float] struct {
 	seeds []program.Seed[T]
 	perm  []int
 
-	// What is random, so that a test can put something else in its place: the choice of cases, and
-	// the drawing of targets into o.y.
+	// The random parts, which a test can replace: choose selects the cases, and draw writes sampled
+	// targets into o.y.
 	choose func(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int
 	draw   func(o *output, rng *rand.Rand)
 }
@@ -28,22 +28,23 @@ func newSampler[T program.Float]() *sampler[T] {
 	return s
 }
 
-// forget lets go of the graph that was sampled from.
+// forget drops the references to the graph that was sampled from.
 func (s *sampler[T]) forget() {
 	for i := range s.seeds {
 		s.seeds[i].Node = nil
 	}
 }
 
-// A sample is what sampling has drawn.
+// A sample records what was drawn.
 type sample struct {
-	seed uint64 // of what Dropout and random nodes draw
+	seed uint64 // seed for Dropout and random nodes
 	all  bool   // the run holds the forward pass of the whole batch
 }
 
-// sample draws the cases and the targets with rng, and runs both passes. The gradients are those of
-// the cases' own negative log-likelihoods, each output's times its weight in the objective, summed
-// where cases meet, not averaged. path goes from the nodes that are observed to the outputs.
+// sample draws cases and targets with rng and runs the forward and the backward pass. The gradients
+// are those of each case's negative log-likelihood, summed where cases meet, not averaged. Each
+// output's gradient is multiplied by the square root of its weight in the objective. path leads
+// from the observed nodes to the outputs.
 func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, fraction float64, atLeast int,
 	rng *rand.Rand) (sample, error) {
 	drawn := sample{seed: rng.Uint64()}
@@ -60,7 +61,7 @@ func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, f
 		o.Residual(o.y, o.y, o.z, o.cols)
 		seed := &seeds[i]
 		seed.Node, seed.Data = o.node, linalg.Resized(seed.Data, len(o.y))
-		root := math.Sqrt(weights[i]) // so that weight multiplies the second moments
+		root := math.Sqrt(weights[i]) // then the second moments are multiplied by the weight
 		for j, r := range o.y {
 			seed.Data[j] = T(root * r)
 		}
@@ -72,14 +73,14 @@ func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, f
 	return drawn, nil
 }
 
-// partOf is the number of cases that a fraction of the batch stands for, if it is not to be less
-// than atLeast. It may be more than there are.
+// partOf returns the number of cases for a fraction of the batch, but at least atLeast. It may
+// exceed cases.
 func partOf(cases int, fraction float64, atLeast int) int {
 	return max(int(math.Ceil(fraction*float64(cases))), atLeast)
 }
 
-// randomCases draws a random subset of the cases: the fraction of the batch, but no fewer than
-// atLeast. nil is the whole batch.
+// randomCases draws a random subset of the cases: the given fraction of the batch, but at least
+// atLeast cases. It returns nil for the whole batch.
 func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {
 	n := partOf(p.Cases, fraction, atLeast)
 	if n >= p.Cases || p.Whole != "" {
@@ -98,9 +99,9 @@ func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast i
 	return s.perm[:n]
 }
 
-// leastStatistics is the least number of cases for the factors, of a batch of so many. A batch that
-// the quadratic model takes whole serves whole here too, if it is not large: one forward pass is
-// for both then.
+// leastStatistics returns the smallest number of cases for the factors, for a batch with the given
+// number of cases. If the quadratic model uses the whole batch and the batch is not large, the
+// factors use the whole batch too. One forward pass then serves both.
 func leastStatistics(cfg *config, cases int) int {
 	const least = 128
 	modelWhole := cfg.learningRate == 0 && partOf(cases, cfg.modelFraction, cfg.minModelCases) >= cases
@@ -113,7 +114,7 @@ func leastStatistics(cfg *config, cases int) int {
 	return least
 }
 
-// observe takes the rows of each block out of a run.
+// observe gives each block its rows of a run.
 func observe[T program.Float](p *planned[T]) error {
 	for i, b := range p.blocks {
 		if h := p.hooks[i]; h != nil {
@@ -125,10 +126,12 @@ func observe[T program.Float](p *planned[T]) error {
 	return nil
 }
 
-// averages are those that an update makes, by block; nil where nothing in the step needs them.
+// averages holds the new running averages of an update, by block. An element is nil if the step
+// does not need it.
 type averages[T program.Float] []*curvature.Averages[T]
 
-// newAverages computes the averages of all blocks, or only of those that need some at every step.
+// newAverages computes the averages of all blocks if all, and otherwise only of the Immediate
+// blocks, which need them at every step.
 func newAverages[T program.Float](blocks []*block[T], ema float64, all bool) (averages[T], error) {
 	next := make(averages[T], len(blocks))
 	for i, b := range blocks {
@@ -144,7 +147,7 @@ func newAverages[T program.Float](blocks []*block[T], ema float64, all bool) (av
 	return next, nil
 }
 
-// release lets go of averages that are not kept.
+// release gives back averages that are not kept.
 func (a averages[T]) release(blocks []*block[T]) {
 	for i, avg := range a {
 		if avg != nil {
@@ -154,8 +157,8 @@ func (a averages[T]) release(blocks []*block[T]) {
 	}
 }
 
-// keep makes the averages the current ones, and brings the others up to date. It returns the number
-// of blocks whose averages have started anew.
+// keep makes the averages current. It updates blocks without new averages in place. It returns the
+// number of blocks whose averages have restarted.
 func (a averages[T]) keep(blocks []*block[T], ema float64) (restarted int) {
 	for i, b := range blocks {
 		again := false
@@ -173,8 +176,8 @@ func (a averages[T]) keep(blocks []*block[T], ema float64) (restarted int) {
 	return restarted
 }
 
-// meanCurvature is the trace of the approximate Fisher matrix over the number of parameters: its
-// mean eigenvalue. It is 1 if there is none.
+// meanCurvature returns the mean eigenvalue of the approximate Fisher matrix: its trace divided by
+// the number of parameter elements. It returns 1 if that is not positive and finite.
 func (a averages[T]) meanCurvature(blocks []*block[T], params []*parameter[T]) float64 {
 	var trace, n float64
 	for _, p := range params {

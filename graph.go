@@ -13,34 +13,35 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A graph is the solver's hold on one graph of the user's: the private programs of its cost and of
-// its outputs, and the scale of the cost. All else that a Solver has goes on from graph to graph.
+// A graph holds what the solver knows about one of the user's graphs: its own programs of the cost
+// and of the outputs, and the scale of the cost. Everything else in a Solver is kept from graph to
+// graph.
 type graph[T program.Float] struct {
 	cost    *gorgonia.Node
 	heads   []head
-	whole   *program.Program // of the cost, for the checks and the objective
-	costRun *program.Run[T]  // of the cost; made when first needed
-	models  []*model[T]      // that were needed so far
+	whole   *program.Program // program of the cost, for the checks and the objective
+	costRun *program.Run[T]  // run of whole; made when first needed
+	models  []*model[T]      // made so far
 	seed    uint64
 
-	used bool         // a RunAll of it was taken in
-	tail *lossTail[T] // of the cost; made by the first RunAll
+	used bool         // a RunAll of this graph was used by a Step or Accumulate
+	tail *lossTail[T] // tail of the cost; made at the first RunAll
 	units
 
-	saved []*program.Inputs[T] // of the chunks of an update
+	saved []*program.Inputs[T] // inputs of the chunks of an update
 }
 
-// units are what brings the user's cost to the solver's objective.
+// units converts the user's cost to the solver's objective.
 type units struct {
-	scales  []float64 // c of each output, by the first RunAll; before, those of the graph before
-	weights []float64 // of the outputs in the solver's objective: their scales over that of the first
+	scales  []float64 // c of each output, from the first RunAll; until then, those of the previous graph
+	weights []float64 // of each output in the objective: its scale divided by the first output's scale
 }
 
-// scale is c of the first output.
+// scale returns c of the first output.
 func (u units) scale() float64 { return u.scales[0] }
 
-// measured is the units by these scales. The same up to rounding as in the graph before are the
-// same to the last bit, and so are the steps.
+// measured returns the units for the given scales. A scale that equals the previous graph's scale
+// up to rounding is replaced by it. Then the steps agree to the last bit.
 func (u units) measured(scales []float64, rounding float64) units {
 	new := units{make([]float64, len(scales)), make([]float64, len(scales))}
 	for i, s := range scales {
@@ -53,15 +54,15 @@ func (u units) measured(scales []float64, rounding float64) units {
 	return new
 }
 
-// A model is the private program of a graph's outputs, for one meaning of an output that is a
-// vector.
+// A model is the solver's own program of a graph's outputs. An output that is a vector can have two
+// meanings; each has its own model.
 type model[T program.Float] struct {
 	*program.Program
 	run     *program.Run[T]
 	outputs []*output
 }
 
-// output is one head with its place in a program.
+// output is a head with its node in a program.
 type output struct {
 	head
 	node *program.Node
@@ -93,7 +94,7 @@ func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (
 	return g, err
 }
 
-// model makes the model of a program of the outputs.
+// model returns the model of a program of the outputs, and makes it if necessary.
 func (g *graph[T]) model(p *program.Program) (*model[T], error) {
 	for _, m := range g.models {
 		if m.Program == p {
@@ -112,7 +113,7 @@ func (g *graph[T]) model(p *program.Program) (*model[T], error) {
 	return m, nil
 }
 
-// columns is the number of natural parameters per case of an output of p.
+// columns returns the number of natural parameters per case of an output n of p.
 func columns(p *program.Program, n *program.Node) int {
 	if dims := len(n.Shape); dims == 0 || dims == 1 && !p.VectorCases {
 		return n.Size()
@@ -124,10 +125,10 @@ func columns(p *program.Program, n *program.Node) int {
 	return cols
 }
 
-// modelFor is the model in which outputs that are vectors mean what they have to, given the
-// parameters: one number for each case, as in Mul(X, theta), or all numbers of a single case, as in
-// Mul(w, x). It is the former where no parameter would have cases then; the classes of a
-// Categorical are always the latter.
+// modelFor returns the model with the right meaning of outputs that are vectors, given the
+// parameters. A vector holds one number for each case, as in Mul(X, theta), or all numbers of a
+// single case, as in Mul(w, x). modelFor takes the first meaning if no parameter then has separate
+// elements for each case. The classes of a Categorical always have the second meaning.
 func (g *graph[T]) modelFor(params []*gorgonia.Node) (*model[T], error) {
 	vectors := false
 	for _, h := range g.heads {
@@ -146,7 +147,8 @@ func (g *graph[T]) modelFor(params []*gorgonia.Node) (*model[T], error) {
 	return m, nil
 }
 
-// with is the model in which vectors hold a number for each case, or not.
+// with returns the model in which a vector output has one number for each case (vectors), or all
+// numbers of one case.
 func (g *graph[T]) with(vectors bool) (*model[T], error) {
 	for _, m := range g.models {
 		if m.VectorCases == vectors {
@@ -161,9 +163,9 @@ func (g *graph[T]) with(vectors bool) (*model[T], error) {
 }
 
 // random reports whether the cost draws random numbers.
-func (g *graph[T]) random() bool { return draws(g.whole) != nil }
+func (g *graph[T]) random() bool { return randomNode(g.whole) != nil }
 
-// trainable reports why a node given to Step is no parameter of the cost.
+// trainable returns an error if a node given to Step is not a parameter of the cost.
 func (g *graph[T]) trainable(n *gorgonia.Node) error {
 	hint := ""
 	leaf := g.models[0].Node(n)
@@ -183,14 +185,14 @@ func (g *graph[T]) trainable(n *gorgonia.Node) error {
 	return &ParamError{Param: program.NameOf(n), Op: "looking it up in the graph", Hint: hint, Err: ErrForeign}
 }
 
-// guessParameters lists the parameters before any Step says which they are.
+// guessParameters lists the parameters before the first Step names them.
 func (g *graph[T]) guessParameters() []*gorgonia.Node {
 	var out []*gorgonia.Node
 	m := g.models[0]
 	for _, n := range layers.Parameters(m.Program) {
 		out = append(out, n.Src)
 	}
-	for _, n := range g.whole.Nodes { // those that only other terms of the cost depend on
+	for _, n := range g.whole.Nodes { // parameters that only other terms of the cost depend on
 		if n.IsLeaf() && n.Src.Op() == nil && n.Src.Deriv() != nil && m.Node(n.Src) == nil {
 			out = append(out, n.Src)
 		}
@@ -198,7 +200,7 @@ func (g *graph[T]) guessParameters() []*gorgonia.Node {
 	return out
 }
 
-// variables is the number of target variables of a case.
+// variables returns the number of target variables of a case.
 func (m *model[T]) variables() (n int) {
 	for _, o := range m.outputs {
 		n += o.Variables(o.cols)
@@ -206,7 +208,7 @@ func (m *model[T]) variables() (n int) {
 	return n
 }
 
-// discrete reports whether all targets are.
+// discrete reports whether all targets are discrete.
 func (m *model[T]) discrete() bool {
 	for _, o := range m.outputs {
 		if !o.Discrete() {
@@ -216,8 +218,8 @@ func (m *model[T]) discrete() bool {
 	return true
 }
 
-// forward runs the model on some cases, or on all if rows is nil, and reads its outputs. inputs are
-// those to run with; nil stands for what the user's graph holds now.
+// forward runs the model on the cases in rows, or on all cases if rows is nil, and reads its
+// outputs. inputs are the inputs of the run; nil means the present inputs of the user's graph.
 func (m *model[T]) forward(inputs *program.Inputs[T], seed uint64, rows []int) error {
 	m.run.Use(inputs)
 	m.run.Reseed(seed)
@@ -232,7 +234,7 @@ func (m *model[T]) forward(inputs *program.Inputs[T], seed uint64, rows []int) e
 	return nil
 }
 
-// readOutput takes the natural parameters from node n of a run.
+// readOutput reads the natural parameters from node n of a run.
 func readOutput[T program.Float](o *output, run *program.Run[T], n *program.Node) error {
 	z := run.Value(n).Data
 	o.z, o.y = linalg.Resized(o.z, len(z)), linalg.Resized(o.y, len(z))
@@ -244,12 +246,11 @@ func readOutput[T program.Float](o *output, run *program.Run[T], n *program.Node
 		Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
 }
 
-// A lossTail is the private program of a cost with the outputs cut off: what lies between them and
-// the cost.
+// A lossTail is the solver's own program from the outputs to the cost. The outputs are its inputs.
 type lossTail[T program.Float] struct {
 	run    *program.Run[T]
 	cost   *program.Node
-	leaves []*program.Node // in place of the outputs
+	leaves []*program.Node // inputs of the program that replace the outputs
 	path   program.Path
 	seeds  []program.Seed[T]
 }
@@ -279,7 +280,7 @@ func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64
 	return t, graphError(err)
 }
 
-// sweep runs the tail from the values bound to the leaves, and back.
+// sweep runs the tail forward from the values bound to the leaves, and backward.
 func (t *lossTail[T]) sweep(seed T) error {
 	if err := t.run.Forward(nil); err != nil {
 		return err
@@ -287,8 +288,8 @@ func (t *lossTail[T]) sweep(seed T) error {
 	return t.run.Reverse([]program.Seed[T]{{Node: t.cost, Data: []T{seed}}}, t.path)
 }
 
-// gradients are those of the cost times scale with respect to the outputs, at the values that they
-// have in a run.
+// gradients returns the gradients of scale times the cost with respect to the outputs, at the
+// values of the outputs in run.
 func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T) ([]program.Seed[T], error) {
 	for i, leaf := range t.leaves {
 		if err := t.run.Bind(leaf, run.Value(outputs[i].node).Data); err != nil {
@@ -305,7 +306,7 @@ func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T)
 	return t.seeds, nil
 }
 
-// costValue is the value that the VM left in the cost node, or NaN.
+// costValue returns the value that the VM left in the cost node, or NaN.
 func costValue(cost *gorgonia.Node) float64 {
 	v := cost.Value()
 	if v == nil || v.Shape().TotalSize() != 1 {
@@ -324,9 +325,9 @@ func costValue(cost *gorgonia.Node) float64 {
 	return math.NaN()
 }
 
-// draws is a node that draws random numbers, or nil. The private program's draws are others than
-// the VM's.
-func draws(p *program.Program) *program.Node {
+// randomNode returns a node that draws random numbers, or nil. The solver's own program draws other
+// numbers than the VM.
+func randomNode(p *program.Program) *program.Node {
 	for _, n := range p.Nodes {
 		switch n.Op.(type) {
 		case program.Dropout, program.Random:
@@ -336,7 +337,7 @@ func draws(p *program.Program) *program.Node {
 	return nil
 }
 
-// rounding is the relative error to expect of a gradient computed in T.
+// rounding returns the relative rounding error to expect of a gradient computed in T.
 func rounding[T program.Float]() float64 {
 	if _, ok := any(T(0)).(float32); ok {
 		return 1e-4
@@ -344,7 +345,7 @@ func rounding[T program.Float]() float64 {
 	return 1e-10
 }
 
-// graphError makes the private program's errors this package's.
+// graphError converts an error of package program to a *GraphError.
 func graphError(err error) error {
 	if err == nil {
 		return nil

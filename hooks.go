@@ -7,32 +7,33 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A hook captures what a block wants to know of a run: rows of inputs a and of backpropagated
-// sampled-target gradients g. It belongs to one graph, and the block and its buffers to all.
+// A hook captures what a block observes in a run: rows of inputs a and of gradients g,
+// backpropagated from sampled targets. A hook belongs to one graph. The block and its buffers are
+// kept from graph to graph.
 type hook[T program.Float] interface {
-	// observed are the nodes whose gradients are captured.
+	// observed returns the nodes whose gradients are captured.
 	observed() []*program.Node
-	// capture collects the rows from a run after its sampled backward sweep. They lie in the run,
-	// or in the buffers, of which there is one for each layer or parameter of the block.
+	// capture collects the rows from a run after its sampled backward sweep. The rows are memory of
+	// the run or of the buffers. There is one buffer for each layer or parameter of the block.
 	capture(run *program.Run[T], buffers []rowBuffer[T]) []curvature.Rows[T]
 }
 
-// rowBuffer holds rows that do not lie in one piece in a run.
+// rowBuffer holds rows that are not contiguous in a run.
 type rowBuffer[T program.Float] struct {
 	a, g    []T
 	lookups []int
 
-	meanA, sumG []T // of reduced rows
+	meanA, sumG []T // rows reduced over positions
 }
 
-// layerHook captures the inputs and gradients of layers: one, or those of a chain. A tied weight
-// has two.
+// layerHook captures the inputs and gradients of one layer or of a chain of layers. A tied weight
+// counts as two layers.
 type layerHook[T program.Float] struct {
 	layers []*layers.Layer
 	rows   []curvature.Rows[T]
 }
 
-// newLayerHook makes the hook of a chain of layers, or of one.
+// newLayerHook makes the hook of one layer or of a chain of layers.
 func newLayerHook[T program.Float](chain ...*layers.Layer) *layerHook[T] {
 	h := &layerHook[T]{}
 	for _, l := range chain {
@@ -80,7 +81,7 @@ func captureLayer[T program.Float](l *layers.Layer, run *program.Run[T], buf *ro
 	return curvature.Rows[T]{A: buf.a, G: buf.g, Lookups: buf.lookups, Cases: run.Cases()}
 }
 
-// append adds the rows of one site.
+// append adds the rows of one use of the layer.
 func (c *rowBuffer[T]) append(l *layers.Layer, s layers.Site, run *program.Run[T]) {
 	g := run.Gradient(s.Output)
 	rows := len(g) / l.Out
@@ -112,8 +113,8 @@ func (c *rowBuffer[T]) reduce(l *layers.Layer, run *program.Run[T]) {
 	linalg.Scale(1/T(positions), c.meanA)
 }
 
-// errors appends to rows the gradients with respect to a layer's outputs that a run has after a
-// backward sweep of the objective's gradient.
+// errors appends to rows the gradients with respect to a layer's outputs. run must have swept back
+// the gradient of the objective.
 func (h *layerHook[T]) errors(rows []T, run *program.Run[T]) []T {
 	l := h.layers[0]
 	for _, s := range l.Sites {
@@ -123,7 +124,7 @@ func (h *layerHook[T]) errors(rows []T, run *program.Run[T]) []T {
 	return rows
 }
 
-// appendRows appends a matrix of rows x cols to dst; transposed says that src holds cols x rows.
+// appendRows appends a matrix of rows x cols to dst. If transposed, src is cols x rows.
 func appendRows[T program.Float](dst, src []T, rows, cols int, transposed bool) []T {
 	n := len(dst)
 	dst = append(dst, src...)
@@ -133,7 +134,7 @@ func appendRows[T program.Float](dst, src []T, rows, cols int, transposed bool) 
 	return dst
 }
 
-// zeros is linalg.Resized with all elements zero.
+// zeros returns buf resized to n elements, all zero.
 func zeros[T program.Float](buf []T, n int) []T {
 	buf = linalg.Resized(buf, n)
 	clear(buf)
@@ -143,7 +144,7 @@ func zeros[T program.Float](buf []T, n int) []T {
 // parameterHook captures the gradient of a parameter outside layers.
 type parameterHook[T program.Float] struct {
 	leaf    *program.Node
-	entries int // of its diagonal
+	entries int // number of entries of its diagonal
 	rows    [1]curvature.Rows[T]
 }
 
@@ -151,8 +152,8 @@ func newParameterHook[T program.Float](leaf *program.Node) *parameterHook[T] {
 	return &parameterHook[T]{leaf: leaf, entries: diagonalEntries(leaf)}
 }
 
-// diagonalEntries is the number of entries that a parameter's diagonal has: one for each element,
-// or, of a parameter with elements of its own for each case, those of a case.
+// diagonalEntries returns the number of entries of a parameter's diagonal: one for each element. If
+// the parameter has separate elements for each case, it is one for each element of a case.
 func diagonalEntries(leaf *program.Node) int {
 	if leaf.CaseAxis == 0 {
 		return leaf.Size() / leaf.Shape[0]
@@ -162,8 +163,8 @@ func diagonalEntries(leaf *program.Node) int {
 
 func (h *parameterHook[T]) observed() []*program.Node { return []*program.Node{h.leaf} }
 
-// capture: row i of a parameter with elements of its own for each case sees case i only. The rows
-// that were run stand for all.
+// capture returns the gradient of the parameter. If the parameter has separate elements for each
+// case, row i depends on case i only. The rows that were run then stand for all rows.
 func (h *parameterHook[T]) capture(run *program.Run[T], _ []rowBuffer[T]) []curvature.Rows[T] {
 	grad, cases := run.Gradient(h.leaf), run.Cases()
 	if len(grad) != h.entries || h.leaf.CaseAxis == 0 {
@@ -173,8 +174,8 @@ func (h *parameterHook[T]) capture(run *program.Run[T], _ []rowBuffer[T]) []curv
 	return h.rows[:]
 }
 
-// elementwiseHook captures what each case contributes to the gradients of parameters that act
-// element by element.
+// elementwiseHook captures each case's contribution to the gradients of parameters that act element
+// by element.
 type elementwiseHook[T program.Float] struct {
 	of   layers.Elementwise
 	rows []curvature.Rows[T]

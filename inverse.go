@@ -12,9 +12,9 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// inversePeriod is T3 for a plan: so many steps that the inverses take a small part of what the
-// user's VM has to compute, by counting. Fresh inverses are worth more than the paper's T3 = 20
-// gives where they cost next to nothing.
+// inversePeriod returns T3 for a plan. It is the smallest period for which the inverses take a
+// small part of the operations of the user's VM. Operations are counted, not timed. Where inverses
+// cost almost nothing, fresh ones are worth more than the paper's T3 = 20.
 func inversePeriod[T program.Float](cfg *config, p *planned[T]) int {
 	if cfg.inversePeriod > 0 {
 		return cfg.inversePeriod
@@ -28,30 +28,30 @@ func inversePeriod[T program.Float](cfg *config, p *planned[T]) int {
 }
 
 const (
-	inverseShare   = 1.0 / 25 // of an iteration's operations
-	leastIteration = 2.5e6    // operations that an iteration's time is worth where there is little to compute
-	eigenWork      = 20       // times the operations of an inverse are those of the eigenproblems besides
+	inverseShare   = 1.0 / 25 // largest part of an iteration's operations for inverses
+	leastIteration = 2.5e6    // lower bound for an iteration's operations: small graphs take time too
+	eigenWork      = 20       // an inverse with eigenproblems takes this many times the operations
 )
 
-// firstInverses is the number of first steps that compute the inverses whatever the period is
-// (Martens & Grosse 2015, section 8).
+// firstInverses: this many first steps compute the inverses, for any period (Martens & Grosse 2015,
+// section 8).
 const firstInverses = 3
 
-// inverses are those that a step has, by block; nil where the current one serves.
+// inverses holds the inverses for one step, by block. An element of `of` is nil if the step uses
+// the block's current inverse.
 type inverses[T program.Float] struct {
-	of       []curvature.Inverse[T]
-	waiting  []bool // by block: it still belongs to the background
-	anew     bool   // all were computed
-	restarts int    // blocks whose averages were started anew for it
-	renewed  bool   // some were, or taken up from the background
-	raised   int    // factors whose damping had to be raised
+	of      []curvature.Inverse[T]
+	waiting []bool // by block: the inverse still belongs to the background
+	anew    bool   // all were computed in this step
+	renewed bool   // some were computed in this step or came from the background
+	raised  int    // number of factors whose damping was raised
 }
 
 func newInverses[T program.Float](blocks int) *inverses[T] {
 	return &inverses[T]{of: make([]curvature.Inverse[T], blocks), waiting: make([]bool, blocks)}
 }
 
-// invert computes the inverses of all blocks, several at a time.
+// invert computes the inverses of all blocks, several at the same time.
 func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64) (*inverses[T], error) {
 	var first, then []func()
 	making := make([]*curvature.Inversion[T], len(blocks))
@@ -64,7 +64,7 @@ func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64)
 	made := newInverses[T](len(blocks))
 	made.anew, made.renewed = true, true
 	var failed error
-	for i, b := range blocks { // all of them, so that each gives back what it has borrowed
+	for i, b := range blocks { // do not stop at an error: every inversion must give back its memory
 		v, err := making[i].Inverse()
 		if err != nil {
 			v, err = restarted(b, avg, i, gamma, err)
@@ -114,18 +114,18 @@ func firstOf(a, b error) error {
 	return b
 }
 
-// immediate computes the inverses of the blocks that take no work.
+// immediate computes the inverses of the blocks whose inverses cost nothing.
 func immediate[T program.Float](blocks []*block[T], avg averages[T], gamma float64) *inverses[T] {
 	made := newInverses[T](len(blocks))
 	for i, b := range blocks {
 		if b.Immediate() {
-			made.of[i], _ = b.Invert(avg[i], tikhonov(gamma)).Inverse() // nothing there that could fail
+			made.of[i], _ = b.Invert(avg[i], tikhonov(gamma)).Inverse() // the inverse of an Immediate block can't fail
 		}
 	}
 	return made
 }
 
-// release lets go of inverses that are not kept.
+// release gives back inverses that are not kept.
 func (v *inverses[T]) release() {
 	for i, inverse := range v.of {
 		if inverse != nil && !v.waiting[i] {
@@ -135,7 +135,7 @@ func (v *inverses[T]) release() {
 	}
 }
 
-// keep makes the inverses the current ones.
+// keep makes the inverses current.
 func (v *inverses[T]) keep(blocks []*block[T]) {
 	for i, b := range blocks {
 		if v.of[i] == nil {
@@ -148,7 +148,7 @@ func (v *inverses[T]) keep(blocks []*block[T]) {
 	}
 }
 
-// direct turns the gradients into directions: U = (F + damping)^-1 V.
+// direct computes the directions from the gradients: U = (F + damping)^-1 V.
 func (v *inverses[T]) direct(blocks []*block[T], params []*parameter[T], low *lowRanks[T]) error {
 	for i, b := range blocks {
 		inverse := v.of[i]
@@ -165,7 +165,7 @@ func (v *inverses[T]) direct(blocks []*block[T], params []*parameter[T], low *lo
 	return nil
 }
 
-// needsInverses reports whether a block has come with the step in progress.
+// needsInverses reports whether a block has no inverse yet because it is new.
 func needsInverses[T program.Float](blocks []*block[T]) bool {
 	for _, b := range blocks {
 		if b.inverse == nil && !b.Immediate() {
@@ -175,10 +175,10 @@ func needsInverses[T program.Float](blocks []*block[T]) bool {
 	return false
 }
 
-// background has inverses computed beside the training steps (WithBackgroundInverses), a few blocks
-// at a time. After the steps of a period T3 the blocks have their turns, each with a copy of its
-// averages, and what comes of it is taken up at a fixed later step. So the result does not depend
-// on how long it took.
+// background computes inverses beside the training steps (WithBackgroundInverses), a few blocks at
+// a time. In each period T3, every block gets its turn, with a copy of its averages. Its new
+// inverse is used from a fixed later step on. So the result does not depend on how long the
+// computation took.
 type background[T program.Float] struct {
 	jobs map[*block[T]]*job[T]
 }
@@ -187,12 +187,12 @@ type background[T program.Float] struct {
 type job[T program.Float] struct {
 	averages  *curvature.Averages[T]
 	inversion *curvature.Inversion[T]
-	due       int           // the step that takes it up
-	done      chan struct{} // closed when it has come to its end
+	due       int           // first step that uses the inverse
+	done      chan struct{} // closed when the inversion has ended
 	panicked  error
 
 	collected bool
-	inverse   curvature.Inverse[T] // nil if err is not
+	inverse   curvature.Inverse[T] // nil if err is not nil
 	err       error
 }
 
@@ -206,7 +206,7 @@ func (j *job[T]) run() {
 	j.inversion.Run()
 }
 
-// collect waits for the inverse.
+// collect waits for the inverse and returns it.
 func (j *job[T]) collect() (curvature.Inverse[T], error) {
 	<-j.done
 	if !j.collected {
@@ -220,18 +220,18 @@ func (j *job[T]) collect() (curvature.Inverse[T], error) {
 	return j.inverse, j.err
 }
 
-// launch gives the blocks whose turn it is after step k to a goroutine each.
+// launch starts a goroutine for each block whose turn it is after step k.
 func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma float64) {
 	if g.jobs == nil {
 		g.jobs = map[*block[T]]*job[T]{}
 	}
 	for b, j := range g.jobs {
-		if k >= j.due+period { // the graphs lack its parameters, or it has been replaced
+		if k >= j.due+period { // the block was replaced, or recent graphs lack its parameters
 			g.drop(b)
 		}
 	}
 	if k < firstInverses {
-		return // the next step computes all anew
+		return // the next step computes all inverses
 	}
 	for i, b := range blocks {
 		if k%period != i*period/len(blocks) || g.jobs[b] != nil || b.Immediate() {
@@ -244,8 +244,8 @@ func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma flo
 	}
 }
 
-// failed reports whether a job that is due at step k has failed. All inverses are computed anew
-// then. The error is that of a panic.
+// failed reports whether a job that is due at step k has failed. If so, the step computes all
+// inverses. If the job has panicked, failed returns an error instead.
 func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
 	for _, b := range blocks {
 		j := g.jobs[b]
@@ -256,7 +256,7 @@ func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
 		if j.panicked != nil {
 			g.drop(b)
 			return false, &LayerError{Layer: b.groups[0].params[0].name, Op: "inverting in the background", Err: err,
-				Hint: "a fault of this package's: please report it; the next step goes on without this inverse"}
+				Hint: "a bug in this package: please report it; the next step continues without this inverse"}
 		}
 		if err != nil {
 			return true, nil
@@ -265,7 +265,7 @@ func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
 	return false, nil
 }
 
-// takeUp adds the inverses that are due at step k. They stay the jobs' until finish.
+// takeUp adds the inverses that are due at step k. They belong to the jobs until finish.
 func (g *background[T]) takeUp(made *inverses[T], blocks []*block[T], k int) {
 	for i, b := range blocks {
 		if j := g.jobs[b]; j != nil && k >= j.due {
@@ -276,8 +276,8 @@ func (g *background[T]) takeUp(made *inverses[T], blocks []*block[T], k int) {
 	}
 }
 
-// finish ends the jobs whose inverses a step has kept, and those of blocks that it has computed
-// anew.
+// finish ends the jobs whose inverses a step has kept. If anew, the step has computed all inverses,
+// and finish drops all jobs of the blocks.
 func (g *background[T]) finish(blocks []*block[T], k int, anew bool) {
 	for _, b := range blocks {
 		switch j := g.jobs[b]; {
@@ -291,7 +291,7 @@ func (g *background[T]) finish(blocks []*block[T], k int, anew bool) {
 	}
 }
 
-// drop forgets a block's inversion when it has come to its end.
+// drop waits for a block's inversion and discards it.
 func (g *background[T]) drop(b *block[T]) {
 	j := g.jobs[b]
 	if inverse, err := j.collect(); err == nil {
@@ -301,12 +301,12 @@ func (g *background[T]) drop(b *block[T]) {
 	delete(g.jobs, b)
 }
 
-// lowRanks are the gradients that a step knows as products of the batch's inputs and errors, by
-// block.
+// lowRanks holds the gradients of a step that are known in low-rank form, as products of the
+// batch's inputs and errors, by block.
 type lowRanks[T program.Float] struct {
-	chosen []*block[T] // for which the form is worth its backward sweep
+	chosen []*block[T] // blocks for which the form is worth its backward sweep
 	hooks  []*layerHook[T]
-	of     map[*block[T]]*curvature.LowRank[T] // those that hold
+	of     map[*block[T]]*curvature.LowRank[T] // forms that match the gradient given to Step
 
 	errors map[*block[T]][]T
 	forms  map[*block[T]]*curvature.LowRank[T]
@@ -317,8 +317,8 @@ func newLowRanks[T program.Float]() *lowRanks[T] {
 		forms: map[*block[T]]*curvature.LowRank[T]{}}
 }
 
-// choose lists the blocks that gain by the low-rank form, where the whole batch was observed, if
-// they are worth the backward sweep that they take.
+// choose selects the blocks that gain by the low-rank form. The run must have observed the whole
+// batch. It selects none if the saving is not worth the additional backward sweep.
 func (r *lowRanks[T]) choose(p *planned[T]) {
 	saved, sweep := 0, 0
 	for _, l := range p.layers {
@@ -330,7 +330,7 @@ func (r *lowRanks[T]) choose(p *planned[T]) {
 	}
 	for i, b := range p.blocks {
 		k, ok := b.Block.(*curvature.Kronecker[T])
-		if !ok || !p.asIs[b] {
+		if !ok || !p.unreduced[b] {
 			continue
 		}
 		if s, _ := k.LowRankSavings(); s > 0 {
@@ -343,7 +343,7 @@ func (r *lowRanks[T]) choose(p *planned[T]) {
 	}
 }
 
-// reset forgets the forms of the step before.
+// reset drops the forms of the previous step.
 func (r *lowRanks[T]) reset() {
 	clear(r.chosen)
 	clear(r.hooks)
@@ -351,19 +351,20 @@ func (r *lowRanks[T]) reset() {
 	clear(r.of)
 }
 
-// forget lets go of the graph of the step before, and of blocks that may have been replaced.
+// forget drops the references to the previous step's graph and to blocks that may have been
+// replaced.
 func (r *lowRanks[T]) forget() {
 	r.reset()
 	clear(r.errors)
 	clear(r.forms)
 }
 
-// worthSweep is how many multiplications must be saved for each of a backward sweep, which has
-// other work to do too.
+// worthSweep: the low-rank form must save this many multiplications for each multiplication of the
+// backward sweep. A sweep also does other work.
 const worthSweep = 2
 
-// sweep takes the errors of the chosen blocks: it sweeps the gradient of the objective back through
-// the forward pass of the statistics.
+// sweep computes the errors of the chosen blocks. It sweeps the gradient of the objective back
+// through the forward pass of the statistics.
 func (r *lowRanks[T]) sweep(g *graph[T], p *planned[T]) error {
 	if len(r.chosen) == 0 {
 		return nil
@@ -382,8 +383,8 @@ func (r *lowRanks[T]) sweep(g *graph[T], p *planned[T]) error {
 	return nil
 }
 
-// match decides, now that V is known, for which blocks the form holds: V, the gradient that the
-// user's VM has computed and that was given to Step, is the product.
+// match decides for which blocks the form is valid: V must equal the product. V is the gradient
+// that the user's VM computed and that was given to Step.
 func (r *lowRanks[T]) match(seed uint64, steps int) {
 	if len(r.chosen) == 0 {
 		return
@@ -397,12 +398,12 @@ func (r *lowRanks[T]) match(seed uint64, steps int) {
 		}
 		b.Block.(*curvature.Kronecker[T]).LowRank(form, r.errors[b])
 		b.weave(true)
-		if form.Matches(b.v[0], asGiven*rounding[T](), rng) {
+		if form.Matches(b.v[0], matchTolerance*rounding[T](), rng) {
 			r.of[b] = form
 		}
 	}
 }
 
-// asGiven is the part of the rounding of gradients, relative to their norm, that V may differ from
-// the product by. What is as small in V is lost.
-const asGiven = 0.1
+// matchTolerance: V may differ from the product by this fraction of a gradient's rounding error,
+// relative to its norm. A smaller difference in V is lost.
+const matchTolerance = 0.1

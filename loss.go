@@ -11,28 +11,30 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/likelihood"
 )
 
-// Distribution declares R(y|z), the distribution of the targets y that the model predicts by its
-// output z. The cost has to be a multiple of the negative log-likelihood -log r(y|z) (Martens &
-// Grosse 2015, section 2). K-FAC needs the distribution because the Fisher matrix takes the
-// expectation over targets drawn from the model, not over those of the data.
+// Distribution declares R(y|z): the distribution that the model's output z predicts for the targets
+// y. The cost must be a multiple of the negative log-likelihood -log r(y|z) (Martens & Grosse 2015,
+// section 2). K-FAC needs the distribution because the Fisher matrix is an expectation over targets
+// drawn from the model, not over the targets of the data.
 //
-// Make one with [Categorical], [Bernoulli], [Gaussian] or, for a model with several outputs,
-// [Joint]. They accept whatever they are given; [NewSolver] reports what is wrong with it.
+// Make one with [Categorical], [Bernoulli] or [Gaussian], or with [Joint] for a model with several
+// outputs. These functions accept any arguments. [NewSolver] reports invalid ones as a
+// *ConfigError.
 type Distribution interface {
 	heads() []head
 }
 
-// head is one output of the model with its own predictive distribution, in its natural parameters
-// z. It is a Distribution with one output.
+// head is one output of the model with its predictive distribution. z are the natural parameters of
+// the distribution. A head is a Distribution with one output.
 type head struct {
 	kind    string
-	node    *gorgonia.Node // of z; nil only if problem is not
-	problem error          // what was wrong with the arguments, without the name
+	node    *gorgonia.Node // the node of z; may be nil only if problem is set
+	problem error          // what is wrong with the arguments, without the head's name
 
-	likelihood.Likelihood // nil only if problem is not
+	likelihood.Likelihood // may be nil only if problem is set
 }
 
-// name is the kind and the output's name, for messages and for the plan: "Categorical(logits)".
+// name returns the kind and the name of the output, for messages and for the plan:
+// "Categorical(logits)".
 func (h head) name() string {
 	if h.node == nil {
 		return h.kind + "(nil)"
@@ -46,9 +48,10 @@ func (h head) err() error { return h.problem }
 
 func (h head) heads() []head { return []head{h} }
 
-// Joint declares a model with several outputs, each with its own distribution. They are independent
-// of each other given the input: the negative log-likelihood is the sum of theirs. A Joint inside a
-// Joint counts as its parts. A Joint of nothing is refused by [NewSolver].
+// Joint declares a model with several outputs, each with its own distribution. Given the input, the
+// outputs are independent, so the negative log-likelihood is the sum over the parts. A Joint inside
+// a Joint is replaced by its parts. [NewSolver] refuses a nil part and a Joint without parts, with
+// a *ConfigError.
 func Joint(parts ...Distribution) Distribution {
 	var all joint
 	for i, part := range parts {
@@ -71,8 +74,10 @@ func (j joint) heads() []head { return j }
 // Its negative log-likelihood is the softmax cross-entropy. Targets are one-hot, or probabilities
 // that sum to one.
 //
-// logits is the node of z, of shape (B, K), or (K) for a single case. The node of SoftMax or
-// LogSoftMax over the last axis of such a z, or Log of the former, does as well: it is traced to z.
+// logits is the node of z, of shape (B, K) for B cases, or (K) for a single case. It may also be
+// the node of SoftMax or LogSoftMax of such a z over the last axis, or the node of Log of SoftMax.
+// The solver then finds z itself. Other shapes, fewer than two classes and a softmax over another
+// axis are errors, which [NewSolver] reports.
 func Categorical(logits *gorgonia.Node) Distribution {
 	node, err := traceSoftmax(logits)
 	if err == nil {
@@ -98,24 +103,25 @@ func checkClasses(logits *gorgonia.Node) error {
 // P(y = 1) = sigmoid(z). Its negative log-likelihood is the binary cross-entropy, summed over the
 // entries of a case. Targets are in [0, 1].
 //
-// logits is the node of z, of any shape. The node of Sigmoid does as well: it is traced to z. So it
-// is where Gorgonia has rewritten the cost, as it does for BinaryXent, and the sigmoid is no longer
-// part of it.
+// logits is the node of z, of any shape. It may also be the node of Sigmoid of z. The solver then
+// finds z itself. This works even where Gorgonia has rewritten the cost without the sigmoid, as it
+// does for BinaryXent.
 func Bernoulli(logits *gorgonia.Node) Distribution {
 	node, err := traceSigmoid(logits)
 	return head{"Bernoulli", node, err, likelihood.Bernoulli{}}
 }
 
-// Gaussian declares that every entry of the output is the mean of an independent normal target of
-// the given variance, which is positive and finite. Its negative log-likelihood is
+// Gaussian declares that every entry of the output is the mean of an independent normal target with
+// the given variance. The variance is positive and finite. The negative log-likelihood is
 // (z-y)^2/(2 variance) + log(2 pi variance)/2, summed over the entries of a case.
 //
-// The sum of (z-y)^2/2 is thus the likelihood of variance 1, and the sum of (z-y)^2 that of
-// variance 1/2. The choice does not matter to the training: the solver finds the factor c by which
-// the cost differs from the likelihood declared, and scales the curvature with it. The mean of
-// (z-y)^2 over B cases of K entries is c = 1/(B K) with variance 1/2, or c = 2/(B K) with variance
-// 1, and c/variance, the curvature at the output, is the same. Hence Gaussian(mean, 1) serves every
-// squared-error cost. The variance matters where a number is reported in nats.
+// So the sum of (z-y)^2/2 is the likelihood with variance 1, and the sum of (z-y)^2 is the
+// likelihood with variance 1/2. The choice does not matter to the training. The solver finds the
+// factor c between the cost and the declared likelihood, and scales the curvature with it. For
+// example, take the mean of (z-y)^2 over B cases of K entries. Variance 1/2 gives c = 1/(B K), and
+// variance 1 gives c = 2/(B K). The curvature at the output, c/variance, is the same for both.
+// Hence Gaussian(mean, 1) serves every squared-error cost. The variance matters only where a number
+// is reported in nats.
 //
 // mean is the node of z, of any shape.
 func Gaussian(mean *gorgonia.Node, variance float64) Distribution {
@@ -145,7 +151,7 @@ func checkNode(n *gorgonia.Node) error {
 	return checkType(n)
 }
 
-// checkType returns an error where the Dtype of n would panic.
+// checkType returns an error if n.Dtype() would panic.
 func checkType(n *gorgonia.Node) error {
 	t := n.Type()
 	for {
@@ -162,8 +168,8 @@ func checkType(n *gorgonia.Node) error {
 	return nil
 }
 
-// traceSoftmax returns the operand of n if n is SoftMax or LogSoftMax, or Log of one, and else n
-// itself. Gorgonia turns Log(SoftMax(z)) into the log form of the SoftMax node in place, unless its
+// traceSoftmax returns z if n is SoftMax(z), LogSoftMax(z) or the Log of SoftMax(z), and otherwise
+// n. Gorgonia turns Log(SoftMax(z)) into the log form of the SoftMax node in place, unless its
 // stabilisation is switched off.
 func traceSoftmax(n *gorgonia.Node) (*gorgonia.Node, error) {
 	if err := checkNode(n); err != nil {
@@ -181,7 +187,7 @@ func traceSoftmax(n *gorgonia.Node) (*gorgonia.Node, error) {
 	if _, err := fmt.Sscanf(softmax.Op().String(), "Softmax{%d,", &axis); err != nil {
 		return logits, fmt.Errorf("the axis of %q is unreadable (%w); pass the node of the logits", softmax.Name(), err)
 	}
-	// Gorgonia keeps -1 for the last axis.
+	// Gorgonia stores the last axis as -1.
 	if last := len(logits.Shape()) - 1; axis != -1 && axis != last {
 		return logits, fmt.Errorf("the softmax is over axis %d of an output of shape %v; a case's classes must lie "+
 			"along the last axis, %d", axis, logits.Shape(), last)
@@ -189,7 +195,7 @@ func traceSoftmax(n *gorgonia.Node) (*gorgonia.Node, error) {
 	return logits, nil
 }
 
-// traceSigmoid returns the operand of n if n is Sigmoid, and else n itself.
+// traceSigmoid returns z if n is Sigmoid(z), and otherwise n.
 func traceSigmoid(n *gorgonia.Node) (*gorgonia.Node, error) {
 	if err := checkNode(n); err != nil {
 		return n, err
@@ -205,9 +211,9 @@ func opIs(n *gorgonia.Node, kind, name string) bool {
 	return op != nil && fmt.Sprintf("%T", op) == kind && op.String() == name
 }
 
-// onlyOperand returns the operand of a node with a unary op. It asks a subgraph made for the
-// purpose: the index that the user's graph keeps of its nodes is stale once Gorgonia has removed
-// one.
+// onlyOperand returns the operand of a node with a unary op. It reads a subgraph made for this
+// purpose, because the node index of the user's graph is out of date after Gorgonia has removed a
+// node.
 func onlyOperand(n *gorgonia.Node) *gorgonia.Node {
 	operands := n.Graph().ExactSubgraphRoots(n).From(n.ID())
 	operands.Next()

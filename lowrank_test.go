@@ -24,7 +24,7 @@ func lowRankStep(t *testing.T, l *Trainer) (chosen []placedLayer, made *inverses
 	testnet.Check(t, err)
 	right = checkGradients(c.graph, c.plan, c.cfg.seed) == nil
 	for _, p := range placedLayers(c) { // whether it pays or not
-		if saved, positions := savings(p); saved != 0 && positions > 0 && c.plan.asIs[p.block] {
+		if saved, positions := savings(p); saved != 0 && positions > 0 && c.plan.unreduced[p.block] {
 			c.low.chosen = append(c.low.chosen, p.block)
 			c.low.hooks = append(c.low.hooks, c.plan.hooks[p.index].(*layerHook[float64]))
 			chosen = append(chosen, p)

@@ -660,14 +660,14 @@ func TestObjectiveBefore(t *testing.T) {
 	update := batch[float64]{{graph: c.graph, plan: c.plan, cases: 8, cost: costValue(c.graph.cost)}}
 	own := update.likelihood()
 	a := c.attempt(2, update, nil, false, &PhaseTimes{}, &stopwatch{})
-	a.vm = own * (1 + 1e-4) // as if the VM had lost digits
+	a.vmObjective = own * (1 + 1e-4) // as if the VM had lost digits
 	for _, test := range []struct {
 		off, change, want, wantOff float64
 	}{
-		{0, -1e9, own, 1e-4},            // never compared
-		{1e-7, -1e-4 * own, a.vm, 1e-7}, // ten times the threshold
-		{1e-7, -1e-6 * own, own, 1e-4},  // a tenth of it
-		{1e-2, -1e-6 * own, own, 1e-2},  // it has been worse
+		{0, -1e9, own, 1e-4},                     // never compared
+		{1e-7, -1e-4 * own, a.vmObjective, 1e-7}, // ten times the threshold
+		{1e-7, -1e-6 * own, own, 1e-4},           // a tenth of it
+		{1e-2, -1e-6 * own, own, 1e-2},           // it has been worse
 	} {
 		next := control{mismatch: test.off}
 		got, err := a.objectiveBefore(test.change, &next)

@@ -7,15 +7,15 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// objective evaluates h, the user's cost in the solver's units with the L2 term added, on the whole
-// batch, at parameters other than the user's too.
+// objective evaluates h on the whole batch: the user's cost in the solver's units, plus the L2
+// term. It can do so at other parameters than the present ones.
 type objective struct {
 	seed uint64
 	eta  float64
 }
 
-// at is h on all cases of the batch. values are the parameters' values, or nil for one that stays
-// as the user has it and out of the L2 term.
+// at returns h on all cases of the batch. values holds the values of the parameters. If an element
+// is nil, the parameter keeps the user's value and is left out of the L2 term.
 func at[T program.Float](h objective, b batch[T], params []*parameter[T], values [][]T) (float64, error) {
 	var squares, sum float64
 	for _, v := range values {
@@ -34,7 +34,7 @@ func at[T program.Float](h objective, b batch[T], params []*parameter[T], values
 	return sum/float64(b.cases()) + h.eta/2*squares, nil
 }
 
-// costAt is the cost of a chunk, in the user's units.
+// costAt returns the cost of a chunk, in the user's units.
 func costAt[T program.Float](h objective, k *chunk[T], params []*parameter[T], values [][]T) (float64, error) {
 	g := k.graph
 	if g.costRun == nil {
@@ -55,14 +55,14 @@ func costAt[T program.Float](h objective, k *chunk[T], params []*parameter[T], v
 		defer g.costRun.Bind(leaf, nil)
 	}
 	g.costRun.Use(k.inputs)
-	g.costRun.Reseed(h.seed) // the same masks at every point
+	g.costRun.Reseed(h.seed) // the same random numbers at every point
 	if err := g.costRun.Forward(nil); err != nil {
 		return 0, err
 	}
 	return float64(g.costRun.Value(g.whole.Outputs[0]).Data[0]), nil
 }
 
-// present evaluates h where the parameters are.
+// present returns h at the present parameters.
 func present[T program.Float](h objective, b batch[T], params []*parameter[T]) (float64, error) {
 	values := make([][]T, len(params))
 	for i, p := range params {
@@ -73,7 +73,8 @@ func present[T program.Float](h objective, b batch[T], params []*parameter[T]) (
 	return at(h, b, params, values)
 }
 
-// after evaluates h where updates would bring the parameters; nil is for one that was not given.
+// after returns h at the parameters after the updates. An update is nil for a parameter that was
+// not given.
 func after[T program.Float](h objective, b batch[T], params []*parameter[T], updates [][]T) (float64, error) {
 	trial := make([][]T, len(params))
 	for i, p := range params {

@@ -8,40 +8,41 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// Treatment is how a parameter's curvature is approximated.
+// Treatment says how the curvature of a parameter is approximated.
 type Treatment string
 
 const (
-	// Kronecker: the parameter belongs to a layer whose block of the Fisher matrix is A (x) G.
+	// Kronecker: the parameter belongs to a layer with the block A (x) G of the Fisher matrix.
 	Kronecker Treatment = "kronecker"
-	// Full: the parameter acts element by element, and has a small block of the Fisher matrix for
-	// itself, or for each of its channels with the shift that belongs to it.
+	// Full: the parameter acts element by element. It has a small full block of the Fisher matrix,
+	// or one for each channel, together with the shift of the channel.
 	Full Treatment = "full"
-	// Diagonal: the mean of squared sampled gradients, damped.
+	// Diagonal: the parameter has a diagonal block, the mean of squared sampled gradients, damped.
 	Diagonal Treatment = "diagonal"
-	// Identity: the plain gradient, where no curvature is to be had.
+	// Identity: no curvature is available. The direction is the plain gradient.
 	Identity Treatment = "identity"
-	// Unreached: none, as the cost does not depend on the parameter; see WithoutReachCheck.
+	// Unreached: the cost does not depend on the parameter, so it stays unchanged; see
+	// WithoutReachCheck.
 	Unreached Treatment = "unreached"
 )
 
 // A Plan says what the solver does with every parameter.
 type Plan struct {
 	Params []ParamPlan
-	Losses []string // the declared distributions, by output
-	Notes  []string // what holds for the whole graph
+	Losses []string // by output: its declared distribution, e.g. "Categorical(logits)"
+	Notes  []string // remarks on the whole graph
 }
 
-// ParamPlan is the line of one parameter.
+// ParamPlan is the plan for one parameter.
 type ParamPlan struct {
 	Name      string
 	Shape     []int
 	Treatment Treatment
-	Block     string // of a Kronecker block: its layer's name and the sizes of its factors
-	Reason    string
+	Block     string // for Kronecker and Full: the name of the block and its sizes; otherwise empty
+	Reason    string // why this treatment
 }
 
-// String is the plan as a table.
+// String returns the plan as a table, followed by the losses and the notes.
 func (p Plan) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)

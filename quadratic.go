@@ -10,27 +10,27 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// quadratic is the exact-Fisher model of the objective around the present parameters (Martens &
-// Grosse 2015, sections 6.4 and 7),
+// quadratic is the quadratic model of the objective around the present parameters, with the exact
+// Fisher matrix (Martens & Grosse 2015, sections 6.4 and 7):
 //
-//	M(delta) = 1/2 delta^T (F + (lambda+eta) I) delta + grad^T delta + h(theta),
+//	M(delta) = 1/2 delta^T (F + (lambda+eta) I) delta + grad^T delta + h(theta).
 //
-// restricted to the span of two directions: the proposal Delta and the previous update delta0. F =
-// E[J^T F_R J] is the Fisher matrix itself, not its approximation; J is the Jacobian of the
-// outputs. All that is needed of it are the numbers u^T F v, which take one forward-mode sweep per
+// delta is restricted to the span of two directions: the proposal Delta and the previous update
+// delta0. F = E[J^T F_R J] is the exact Fisher matrix, not its approximation. J is the Jacobian of
+// the outputs. Only the Fisher products u^T F v are needed. They take one forward-mode sweep per
 // direction and no backward pass (appendix C).
 type quadratic[T program.Float] struct {
 	directions []program.Seed[T]
 
-	batch  batch[T] // of the update in progress
-	loaded int      // the chunk that its model's run holds and no run was made since, or -1
-	cases  int      // that the products are estimated from
-	// J v and F_R J v for each of the two directions, each chunk and each output; longer where
-	// there have been more of them.
+	batch  batch[T] // chunks of the update in progress
+	loaded int      // index of the chunk whose forward pass its model's run still holds, or -1
+	cases  int      // number of cases that the products are estimated from
+	// J v and F_R J v for each of the two directions, each chunk and each output. The slices may be
+	// longer than needed.
 	jv, fjv [2][][][]float64
 
-	beyond []beyond[T] // what forward mode does not reach; see differences
-	slopes [][]float64 // by output
+	differenced []differenced[T] // parameters that forward mode does not reach; see differences
+	slopes      [][]float64      // by output: the part of J v from differenced
 }
 
 const (
@@ -38,14 +38,15 @@ const (
 	previous = 1 // delta0
 )
 
-// beyond is a parameter behind ops without a derivative, and its part of a direction.
-type beyond[T program.Float] struct {
+// differenced is a parameter that reaches the outputs only through an op without a derivative.
+// direction is its part of a direction.
+type differenced[T program.Float] struct {
 	param     *parameter[T]
 	leaf      *program.Node
 	direction []T
 }
 
-// prepare begins an update of these chunks.
+// prepare begins an update with the given chunks.
 func (q *quadratic[T]) prepare(b batch[T]) {
 	q.batch, q.loaded, q.cases = b, -1, 0
 	if last := len(b) - 1; b[last].held {
@@ -67,14 +68,14 @@ func (q *quadratic[T]) prepare(b batch[T]) {
 	}
 }
 
-// forget lets go of the graphs of the update.
+// forget drops the references to the update's graphs.
 func (q *quadratic[T]) forget() {
 	q.batch = nil
 	clear(q.directions[:cap(q.directions)])
-	clear(q.beyond[:cap(q.beyond)])
+	clear(q.differenced[:cap(q.differenced)])
 }
 
-// grown is x with at least n elements.
+// grown returns x extended to at least n elements.
 func grown[E any](x []E, n int) []E {
 	if len(x) < n {
 		return append(x, make([]E, n-len(x))...)
@@ -82,8 +83,8 @@ func grown[E any](x []E, n int) []E {
 	return x
 }
 
-// load runs the forward pass on the cases of a chunk that the products are to be estimated from,
-// unless the run holds it already.
+// load runs the forward pass of a chunk on the cases for the products, unless the run holds it
+// already.
 func (q *quadratic[T]) load(i int) error {
 	if q.loaded == i {
 		return nil
@@ -97,8 +98,8 @@ func (q *quadratic[T]) load(i int) error {
 	return nil
 }
 
-// along computes J v and F_R J v for sign v, where v is given by its parts, nil for parameters that
-// do not move.
+// along computes J (sign v) and F_R J (sign v). v holds the part of each parameter. A part is nil
+// if the parameter does not move.
 func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v [][]T) error {
 	for i := range q.batch {
 		k := &q.batch[i]
@@ -123,7 +124,7 @@ func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v 
 			jv[h], fjv[h] = linalg.Resized(jv[h], len(o.z)), linalg.Resized(fjv[h], len(o.z))
 			for n, d := range run.Directional(o.node) {
 				slope := float64(d)
-				if len(q.beyond) > 0 {
+				if len(q.differenced) > 0 {
 					slope += q.slopes[h][n]
 				}
 				jv[h][n] = sign * slope
@@ -134,34 +135,34 @@ func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v 
 	return nil
 }
 
-// differences computes, as slopes, the part of J v that belongs to the parameters behind ops
-// without a derivative, which are put into beyond: by central differences of the outputs of a
-// chunk.
+// differences handles the parameters that reach the outputs of a chunk only through ops without a
+// derivative. It lists them in differenced and computes their part of J v into slopes, by central
+// differences of the outputs.
 func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) error {
 	k := &q.batch[chunk]
 	run := k.plan.model.run
-	q.beyond = q.beyond[:0]
+	q.differenced = q.differenced[:0]
 	var size, length float64 // squared norms of weights and direction
 	for j, p := range params {
 		if at := k.plan.places[p]; v[j] != nil && at.leaf != nil && !at.reached {
-			q.beyond = append(q.beyond, beyond[T]{p, at.leaf, v[j]})
+			q.differenced = append(q.differenced, differenced[T]{p, at.leaf, v[j]})
 			size += linalg.Dot64(p.weights.data, p.weights.data)
 			length += linalg.Dot64(v[j], v[j])
 		}
 	}
-	if len(q.beyond) == 0 {
+	if len(q.differenced) == 0 {
 		return nil
 	}
 	q.slopes = grown(q.slopes, len(k.plan.model.outputs))
 	distance := differenceStep[T]() * math.Max(1, math.Sqrt(size))
 	distance /= math.Max(math.Sqrt(length), math.SmallestNonzeroFloat64)
 	defer func() {
-		for _, b := range q.beyond {
+		for _, b := range q.differenced {
 			run.Bind(b.leaf, nil)
 		}
 	}()
 	for _, sign := range []float64{1, -1} {
-		for _, b := range q.beyond {
+		for _, b := range q.differenced {
 			at := slices.Clone(b.param.weights.data)
 			linalg.Axpy(T(sign*distance), b.direction, at)
 			if err := run.Bind(b.leaf, at); err != nil {
@@ -187,8 +188,8 @@ func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) e
 	return nil
 }
 
-// differenceStep is the displacement, relative to the weights' norm, at which central differences
-// lose least to truncation and rounding together.
+// differenceStep returns the displacement, relative to the weights' norm, at which the sum of the
+// truncation error and the rounding error of central differences is smallest.
 func differenceStep[T program.Float]() float64 {
 	if _, single := any(T(0)).(float32); single {
 		return 1e-2
@@ -196,7 +197,7 @@ func differenceStep[T program.Float]() float64 {
 	return 1e-4
 }
 
-// fisher is u^T F v for two of the directions.
+// fisher returns u^T F v for two of the directions.
 func (q *quadratic[T]) fisher(u, v int) float64 {
 	var s float64
 	for i := range q.batch {
@@ -208,7 +209,7 @@ func (q *quadratic[T]) fisher(u, v int) float64 {
 	return s / float64(q.cases)
 }
 
-// products is F over the two directions.
+// products returns the Fisher products of the two directions, as the upper triangle of a matrix.
 func (q *quadratic[T]) products(past bool) (f [2][2]float64) {
 	f[0][0] = q.fisher(proposal, proposal)
 	if past {
@@ -218,7 +219,8 @@ func (q *quadratic[T]) products(past bool) (f [2][2]float64) {
 	return f
 }
 
-// step is the minimum of the quadratic model over alpha Delta + mu delta0.
+// step is alpha Delta + mu delta0, usually the minimum of the quadratic model, with the model's
+// values for it.
 type step struct {
 	alpha, mu float64
 	change    float64 // M(delta) - M(0) = 1/2 grad^T delta
@@ -226,19 +228,19 @@ type step struct {
 	squares   float64 // delta^T delta
 }
 
-// span is the quadratic model over the two directions: F's part, the inner products of the
-// directions, and the slopes.
+// span is the quadratic model over the two directions: the Fisher products, the inner products of
+// the directions, and the slopes.
 type span struct {
 	f, dots [2][2]float64
 	slope   [2]float64 // grad^T Delta, grad^T delta0
 	past    bool       // there is a previous update
-	// confirmed is the slope along Delta by the gradient of the batch before, brought to the
+	// confirmed is the slope along Delta by the gradient of the previous batch, moved to the
 	// present parameters; see noise.trust.
 	confirmed float64
 }
 
-// spanOf computes the inner products of proposal, previous update and gradients. What confirms the
-// slope lacks the part of the curvature.
+// spanOf computes the inner products of the proposal, the previous update and the gradients. It
+// does not set f. Its confirmed lacks the term with the curvature.
 func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err error) {
 	m.past = past
 	for _, p := range params {
@@ -259,8 +261,9 @@ func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err err
 	return m, nil
 }
 
-// innerProducts returns, for the direction U, U.U, grad.U and, if past, U.delta0, delta0.delta0,
-// grad.delta0 and the inner product of U with the gradient before, all in one pass over memory.
+// innerProducts returns U.U and grad.U for the direction U. If past, it also returns U.delta0,
+// delta0.delta0, grad.delta0 and the inner product of the previous gradient with U. It reads the
+// memory once.
 func (p *parameter[T]) innerProducts(past bool) (s [6]float64) {
 	linalg.Sums(p.size(), s[:], func(from, to int, s []float64) {
 		u, grad := p.direction[from:to], p.grad[from:to]
@@ -279,8 +282,9 @@ func gradientOverflow(param string) error {
 		Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
 }
 
-// minimise solves for (alpha, mu), with damping c = lambda + eta, or for alpha alone if there is no
-// previous update or the two directions are (nearly) parallel (sections 6.4 and 7).
+// minimise returns the step with the smallest M, with damping c = lambda + eta (sections 6.4 and
+// 7). It solves for alpha and mu. It solves for alpha alone if momentum is false or the two
+// directions are nearly parallel.
 func (s *span) minimise(c float64, momentum bool) step {
 	a := s.f[0][0] + c*s.dots[0][0]
 	b := s.f[0][1] + c*s.dots[0][1]
@@ -299,16 +303,17 @@ func (s *span) minimise(c float64, momentum bool) step {
 	return r
 }
 
-// form is the quadratic form of the step in a matrix over the two directions, whose upper triangle
-// is given.
+// form returns the quadratic form of the step with a matrix over the two directions. Only the upper
+// triangle of m is read.
 func (r step) form(m *[2][2]float64) float64 {
 	return r.alpha*r.alpha*m[0][0] + 2*r.alpha*r.mu*m[0][1] + r.mu*r.mu*m[1][1]
 }
 
-// collinear: below this 1 - cos^2 (in the metric of the model) the two directions count as one.
+// collinear: the two directions count as parallel if 1 - cos^2 of their angle, in the metric of the
+// model, is below this.
 const collinear = 1e-10
 
-// shrunk is the step times a factor below 1.
+// shrunk returns the step multiplied by a factor below 1.
 func (r step) shrunk(by float64, m *span, c float64) step {
 	r.alpha, r.mu = by*r.alpha, by*r.mu
 	r.curvature, r.squares = by*by*r.curvature, by*by*r.squares

@@ -5,72 +5,73 @@ import (
 	"time"
 )
 
-// Stats tells what one Step did. Each field means the same with the quadratic model and with
-// WithLearningRate; what was not computed is NaN. Quantities are in the solver's own units: the
-// cost divided by its scale, which makes it the mean over cases of the negative log-likelihood, in
-// nats, plus whatever other terms the cost has.
+// Stats reports what one Step did. Each field has the same meaning with the quadratic model and
+// with WithLearningRate. A quantity that was not computed is NaN. Quantities are in the solver's
+// units: the cost divided by its scale and by the number of cases. This is the mean over cases of
+// the negative log-likelihood, in nats, plus the other terms of the cost.
 //
-// The update that was made is
+// The update is
 //
-//	LearningRate Delta + Momentum delta0,
+//	LearningRate Delta + Momentum delta0.
 //
-// where Delta = -F0^-1 grad is the negative preconditioned gradient, and delta0 the previous
-// update. Of a step that was rejected, it is the update that was not made.
+// Delta = -F0^-1 grad is the negative preconditioned gradient. delta0 is the previous update. If
+// the step was rejected, the update was not made.
 type Stats struct {
 	Step int // number of this step, from 1
 
-	// Cost is the user's cost as the VM left it, in the user's units: the mean over the chunks. It
-	// is NaN if the VM did not keep it.
+	// Cost is the user's cost as the VM computed it, in the user's units. With several chunks it is
+	// the mean over the chunks. It is NaN if the VM did not keep it.
 	Cost float64
-	// Scale is c of the first output, where the cost is c times the sum over cases of the negative
-	// log-likelihood, plus other terms.
+	// Scale is the factor c of the first output: the cost is c times the sum over cases of the
+	// negative log-likelihood, plus other terms.
 	Scale  float64
-	Cases  int // in the batch, all chunks together
-	Chunks int // RunAlls of this update: 1, and one for each Accumulate
+	Cases  int // in all chunks together
+	Chunks int // RunAlls of this update: 1, plus 1 for each Accumulate
 
-	Damping float64 // lambda that the step was made with
-	Gamma   float64 // what factored Tikhonov damping splits between A and G; it starts at (lambda + eta)^1/2
-	// LearningRate is alpha, the factor on Delta, and Momentum mu, the factor on the previous
-	// update: as the quadratic model or the user has set them, and shortened.
+	Damping float64 // lambda of this step
+	Gamma   float64 // factored Tikhonov damping, split between A and G; the first is (lambda + eta)^1/2
+	// LearningRate is alpha, the factor on Delta. Momentum is mu, the factor on the previous
+	// update. The quadratic model or the user has set them.
 	LearningRate float64
 	Momentum     float64
-	// Shrink is the factor in (0, 1] by which the step was shortened, by the norm constraint and,
-	// with the quadratic model, by the provisions against noise. It is in LearningRate already;
-	// with the quadratic model in Momentum too.
+	// Shrink is the factor in (0, 1] that shortened the step. It comes from the norm constraint
+	// and, with the quadratic model, from the rules against noise. LearningRate includes it.
+	// Momentum includes it with the quadratic model only.
 	Shrink float64
 
-	QuadModelChange float64 // M(delta) - M(0), damping included; NaN with WithLearningRate
-	Rho             float64 // reduction ratio; -Inf if the objective rose on its own batch, NaN if not computed
-	Rejected        bool    // the step raised the objective and was not taken (WithStepRejection)
+	QuadModelChange float64 // M(delta) - M(0), including the damping term; NaN with WithLearningRate
+	Rho             float64 // reduction ratio; -Inf if the objective rose on the step's batch, NaN if not computed
+	Rejected        bool    // the step raised the objective and was rejected (WithStepRejection)
 
-	GradNorm       float64 // Euclidean norm of the gradient, L2 term included
+	GradNorm       float64 // Euclidean norm of the gradient, including the L2 term
 	PreconGradNorm float64 // norm of the gradient in the metric of the damped curvature, (grad^T F0^-1 grad)^1/2
-	UpdateNorm     float64 // Euclidean norm of the change of the weights
-	// KL is 1/2 delta^T F delta for the exact Fisher matrix, in nats: what the update does to the
-	// predictive distribution of a case, to second order. NaN with WithLearningRate.
+	UpdateNorm     float64 // Euclidean norm of the change of the weights; 0 if rejected
+	// KL is 1/2 delta^T F delta with the exact Fisher matrix, in nats. To second order this is the
+	// KL divergence that the update causes in the predictive distribution of a case. It is NaN with
+	// WithLearningRate.
 	KL float64
 
 	StatisticsCases int  // cases that the factors were estimated from
-	InverseUpdated  bool // inverses were computed, or taken up from the background
-	// AveragesRestarted is the number of curvature blocks whose running averages have started anew
-	// with this batch: those of an earlier batch that was far off could not be inverted, or had
-	// dwarfed the inputs of ten updates.
+	InverseUpdated  bool // new inverses were computed, or came from the background
+	// AveragesRestarted is the number of curvature blocks whose running averages restarted with this
+	// batch. An earlier batch was far off: its averages could not be inverted, or dwarfed the inputs
+	// of ten updates.
 	AveragesRestarted int
-	DampingRaised     int // factors whose damping had to be raised before they could be factorised
+	DampingRaised     int // factors that could be factorised only with more damping
 
 	Time PhaseTimes
 }
 
-// PhaseTimes is where the time of a step went.
+// PhaseTimes says how long each phase of a step took.
 type PhaseTimes struct {
-	Checks       time.Duration // loss and gradient check, where they are made
+	Checks       time.Duration // loss check and gradient check; 0 if there was none
 	Gradients    time.Duration // reading and checking the user's gradients
-	Capture      time.Duration // private forward pass and sampled backward pass, and that of the low-rank form
-	Factors      time.Duration // Kronecker factors from what was captured
+	Capture      time.Duration // private forward pass, sampled backward pass, backward pass for the low-rank form
+	Factors      time.Duration // second moments and running averages
 	Inverses     time.Duration
-	Precondition time.Duration // inverse times gradient, in either form
-	Model        time.Duration // exact-Fisher products for step length and momentum
-	Rho          time.Duration // objective before and after the step
+	Precondition time.Duration // inverse times gradient, whole or low-rank
+	Model        time.Duration // exact Fisher products, for step length and momentum
+	Rho          time.Duration // objective before and after the step, and trial steps
 	Update       time.Duration // new weights
 	Total        time.Duration
 }
@@ -81,7 +82,7 @@ func (s Stats) String() string {
 		s.Momentum, s.GradNorm, s.UpdateNorm, s.KL, s.Time.Total.Round(time.Microsecond))
 }
 
-// stopwatch adds the time since its last reading to a phase.
+// stopwatch measures phases: lap adds the time since the last lap to a phase.
 type stopwatch struct{ last time.Time }
 
 func (w *stopwatch) lap(d *time.Duration) {

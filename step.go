@@ -7,19 +7,20 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// control is what the rules for damping and noise go by from step to step.
+// control holds the state of the rules for damping and noise, from step to step.
 type control struct {
 	lambda, gamma float64
 	noise         noise
-	// mismatch is the most that the VM's objective has differed from our own by, relative to it; 0
-	// if they have not been compared.
+	// mismatch is the largest relative difference seen between the VM's objective and the solver's
+	// own value. It is 0 if they have not been compared.
 	mismatch float64
 }
 
-// An attempt is a step in the making: what it starts from. It proposes steps and changes nothing.
+// An attempt is a step in progress: it holds what the step starts from. It proposes steps. It does
+// not change the solver's state.
 type attempt[T program.Float] struct {
 	cfg      *config
-	k        int // number of the step, from 1
+	k        int // number of the step, counted from 1
 	plan     *planned[T]
 	batch    batch[T]
 	averages averages[T]
@@ -30,28 +31,29 @@ type attempt[T program.Float] struct {
 	quadratic  *quadratic[T]
 	objective  objective
 
-	refresh   bool // all inverses are computed
-	past      bool // there is a previous update
-	cases     int
-	variables float64 // of a case
-	discrete  bool    // all targets are
-	vm        float64 // the objective as the user's VM has it, or NaN
-	watch     *stopwatch
-	time      *PhaseTimes
+	refresh     bool // the step computes all inverses
+	past        bool // there is a previous update
+	cases       int
+	variables   float64 // mean number of target variables of a case
+	discrete    bool    // all targets are discrete
+	vmObjective float64 // the objective by the VM's cost, or NaN
+	watch       *stopwatch
+	time        *PhaseTimes
 }
 
-// A proposed step is the best for one gamma, with what it was chosen from.
+// A proposed step is the best step for one gamma, with the values that it was computed from.
 type proposed[T program.Float] struct {
 	step
-	lambda, gamma float64 // that it was made with
+	lambda, gamma float64 // damping of the step
 	span          span
-	factor        float64 // in (0, 1], that the step was shortened by
-	norm          float64 // of the gradient in the metric of the damped curvature, (V.U)^1/2
+	factor        float64 // in (0, 1]: the step was shortened by it
+	norm          float64 // norm of the gradient in the metric of the damped curvature, (V.U)^1/2
 	inverses      *inverses[T]
 	updates       [][]T // by parameter; nil for one that was not given
 }
 
-// release lets go of a proposal that is not kept. It must have been made from these parameters.
+// release gives back the memory of a proposal that is not kept. params are the parameters that it
+// was made from.
 func (p *proposed[T]) release(params []*parameter[T]) {
 	if p.inverses != nil {
 		p.inverses.release()
@@ -62,8 +64,8 @@ func (p *proposed[T]) release(params []*parameter[T]) {
 	p.updates = nil
 }
 
-// direct computes the directions: with new inverses of all blocks if anew, or else of those that
-// take no work or have one from the background.
+// direct computes the directions. If anew, it computes the inverses of all blocks. Otherwise it
+// computes those of the Immediate blocks and uses those that are due from the background.
 func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 	var made *inverses[T]
 	if anew {
@@ -84,7 +86,7 @@ func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 	return made, nil
 }
 
-// fixed goes as far as learning rate, momentum and norm constraint say.
+// fixed makes the step that the learning rate, the momentum and the norm constraint determine.
 func (a *attempt[T]) fixed() (proposed[T], error) {
 	p := proposed[T]{}
 	var err error
@@ -101,12 +103,12 @@ func (a *attempt[T]) fixed() (proposed[T], error) {
 	p.factor = normConstraint(normLimit(a.cfg, a.cases, a.variables), a.cfg.learningRate, vu)
 	p.alpha, p.mu = p.factor*a.cfg.learningRate, a.cfg.momentum
 	nan := math.NaN()
-	p.change, p.curvature = nan, nan // nobody has looked
+	p.change, p.curvature = nan, nan // not computed
 	return p, a.update(&p)
 }
 
-// update computes the updates of a proposal, and lets go of it where they leave the range of the
-// weights.
+// update computes the updates of a proposal. If the updated weights overflow, it releases the
+// proposal and returns an error.
 func (a *attempt[T]) update(p *proposed[T]) error {
 	p.updates = make([][]T, len(a.plan.order))
 	for i, q := range a.plan.order {
@@ -123,14 +125,14 @@ func (a *attempt[T]) update(p *proposed[T]) error {
 	return nil
 }
 
-// byModel goes as far as the exact-Fisher quadratic model says (Martens & Grosse 2015, algorithm
-// 2), and returns what the rules go by from here.
+// byModel finds the step by the quadratic model with the exact Fisher matrix (Martens & Grosse
+// 2015, algorithm 2). It also returns the next state of the rules for damping and noise.
 func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	next := a.before
 	if err := a.begin(); err != nil {
 		return proposed[T]{}, next, err
 	}
-	next.noise.trend.see(a.vm)
+	next.noise.trend.see(a.vmObjective)
 	if next.lambda == 0 {
 		if err := a.startDamping(&next); err != nil {
 			return proposed[T]{}, next, err
@@ -149,7 +151,7 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	return best, next, nil
 }
 
-// begin sweeps along the previous update, and takes the objective from the VM.
+// begin computes the Fisher products of the previous update, and reads the objective from the VM.
 func (a *attempt[T]) begin() error {
 	a.quadratic.prepare(a.batch)
 	for _, p := range a.plan.order {
@@ -162,18 +164,18 @@ func (a *attempt[T]) begin() error {
 		}
 	}
 	a.watch.lap(&a.time.Model)
-	a.vm = a.batch.likelihood()
+	a.vmObjective = a.batch.likelihood()
 	if a.cfg.l2 > 0 {
 		for _, p := range a.plan.order {
 			if p.given {
-				a.vm += a.cfg.l2 / 2 * linalg.Dot64(p.weights.data, p.weights.data)
+				a.vmObjective += a.cfg.l2 / 2 * linalg.Dot64(p.weights.data, p.weights.data)
 			}
 		}
 	}
 	return nil
 }
 
-// given picks something of each parameter that was given, and nil of the others.
+// given returns pick of each parameter that was given, and nil for the others.
 func (a *attempt[T]) given(pick func(*parameter[T]) []T) [][]T {
 	picked := make([][]T, len(a.plan.order))
 	for i, p := range a.plan.order {
@@ -184,15 +186,15 @@ func (a *attempt[T]) given(pick func(*parameter[T]) []T) [][]T {
 	return picked
 }
 
-// search finds the best step, for the present gamma or, where it is time to look for another, for
-// the best of several (section 6.6). It leaves the best gamma in next.
+// search finds the best step for the present gamma. If the step searches for gamma, it finds the
+// best step for all candidates (section 6.6) and stores the best gamma in next.
 func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 	damp := next.lambda + a.cfg.l2
 	if !searchesGamma(a.cfg, a.k) {
 		return a.propose(next.gamma, damp, a.refresh, a.past)
 	}
 	found := false
-	var failed error // a gamma that can't be computed with is out; the search fails only if all of them are
+	var failed error // a candidate may fail; the search fails only if all of them do
 	for _, g := range gammas(next.gamma, a.cfg.gammaDecay, leastGamma(a.cfg, next.lambda), a.cfg.maxGamma) {
 		p, err := a.propose(g, damp, true, a.past)
 		switch {
@@ -234,7 +236,7 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	m.f = a.quadratic.products(past)
 	m.confirmed += m.f[0][1] + a.cfg.l2*m.dots[0][1]
 	limit := normLimit(a.cfg, a.cases, a.variables)
-	gain := largestGain(a.cfg, a.discrete, a.vm)
+	gain := largestGain(a.cfg, a.discrete, a.vmObjective)
 	p.step, p.factor = a.before.noise.limited(&m, damp, a.cfg, a.cases, limit, gain)
 	p.span = m
 	if !p.finite() {
@@ -246,7 +248,7 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	return p, err
 }
 
-// startDamping finds lambda, and gamma with it, by trial steps.
+// startDamping finds the first lambda by trial steps, and sets gamma from it.
 func (a *attempt[T]) startDamping(next *control) error {
 	before, err := a.objectiveBefore(0, next)
 	if err != nil {
@@ -255,7 +257,7 @@ func (a *attempt[T]) startDamping(next *control) error {
 	try := func(lambda float64) float64 {
 		p, err := a.propose(startOfGamma(lambda, a.cfg.l2), lambda+a.cfg.l2, true, false)
 		if err != nil {
-			return math.Inf(1) // too little damping to compute with
+			return math.Inf(1) // the damping is too small to compute with
 		}
 		defer p.release(a.plan.order)
 		after, err := after(a.objective, a.batch, a.plan.order, p.updates)
@@ -271,8 +273,8 @@ func (a *attempt[T]) startDamping(next *control) error {
 	return nil
 }
 
-// shorten halves a step until it keeps at least the part least of what the model promises on its
-// own batch.
+// shorten halves a step until its reduction ratio on its own batch is at least least, at most 12
+// times.
 func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error {
 	const halvings = 12
 	before, err := a.objectiveBefore(p.change, next)
@@ -296,14 +298,14 @@ func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error
 	return nil
 }
 
-// A verdict is how a step turned out on its own batch.
+// A verdict is the outcome of a step on its own batch.
 type verdict struct {
 	rho      float64 // the reduction ratio
 	rejected bool
 }
 
-// judge evaluates the objective before and after the step on the whole batch, adapts lambda if that
-// is due, and rejects the step if it is worse and that was asked for.
+// judge evaluates the objective on the whole batch before and after the step. If adapt, it adapts
+// lambda. It rejects the step if WithStepRejection is set and the objective rises or is NaN.
 func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, error) {
 	before, err := a.objectiveBefore(p.change, next)
 	if err != nil {
@@ -330,21 +332,22 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	return v, nil
 }
 
-// objectiveBefore is the objective before a step that promises a change. It trusts the VM's value
-// if the promise is readable times the largest difference seen between the two, and nothing is
-// random, and computes it anew otherwise.
+// objectiveBefore returns the objective before the step. change is the change that the step
+// promises. objectiveBefore trusts the VM's value if the promised change is more than trustRatio =
+// 100 times the largest difference seen between the two values and nothing is random. Otherwise it
+// recomputes the objective.
 func (a *attempt[T]) objectiveBefore(change float64, next *control) (float64, error) {
 	random := a.batch.random()
-	if !random && next.mismatch > 0 && -change > readable*next.mismatch*math.Abs(a.vm) {
-		return a.vm, nil
+	if !random && next.mismatch > 0 && -change > trustRatio*next.mismatch*math.Abs(a.vmObjective) {
+		return a.vmObjective, nil
 	}
 	own, err := present(a.objective, a.batch, a.plan.order)
-	if off := math.Abs(a.vm/own - 1); err == nil && !random && !math.IsNaN(off) {
-		next.mismatch = max(next.mismatch, off, rounding[T]()/1000) // they may agree by chance
+	if off := math.Abs(a.vmObjective/own - 1); err == nil && !random && !math.IsNaN(off) {
+		next.mismatch = max(next.mismatch, off, rounding[T]()/1000) // not 0, because they may agree by chance
 	}
 	return own, err
 }
 
-// readable is how many times what the VM's objective may be off by a promised change has to be: rho
-// is right to a hundredth then.
-const readable = 100
+// trustRatio: the VM's objective is trusted if the promised change is more than this many times its
+// error. rho is then accurate to a hundredth.
+const trustRatio = 100

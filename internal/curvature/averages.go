@@ -6,29 +6,32 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// Decay is epsilon_k = min(1 - 1/k, ema) for the k-th update, from 1: the plain mean of the first
-// updates, which then fade (Martens & Grosse 2015, section 5).
+// Decay returns epsilon_k = min(1 - 1/k, ema) for update k, counted from 1. The average is the
+// plain mean of the first updates. Later updates make the older ones fade (Martens & Grosse 2015,
+// section 5).
 func Decay(k int, ema float64) float64 { return math.Min(1-1/float64(k), ema) }
 
-// moments are those of a block, with their averages. Every kind of block is made of them.
+// moments holds the second moments of a block and their running averages. Every kind of block
+// embeds it.
 //
-// Only inverses need averages whole. In between, Update adds to the upper triangle of symmetric
-// ones alone.
+// Update adds to the upper triangle of a symmetric average only. Average and Copy fill in the lower
+// triangle, because inverses read the whole matrix.
 type moments[T Float] struct {
 	list      []*moment[T]
-	overflows []Error // by moment: what is wrong if its average is not finite
+	overflows []Error // by moment: the error to report if its average is not finite
 	current   *Averages[T]
 	unused    pool[Averages[T]]
 }
 
-// add makes a moment one of the block's. An overflow of its average is the given error.
+// add adds a moment to the block. overflow is the error to report if the moment's average is not
+// finite.
 func (b *moments[T]) add(f *moment[T], overflow Error) *moment[T] {
 	overflow.Err = ErrNotFinite
 	b.list, b.overflows = append(b.list, f), append(b.overflows, overflow)
 	return f
 }
 
-// ready makes room for the averages, once all moments are there.
+// ready allocates the averages. It is called after all moments were added.
 func (b *moments[T]) ready() {
 	b.unused.make = func() *Averages[T] {
 		a := &Averages[T]{Moments: make([][]T, len(b.list))}

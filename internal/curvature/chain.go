@@ -1,11 +1,12 @@
 package curvature
 
-// Chain is the block of layers of which each feeds the next and nothing else, with the
-// block-tridiagonal inverse (Martens & Grosse 2015, section 4.3). Each layer is used once for each
-// case, so that the moments of neighbours pair them case by case, and has whole factors.
+// Chain is the block of a chain of layers: each layer feeds the next one and nothing else. Its
+// inverse is block-tridiagonal (Martens & Grosse 2015, section 4.3). Each layer is used once for
+// each case, so the cross moments of neighbours can pair their rows case by case. Every factor is
+// whole.
 //
-// Its moments are A_i, G_i for each layer i, and behind all these E[abar_i abar_{i+1}^T], E[g_i
-// g_{i+1}^T] for each but the last, from the same cases and with the same weights.
+// The moments are A_i and G_i for each layer i, then E[abar_i abar_{i+1}^T] and E[g_i g_{i+1}^T]
+// for each layer but the last. All are estimated from the same cases with the same weights.
 type Chain[T Float] struct {
 	moments[T]
 	layers         []*factors[T]
@@ -13,11 +14,11 @@ type Chain[T Float] struct {
 	inverses       pool[chainInverse[T]]
 	work           pool[junctions[T]]
 
-	turned []turned[T] // of the layers whose weights are stored out x abar
+	turned []turned[T] // by layer; on if its weight is stored out x abar
 	u, v   [][]T       // scratch of Apply
 }
 
-// junctions are the scratch of an inversion.
+// junctions is the scratch of one inversion.
 type junctions[T Float] struct{ a, g []junction[T] }
 
 var _ Block[float64] = (*Chain[float64])(nil)
@@ -105,15 +106,15 @@ func (b *Chain[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	}
 }
 
-// side is what the links of one side of a chain, all A or all G, are computed from: factors, which
-// are not damped yet, and the moments E[f_i f_{i+1}^T], which are not damped at all (section 4.3).
+// side holds the inputs for the links of one side of a chain: all A or all G. The factors are not
+// damped yet. The cross moments E[f_i f_{i+1}^T] are never damped (section 4.3).
 type side[T Float] struct {
 	factors, cross [][]T
 	damping        []float64
 }
 
-// join returns the computations of the links: those of the first list may run at the same time,
-// then those of the second.
+// join returns the computations of the links. Those in first may run at the same time. Those in
+// then may run at the same time after all of first are done.
 func (s side[T]) join(links []link[T], js []junction[T]) (first, then []func()) {
 	for i := range js {
 		j, l := &js[i], &links[i]
@@ -128,7 +129,7 @@ func (s side[T]) join(links []link[T], js []junction[T]) (first, then []func()) 
 }
 
 type chainInverse[T Float] struct {
-	block  *Chain[T] // whose scratch it is applied with
+	block  *Chain[T] // holds the scratch for Apply
 	links  *tridiagonal[T]
 	raised int
 }
@@ -142,7 +143,7 @@ func (v *chainInverse[T]) Apply(u, grad [][]T) {
 	for i := range b.turned {
 		b.turned[i].leave(u[i])
 	}
-	clear(b.u) // the caller's memory is not to be held on to
+	clear(b.u) // do not keep references to the caller's memory
 	clear(b.v)
 }
 

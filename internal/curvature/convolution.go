@@ -2,20 +2,22 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// patchSums is the scratch of its observe.
+// patchSums computes the second moment of a convolution's patches with less work than the full
+// product X^T X (see Grid). It holds the scratch.
 type patchSums[T Float] struct {
-	xt          []T // X^T, sorted by rows of the kernel
-	first, last []T // the columns of its positions y < Shift, and y >= Height-Shift
+	xt          []T // X^T, sorted by row of the kernel
+	first, last []T // the columns of xt at positions y < Shift, and at y >= Height-Shift
 	sum         []T // X^T X
-	sums        []T // of the rows of X^T
-	largest     []T // of cancels
+	sums        []T // sums of the rows of X^T
+	largest     []T // scratch of losesPrecision
 }
 
-// observe is what f.observe is, for the patches x, rows x n, with a homogeneous coordinate behind
-// them if f has one. It does nothing, and reports that, where subtraction would lose too much.
+// observe computes the second moment of the patches x (rows x n) and stores it in f. If f has a
+// homogeneous coordinate, it is the last one. observe does nothing and returns done == false if the
+// subtraction would lose too much precision. ok says that the result is finite.
 func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok, done bool) {
 	n := len(g.Place)
-	rows, m := len(x)/n, n/g.KernelRows // m: elements of a patch in one row of the kernel
+	rows, m := len(x)/n, n/g.KernelRows // m is the number of a patch's elements in one row of the kernel
 	border := rows / g.Height * g.Shift
 	s.xt, s.first = linalg.Resized(s.xt, n*rows), linalg.Resized(s.first, n*border)
 	s.last, s.sum = linalg.Resized(s.last, n*border), linalg.Resized(s.sum, n*n)
@@ -24,10 +26,10 @@ func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok, done bool) {
 	bordersOf(g, s.first, s.xt, rows, 0)
 	bordersOf(g, s.last, s.xt, rows, g.Height-g.Shift)
 	linalg.Gemm(false, true, m, n, rows, 1, s.xt[:m*rows], s.xt, 0, s.sum[:m*n])
-	if s.cancels(n, m, border) {
+	if s.losesPrecision(n, m, border) {
 		return false, false
 	}
-	for i := 0; i+m < n; i += m { // the blocks (i+m, j+m) from (i, j), for j >= i
+	for i := 0; i+m < n; i += m { // compute the blocks (i+m, j+m) from the blocks (i, j), for j >= i
 		for r := i; r < i+m; r++ {
 			copy(s.sum[(r+m)*n+i+m:(r+m+1)*n], s.sum[r*n+i:(r+1)*n-m])
 		}
@@ -49,14 +51,14 @@ func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok, done bool) {
 	return linalg.Finite(run), true
 }
 
-// mostCancelled is how many times what is left of a sum of squares the sum may have been before the
-// positions at the border were taken away. In float32 what is left is known to 1e-5 then.
-const mostCancelled = 100
+// maxCancellation is the largest ratio of a sum of squares before the subtraction to the sum that
+// is left after it. At this ratio, a float32 result is still accurate to 1e-5.
+const maxCancellation = 100
 
-// cancels reports whether subtraction would leave too little of the sum of squares of an element,
-// as where the border of an image holds numbers that dwarf the others. The first m of the n
-// elements have their whole sums.
-func (s *patchSums[T]) cancels(n, m, border int) bool {
+// losesPrecision reports whether the subtraction would leave too little of the sum of squares of
+// some element. This happens where the border of an image holds much larger numbers than the rest.
+// The first m of the n elements have complete sums, without subtraction.
+func (s *patchSums[T]) losesPrecision(n, m, border int) bool {
 	squares := s.sums // scratch
 	s.largest = linalg.Resized(s.largest, m)
 	clear(s.largest)
@@ -69,14 +71,15 @@ func (s *patchSums[T]) cancels(n, m, border int) bool {
 			squares[r] = squares[r-m] - linalg.Dot(first, first) + linalg.Dot(last, last)
 		}
 		largest[r%m] = max(largest[r%m], squares[r])
-		if !(largest[r%m] <= mostCancelled*squares[r]) { // also NaN
+		if !(largest[r%m] <= maxCancellation*squares[r]) { // true for NaN too
 			return true
 		}
 	}
 	return false
 }
 
-// bordersOf gathers the columns of Shift rows of positions from y on, of all cases.
+// bordersOf copies the columns of xt for the Shift rows of positions from y on, for all cases, into
+// dst.
 func bordersOf[T Float](g *Grid, dst, xt []T, rows, y int) {
 	one, some := g.Height*g.Width, g.Shift*g.Width
 	for r := range g.Place {
@@ -87,8 +90,9 @@ func bordersOf[T Float](g *Grid, dst, xt []T, rows, y int) {
 	}
 }
 
-// scatter writes X^T X to run (size x size) in the order of the patches' elements and, if there is
-// room, the sums of the elements behind it.
+// scatter writes X^T X into run (size x size), with the elements in their order within a patch. If
+// size is n+1, it also writes the sums of the elements and the number of rows, for the homogeneous
+// coordinate.
 func (s *patchSums[T]) scatter(g *Grid, run []T, size int) {
 	n, m := len(g.Place), len(g.Place)/g.KernelRows
 	for r, pr := range g.Place {

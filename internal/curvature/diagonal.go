@@ -2,23 +2,23 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// Diagonal is the diagonal of the Fisher matrix for a parameter outside layers, E[(dL/dtheta_i)^2].
+// Diagonal is the diagonal of the Fisher matrix for a parameter outside layers: E[(dL/dtheta_i)^2].
 //
-// The sampled gradients of different cases are independent and have mean zero, so the square of
-// their sum has the expectation of the sum of their squares (Martens & Grosse 2015, lemma 4): one
-// backward sweep over all cases is enough. Its moment is the mean of the squares, n x 1. Rows are
-// gradients of n elements; there may be several, of a parameter with elements of its own for each
-// case.
+// The sampled gradients of different cases are independent and have mean zero. So the square of
+// their sum and the sum of their squares have the same expectation (Martens & Grosse 2015, lemma
+// 4). One backward sweep over all cases is therefore enough. The moment is the mean of the squares,
+// n x 1. Rows are gradients of n elements. A parameter with separate elements for each case has
+// several rows.
 type Diagonal[T Float] struct {
 	moments[T]
 	squares *moment[T]
-	size    int // of the parameter: a multiple of n
+	size    int // elements of the parameter: a multiple of n
 }
 
 var _ Block[float64] = (*Diagonal[float64])(nil)
 
-// NewDiagonal makes the block of a parameter of the given size, whose diagonal has n entries that
-// repeat.
+// NewDiagonal makes the block of a parameter with size elements. The diagonal has n entries, which
+// repeat along the parameter.
 func NewDiagonal[T Float](n, size int) *Diagonal[T] {
 	b := &Diagonal[T]{size: size}
 	b.squares = b.add(newCross[T](n, 1), Error{Op: opSquares})
@@ -26,7 +26,7 @@ func NewDiagonal[T Float](n, size int) *Diagonal[T] {
 	return b
 }
 
-// Observe adds up the squares of the rows of G, in float64.
+// Observe sums the squares of the rows of G, in float64.
 func (b *Diagonal[T]) Observe(rows []Rows[T]) error {
 	grad, n := rows[0].G, b.squares.n
 	if !linalg.Finite(grad) {
@@ -46,7 +46,7 @@ func (b *Diagonal[T]) Observe(rows []Rows[T]) error {
 	return nil
 }
 
-// Entries is the number of entries that the diagonal has.
+// Entries returns the number of entries of the diagonal.
 func (b *Diagonal[T]) Entries() int { return b.squares.n }
 
 func (b *Diagonal[T]) Trace(avg *Averages[T]) float64 {

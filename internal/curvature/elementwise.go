@@ -9,15 +9,17 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// Elementwise holds the blocks of the Fisher matrix, of width x width each, for parameters that act
-// element by element: the mean over cases of v v^T, where v is what a case contributes to the
-// gradients, summed over its positions first. A single parameter has one block for all its elements
-// if they are few, or else one of width 1 for each. The scale and the shift of a channel have one
-// of width 2 (Osawa et al. 2019). Where the cases can't be told apart, v v^T of their sum stands
-// for the sum of theirs, whose expectation it has.
+// Elementwise holds blocks of the Fisher matrix, each of width x width, for parameters that act
+// element by element. A block is the mean over cases of v v^T. The vector v is what one case
+// contributes to the gradients, summed over its positions. If the cases can't be told apart, v is
+// the sum over all cases. Its v v^T has the same expectation as the sum of the cases' v v^T.
 //
-// Its moment is (channels width) x width. Rows are those of each parameter: G holds what each case
-// contributes.
+// A single parameter with few elements has one block for all of them. A single parameter with many
+// elements has a block of width 1 for each. The scale and the shift of a channel have a block of
+// width 2 (Osawa et al. 2019).
+//
+// The moment is (channels width) x width. There are rows for each parameter: G holds each case's
+// contribution.
 type Elementwise[T Float] struct {
 	moments[T]
 	elements        int // of each parameter
@@ -29,8 +31,8 @@ type Elementwise[T Float] struct {
 
 var _ Block[float64] = (*Elementwise[float64])(nil)
 
-// NewElementwise makes the block of 1 or 2 parameters of so many elements each. A single parameter
-// of up to fullBlock elements has one block for all of them.
+// NewElementwise makes the blocks of params (1 or 2) parameters of the given number of elements
+// each. A single parameter of up to fullBlock elements has one block for all of them.
 func NewElementwise[T Float](params, elements, fullBlock int) *Elementwise[T] {
 	b := &Elementwise[T]{elements: elements, params: params, width: params, channels: elements}
 	if params == 1 && elements <= fullBlock {
@@ -42,19 +44,19 @@ func NewElementwise[T Float](params, elements, fullBlock int) *Elementwise[T] {
 	return b
 }
 
-// Width is the number of rows of each block, and Channels the number of blocks.
+// Width returns the number of rows of each block. Channels returns the number of blocks.
 func (b *Elementwise[T]) Width() int    { return b.width }
 func (b *Elementwise[T]) Channels() int { return b.channels }
 
-// element tells where element i of a channel's block lies: in which parameter, and where in that.
+// element returns the place of element i of a channel's block: the parameter and the index in it.
 func (b *Elementwise[T]) element(channel, i int) (param, at int) {
 	if b.params == 1 {
-		return 0, channel + i // one of channel and i is 0
+		return 0, channel + i // either channel or i is 0
 	}
 	return i, channel
 }
 
-// Observe adds up v v^T.
+// Observe sums v v^T over the cases.
 func (b *Elementwise[T]) Observe(rows []Rows[T]) error {
 	sums := b.mean.sums(rows[0].Cases)
 	clear(sums)
@@ -71,7 +73,7 @@ func (b *Elementwise[T]) Observe(rows []Rows[T]) error {
 	return nil
 }
 
-// addOuter adds v v^T of one channel and case.
+// addOuter adds v v^T of channel and case n to block.
 func (b *Elementwise[T]) addOuter(block []T, rows []Rows[T], channel, n int) {
 	for i := range b.width {
 		p, at := b.element(channel, i)
@@ -105,13 +107,13 @@ func (b *Elementwise[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 
 // elementwiseInverse solves with each block.
 type elementwiseInverse[T Float] struct {
-	block   *Elementwise[T] // whose scratch it is applied with
+	block   *Elementwise[T] // holds the scratch for Apply
 	mean    []T
 	damping float64
 }
 
-// Apply solves (F + damping I) u = v, channel by channel. Where that has no solution it leaves a
-// NaN.
+// Apply solves (F + damping I) u = v, channel by channel. It leaves a NaN where there is no
+// solution.
 func (v elementwiseInverse[T]) Apply(u, grad [][]T) {
 	b := v.block
 	w := b.width

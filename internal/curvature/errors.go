@@ -11,16 +11,17 @@ var (
 	ErrNotPosDef = errors.New("not positive definite")
 )
 
-// opSquares is the operation in which the averages of parameters outside layers fail.
+// opSquares is the operation named in the error of a parameter outside layers whose averages
+// overflow.
 const opSquares = "averages of its squared sampled gradients"
 
 // An Error is a failure in one layer of a block.
 type Error struct {
-	Layer   int     // of the block, from 0
-	Op      string  // what was being done, e.g. "Cholesky factorisation of A"
-	Next    bool    // what was being done concerns the next layer of the chain too, e.g. "cross moments"
+	Layer   int     // index in the block, from 0
+	Op      string  // the operation that failed, e.g. "Cholesky factorisation of A"
+	Next    bool    // the operation involves the next layer of the chain too, e.g. "cross moments"
 	Dim     int     // size of the factor, or 0
-	Damping float64 // that was added to the factor's diagonal last, or 0
+	Damping float64 // last value added to the factor's diagonal, or 0
 	Err     error
 }
 

@@ -2,9 +2,9 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// columnsOf writes X^T (n x rows) into dst, which is grown as needed, for X of rows x n, or of rows
-// x (n-1) with a column of ones behind it if homogeneous. Second moments are computed from this
-// form, which gonum's GEMM is fastest with.
+// columnsOf writes X^T (n x rows) into dst, which grows as needed, and returns it. X is x (rows x
+// n). If homogeneous, x is rows x (n-1), and X has a last column of ones. Second moments are
+// computed from X^T because gonum's GEMM is fastest with it.
 func columnsOf[T Float](dst, x []T, rows, n int, homogeneous bool) []T {
 	dst = linalg.Resized(dst, rows*n)
 	cols := n
@@ -18,24 +18,24 @@ func columnsOf[T Float](dst, x []T, rows, n int, homogeneous bool) []T {
 	return dst
 }
 
-// factors are the two Kronecker factors of a layer's block of the Fisher matrix, F = A (x) G.
+// factors holds the two Kronecker factors of a layer's block of the Fisher matrix, F = A (x) G.
 //
-// For a layer that is used at S positions per case, a is averaged over cases and positions and g
-// g^T is summed over positions, as in KFC (Grosse & Martens 2016) and KFAC-expand (Eschenhagen et
-// al. 2023); with S = 1 these are the paper's. For KFAC-reduce the rows are means of a and sums of
-// g over the positions of each case.
+// A layer may be used at S positions per case. abar abar^T is then averaged over cases and
+// positions. g g^T is summed over positions and averaged over cases. This is KFC (Grosse & Martens
+// 2016) and KFAC-expand (Eschenhagen et al. 2023). With S = 1 it is the original K-FAC. For
+// KFAC-reduce, the rows are the means of a and the sums of g over the positions of each case.
 type factors[T Float] struct {
 	shape Shape
-	layer int // of the block
+	layer int // index in the block
 	a, g  *moment[T]
 
 	at, gt []T // abar^T and g^T of the run observed last: abar x rows, out x rows
 	rows   int
 
-	patches patchSums[T] // of a convolution, in place of at
+	patches patchSums[T] // used for a convolution instead of at
 }
 
-// Operations in which factors fail.
+// Operations named in the errors of factors.
 const (
 	opMoments  = "second moments of its inputs and sampled gradients"
 	opAverages = "averages of its second moments"
@@ -77,9 +77,9 @@ func (f *factors[T]) observe(r Rows[T]) error {
 	return nil
 }
 
-// observePixels observes the channels of all pixels of all patches, with a homogeneous coordinate:
-// X^T, of In rows with those of a channel together, is at once the rows of the channels over all
-// patches and pixels.
+// observePixels observes the channels of all pixels of all patches, with a homogeneous coordinate.
+// X^T has In rows, with the rows of a channel together. So the same memory is also the matrix with
+// one row per channel and one column per patch and pixel.
 func (f *factors[T]) observePixels(x []T) (ok bool) {
 	pixels := len(x) / f.shape.Channels
 	f.at = columnsOf(f.at, x, f.rows, f.shape.In, false)
@@ -89,22 +89,22 @@ func (f *factors[T]) observePixels(x []T) (ok bool) {
 	return f.a.observe(f.at, f.at, pixels, pixels)
 }
 
-// dampings are what is added to the diagonals of the factors a and g.
+// dampings returns what to add to the diagonals of the factors a and g.
 func (f *factors[T]) dampings(a, g []T, d Damping) (dampA, dampG float64) {
 	return d.Split(f.a.trace(a), f.a.n, f.g.trace(g), f.g.n)
 }
 
-// trace is that of a (x) g.
+// trace returns the trace of a (x) g.
 func (f *factors[T]) trace(a, g []T) float64 { return f.a.trace(a) * f.g.trace(g) }
 
-// layer is what the blocks of one layer by itself have in common. Their first two moments are A and
+// layer is the common part of the blocks that hold a single layer. Its first two moments are A and
 // G.
 type layer[T Float] struct {
 	moments[T]
 	factors *factors[T]
 }
 
-// init makes the two moments. There may be others behind them before the moments are ready.
+// init adds the moments A and G. Other moments may be added after it, before ready is called.
 func (b *layer[T]) init(s Shape) { b.factors = newFactors(&b.moments, s, 0) }
 
 func (b *layer[T]) Observe(rows []Rows[T]) error { return b.factors.observe(rows[0]) }

@@ -1,6 +1,6 @@
 package curvature
 
-// Identity is the block of a parameter that has no curvature: the gradient stays as it is. It has
+// Identity is the block of a parameter without curvature. It leaves the gradient unchanged and has
 // no moments.
 type Identity[T Float] struct{ moments[T] }
 

@@ -23,14 +23,14 @@ func newFactorInverse[T Float](n int, diagonal bool) factorInverse[T] {
 	return factorInverse[T]{n: n, data: make([]T, n*n)}
 }
 
-// inverter is the scratch of inverting a factor.
+// inverter is the scratch for inverting a factor.
 type inverter[T Float] struct {
-	wide   []float64 // n x n: float64's part for a model in float32
+	wide   []float64 // n x n: work space in float64 for a model in float32
 	narrow linalg.Inverter[T]
 }
 
-// compute makes v the inverse of F + damping I. If that is numerically not positive definite it
-// raises the damping and tries again, and gives up in the end, with err set.
+// compute makes v the inverse of F + damping I. If that is numerically not positive definite,
+// compute raises the damping and tries again. If all tries fail, it sets err.
 func (v *factorInverse[T]) compute(w *inverter[T], f []T, damping float64) {
 	v.attempt = retry(damping, func(damping float64) bool {
 		if v.diagonal {
@@ -48,13 +48,14 @@ func (v *factorInverse[T]) reciprocals(f []T, damping float64) bool {
 	return linalg.Finite(v.data)
 }
 
-// safeCondition bounds the condition numbers of what is inverted in float32. There the inverse is
-// known to about a thousandth: the product of the condition number and of float32's rounding, 6e-8.
-// In practice almost all factors are below it.
+// safeCondition is the largest condition number of a matrix that is inverted in float32. The
+// relative error of the inverse is about the condition number times the rounding of float32, 6e-8:
+// about a thousandth. In practice almost all factors are below this bound.
 const safeCondition = 1e4
 
-// invertNarrow inverts in float32 if that is the model's dtype and it is safe: F + damping I has no
-// eigenvalue below damping, and none above tr(F) + damping.
+// invertNarrow inverts in float32. It reports false if the model's dtype is not float32 or if that
+// is not safe. F + damping I has no eigenvalue below damping and none above tr(F) + damping, which
+// bounds the condition number.
 func (v *factorInverse[T]) invertNarrow(w *inverter[T], f []T, damping float64) bool {
 	if _, single := any(f).([]float32); !single {
 		return false
@@ -70,7 +71,7 @@ func (v *factorInverse[T]) invertNarrow(w *inverter[T], f []T, damping float64) 
 }
 
 // invertWide inverts in float64, by Cholesky. It reports false if F + damping I is not positive
-// definite, or the inverse overflows.
+// definite or if the inverse overflows.
 func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bool {
 	work, ok := any(v.data).([]float64)
 	if !ok {
@@ -93,10 +94,11 @@ func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bo
 	return linalg.Finite(data)
 }
 
-// cholesky factorises F + damping I = L L^T, where F is n x n. L is written to the lower triangle
-// of work; what is above it is of no use. ok says that the sum is numerically positive definite.
+// cholesky factorises F + damping I = L L^T, where F is n x n. It writes L to the lower triangle of
+// work. The upper triangle is not meaningful. ok says that F + damping I is numerically positive
+// definite.
 func cholesky[T Float](work []float64, f []T, n int, damping float64) (l blas64.Triangular, ok bool) {
-	for i, v := range f { // without the closure of linalg.Convert, for blocks of a few rows
+	for i, v := range f { // not linalg.Convert, whose closure is slow for blocks of a few rows
 		work[i] = float64(v)
 	}
 	for i := range n {

@@ -7,12 +7,13 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// A link is what one factor F (n x n) of a layer contributes to an inverse, with the next layer's
-// factor N (m x m) and their cross moment. Of the last layer, m is 0.
+// A link holds what the factor F (n x n) of a layer contributes to an inverse. It is computed from
+// F, from the next layer's factor N (m x m) and from the cross moment E[f n^T] of the two. For the
+// last layer, m is 0.
 type link[T Float] struct {
 	n, m      int
 	k, kT     []T       // K^T F K = I and K^T (Psi N Psi^T) K = diag(s)
-	s         []float64 // ascending, in [0, 1] but for rounding below 0
+	s         []float64 // ascending, in [0, 1]; rounding may put some slightly below 0
 	psi, psiT []T       // Psi = E[f n^T] N^-1
 }
 
@@ -23,19 +24,19 @@ func newLink[T Float](n, m int) link[T] {
 	}
 }
 
-// A junction computes a link. It holds the scratch, and what came of it.
+// A junction computes a link. It holds the scratch and the outcome.
 type junction[T Float] struct {
 	n, m    int
-	chol    []float64 // lower triangle: L with L L^T = F + damping I; what is above is not used
+	chol    []float64 // lower triangle: L with L L^T = F + damping I; the upper triangle is not used
 	eigen   []float64 // n x n
 	whiten  []float64 // n x m
 	regress []float64 // n x m
 
-	// err is ErrNotPosDef, ErrNotFinite, or linalg.ErrNoConvergence wrapped; the link is then
-	// unspecified.
+	// attempt.err is ErrNotPosDef, ErrNotFinite or a wrapped linalg.ErrNoConvergence. If it is not
+	// nil, the link is unspecified.
 	attempt
-	failed bool   // there is no L
-	op     string // what was being done, e.g. "Cholesky factorisation"
+	failed bool   // F + damping I could not be factorised
+	op     string // the operation in progress, e.g. "Cholesky factorisation"
 }
 
 func newJunction[T Float](n, m int) junction[T] {
@@ -45,7 +46,7 @@ func newJunction[T Float](n, m int) junction[T] {
 	}
 }
 
-// decompose computes L, and raises the damping if it has to.
+// decompose computes L. It raises the damping if necessary.
 func (j *junction[T]) decompose(factor []T, damping float64) {
 	j.op = "Cholesky factorisation"
 	j.attempt = retry(damping, func(damping float64) bool {
@@ -55,16 +56,21 @@ func (j *junction[T]) decompose(factor []T, damping float64) {
 	j.failed = j.err != nil
 }
 
-// lower is L.
+// lower returns L.
 func (j *junction[T]) lower() blas64.Triangular {
 	return blas64.Triangular{N: j.n, Stride: j.n, Data: j.chol, Uplo: blas.Lower, Diag: blas.NonUnit}
 }
 
-// join computes K, s and Psi, given the next layer's L and the cross moment X.
+// join computes K, s and Psi from the next layer's L and the cross moment X.
 //
-// With B = L^-1 X L_next^-T it is Psi = X L_next^-T L_next^-1, and L^-1 (Psi N Psi^T) L^-T = B B^T
-// = E diag(s) E^T with K = L^-T E. So s are the squared canonical correlations of the two layers,
-// which lie in [0, 1] but for rounding.
+// With B = L^-1 X L_next^-T,
+//
+//	Psi = X L_next^-T L_next^-1
+//	L^-1 (Psi N Psi^T) L^-T = B B^T = E diag(s) E^T
+//	K = L^-T E
+//
+// So s holds the squared canonical correlations of the two layers. Except for rounding, they lie in
+// [0, 1].
 func (j *junction[T]) join(l *link[T], next *junction[T], cross []T) {
 	if j.failed || next.failed {
 		return
@@ -85,13 +91,13 @@ func (j *junction[T]) join(l *link[T], next *junction[T], cross []T) {
 		return
 	}
 	for i, s := range l.s {
-		l.s[i] = min(s, 1) // what rounding puts below 0 does no harm
+		l.s[i] = min(s, 1) // slightly negative values from rounding do no harm
 	}
 	j.finish(l)
 }
 
-// joinSymmetric computes K and s for the symmetric part of the moment X of F's rows with those one
-// step behind them: K^T F K = I and K^T ((X + X^T)/2) K = diag(s).
+// joinSymmetric computes K and s for a time series. lag is the moment X of the rows of F with the
+// rows one step before them. The result satisfies K^T F K = I and K^T ((X + X^T)/2) K = diag(s).
 func (j *junction[T]) joinSymmetric(l *link[T], lag []T) {
 	if j.failed {
 		return
@@ -115,7 +121,7 @@ func (j *junction[T]) joinSymmetric(l *link[T], lag []T) {
 	}
 }
 
-// end computes K of the last layer, where s is zero.
+// end computes K of the last layer. Its s is zero.
 func (j *junction[T]) end(l *link[T]) {
 	if j.failed {
 		return
@@ -128,7 +134,7 @@ func (j *junction[T]) end(l *link[T]) {
 	j.finish(l)
 }
 
-// finish computes K = L^-T E and puts the results into the model's dtype.
+// finish computes K = L^-T E and converts the results to the model's dtype.
 func (j *junction[T]) finish(l *link[T]) {
 	blas64.Trsm(blas.Left, blas.Trans, 1, j.lower(), general(j.eigen, j.n, j.n))
 	linalg.Convert(l.k, j.eigen)
@@ -145,8 +151,8 @@ func general(data []float64, rows, cols int) blas64.General {
 	return blas64.General{Rows: rows, Cols: cols, Stride: max(1, cols), Data: data}
 }
 
-// failures returns how many of the junctions of A and of G had their damping raised, and the first
-// error, of a layer's A before that of its G.
+// failures returns the number of junctions of A and G whose damping was raised, and the first
+// error. A layer's A comes before its G.
 func failures[T Float](a, g []junction[T]) (raised int, err error) {
 	for i := range a {
 		for side, j := range []*junction[T]{&a[i], &g[i]} {

@@ -1,6 +1,6 @@
 package curvature
 
-// Kronecker is the block A (x) G of a layer by itself. Its moments are A and G.
+// Kronecker is the block A (x) G of a single layer. Its moments are A and G.
 type Kronecker[T Float] struct {
 	layer[T]
 	products kroneckers[T]
@@ -23,9 +23,10 @@ func (b *Kronecker[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	return b.products.invert(a, g, dampA, dampG, nil)
 }
 
-// LowRankSavings is how many multiplications the low-rank form saves where what was observed last
-// is the whole batch, and the number of its positions. It saves nothing where the factors are not
-// those of Abar as it is, for which the caller has to answer where rows were reduced.
+// LowRankSavings returns the number of multiplications that the low-rank form of a gradient saves
+// and the number of positions R, if the run observed last was the whole batch. The saving is 0 if a
+// factor is diagonal, or if A was not computed from Abar itself. It does not detect rows that were
+// reduced over positions: the caller must exclude those.
 func (b *Kronecker[T]) LowRankSavings() (saved, positions int) {
 	f, n, m := b.factors, b.factors.a.n, b.factors.g.n
 	if f.shape.DiagonalA || f.shape.DiagonalG || len(f.at) != n*f.rows {
@@ -34,8 +35,8 @@ func (b *Kronecker[T]) LowRankSavings() (saved, positions int) {
 	return n*m*(n+m) - f.rows*(n*n+m*m+n*m), f.rows
 }
 
-// LowRank makes v the form of a gradient with the inputs observed last and errors E. It lasts until
-// the next Observe.
+// LowRank makes v the low-rank form of a gradient, from the inputs observed last and the errors E.
+// The form is valid until the next Observe.
 func (b *Kronecker[T]) LowRank(v *LowRank[T], errors []T) {
 	v.shape, v.inputs, v.errors = b.factors.shape, b.factors.at, errors
 }

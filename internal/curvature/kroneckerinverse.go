@@ -2,15 +2,15 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// kroneckers inverts Kronecker products of two factors of one shape.
+// kroneckers inverts Kronecker products of two factors. All its products have the same shape.
 type kroneckers[T Float] struct {
 	inverses pool[KroneckerInverse[T]]
 	work     pool[[2]inverter[T]]
-	tmp      []T   // scratch of V's size
+	tmp      []T   // scratch as large as V
 	rows     []int // scratch of applyToRows
 }
 
-// ready sets the pools up.
+// ready sets up the pools.
 func (b *kroneckers[T]) ready(s Shape) {
 	b.inverses.make = func() *KroneckerInverse[T] {
 		return &KroneckerInverse[T]{
@@ -21,8 +21,8 @@ func (b *kroneckers[T]) ready(s Shape) {
 	b.work.make = func() *[2]inverter[T] { return new([2]inverter[T]) }
 }
 
-// invert begins the inverse of the factors a and g, and calls release, if there is one, when they
-// are no longer needed.
+// invert begins the inverse of the product of the factors a and g. If release is not nil, it is
+// called when the factors are no longer needed.
 func (b *kroneckers[T]) invert(a, g []T, dampA, dampG float64, release func()) *Inversion[T] {
 	v, w := b.inverses.get(), b.work.get()
 	return &Inversion[T]{
@@ -47,10 +47,10 @@ func (b *kroneckers[T]) invert(a, g []T, dampA, dampG float64, release func()) *
 }
 
 // KroneckerInverse is (F + damping)^-1 of one layer: (A + pi gamma I)^-1 (x) (G + gamma/pi I)^-1
-// (Martens & Grosse 2015, section 4.2). It is applied in the model's dtype, and computed in it too
-// where that is safe.
+// (Martens & Grosse 2015, section 4.2). It is applied in the model's dtype. It is computed in that
+// dtype where that is safe, and otherwise in float64.
 type KroneckerInverse[T Float] struct {
-	owner   *kroneckers[T] // whose scratch it is applied with
+	owner   *kroneckers[T] // holds the scratch for Apply
 	outByIn bool
 	a, g    factorInverse[T]
 }
@@ -59,14 +59,14 @@ func (v *KroneckerInverse[T]) Raised() int { return count(v.a.raised, v.g.raised
 
 func (v *KroneckerInverse[T]) Release() { v.owner.inverses.put(v) }
 
-// Apply computes U = A^-1 V G^-1 for V of size abar x out, or U = G^-1 V A^-1 for V of size out x
-// abar if OutByIn.
+// Apply computes U = A^-1 V G^-1 for V of size abar x out. If OutByIn, V is out x abar and U = G^-1
+// V A^-1.
 func (v *KroneckerInverse[T]) Apply(u, grad [][]T) {
 	v.owner.tmp = linalg.Resized(v.owner.tmp, len(grad[0]))
 	v.apply(u[0], grad[0], v.owner.tmp)
 }
 
-// ApplyLowRank is Apply for a gradient in low-rank form.
+// ApplyLowRank does the work of Apply for a gradient in low-rank form.
 func (v *KroneckerInverse[T]) ApplyLowRank(u []T, low *LowRank[T]) { low.apply(u, v.a.data, v.g.data) }
 
 func (v *KroneckerInverse[T]) apply(u, grad, tmp []T) {
@@ -88,15 +88,15 @@ func (v *KroneckerInverse[T]) apply(u, grad, tmp []T) {
 		scaleColumns(tmp, r)
 		linalg.Gemm(false, false, rows, cols, rows, 1, l, tmp, 0, u)
 	default:
-		// With both symmetric it is U = L (R V^T)^T: two products with the second operand
+		// l and r are symmetric, so U = L (R V^T)^T. This is two products with the second operand
 		// transposed, the form that gonum's GEMM computes fastest.
 		linalg.Gemm(false, true, cols, rows, cols, 1, r, grad, 0, tmp)
 		linalg.Gemm(false, true, rows, cols, rows, 1, l, tmp, 0, u)
 	}
 }
 
-// applyToRows computes U = diag(l) V R. Rows of V that are zero, as those of words that do not
-// occur, cost nothing.
+// applyToRows computes U = diag(l) V R. It skips rows of V that are zero, such as those of words
+// that do not occur.
 func (v *KroneckerInverse[T]) applyToRows(u, grad, tmp, l, r []T) {
 	clear(u)
 	cols := len(grad) / len(l)
@@ -132,7 +132,7 @@ func allZero[T Float](x []T) bool {
 	return true
 }
 
-// scaleRows multiplies the rows of m by the elements of d, and scaleColumns its columns.
+// scaleRows multiplies row i of m by d[i].
 func scaleRows[T Float](m, d []T) {
 	cols := len(m) / len(d)
 	for i, s := range d {
@@ -140,6 +140,7 @@ func scaleRows[T Float](m, d []T) {
 	}
 }
 
+// scaleColumns multiplies column j of m by d[j].
 func scaleColumns[T Float](m, d []T) {
 	for at := 0; at < len(m); at += len(d) {
 		for j, s := range d {

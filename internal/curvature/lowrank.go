@@ -7,14 +7,14 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// LowRank is a gradient V = Abar^T E that is known by its parts: Abar (R x abar), the layer's
-// inputs at the R positions of the batch, and E (R x out), the gradients of the objective with
-// respect to its outputs there (Martens & Grosse 2015, section 8, task 6). Then
+// LowRank is a gradient V = Abar^T E in the form of its two parts (Martens & Grosse 2015, section
+// 8, task 6). Abar (R x abar) holds the layer's inputs at the R positions of the batch. E (R x out)
+// holds the gradients of the objective with respect to the layer's outputs at these positions. Then
 //
 //	U = A^-1 V G^-1 = (A^-1 Abar^T) (E G^-1)
 //
-// takes R (n^2 + m^2 + n m) multiplications in place of n m (n + m): less where the batch is small
-// beside the layer.
+// takes R (n^2 + m^2 + n m) multiplications instead of n m (n + m), for n = abar and m = out. That
+// is less if the batch is small compared with the layer.
 type LowRank[T Float] struct {
 	shape  Shape
 	inputs []T // Abar^T: abar x R
@@ -24,10 +24,11 @@ type LowRank[T Float] struct {
 	signs, rows, product, given []T // scratch of Matches
 }
 
-// Matches reports whether a gradient is Abar^T E, up to tolerance times its norm: whether both have
-// the same product with a vector of random signs (Freivalds 1977). The squared difference of the
-// products is that of the matrices in the mean. So a gradient that was clipped, or that another
-// term of the cost adds to, does not go unnoticed.
+// Matches reports whether the gradient equals Abar^T E, up to tolerance times the gradient's norm.
+// It multiplies both by the same vector of random signs and compares the products (Freivalds 1977).
+// The mean squared difference of the products equals the squared difference of the matrices. So
+// Matches detects a gradient that was clipped, and one with a contribution from another term of the
+// cost.
 func (v *LowRank[T]) Matches(grad []T, tolerance float64, rng *rand.Rand) bool {
 	n, m := v.shape.Abar(), v.shape.Out
 	rows := len(v.errors) / m

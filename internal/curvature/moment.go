@@ -7,30 +7,30 @@ import (
 
 // moment is a second moment E[x y^T] of vectors x of n and y of m elements: a factor A = E[abar
 // abar^T] or G = E[g g^T], or the cross moment of two layers (Martens & Grosse 2015, section 3). It
-// holds the sum over the runs of the update in progress, and is n x m, in the model's dtype, in
-// which products are computed.
+// is n x m. It holds the sum over the runs of the update in progress. Products are computed in the
+// model's dtype.
 //
-// Of a diagonal moment only E[x_i^2] is kept, as n x 1: where that is exact (one-hot inputs), or
-// where the whole would be too large.
+// A diagonal moment keeps only E[x_i^2], as n x 1. It is used where the diagonal is exact (one-hot
+// inputs), and where the whole matrix would be too large.
 type moment[T Float] struct {
 	n, m      int
 	diagonal  bool
-	symmetric bool // x and y are the same
-	inputs    bool // they are inputs of a layer
+	symmetric bool // y is x
+	inputs    bool // x is the input of a layer
 
-	// Rows X and Y of the run observed last, transposed, and their number; xt is nil if run is
-	// their sum.
+	// X^T and Y^T of the run observed last, and the number of rows. xt is nil if run already holds
+	// the sum.
 	xt, yt []T
 	rows   int
 
-	run, total           []T // sums of x y^T: of the run observed last, and of those accumulated before
-	runCount, totalCount int // cases, or positions, that they are to be divided by
+	run, total           []T // sums of x y^T: over the run observed last, and over the accumulated runs
+	runCount, totalCount int // divisors of the sums: numbers of cases or positions
 }
 
-// newCross is the moment of vectors of n and of m elements.
+// newCross makes the moment of vectors of n elements with vectors of m elements.
 func newCross[T Float](n, m int) *moment[T] { return &moment[T]{n: n, m: m} }
 
-// newFactor is the moment of vectors of n elements with themselves.
+// newFactor makes the moment of vectors of n elements with themselves.
 func newFactor[T Float](n int, diagonal bool) *moment[T] {
 	if diagonal {
 		return &moment[T]{n: n, m: 1, diagonal: true}
@@ -40,9 +40,9 @@ func newFactor[T Float](n int, diagonal bool) *moment[T] {
 
 func (f *moment[T]) size() int { return f.n * f.m }
 
-// observe takes in the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows), which have to
-// stay as they are until the update is done. It reports false if the sum of x y^T over them is not
-// finite.
+// observe takes the rows of X and Y, given as X^T (n x rows) and Y^T (m x rows). Unless the moment
+// is diagonal, xt and yt must stay unchanged until the update is done. observe reports false if the
+// sum of x y^T is not finite.
 func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
 	if f.diagonal {
 		run := f.sums(count)
@@ -56,8 +56,8 @@ func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
 	return finiteSquares(xt, rows) && (f.symmetric || finiteSquares(yt, rows))
 }
 
-// finiteSquares reports whether the sum of squares of every row of X^T is finite. Then so are all
-// inner products of rows, which are no larger.
+// finiteSquares reports whether the sum of squares of every row of X^T is finite. If so, all inner
+// products of rows are finite too, because no inner product is larger.
 func finiteSquares[T Float](xt []T, rows int) bool {
 	var odd T // v - v is 0 for every finite v and NaN for every other
 	for ; rows > 0 && len(xt) > 0; xt = xt[rows:] {
@@ -67,23 +67,22 @@ func finiteSquares[T Float](xt []T, rows int) bool {
 	return odd == 0
 }
 
-// observeLag is observe for pairs of rows that lie lag rows apart: the sum of x_{t+lag} x_t^T,
-// given X^T.
+// observeLag observes pairs of rows that are lag rows apart: it sums x_{t+lag} x_t^T, given X^T.
 func (f *moment[T]) observeLag(xt []T, rows, lag, count int) (ok bool) {
 	run := f.sums(count)
 	linalg.GemmLD(false, true, f.n, f.n, rows-lag, 1, xt[lag:], rows, xt, rows, 0, run, f.n)
 	return linalg.Finite(run)
 }
 
-// sums is where to put the sum of x y^T over a run that is to be divided by count.
+// sums returns the memory for the sum of x y^T over a run. count is the sum's divisor.
 func (f *moment[T]) sums(count int) []T {
 	f.xt, f.yt, f.runCount = nil, nil, count
 	f.run = linalg.Resized(f.run, f.size())
 	return f.run
 }
 
-// observeLookups is observe for one-hot rows, of which ids tells where the one is, and adds to what
-// was observed.
+// observeLookups adds one-hot rows to the run observed last. ids holds the index of the 1 in each
+// row.
 func (f *moment[T]) observeLookups(ids []int) {
 	for _, i := range ids {
 		f.run[i]++
@@ -91,8 +90,8 @@ func (f *moment[T]) observeLookups(ids []int) {
 	f.runCount += len(ids)
 }
 
-// add computes sum = beta sum + alpha X^T Y for the run observed last; of a symmetric moment the
-// upper triangle only.
+// add computes sum = beta sum + alpha X^T Y for the run observed last. For a symmetric moment it
+// computes the upper triangle only.
 func (f *moment[T]) add(alpha, beta T, sum []T) {
 	if f.symmetric {
 		linalg.UpperGramT(f.rows, f.n, alpha, f.xt, beta, sum)
@@ -101,7 +100,7 @@ func (f *moment[T]) add(alpha, beta T, sum []T) {
 	}
 }
 
-// multiply makes run the sum, where it is not yet.
+// multiply computes the sum of the run observed last into run, unless run already holds it.
 func (f *moment[T]) multiply() {
 	if f.xt == nil {
 		return
@@ -111,7 +110,7 @@ func (f *moment[T]) multiply() {
 	f.xt, f.yt = nil, nil
 }
 
-// accumulate adds the run observed last to those before it.
+// accumulate adds the run observed last to the accumulated runs.
 func (f *moment[T]) accumulate() {
 	f.multiply()
 	if f.totalCount == 0 {
@@ -123,11 +122,11 @@ func (f *moment[T]) accumulate() {
 	f.runCount = 0
 }
 
-// discard forgets the runs of the update.
+// discard forgets the runs of the update in progress.
 func (f *moment[T]) discard() { f.totalCount, f.runCount, f.xt, f.yt = 0, 0, nil, nil }
 
-// average computes next = eps now + (1-eps) mean over the runs; of a symmetric moment the upper
-// triangle. next may be now.
+// average computes next = eps now + (1-eps) times the mean over the runs. For a symmetric moment it
+// computes the upper triangle only. next and now may be the same slice.
 func (f *moment[T]) average(eps float64, next, now []T) {
 	keep, weight := T(eps), T((1-eps)/float64(f.totalCount+f.runCount))
 	if f.totalCount > 0 {
@@ -154,15 +153,15 @@ func (f *moment[T]) average(eps float64, next, now []T) {
 	})
 }
 
-// mirrored makes both triangles of a symmetric moment hold.
+// mirrored copies the upper triangle of a symmetric moment to its lower triangle.
 func (f *moment[T]) mirrored(x []T) {
 	if f.symmetric {
 		linalg.MirrorUpper(x, f.n)
 	}
 }
 
-// addLeading adds alpha x, n x n, to the leading rows and columns of a sum of the moment's form, or
-// n elements if that is diagonal.
+// addLeading adds alpha x (n x n) to the first n rows and columns of sum, which has the moment's
+// form. If the moment is diagonal, x has n elements.
 func (f *moment[T]) addLeading(sum []T, alpha float64, x []T, n int) {
 	if f.diagonal {
 		linalg.Axpy(T(alpha), x, sum[:n])
@@ -173,7 +172,7 @@ func (f *moment[T]) addLeading(sum []T, alpha float64, x []T, n int) {
 	}
 }
 
-// trace is that of an average.
+// trace returns the trace of an average of the moment.
 func (f *moment[T]) trace(x []T) float64 {
 	if f.diagonal {
 		return diagonalSum(x, f.n, 1)
@@ -181,7 +180,7 @@ func (f *moment[T]) trace(x []T) float64 {
 	return diagonalSum(x, f.n, f.n+1)
 }
 
-// diagonalSum adds up n elements that lie so far apart.
+// diagonalSum sums n elements of x that are apart elements from each other.
 func diagonalSum[T Float](x []T, n, apart int) (sum float64) {
 	for i := range n {
 		sum += float64(x[i*apart])

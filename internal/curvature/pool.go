@@ -1,6 +1,6 @@
 package curvature
 
-// pool keeps values that are out of use, so that the steady state allocates nothing.
+// pool keeps unused values for later use, so that steps in the steady state allocate nothing.
 type pool[E any] struct {
 	free []*E
 	make func() *E

@@ -4,20 +4,20 @@ package curvature
 // sum of w_t = vec(abar_t g_t^T), and
 //
 //	F = sum over t and t' of E[w_t w_t'^T],
-//	E[w_{t+1} w_t^T] = A' (x) G'  and  E[w_t w_t^T] = A (x) G,
+//	E[w_{t+1} w_t^T] = A' (x) G'  and  E[w_t w_t^T] = A (x) G.
 //
-// and what is farther apart depends by what is in between: w_{t+1} = Phi w_t + noise (Martens, Ba &
-// Johnson 2018, section 3.5).
+// Steps that are farther apart depend on each other only through the steps between them: w_{t+1} =
+// Phi w_t + noise (Martens, Ba & Johnson 2018, section 3.5).
 //
-// Its moments are A, G, A', G', with A' = E[abar_{t+1} abar_t^T], G' = E[g_{t+1} g_t^T] and the
-// same divisors as A and G. Rows are those of one time step behind those of another, for the given
-// number of steps, which need not be the same in each run: the inverse is for that of the run
+// The moments are A, G, A', G', with A' = E[abar_{t+1} abar_t^T] and G' = E[g_{t+1} g_t^T]. A' and
+// G' have the same divisors as A and G. The rows of one time step follow those of the step before.
+// The number of steps may differ from run to run. The inverse is for the number of steps of the run
 // observed last.
 type Recurrent[T Float] struct {
 	layer[T]
 	lagA, lagG *moment[T]
 	stationary bool
-	steps      int // of time, in the run observed last
+	steps      int // time steps in the run observed last
 	inverses   pool[recurrentInverse[T]]
 	work       pool[junctions[T]]
 	turned     turned[T]
@@ -26,9 +26,9 @@ type Recurrent[T Float] struct {
 
 var _ Block[float64] = (*Recurrent[float64])(nil)
 
-// NewRecurrent makes the block of a layer, whose time steps are taken to be a chain in which a step
-// depends on the one before as that on it ("option 1" of the paper) or, if stationary, one without
-// end ("option 2").
+// NewRecurrent makes the block of a layer. The time steps are modelled as a chain. If stationary,
+// the chain has no end ("option 2" of the paper). Otherwise A' and G' are taken to be symmetric: a
+// step depends on the step before it in the same way as the step before depends on it ("option 1").
 func NewRecurrent[T Float](s Shape, stationary bool) *Recurrent[T] {
 	abar, out := s.Abar(), s.Out
 	b := &Recurrent[T]{stationary: stationary, turned: turned[T]{on: s.OutByIn, rows: out, cols: abar}}
@@ -36,7 +36,7 @@ func NewRecurrent[T Float](s Shape, stationary bool) *Recurrent[T] {
 	overflow := Error{Op: "averages of the cross moments of its time steps"}
 	b.lagA, b.lagG = b.add(newCross[T](abar, abar), overflow), b.add(newCross[T](out, out), overflow)
 	b.ready()
-	nextA, nextG := 0, 0 // sizes: a stationary chain's layer is its own neighbour
+	nextA, nextG := 0, 0 // sizes; in a stationary chain the layer is its own neighbour
 	if stationary {
 		nextA, nextG = abar, out
 	}
@@ -67,7 +67,7 @@ func (b *Recurrent[T]) Observe(rows []Rows[T]) error {
 	return nil
 }
 
-// Invert computes K and s of both sides, and then what the two make together.
+// Invert first computes K and s of both sides, and then the gains, which need both.
 func (b *Recurrent[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	v, w := b.inverses.get(), b.work.get()
 	v.steps = b.steps
@@ -101,25 +101,26 @@ func (b *Recurrent[T]) join(j *junction[T], l *link[T], factor, lag []T, damping
 	}
 }
 
-// recurrentInverse is (F + damping)^-1 for a recurrent weight, with A and G damped as those of
-// other layers. In the basis K, in which A and G are identities:
+// recurrentInverse is (F + damping)^-1 for a recurrent weight. A and G are damped like the factors
+// of other layers. In the basis K, A and G are identities.
 //
-//   - If A' and G' are symmetric, they are diagonal with s_A and s_G there, so that F is diagonal
-//     with sum over |d| < T of (1 - |d|/T) (s_A s_G)^|d|; the sum over t is in G already.
-//   - If stationary, F^-1 = (I - Phi)^T Q^-1 (I - Phi) with Phi = (A' A^-1) (x) (G' G^-1), and
-//     Q = A (x) G - Phi (A (x) G) Phi^T diagonal with 1 - s_A s_G there: the block-tridiagonal
-//     inverse of a layer that is its own neighbour.
+//   - If A' and G' are symmetric, they are diagonal in this basis, with entries s_A and s_G. So F
+//     is diagonal, with entries sum over |d| < T of (1 - |d|/T) (s_A s_G)^|d|. G already contains
+//     the sum over t.
+//   - If stationary, F^-1 = (I - Phi)^T Q^-1 (I - Phi) with Phi = (A' A^-1) (x) (G' G^-1) and
+//     Q = A (x) G - Phi (A (x) G) Phi^T. In this basis Q is diagonal with entries 1 - s_A s_G. This
+//     is the block-tridiagonal inverse of a layer that is its own neighbour.
 //
 // See Martens, Ba & Johnson 2018, sections 3.5.3 and 3.5.4.
 type recurrentInverse[T Float] struct {
 	tridiagonal[T]
-	block  *Recurrent[T] // whose scratch it is applied with
-	steps  int           // of time
-	gains  []T           // abar x out: what is multiplied by in the basis K
+	block  *Recurrent[T] // holds the scratch for Apply
+	steps  int           // time steps
+	gains  []T           // abar x out: the inverse's diagonal factors in the basis K
 	raised int
 }
 
-// computeGains needs the links of both sides.
+// computeGains computes the gains from the links of both sides.
 func (v *recurrentInverse[T]) computeGains() {
 	cols := v.g[0].n
 	for r, sA := range v.a[0].s {
@@ -129,6 +130,7 @@ func (v *recurrentInverse[T]) computeGains() {
 	}
 }
 
+// gain returns the factor for the product x = s_A s_G.
 func (v *recurrentInverse[T]) gain(x float64) float64 {
 	if v.block.stationary {
 		return 1 / max(1-x, minGap)
@@ -148,7 +150,7 @@ func (v *recurrentInverse[T]) Apply(u, grad [][]T) {
 	v.block.turned.leave(u[0])
 }
 
-// apply computes U for V of abar x out.
+// apply computes U for V (abar x out).
 func (v *recurrentInverse[T]) apply(u, grad []T) {
 	a, g, b := &v.a[0], &v.g[0], v.block
 	copy(u, grad)

@@ -1,18 +1,18 @@
 package curvature
 
-// Tied is the block of a weight that is used both ways round, as W and as W^T. Each way has
-// Kronecker factors of its own: its moments are A_1, G_1, A_2, G_2. Their sum
+// Tied is the block of a weight that is used both as W and as W^T. Each use has Kronecker factors
+// of its own. The moments are A_1, G_1, A_2, G_2. The sum
 //
 //	F = A_1 (x) G_1 + G_2 (x) A_2
 //
 // is approximated by one Kronecker product, L (x) R / s with
 //
-//	L = tr(G_1) A_1 + tr(A_2) G_2,   R = tr(A_1) G_1 + tr(G_2) A_2,   s = tr(F):
+//	L = tr(G_1) A_1 + tr(A_2) G_2,   R = tr(A_1) G_1 + tr(G_2) A_2,   s = tr(F).
 //
-// its partial traces are those of F.
+// L (x) R / s has the same partial traces as F.
 //
-// Observe takes the rows of the use as W and then those of the use as W^T, whose A has Out columns
-// and whose G has In. The latter has no bias.
+// Observe takes the rows of the use as W and then the rows of the use as W^T. For the use as W^T, A
+// has Out columns and G has In columns, and there is no bias.
 type Tied[T Float] struct {
 	moments[T]
 	ways     [2]*factors[T]
@@ -20,12 +20,12 @@ type Tied[T Float] struct {
 	sums     pool[tiedSum[T]]
 }
 
-// tiedSum holds L and R, with s divided between them.
+// tiedSum holds L and R. The divisor s is split between them.
 type tiedSum[T Float] struct{ l, r []T }
 
 var _ Block[float64] = (*Tied[float64])(nil)
 
-// NewTied makes the block of a layer whose weight is used both ways round.
+// NewTied makes the block of a layer with a tied weight.
 func NewTied[T Float](s Shape) *Tied[T] {
 	b := &Tied[T]{}
 	turned := Shape{In: s.Out, Out: s.In, DiagonalA: s.DiagonalG, DiagonalG: s.DiagonalA}
@@ -63,9 +63,10 @@ func (b *Tied[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	return b.products.invert(sum.l, sum.r, dampA, dampG, func() { b.sums.put(sum) })
 }
 
-// sum computes the Kronecker product in place of the sum. How the scale is divided between its
-// factors does not matter to the inverse, since factored Tikhonov damping balances their traces;
-// they are means with the weights tr(G_1) and tr(A_2) for the first.
+// sum computes L and R, the factors of the Kronecker product that approximates F. The split of the
+// scale between them does not affect the inverse, because factored Tikhonov damping balances their
+// traces. Here to.l is the weighted mean of A_1 and G_2 with the weights tr(G_1) and tr(A_2). to.r
+// gets the rest of the scale.
 func (b *Tied[T]) sum(to *tiedSum[T], avg *Averages[T]) {
 	first, second := b.ways[0], b.ways[1]
 	a1, g1, a2, g2 := avg.Moments[0], avg.Moments[1], avg.Moments[2], avg.Moments[3]

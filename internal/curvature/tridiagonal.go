@@ -2,17 +2,18 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// minGap is the least that 1 - s_A s_G is taken for. The canonical correlations s_A and s_G of
-// neighbouring layers are below 1 by margins that the damping sets, and known to about n 2^-53,
-// which is 1e-13 for n = 1000: a smaller gap is a rounding error.
+// minGap is the lower bound for 1 - s_A s_G. The damping keeps s_A and s_G, which come from the
+// canonical correlations of neighbouring layers, below 1. They are accurate to about n 2^-53, which
+// is 1e-13 for n = 1000. So a gap below minGap is a rounding error.
 const minGap = 1e-12
 
 // A tridiagonal is F^^-1, the block-tridiagonal inverse of the Fisher matrix of a chain of layers
-// 0..l-1, where layer i feeds layer i+1: F^ agrees with the Kronecker products A_ij (x) G_ij on the
-// diagonal and beside it, and its inverse is zero elsewhere (Martens & Grosse 2015, section 4.3).
+// 0..l-1, where layer i feeds layer i+1 (Martens & Grosse 2015, section 4.3). On the diagonal and
+// next to it, F^ equals the Kronecker products A_ij (x) G_ij. The inverse of F^ is zero everywhere
+// else.
 //
-// With A_i = A_ii and G_i = G_ii damped, and V_i of size abar_i x out_i, which is the transpose of
-// the paper's, U = F^^-1 V is
+// A_i = A_ii and G_i = G_ii are damped. V_i is abar_i x out_i, the transpose of the paper's. Then U
+// = F^^-1 V is
 //
 //	X_i = V_i - PsiA_i V_{i+1} PsiG_i^T
 //	Y_i = Sigma_i^-1 X_i
@@ -22,21 +23,21 @@ const minGap = 1e-12
 //	PsiA_i = A_{i,i+1} A_{i+1}^-1,    PsiG_i = G_{i,i+1} G_{i+1}^-1
 //	C_i = PsiA_i A_{i+1} PsiA_i^T,    D_i = PsiG_i G_{i+1} PsiG_i^T
 //
-// without the terms of layers that do not exist. Sigma_i is inverted by two generalised
-// eigenproblems (appendix B):
+// Terms of layers that do not exist are left out. Two generalised eigenproblems invert Sigma_i
+// (appendix B):
 //
 //	Y = K_A [(K_A^T X K_G) / (1 - s_A s_G^T)] K_G^T
 //	K_A^T A K_A = I,   K_A^T C K_A = diag(s_A),   K_G and s_G alike.
 //
-// It is computed in float64 and applied in the model's dtype. It is positive definite if all
-// moments were estimated from the same cases with the same weights, and the damping is positive:
-// without damping it may be singular, as where a layer's units are linear.
+// The inverse is computed in float64 and applied in the model's dtype. It is positive definite if
+// the damping is positive and all moments were estimated from the same cases with the same weights.
+// Without damping it may be singular, for example where a layer's units are linear.
 type tridiagonal[T Float] struct {
 	a, g []link[T]
 	tmp  []T
 }
 
-// newTridiagonal makes room for the inverse of a chain of layers with weights of abar[i] x out[i].
+// newTridiagonal allocates the inverse of a chain of layers with weights of abar[i] x out[i].
 func newTridiagonal[T Float](abar, out []int) *tridiagonal[T] {
 	t := &tridiagonal[T]{}
 	var most int
@@ -52,7 +53,7 @@ func newTridiagonal[T Float](abar, out []int) *tridiagonal[T] {
 	return t
 }
 
-// nextSize is the size of the factor behind factor i, or 0.
+// nextSize returns the size of factor i+1, or 0 if there is none.
 func nextSize(sizes []int, i int) int {
 	if i+1 < len(sizes) {
 		return sizes[i+1]
@@ -60,8 +61,8 @@ func nextSize(sizes []int, i int) int {
 	return 0
 }
 
-// apply computes U = F^^-1 V, where v[i] and u[i] are abar_i x out_i. No u may share memory with a
-// v.
+// apply computes U = F^^-1 V. v[i] and u[i] are abar_i x out_i. No u[i] may share memory with a
+// v[j].
 func (t *tridiagonal[T]) apply(u, v [][]T) {
 	last := len(t.a) - 1
 	for i := range t.a {
@@ -73,14 +74,14 @@ func (t *tridiagonal[T]) apply(u, v [][]T) {
 	for i := range t.a {
 		t.solve(u[i], i)
 	}
-	for i := last; i > 0; i-- { // downwards, so that u[i-1] is still Y
+	for i := last; i > 0; i-- { // from last to first, because u[i-1] must still hold Y
 		t.subtract(u[i], t.a[i-1].psiT, t.g[i-1].psiT, u[i-1], i, i-1)
 	}
 }
 
-// subtract computes U -= P V Q^T for U of layer i, V of layer j, P of abar_i x abar_j and Q of
-// out_i x out_j. As everywhere here the products are arranged so that the second operand is
-// transposed, the form that gonum's GEMM computes fastest.
+// subtract computes U -= P V Q^T. U belongs to layer i and V to layer j. P is abar_i x abar_j and Q
+// is out_i x out_j. All products here have the second operand transposed, the form that gonum's
+// GEMM computes fastest.
 func (t *tridiagonal[T]) subtract(u, p, q, v []T, i, j int) {
 	linalg.Gemm(false, true, t.g[i].n, t.a[j].n, t.g[j].n, 1, q, v, 0, t.tmp)
 	linalg.Gemm(false, true, t.a[i].n, t.g[i].n, t.a[j].n, -1, p, t.tmp, 1, u)

@@ -2,14 +2,15 @@ package curvature
 
 import "github.com/gorgonia-kfac/kfac/internal/linalg"
 
-// turned lets an inverse that is computed for V and U of one form be applied to the transposed.
+// turned adapts V and U for an inverse that works on their transposes.
 type turned[T Float] struct {
-	on         bool
-	rows, cols int // of V as it comes
-	v, u       []T // cols x rows
+	on         bool // V and U are transposed
+	rows, cols int  // of V before it is transposed
+	v, u       []T  // cols x rows
 }
 
-// enter returns V and U in the form that is computed with: if on, V^T, and where U^T is to go.
+// enter returns the V to compute with and the memory for the U to compute. If on, they are V^T and
+// U^T. Otherwise they are v and u.
 func (t *turned[T]) enter(u, v []T) (turnedU, turnedV []T) {
 	if !t.on {
 		return u, v
@@ -19,7 +20,7 @@ func (t *turned[T]) enter(u, v []T) (turnedU, turnedV []T) {
 	return t.u, t.v
 }
 
-// leave completes U.
+// leave writes the computed U to u.
 func (t *turned[T]) leave(u []T) {
 	if t.on {
 		linalg.Transpose(u, t.u, t.cols, t.rows)

@@ -9,16 +9,16 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
-// Uncorrelated is the block of a convolution whose activations are taken to be spatially
-// uncorrelated (SUA; Grosse & Martens 2016, section 4.3). With K pixels in a kernel, the patch of K
-// pixels x_k of C channels, and the mean m and the covariance S of the channels over all patches
-// and pixels,
+// Uncorrelated is the block of a convolution with activations that are taken to be spatially
+// uncorrelated (SUA; Grosse & Martens 2016, section 4.3). A kernel has K pixels. A patch has K
+// pixels x_k of C channels. m and S are the mean and the covariance of the channels over all
+// patches and pixels. Then
 //
-//	A = D + w w^T,   D = I_K (x) S,   w = 1_K (x) m,
+//	A = D + w w^T,   D = I_K (x) S,   w = 1_K (x) m.
 //
-// with a homogeneous coordinate 1 behind w if there is a bias. So a factor of C+1 rows takes the
-// place of one of C K + 1: its moments are E[(x,1)(x,1)^T] over pixels, and G. A patch has its
-// elements of a channel together.
+// If there is a bias, w is followed by a homogeneous coordinate 1. So a factor of C+1 rows replaces
+// a factor of C K + 1 rows. The moments are E[(x,1)(x,1)^T] over pixels, and G. In a patch, the
+// elements of a channel are adjacent.
 type Uncorrelated[T Float] struct {
 	layer[T]
 	channels, pixels int // C and K
@@ -60,7 +60,7 @@ func NewUncorrelated[T Float](s Shape) *Uncorrelated[T] {
 	return b
 }
 
-// traceA is that of A, given its factor.
+// traceA returns the trace of A, given its factor.
 func (b *Uncorrelated[T]) traceA(factor []T) float64 {
 	t := float64(b.pixels) * (b.factors.a.trace(factor) - 1) // without the homogeneous coordinate
 	if b.factors.shape.Bias {
@@ -97,22 +97,23 @@ func (b *Uncorrelated[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	}
 }
 
-// uncorrelatedInverse holds the inverse of G, and (A + delta I)^-1 by the formula of Sherman and
-// Morrison. With P = (S + delta I)^-1 and q = P m it is
+// uncorrelatedInverse holds the inverse of G and (A + delta I)^-1. The latter comes from the
+// formula of Sherman and Morrison. With P = (S + delta I)^-1 and q = P m it is
 //
 //	I_K (x) P - gain (1_K (x) q) (1_K (x) q)^T
 //
-// and with a bias it has a last column -cross (1_K (x) q) and a last row alike, and corner where
-// they meet.
+// With a bias it has one more column, -cross (1_K (x) q), and one more row, the transpose of that
+// column. The element where they meet is corner.
 type uncorrelatedInverse[T Float] struct {
-	block               *Uncorrelated[T] // whose scratch it is applied with
+	block               *Uncorrelated[T] // holds the scratch for Apply
 	p, q                []T
 	gain, cross, corner T
-	a                   attempt // at S
+	a                   attempt // factorisation of S
 	g                   factorInverse[T]
 }
 
-// computeA computes (A + delta I)^-1, and raises the damping where S can't be factorised.
+// computeA computes (A + delta I)^-1. It raises the damping delta if S + delta I can't be
+// factorised.
 func (v *uncorrelatedInverse[T]) computeA(w *uncorrelatedWork[T], factor []T, damping float64) {
 	n := v.block.channels
 	linalg.Convert(w.mean, factor[n*(n+1):n*(n+1)+n]) // the factor is (C+1) x (C+1)
@@ -157,8 +158,8 @@ func (v *uncorrelatedInverse[T]) Apply(u, grad [][]T) {
 	b.turned.leave(u[0])
 }
 
-// applyA replaces a row, C K elements with those of a channel together and perhaps one of the bias
-// behind them, by its product with (A + delta I)^-1.
+// applyA multiplies a row by (A + delta I)^-1, in place. The row has C K elements, with the
+// elements of a channel adjacent, and perhaps one more for the bias.
 func (v *uncorrelatedInverse[T]) applyA(row []T) {
 	k, n := v.block.pixels, v.block.channels
 	patches, tmp := row[:n*k], v.block.row
