@@ -156,15 +156,17 @@ func largestOf(x []float64) (largest float64) {
 	return largest
 }
 
-// finiteCost reports a cost that the VM has computed and that is not finite, whatever its gradients are.
+// finiteCost reports a cost that the VM has computed and that is not finite, whatever its gradients
+// are.
 func finiteCost(cost *gorgonia.Node) error {
 	v := cost.Value()
 	if c := costValue(cost); v == nil || v.Shape().TotalSize() != 1 || !math.IsNaN(c-c) {
 		return nil
 	}
-	return &GraphError{Node: program.NameOf(cost), What: fmt.Sprintf("reading the cost, which the VM has computed as %v", v),
-		Err: ErrNotFinite, Hint: "a NaN or an infinity in the inputs or in the weights, the logarithm of 0, or an overflow: " +
-			"Gorgonia v0.9.18's softmax overflows where rows differ by some 100 in float32; look at the data, and at the logits"}
+	what := fmt.Sprintf("reading the cost, which the VM has computed as %v", v)
+	return &GraphError{Node: program.NameOf(cost), What: what, Err: ErrNotFinite,
+		Hint: "a NaN or an infinity in the inputs or in the weights, the logarithm of 0, or an overflow: Gorgonia " +
+			"v0.9.18's softmax overflows where rows differ by some 100 in float32; look at the data and at the logits"}
 }
 
 // checkedRuns is the number of first RunAlls whose gradients are checked. The second shows what one
@@ -230,15 +232,15 @@ func checkGradients[T program.Float](g *graph[T], p *planned[T], seed uint64) er
 	return nil
 }
 
-// inputsChanged is a hint where the cost that the VM has computed is not that of what the graph holds
-// now, which is own; else "".
+// inputsChanged is a hint where the cost that the VM has computed is not that of what the graph
+// holds now, which is own; else "".
 func inputsChanged(cost *gorgonia.Node, own float64) string {
 	vm := costValue(cost)
 	if !(math.Abs(vm-own) > gradientTolerance*max(math.Abs(own), math.Abs(vm))) {
 		return ""
 	}
-	return fmt.Sprintf("the VM's cost is %.6g, and that of what the graph holds now %.6g: did the input, the targets or "+
-		"the weights change after RunAll, as when the next batch is put in before Step?", vm, own)
+	return fmt.Sprintf("the VM's cost is %.6g, and that of what the graph holds now %.6g: did the input, the targets "+
+		"or the weights change after RunAll, as when the next batch is put in before Step?", vm, own)
 }
 
 // typicalGradient is the norm of the largest gradient of the cost if the targets were sampled from

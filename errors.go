@@ -33,8 +33,6 @@ var (
 	ErrLoss = errors.New("the cost is not the declared distribution's negative log-likelihood")
 	// ErrGradient: the gradient from the user's VM is not the gradient of the cost.
 	ErrGradient = errors.New("the gradient is not that of the cost")
-	// ErrUnsupported: the solver can't run a part of the graph in its own program.
-	ErrUnsupported = errors.New("unsupported")
 	// ErrAveraged: the parameters hold the averaged weights of UseAverage. Restore them first.
 	ErrAveraged = errors.New("the parameters hold the averaged weights")
 	// ErrSameName: two parameters of one graph have the same name. Attach identifies parameters by
@@ -146,8 +144,8 @@ func withHint(s, hint string) string {
 	return s + " (" + strings.TrimSpace(hint) + ")"
 }
 
-// PanicError is a panic in an op of the user's graph, or in this package. No weight has been changed,
-// and the solver is as it was.
+// PanicError is a panic in an op of the user's graph, or in this package. No weight has been
+// changed, and the solver is as it was.
 type PanicError struct {
 	Call  string // the method, e.g. "Step"
 	Value any    // what was given to panic

@@ -472,8 +472,9 @@ func firstStepFails(t *testing.T, c, o *faultCourse, spoil func(o *faultCourse))
 	return err
 }
 
-// Averages that can't be inverted, where those of the batch at hand can, start anew and are counted.
-// So no outlier stands in the way of all batches after it, whatever the step makes of its inverses.
+// Averages that can't be inverted, where those of the batch at hand can, start anew and are
+// counted. So no outlier stands in the way of all batches after it, whatever the step makes of its
+// inverses.
 func TestAveragesStartAnew(t *testing.T) {
 	m := testnet.MLP{Widths: []int{3, 4, 4, 2}, Cases: 12, Unit: gorgonia.Tanh, Loss: testnet.Binary}
 	for name, opts := range map[string][]Option{

@@ -354,8 +354,8 @@ func graphError(err error) error {
 	if errors.As(err, &op) {
 		hint := "call RunAll before Step, and give every input a value of the graph's shape and dtype"
 		if op.What != "read" && op.What != "bind" {
-			hint = "the solver runs the ops of the graph privately, besides the VM: does this one keep state from call " +
-				"to call, or fail for some of the values, or for a part of the batch?"
+			hint = "the solver runs the ops of the graph privately, besides the VM: does this one keep state from " +
+				"call to call, or fail for some of the values, or for a part of the batch?"
 		}
 		return &GraphError{Node: op.Node, What: fmt.Sprintf("%s of %s", op.What, op.Op), Err: op.Err, Hint: hint}
 	}

@@ -197,7 +197,7 @@ func WithNormConstraint(kappa float64) Option {
 }
 
 // WithL2Reg adds (eta/2) |theta|^2 to the objective, over all parameters including biases (Martens
-// & Grosse 2015, section 6.1). eta is finite and at least 0. The objective is in the solver's
+// & Grosse 2015, section 6.1). eta is in [0, 1e30]. The objective is in the solver's
 // units: mean negative log-likelihood per case. The term adds eta theta to the gradient and eta to
 // the curvature. The user's cost must not contain the term too. Default 0. The paper's experiments
 // use 1e-5.

@@ -288,7 +288,8 @@ func readAll[T program.Float](params []*parameter[T], given []*parameter[T], sam
 	return nil
 }
 
-// ownMemory reports two parameters whose weights share memory: either update would change the other's.
+// ownMemory reports two parameters whose weights share memory: either update would change the
+// other's.
 func ownMemory[T program.Float](params []*parameter[T]) error {
 	known := true
 	for _, p := range params {
@@ -351,7 +352,8 @@ func sameList[T program.Float](nodes []*gorgonia.Node, params []*parameter[T]) e
 	for _, n := range nodes {
 		given := func(p *parameter[T]) bool { return p.src == n && p.given }
 		if !slices.ContainsFunc(params, given) {
-			return &ParamError{Param: program.NameOf(n), Op: op, Err: ErrOtherList, Hint: "it was not given then: " + hint}
+			return &ParamError{Param: program.NameOf(n), Op: op, Err: ErrOtherList,
+				Hint: "it was not given then: " + hint}
 		}
 	}
 	for _, p := range params {

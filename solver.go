@@ -654,8 +654,10 @@ func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged
 }
 
 // commit makes what the step has found current, and writes the weights, unless the step was
-// rejected. It returns the norm of the change, and the number of blocks whose averages have started anew.
-func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rejected bool) (norm float64, restarted int) {
+// rejected. It returns the norm of the change, and the number of blocks whose averages have started
+// anew.
+func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rejected bool) (
+	norm float64, restarted int) {
 	blocks := t.plan.blocks
 	restarted = a.averages.keep(blocks, t.cfg.ema)
 	best.inverses.keep(blocks)

@@ -53,9 +53,9 @@ type Stats struct {
 
 	StatisticsCases int  // cases that the factors were estimated from
 	InverseUpdated  bool // new inverses were computed, or came from the background
-	// AveragesRestarted is the number of curvature blocks whose running averages restarted with this
-	// batch. An earlier batch was far off: its averages could not be inverted, or dwarfed the inputs
-	// of ten updates.
+	// AveragesRestarted is the number of curvature blocks whose running averages restarted with
+	// this batch. An earlier batch was far off: its averages could not be inverted, or dwarfed the
+	// inputs of ten updates.
 	AveragesRestarted int
 	DampingRaised     int // factors that could be factorised only with more damping
 

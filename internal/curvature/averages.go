@@ -116,9 +116,9 @@ func (b *moments[T]) inputTrace(i int, a *Averages[T]) float64 {
 	return 0
 }
 
-// Averages start anew where they dwarf the second moments of the inputs in patience updates one after
-// the other: they are dwarf times as large, and so owe nearly everything to an outlier, which would
-// fade by some 5 % with each update.
+// Averages start anew where they dwarf the second moments of the inputs in patience updates one
+// after the other: they are dwarf times as large, and so owe nearly everything to an outlier, which
+// would fade by some 5 % with each update.
 const (
 	dwarf    = 1e4
 	patience = 10

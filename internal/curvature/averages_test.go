@@ -285,9 +285,9 @@ func scaledInputs(rows []Rows[float64], by float64) []Rows[float64] {
 	return rows
 }
 
-// A batch that was far off is forgotten after some updates, and averages go on from the present one,
-// whichever way they are brought up to date. A change that is not so large, or does not last, leaves
-// them as they are.
+// A batch that was far off is forgotten after some updates, and averages go on from the present
+// one, whichever way they are brought up to date. A change that is not so large, or does not last,
+// leaves them as they are.
 func TestOutliersAreForgotten(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		if !inputsCount(k) {

@@ -58,9 +58,9 @@ func Jobs(jobs []func()) {
 	workers.wait()
 }
 
-// A Panic is what a call in another goroutine has panicked with. For, Rows and Jobs panic with it in
-// the goroutine of their caller, who can recover it there, when all other calls have come to their
-// end.
+// A Panic is what a call in another goroutine has panicked with. For, Rows and Jobs panic with it
+// in the goroutine of their caller, who can recover it there, when all other calls have come to
+// their end.
 type Panic struct {
 	Value any
 	Stack []byte
