@@ -28,22 +28,26 @@ func averageIterates[T program.Float](params []*parameter[T], xi float64) {
 
 // exchangeAverages writes the averages into the parameters. restore writes the weights back.
 func exchangeAverages[T program.Float](params []*parameter[T]) (restore func(), err error) {
-	weights := map[*parameter[T]][]T{}
-	for _, p := range params {
+	weights := make([][]T, len(params))
+	for i, p := range params {
 		if p.averages == 0 {
 			continue
 		}
 		if err := p.readWeights(false); err != nil {
 			return nil, err
 		}
-		weights[p] = slices.Clone(p.weights.data)
+		weights[i] = slices.Clone(p.weights.data)
 	}
-	for p := range weights {
-		p.put(p.mean)
+	for i, p := range params {
+		if weights[i] != nil {
+			p.put(p.mean)
+		}
 	}
 	return func() {
-		for p, w := range weights {
-			p.put(w)
+		for i, p := range params {
+			if weights[i] != nil {
+				p.put(weights[i])
+			}
 		}
 	}, nil
 }

@@ -153,6 +153,10 @@ type planned[T program.Float] struct {
 	blockOf   map[*parameter[T]]*block[T] // by parameter of order and absent
 	unreduced map[*block[T]]bool          // blocks that observe the inputs themselves, not means over positions
 
+	// oneHot says by weight, for each of its uses in order, whether the inputs are one-hot rows. The
+	// inputs of the first step with the weight decide it.
+	oneHot map[key][]bool
+
 	path  program.Path // from the observed nodes to the outputs
 	reach program.Path // from the parameters to the outputs, for forward mode
 
@@ -188,7 +192,6 @@ type planner[T program.Float] struct {
 	// The plan before this one. Its parameters and blocks are used again where they are the same.
 	before  *planned[T]
 	settled bool // a Step or Accumulate has named the parameters
-	oneHot  func(weight string, input *program.Node) bool
 
 	planned[T]
 	observed []*program.Node // nodes that the sampled backward sweep must reach
@@ -205,7 +208,7 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	}
 	pl.params, pl.blockOf = map[*gorgonia.Node]*parameter[T]{}, map[*parameter[T]]*block[T]{}
 	pl.places, pl.rows = map[*parameter[T]]place[T]{}, map[*gorgonia.Node]ParamPlan{}
-	pl.unreduced = map[*block[T]]bool{}
+	pl.unreduced, pl.oneHot = map[*block[T]]bool{}, map[key][]bool{}
 	var leaves []*program.Node
 	for _, n := range nodes {
 		p := pl.before.params[n]
@@ -218,7 +221,12 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 			leaves = append(leaves, leaf)
 		}
 	}
-	found, rest := layers.Find(pl.model.Program, leaves, pl.oneHot)
+	found, rest := layers.Find(pl.model.Program, leaves, pl.isOneHot)
+	for k, is := range pl.before.oneHot { // of weights that this graph lacks
+		if _, ok := pl.oneHot[k]; !ok && pl.settled {
+			pl.oneHot[k] = is
+		}
+	}
 	pl.planLayers(found, &rest)
 	pl.planRest(rest)
 	pl.planUnrelated(nodes)
@@ -230,6 +238,18 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	pl.count()
 	made := pl.planned // a copy, so that the planner and the plan before can be freed
 	return &made, nil
+}
+
+// isOneHot reports whether the inputs of the next use of a weight are one-hot rows.
+func (pl *planner[T]) isOneHot(weight, input *program.Node) bool {
+	k := keyOf(weight.Src)
+	use := len(pl.oneHot[k])
+	is := program.IsOneHot(input)
+	if before := pl.before.oneHot[k]; pl.settled && use < len(before) {
+		is = before[use]
+	}
+	pl.oneHot[k] = append(pl.oneHot[k], is)
+	return is
 }
 
 // strict returns an error if WithStrict is set and a parameter has no Kronecker block.
@@ -379,8 +399,8 @@ func (pl *planner[T]) single(l *layers.Layer) {
 	case pl.recurrent(l), len(l.Sites) == 1 && pl.wasRecurrent(g): // recurrent also in a graph of a single time step
 		name = "recurrent layer"
 		make = func() curvature.Block[T] { return curvature.NewRecurrent[T](s, pl.cfg.timing == TimeStationary) }
-	case l.Channels > 0:
-		make = func() curvature.Block[T] { return curvature.NewUncorrelated[T](s) }
+	case l.Convolution():
+		make = func() curvature.Block[T] { return curvature.NewConvolution[T](s) }
 	case l.Tied != nil:
 		make = func() curvature.Block[T] { return curvature.NewTied[T](s) }
 	}

@@ -45,6 +45,25 @@ func adaptLambda(lambda, rho, omega float64) float64 {
 
 const lowRho, highRho = 1.0 / 4, 3.0 / 4
 
+// adaptLambdaByTrend is the rule for lambda with the additional rules of noise.go. While the objective
+// rises, lambda rises faster than by the paper's rule, until the steps are short. lambda does not fall
+// to values that make no difference, because it would take long to rise again from there.
+func adaptLambdaByTrend(lambda, rho, omega float64, s step, rising bool) float64 {
+	share := lambda * s.squares / s.curvature // lambda's part relative to the step's curvature
+	switch {
+	case rising && share < mostShare:
+		return lambda * math.Max(1, leastShare/share) / (omega * omega)
+	case rising, rho > highRho && share < leastShare:
+		return lambda
+	}
+	return adaptLambda(lambda, rho, omega)
+}
+
+const (
+	leastShare = 1.0 / 20 // smallest ratio lambda |delta|^2 / delta^T F delta
+	mostShare  = 10.0     // largest such ratio that a rising trend leads to
+)
+
 // reductionRatio returns rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)) (section 6.5). The
 // denominator includes the damping term of M, as in the paper. If undamped, it leaves out the part
 // with lambda, as in the authors' later implementations. rho is -Inf if the objective rose or is

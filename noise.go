@@ -38,11 +38,10 @@ const (
 	leastPast   = 1.0 / 2  // lower bound: fraction of the previous update's curvature
 	leastMean   = 1.0 / 8  // lower bound: fraction of the fading mean stretch
 	reachFade   = 0.95     // factor on reach from step to step
+	keeps       = 1.0 / 4  // of what it promises, that such a step keeps at least
 	longerBy    = 3.0      // a step longer than this many times reach is tried first
 	mostNats    = 1.0      // largest change of a target variable's distribution, in nats, by a step from a large batch
 	mostGain    = 2.0      // largest promised gain, in objectives, if the objective can't fall below zero
-	leastShare  = 1.0 / 20 // smallest ratio lambda |delta|^2 / delta^T F delta
-	mostShare   = 10.0     // largest such ratio that a rising trend leads to
 )
 
 // limited minimises the quadratic model over the span and shortens the step where it is not to be
@@ -140,7 +139,7 @@ func (n *noise) steady(m *span) {
 // promise. A step from a handful of cases must only not raise the objective.
 func (n *noise) leastRho(s step, cases int) (least float64, tried bool) {
 	if n.reach > 0 && math.Sqrt(s.squares) > longerBy*n.reach {
-		return lowRho, true
+		return keeps, true
 	}
 	return 0, cases <= halfTrusted
 }
@@ -192,18 +191,4 @@ func (t *trend) see(h float64) {
 func (t *trend) rising() bool {
 	const steps = (1 + trendFade) / (1 - trendFade) // number of steps with independent values that the mean is worth
 	return t.count > trendFrom && t.mean > t.best+trendErrors*math.Sqrt(t.variance/steps)
-}
-
-// adapt is the rule for lambda with the additional rules. While the objective rises, lambda rises
-// faster than by the paper's rule, until the steps are short. lambda does not fall to values that
-// make no difference, because it would take long to rise again from there.
-func (n *noise) adapt(lambda, rho, omega float64, s step) float64 {
-	share := lambda * s.squares / s.curvature // lambda's part relative to the step's curvature
-	switch {
-	case n.trend.rising() && share < mostShare:
-		return lambda * math.Max(1, leastShare/share) / (omega * omega)
-	case n.trend.rising(), rho > highRho && share < leastShare:
-		return lambda
-	}
-	return adaptLambda(lambda, rho, omega)
 }

@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -409,7 +410,7 @@ func TestAdaptWithProvisions(t *testing.T) {
 		if math.IsNaN(c.share) {
 			s = step{} // a zero step
 		}
-		if got := n.adapt(lambda, c.rho, omega, s); math.Abs(got-c.want) > 1e-9*c.want {
+		if got := adaptLambdaByTrend(lambda, c.rho, omega, s, n.trend.rising()); math.Abs(got-c.want) > 1e-9*c.want {
 			t.Errorf("rising %v, rho %g, share %g: lambda %g, want %g", c.trend.rising(), c.rho, c.share, got, c.want)
 		}
 	}
@@ -495,7 +496,11 @@ func TestBoundOfPromises(t *testing.T) {
 		}
 		for range 20 {
 			testnet.Check(t, l.Run())
-			testnet.Check(t, l.Solver.Step(l.ValueGrads()))
+			if err := l.Solver.Step(l.ValueGrads()); errors.Is(err, ErrNotFinite) && math.IsNaN(costValue(l.Cost)) {
+				break // it has gone too far
+			} else {
+				testnet.Check(t, err)
+			}
 			ratio = max(ratio, -statsOf(l).QuadModelChange/statsOf(l).Cost)
 		}
 		return ratio

@@ -273,11 +273,10 @@ type training[T program.Float] struct {
 
 	// State, with that of the parameters and their blocks.
 	control  control
-	steps    int             // done
-	runs     int             // RunAlls that were taken in
-	rebuilt  bool            // there has been another graph
-	oneHot   map[string]bool // by weight: its inputs are one-hot rows; settled by the first RunAll
-	averaged bool            // the parameters hold the average, until it is restored
+	steps    int  // done
+	runs     int  // RunAlls that were taken in
+	rebuilt  bool // there has been another graph
+	averaged bool // the parameters hold the average, until it is restored
 
 	chunks    batch[T]         // that were accumulated for the update in progress
 	unreached []*gorgonia.Node // in the list given last, but not on the way to the cost
@@ -313,13 +312,13 @@ func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		return st, err
 	}
 	update := append(t.chunks, last)
-	if err := t.sweepErrors(last, &st.Time, &watch); err != nil {
+	gradNorm, err := t.objectiveGradient(update)
+	if err != nil {
 		return st, err
 	}
-	gradNorm := t.objectiveGradient(update)
 	watch.lap(&st.Time.Gradients)
 
-	// Averages.
+	// Running averages; gradients that are known in low rank.
 	k := t.steps + 1
 	refresh, err := t.refreshes(k)
 	if err != nil {
@@ -331,8 +330,10 @@ func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		return st, err
 	}
 	watch.lap(&st.Time.Factors)
-	t.low.match(t.cfg.seed, t.steps)
-	watch.lap(&st.Time.Precondition)
+	if err := t.findLowRank(last, &st.Time, &watch); err != nil {
+		averages.release(t.plan.blocks)
+		return st, err
+	}
 
 	// Which way, how far, and was it right?
 	a := t.attempt(k, update, averages, refresh, &st.Time, &watch)
@@ -460,20 +461,8 @@ func (t *training[T]) settled() bool { return t.runs > 0 }
 
 // planFor plans for parameters of a graph. What an earlier plan has of them goes on.
 func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia.Node) (*planned[T], error) {
-	if t.runs == 0 {
-		t.oneHot = map[string]bool{} // to be decided by the inputs of the first step
-	}
-	pl := planner[T]{cfg: &t.cfg, graph: g, before: before, settled: t.settled(), oneHot: t.isOneHot}
+	pl := planner[T]{cfg: &t.cfg, graph: g, before: before, settled: t.settled()}
 	return pl.plan(nodes)
-}
-
-// isOneHot decides by the first step's inputs whether a weight's inputs are one-hot rows; that
-// remains.
-func (t *training[T]) isOneHot(weight string, input *program.Node) bool {
-	if t.runs == 0 {
-		t.oneHot[weight] = program.IsOneHot(input)
-	}
-	return t.oneHot[weight]
 }
 
 // adopt goes on with a graph and a plan, and lets go of those before.
@@ -568,29 +557,21 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	return nil
 }
 
-// sweepErrors takes the errors of the blocks that gain by the low-rank form. That takes a run of
-// the whole batch in which nothing is random, and an update of a single chunk.
-func (t *training[T]) sweepErrors(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
-	t.low.reset()
-	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && !t.graph.random() {
-		t.low.choose(t.plan)
-	}
-	err := t.low.sweep(t.graph, t.plan)
-	watch.lap(&time.Capture)
-	return err
-}
-
 // objectiveGradient makes the parameters' gradients those of the solver's objective, and returns
 // the norm.
-func (t *training[T]) objectiveGradient(update batch[T]) float64 {
+func (t *training[T]) objectiveGradient(update batch[T]) (norm float64, err error) {
 	var squares float64
 	cases := update.cases()
 	for _, p := range t.plan.order {
-		if p.given {
-			squares += p.objectiveGradient(t.graph.scale(), cases, t.cfg.l2, len(update) > 1)
+		if !p.given {
+			continue
+		}
+		squares += p.objectiveGradient(t.graph.scale(), cases, t.cfg.l2, len(update) > 1)
+		if math.IsInf(squares, 0) || math.IsNaN(squares) {
+			return 0, gradientOverflow(p.name)
 		}
 	}
-	return math.Sqrt(squares)
+	return math.Sqrt(squares), nil
 }
 
 // refreshes reports whether step k computes all inverses.
@@ -603,6 +584,22 @@ func (t *training[T]) refreshes(k int) (bool, error) {
 		return t.background.failed(blocks, k)
 	}
 	return k%inversePeriod(&t.cfg, t.plan) == 0, nil
+}
+
+// findLowRank finds the blocks whose gradient is known as a product in low rank, where that pays. That
+// takes a run of the whole batch in which nothing is random, and an update of a single chunk.
+func (t *training[T]) findLowRank(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
+	t.low.reset()
+	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && !t.graph.random() {
+		t.low.choose(t.plan)
+	}
+	if err := t.low.sweep(t.graph, t.plan); err != nil {
+		return err
+	}
+	watch.lap(&time.Capture)
+	t.low.match(t.cfg.seed, t.steps)
+	watch.lap(&time.Precondition)
+	return nil
 }
 
 func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh bool, time *PhaseTimes,
@@ -647,7 +644,7 @@ func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged
 	st.Cost, st.StatisticsCases = a.batch.cost(), a.batch.statisticsCases()
 	st.Damping, st.Gamma = best.lambda, best.gamma
 	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, best.factor
-	st.QuadModelChange, st.KL = best.change, best.curvature/2
+	st.QuadModelChange, st.KL = best.change, best.form(&best.fisher)/2
 	st.Rho, st.Rejected = judged.rho, judged.rejected
 	st.PreconGradNorm = best.norm
 	st.InverseUpdated, st.DampingRaised = best.inverses.renewed, best.inverses.raised

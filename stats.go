@@ -77,7 +77,7 @@ type PhaseTimes struct {
 }
 
 func (s Stats) String() string {
-	return fmt.Sprintf("step %d: cost %.5g, damping %.3g, learning rate %.3g (shortened to %.3g), momentum %.3g, "+
+	return fmt.Sprintf("step %d: cost %.5g, damping %.3g, learning rate %.3g (shrink %.3g in it), momentum %.3g, "+
 		"|gradient| %.3g, |update| %.3g, KL %.3g nats, %v", s.Step, s.Cost, s.Damping, s.LearningRate, s.Shrink,
 		s.Momentum, s.GradNorm, s.UpdateNorm, s.KL, s.Time.Total.Round(time.Microsecond))
 }

@@ -46,8 +46,9 @@ type proposed[T program.Float] struct {
 	step
 	lambda, gamma float64 // damping of the step
 	span          span
-	factor        float64 // in (0, 1]: the step was shortened by it
-	norm          float64 // norm of the gradient in the metric of the damped curvature, (V.U)^1/2
+	fisher        [2][2]float64 // F over the two directions, exact: without the provisions of noise.go
+	factor        float64       // in (0, 1]: the step was shortened by it
+	norm          float64       // norm of the gradient in the metric of the damped curvature, (V.U)^1/2
 	inverses      *inverses[T]
 	updates       [][]T // by parameter; nil for one that was not given
 }
@@ -103,7 +104,7 @@ func (a *attempt[T]) fixed() (proposed[T], error) {
 	p.factor = normConstraint(normLimit(a.cfg, a.cases, a.variables), a.cfg.learningRate, vu)
 	p.alpha, p.mu = p.factor*a.cfg.learningRate, a.cfg.momentum
 	nan := math.NaN()
-	p.change, p.curvature = nan, nan // not computed
+	p.change, p.fisher[0][0] = nan, nan // not computed
 	return p, a.update(&p)
 }
 
@@ -129,9 +130,11 @@ func (a *attempt[T]) update(p *proposed[T]) error {
 // 2015, algorithm 2). It also returns the next state of the rules for damping and noise.
 func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	next := a.before
-	if err := a.begin(); err != nil {
+	var err error
+	if a.past, err = a.sweepPrevious(); err != nil {
 		return proposed[T]{}, next, err
 	}
+	a.vmObjective = a.objectiveOfVM()
 	next.noise.trend.see(a.vmObjective)
 	if next.lambda == 0 {
 		if err := a.startDamping(&next); err != nil {
@@ -151,28 +154,31 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	return best, next, nil
 }
 
-// begin computes the Fisher products of the previous update, and reads the objective from the VM.
-func (a *attempt[T]) begin() error {
+// sweepPrevious computes the Fisher products of the previous update. It reports whether there is one.
+func (a *attempt[T]) sweepPrevious() (past bool, err error) {
 	a.quadratic.prepare(a.batch)
 	for _, p := range a.plan.order {
-		a.past = a.past || p.given && p.moved()
+		past = past || p.given && p.moved()
 	}
-	if a.past {
+	if past {
 		along := a.given(func(p *parameter[T]) []T { return p.previous })
-		if err := a.quadratic.along(previous, 1, a.plan.order, along); err != nil {
-			return err
-		}
+		err = a.quadratic.along(previous, 1, a.plan.order, along)
 	}
 	a.watch.lap(&a.time.Model)
-	a.vmObjective = a.batch.likelihood()
+	return past, err
+}
+
+// objectiveOfVM returns the objective by the VM's cost, or NaN.
+func (a *attempt[T]) objectiveOfVM() float64 {
+	h := a.batch.likelihood()
 	if a.cfg.l2 > 0 {
 		for _, p := range a.plan.order {
 			if p.given {
-				a.vmObjective += a.cfg.l2 / 2 * linalg.Dot64(p.weights.data, p.weights.data)
+				h += a.cfg.l2 / 2 * linalg.Dot64(p.weights.data, p.weights.data)
 			}
 		}
 	}
-	return nil
+	return h
 }
 
 // given returns pick of each parameter that was given, and nil for the others.
@@ -234,6 +240,7 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 		return p, err
 	}
 	m.f = a.quadratic.products(past)
+	p.fisher = m.f
 	m.confirmed += m.f[0][1] + a.cfg.l2*m.dots[0][1]
 	limit := normLimit(a.cfg, a.cases, a.variables)
 	gain := largestGain(a.cfg, a.discrete, a.vmObjective)
@@ -325,7 +332,7 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	case a.cfg.paperRules || v.rejected:
 		next.lambda = adaptLambda(next.lambda, v.rho, a.cfg.lambdaDecay)
 	default:
-		next.lambda = next.noise.adapt(next.lambda, v.rho, a.cfg.lambdaDecay, p.step)
+		next.lambda = adaptLambdaByTrend(next.lambda, v.rho, a.cfg.lambdaDecay, p.step, next.noise.trend.rising())
 		next.gamma = math.Max(next.gamma, leastGamma(a.cfg, next.lambda))
 	}
 	a.watch.lap(&a.time.Rho)

@@ -45,8 +45,8 @@ func (v *LowRank[T]) Matches(grad []T, tolerance float64, rng *rand.Rand) bool {
 		linalg.Gemm(false, false, n, 1, m, 1, grad, v.signs, 0, v.given)
 	}
 	linalg.Axpy(-1, v.given, v.product)
-	miss := linalg.Dot64(v.product, v.product)
-	return math.Sqrt(miss) <= tolerance*math.Sqrt(linalg.Dot64(grad, grad))
+	miss, squares := linalg.Dot64(v.product, v.product), linalg.Dot64(grad, grad)
+	return !math.IsInf(squares, 1) && math.Sqrt(miss) <= tolerance*math.Sqrt(squares)
 }
 
 // apply computes U from A^-1 and G^-1.

@@ -18,8 +18,9 @@ type moment[T Float] struct {
 	symmetric bool // y is x
 	inputs    bool // x is the input of a layer
 
-	// X^T and Y^T of the run observed last, and the number of rows. xt is nil if run already holds
-	// the sum.
+	// The run observed last is given by its rows, X^T and Y^T, until their product is computed into
+	// run. byRows says that it is not yet.
+	byRows bool
 	xt, yt []T
 	rows   int
 
@@ -52,7 +53,7 @@ func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
 		}
 		return linalg.Finite(run)
 	}
-	f.xt, f.yt, f.rows, f.runCount = xt, yt, rows, count
+	f.byRows, f.xt, f.yt, f.rows, f.runCount = true, xt, yt, rows, count
 	return finiteSquares(xt, rows) && (f.symmetric || finiteSquares(yt, rows))
 }
 
@@ -76,7 +77,7 @@ func (f *moment[T]) observeLag(xt []T, rows, lag, count int) (ok bool) {
 
 // sums returns the memory for the sum of x y^T over a run. count is the sum's divisor.
 func (f *moment[T]) sums(count int) []T {
-	f.xt, f.yt, f.runCount = nil, nil, count
+	f.byRows, f.runCount = false, count
 	f.run = linalg.Resized(f.run, f.size())
 	return f.run
 }
@@ -102,12 +103,12 @@ func (f *moment[T]) add(alpha, beta T, sum []T) {
 
 // multiply computes the sum of the run observed last into run, unless run already holds it.
 func (f *moment[T]) multiply() {
-	if f.xt == nil {
+	if !f.byRows {
 		return
 	}
 	f.run = linalg.Resized(f.run, f.size())
 	f.add(1, 0, f.run)
-	f.xt, f.yt = nil, nil
+	f.byRows = false
 }
 
 // accumulate adds the run observed last to the accumulated runs.
@@ -123,7 +124,7 @@ func (f *moment[T]) accumulate() {
 }
 
 // discard forgets the runs of the update in progress.
-func (f *moment[T]) discard() { f.totalCount, f.runCount, f.xt, f.yt = 0, 0, nil, nil }
+func (f *moment[T]) discard() { f.byRows, f.totalCount, f.runCount = false, 0, 0 }
 
 // average computes next = eps now + (1-eps) times the mean over the runs. For a symmetric moment it
 // computes the upper triangle only. next and now may be the same slice.
@@ -132,7 +133,7 @@ func (f *moment[T]) average(eps float64, next, now []T) {
 	if f.totalCount > 0 {
 		f.multiply()
 	}
-	if f.xt != nil {
+	if f.byRows {
 		if &next[0] != &now[0] {
 			copy(next, now)
 		}

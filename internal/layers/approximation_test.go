@@ -35,36 +35,6 @@ func TestMaxDim(t *testing.T) {
 	}
 }
 
-// Layers of one layout can go on with the factors of each other, and others can't.
-func TestLayout(t *testing.T) {
-	of := func(a layers.Approximation, out func(s *sketch) node) layers.Layout {
-		m, _ := build(t, out)
-		return m.approximate(a).layers[0].Layout()
-	}
-	dense := func(in, out int) func(s *sketch) node {
-		return func(s *sketch) node { return s.weighted("w", s.input("x", cases, in), out) }
-	}
-	first := of(whole, dense(4, 3))
-	positions := of(whole, func(s *sketch) node {
-		return reshape(folded(s.input("x", cases, steps, 4), s.param("w", 4, 3), nil), cases, steps*3)
-	})
-	if positions != first {
-		t.Errorf("%v, of several positions %v", first, positions)
-	}
-	convolution := geometry{2, 4, 4, [2]int{2, 2}, none, one, one}.filtered
-	uncorrelated := layers.Approximation{MaxDim: 100, Sharing: layers.Expand, Uncorrelated: true}
-	all := []layers.Layout{first, of(whole, dense(3, 4)), of(layers.Approximation{MaxDim: 3}, dense(4, 3)),
-		of(whole, func(s *sketch) node { return mul(s.input("x", cases, 4), transpose(s.param("w", 3, 4))) }),
-		of(whole, named(tiedWirings, "autoencoder")), of(whole, convolution), of(uncorrelated, convolution)}
-	for i, a := range all {
-		for j, b := range all {
-			if (a == b) != (i == j) {
-				t.Errorf("layouts %d and %d: %v and %v", i, j, a, b)
-			}
-		}
-	}
-}
-
 // Outputs are the products of all uses, those of the transpose among them.
 func TestOutputs(t *testing.T) {
 	s := &sketch{graph: gorgonia.NewGraph()}

@@ -48,6 +48,9 @@ func (l *Layer) patches() *program.Node {
 	return l.Sites[0].unfolded(l.In)
 }
 
+// Convolution reports whether the layer is a convolution of images.
+func (l *Layer) Convolution() bool { return l.patches() != nil }
+
 // imageChannels is the number of channels of the images that a convolution's patches come from.
 // It is 0 if the layer is none, or its kernel is a single pixel.
 func (l *Layer) imageChannels() int {

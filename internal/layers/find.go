@@ -15,8 +15,8 @@ type Rest struct {
 
 // Find finds what the parameters do in the program: layers, and those that belong to none.
 // Both are in the order in which the user made the parameters, whatever their order in the list.
-// oneHot tells whether an input's rows are one-hot, for a weight's name.
-func Find(p *program.Program, params []*program.Node, oneHot func(weight string, input *program.Node) bool) (
+// oneHot tells whether the rows of a weight's input are one-hot.
+func Find(p *program.Program, params []*program.Node, oneHot func(weight, input *program.Node) bool) (
 	layers []*Layer, rest []Rest) {
 	f := finder{p: p, isParam: map[*program.Node]bool{}, oneHot: oneHot}
 	for _, n := range params {
@@ -43,7 +43,7 @@ func Find(p *program.Program, params []*program.Node, oneHot func(weight string,
 type finder struct {
 	p       *program.Program
 	isParam map[*program.Node]bool
-	oneHot  func(weight string, input *program.Node) bool
+	oneHot  func(weight, input *program.Node) bool
 }
 
 // layer finds the layer whose weight is n, or says why there is none.
@@ -68,7 +68,7 @@ func (f *finder) layer(n *program.Node) (*Layer, string) {
 		if to == nil {
 			return nil, fmt.Sprintf("its %d uses read it as matrices of different shapes", len(uses))
 		}
-		s.OneHot = mayBeOneHot(s, m) && f.oneHot(n.Name(), s.Input)
+		s.OneHot = mayBeOneHot(s, m) && f.oneHot(n, s.Input)
 		to.DiagonalA = to.DiagonalA || s.isEmbedding()
 		to.Sites = append(to.Sites, s)
 	}

@@ -42,19 +42,6 @@ type Site struct {
 	OneHot                      bool // the input's rows are one-hot, so that the product is a lookup
 }
 
-// A Layout is what the factors of a layer depend on, besides its parameters.
-// Layouts can be compared.
-type Layout struct {
-	in, out                             int
-	outByIn, tied, diagonalA, diagonalG bool
-	channels                            int
-}
-
-// Layout is that of the layer, once it is approximated.
-func (l *Layer) Layout() Layout {
-	return Layout{l.In, l.Out, l.OutByIn, l.Tied != nil, l.DiagonalA, l.DiagonalG, l.Channels}
-}
-
 // Abar is the size of the layer's input with the homogeneous coordinate.
 func (l *Layer) Abar() int {
 	if l.Bias != nil {

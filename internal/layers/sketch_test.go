@@ -167,8 +167,8 @@ func find(t rapid.TB, s *sketch, outputs ...node) model {
 			leaves = append(leaves, leaf)
 		}
 	}
-	found, rest := layers.Find(p, leaves, func(weight string, input *program.Node) bool {
-		return slices.Contains(s.oneHot, weight)
+	found, rest := layers.Find(p, leaves, func(weight, input *program.Node) bool {
+		return slices.Contains(s.oneHot, weight.Name())
 	})
 	return model{p, found, rest}
 }
