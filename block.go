@@ -153,8 +153,8 @@ type planned[T program.Float] struct {
 	blockOf   map[*parameter[T]]*block[T] // by parameter of order and absent
 	unreduced map[*block[T]]bool          // blocks that observe the inputs themselves, not means over positions
 
-	// oneHot says by weight, for each of its uses in order, whether the inputs are one-hot rows. The
-	// inputs of the first step with the weight decide it.
+	// oneHot says by weight, for each of its uses in order, whether the inputs are one-hot rows.
+	// The inputs of the first step with the weight decide it.
 	oneHot map[key][]bool
 
 	path  program.Path // from the observed nodes to the outputs

@@ -343,5 +343,5 @@ func compareGradients[T program.Float](name string, got, want []T, typical float
 
 // wrongVM is the hint where nothing else explains a gradient.
 const wrongVM = "Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape followed by Add or Sub, " +
-	"AveragePool2D, Dropout with p other than 0.5, ...), and its LispMachine where a part of the graph was run before " +
-	"(build a new graph); if you know better, WithoutGradientCheck()"
+	"AveragePool2D, Dropout with p other than 0.5, ...), and its LispMachine where a part of the graph was run " +
+	"before (build a new graph); if you know better, WithoutGradientCheck()"

@@ -45,9 +45,10 @@ func adaptLambda(lambda, rho, omega float64) float64 {
 
 const lowRho, highRho = 1.0 / 4, 3.0 / 4
 
-// adaptLambdaByTrend is the rule for lambda with the additional rules of noise.go. While the objective
-// rises, lambda rises faster than by the paper's rule, until the steps are short. lambda does not fall
-// to values that make no difference, because it would take long to rise again from there.
+// adaptLambdaByTrend is the rule for lambda with the additional rules of noise.go. While the
+// objective rises, lambda rises faster than by the paper's rule, until the steps are short. lambda
+// does not fall to values that make no difference, because it would take long to rise again from
+// there.
 func adaptLambdaByTrend(lambda, rho, omega float64, s step, rising bool) float64 {
 	share := lambda * s.squares / s.curvature // lambda's part relative to the step's curvature
 	switch {

@@ -586,8 +586,8 @@ func (t *training[T]) refreshes(k int) (bool, error) {
 	return k%inversePeriod(&t.cfg, t.plan) == 0, nil
 }
 
-// findLowRank finds the blocks whose gradient is known as a product in low rank, where that pays. That
-// takes a run of the whole batch in which nothing is random, and an update of a single chunk.
+// findLowRank finds the blocks whose gradient is known as a product in low rank, where that pays.
+// That takes a run of the whole batch in which nothing is random, and an update of a single chunk.
 func (t *training[T]) findLowRank(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	t.low.reset()
 	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && !t.graph.random() {

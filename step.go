@@ -154,7 +154,8 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	return best, next, nil
 }
 
-// sweepPrevious computes the Fisher products of the previous update. It reports whether there is one.
+// sweepPrevious computes the Fisher products of the previous update. It reports whether there is
+// one.
 func (a *attempt[T]) sweepPrevious() (past bool, err error) {
 	a.quadratic.prepare(a.batch)
 	for _, p := range a.plan.order {
