@@ -54,8 +54,10 @@ func adaptLambdaByTrend(lambda, rho, omega float64, s step, rising bool) float64
 	switch {
 	case rising && share < mostShare:
 		return lambda * math.Max(1, leastShare/share) / (omega * omega)
-	case rising, rho > highRho && share < leastShare:
+	case rising && share < 10*mostShare, rho > highRho && share < leastShare:
 		return lambda
+	case rho > highRho && share > mostShare: // back at once to where the curvature counts
+		return lambda * math.Min(omega, mostShare/share)
 	}
 	return adaptLambda(lambda, rho, omega)
 }
@@ -137,20 +139,20 @@ const afterStart = 1.0 / 5
 // startOfLambda starts from the given lambda. If its step lowers the objective, lambda is divided
 // by ten for as long as the objective falls further by at least 1/200 of the reduction so far.
 // Otherwise lambda is multiplied by ten until a step lowers the objective. Both stop after 12
-// tries. If no step lowers the objective, as at a minimum, the given lambda is returned. If the
-// given lambda is the mean eigenvalue of the curvature, the choice does not depend on the scale of
-// the loss or the inputs.
-func startOfLambda(lambda, before float64, try func(lambda float64) float64) float64 {
+// tries. If no step lowers the objective, as at a minimum, startOfLambda returns the given lambda,
+// and false. If the given lambda is the mean eigenvalue of the curvature, the choice does not depend
+// on the scale of the loss or the inputs.
+func startOfLambda(lambda, before float64, try func(lambda float64) float64) (start float64, ok bool) {
 	const factor, tries, worth = 10, 12, 1.0 / 200
 	after := try(lambda)
 	if !(after < before) {
 		for higher, n := lambda, 0; n < tries; n++ {
 			higher *= factor
 			if try(higher) < before {
-				return higher // steps with less damping did not lower the objective
+				return higher, true // steps with less damping did not lower the objective
 			}
 		}
-		return lambda
+		return lambda, false
 	}
 	for range tries {
 		lower := try(lambda / factor)
@@ -159,5 +161,5 @@ func startOfLambda(lambda, before float64, try func(lambda float64) float64) flo
 		}
 		lambda, after = lambda/factor, lower
 	}
-	return lambda
+	return lambda, true
 }

@@ -159,7 +159,7 @@ func TestStartOfLambda(t *testing.T) {
 		{"the lower the better, without end", 1, 5, func(l float64) float64 { return 4 - 5*math.Log10(1/l) }, 1e-12},
 	} {
 		calls := 0
-		got := startOfLambda(c.start, c.before, func(l float64) float64 { calls++; return c.try(l) })
+		got, _ := startOfLambda(c.start, c.before, func(l float64) float64 { calls++; return c.try(l) })
 		if math.Abs(got-c.want) > 1e-9*c.want {
 			t.Errorf("%s: %g, want %g", c.name, got, c.want)
 		}
@@ -169,7 +169,7 @@ func TestStartOfLambda(t *testing.T) {
 	}
 	for name, value := range map[string]float64{"infinite everywhere": math.Inf(1), "NaN everywhere": math.NaN(),
 		"no change anywhere": 3} {
-		if got := startOfLambda(0.7, 3, func(float64) float64 { return value }); got != 0.7 {
+		if got, ok := startOfLambda(0.7, 3, func(float64) float64 { return value }); got != 0.7 || ok {
 			t.Errorf("%s: %g, want that of the start", name, got)
 		}
 	}

@@ -59,7 +59,8 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, limit, ga
 		factor = math.Sqrt(limit / s.curvature)
 	}
 	if -s.change*factor*(2-factor) > gain { // with factor f on the step, M(delta) - M(0) is s.change f (2 - f)
-		factor = 1 - math.Sqrt(1+gain/s.change)
+		part := -gain / s.change
+		factor = part / (1 + math.Sqrt(1-part)) // 1 - sqrt(1 - part), also where part is tiny
 	}
 	if factor < 1 {
 		s = s.shrunk(factor, m, damp)

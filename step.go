@@ -1,7 +1,9 @@
 package kfac
 
 import (
+	"errors"
 	"math"
+	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -193,9 +195,41 @@ func (a *attempt[T]) given(pick func(*parameter[T]) []T) [][]T {
 	return picked
 }
 
-// search finds the best step for the present gamma. If the step searches for gamma, it finds the
-// best step for all candidates (section 6.6) and stores the best gamma in next.
+// search finds the best step. Damping with which none can be computed is raised, where the averages
+// are at hand for other inverses.
 func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
+	if a.cfg.paperRules || !a.whole() {
+		return a.searchGamma(next)
+	}
+	mean := a.averages.meanCurvature(a.plan.blocks, a.plan.order)
+	if least := leastOfMean * mean; next.lambda < least { // the curvature has grown since, by far
+		next.lambda, next.gamma = least, max(next.gamma, startOfGamma(least, a.cfg.l2))
+	}
+	best, err = a.searchGamma(next)
+	for n := 0; n < lastResorts && (errors.Is(err, ErrNotPosDef) || errors.Is(err, ErrNotFinite)); n++ {
+		next.lambda = max(lastResort*next.lambda, leastOfMean*mean)
+		next.gamma = startOfGamma(next.lambda, a.cfg.l2)
+		best, err = a.propose(next.gamma, next.lambda+a.cfg.l2, true, a.past)
+	}
+	return best, err
+}
+
+// Where no step can be computed, lambda is raised by lastResort, lastResorts times at most, from
+// leastOfMean of the mean eigenvalue of the curvature on.
+const (
+	lastResort  = 100
+	lastResorts = 8
+	leastOfMean = 1e-8
+)
+
+// whole reports whether the step has averages of all blocks.
+func (a *attempt[T]) whole() bool {
+	return !slices.Contains(a.averages, nil)
+}
+
+// searchGamma finds the best step for the present gamma. If the step searches for gamma, it finds the
+// best step for all candidates (section 6.6) and stores the best gamma in next.
+func (a *attempt[T]) searchGamma(next *control) (best proposed[T], err error) {
 	damp := next.lambda + a.cfg.l2
 	if !searchesGamma(a.cfg, a.k) {
 		return a.propose(next.gamma, damp, a.refresh, a.past)
@@ -274,8 +308,19 @@ func (a *attempt[T]) startDamping(next *control) error {
 		}
 		return after
 	}
-	mean := a.averages.meanCurvature(a.plan.blocks, a.plan.order)
-	next.lambda = startOfLambda(mean, before, try)
+	start, ok := startOfLambda(a.averages.meanCurvature(a.plan.blocks, a.plan.order), before, try)
+	if !ok { // there is next to no curvature: from where a gradient step promises half of the objective
+		var squares float64
+		for _, p := range a.plan.order {
+			if p.given {
+				squares += linalg.Dot64(p.grad, p.grad)
+			}
+		}
+		if byGradient := squares / math.Abs(before); byGradient > start && !math.IsInf(byGradient, 1) {
+			start, _ = startOfLambda(byGradient, before, try)
+		}
+	}
+	next.lambda = start
 	next.gamma = startOfGamma(next.lambda, a.cfg.l2)
 	a.watch.lap(&a.time.Rho)
 	return nil
@@ -328,8 +373,13 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	}
 	v := verdict{rho: reductionRatio(before, after, p.step, next.lambda, a.cfg.undampedRho)}
 	v.rejected = a.cfg.reject && !(after <= before)
+	rounding := math.Abs(before) * rounding[T]() / 1000
+	if off := math.Abs(before - a.vmObjective); off > rounding && !a.batch.random() {
+		rounding = off
+	}
 	switch {
 	case !adapt && !v.rejected:
+	case !a.cfg.paperRules && !(-p.change > trustworthy*rounding): // what it has changed is no evidence
 	case a.cfg.paperRules || v.rejected:
 		next.lambda = adaptLambda(next.lambda, v.rho, a.cfg.lambdaDecay)
 	default:
@@ -339,6 +389,10 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	a.watch.lap(&a.time.Rho)
 	return v, nil
 }
+
+// trustworthy is how many times the objective's rounding a promised change has to be, so that its
+// reduction ratio counts for lambda.
+const trustworthy = 3
 
 // objectiveBefore returns the objective before the step. change is the change that the step
 // promises. objectiveBefore trusts the VM's value if the promised change is more than trustRatio =
