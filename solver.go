@@ -197,8 +197,8 @@ func (s *Solver) made(call string) error {
 //
 // If it returns an error no weight, no gradient and no state of the solver has changed. To go on
 // with another batch, zero the gradients: with BindDualValues the next RunAll adds to them. The
-// errors are *ParamError, *GraphError, *LayerError, *LossError and *GradientError; errors.Is finds
-// the sentinels ErrNotFinite and so on in them.
+// errors are *ParamError, *GraphError, *LayerError, *LossError, *GradientError and, where an op or
+// this package panics, *PanicError; errors.Is finds the sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	if err := s.made("Step"); err != nil {
 		return err
