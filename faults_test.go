@@ -505,3 +505,101 @@ func TestAveragesStartAnew(t *testing.T) {
 		})
 	}
 }
+
+// outlierNet is a classifier of two layers, the first maybe normalised over the batch.
+func outlierNet[T testnet.Float](t *testing.T, normalise bool) *testnet.Net {
+	t.Helper()
+	n := &testnet.Net{Sketch: testnet.NewSketchOf[T](4, 4)}
+	n.X = n.Random("x", 16, 5)
+	n.Targets(n.Leaf("y", testnet.OneHots(n.Rng, 16, 3), 16, 3))
+	w0, w1 := n.Scaled("w0", 0.5, 5, 6), n.Scaled("w1", 0.5, 6, 3)
+	h := mul(n.X, w0)
+	n.Params = gorgonia.Nodes{w0, w1}
+	if normalise {
+		scale, shift := n.Ones("scale", 1, 6), n.Constant("shift", 0, 1, 6)
+		var err error
+		h, _, _, _, err = gorgonia.BatchNorm(h, scale, shift, 0.9, 1e-5)
+		testnet.Check(t, err)
+		n.Params = append(n.Params, scale, shift)
+	}
+	return n.Ends(mul(tanh(h), w1), testnet.CrossEntropy)
+}
+
+// fillOutlier draws batch k, of classes that can be told from the inputs. The third record of an
+// outlier batch is of that size.
+func fillOutlier(n *testnet.Net, k uint64, outlier float64) {
+	s := testnet.NewSketch(1000 + k)
+	x, y := n.X.Value().(*tensor.Dense), n.Y.Value().(*tensor.Dense)
+	for i := range 16 {
+		class := s.Rng.IntN(3)
+		for j := range 5 {
+			v := s.Rng.NormFloat64()
+			if j == class {
+				v += 2
+			}
+			if i == 3 && outlier > 0 {
+				v *= outlier
+			}
+			setTo(x, 5*i+j, v)
+		}
+		for j := range 3 {
+			setTo(y, 3*i+j, map[bool]float64{true: 1}[j == class])
+		}
+	}
+}
+
+func setTo(d *tensor.Dense, i int, v float64) {
+	if d.Dtype() == tensor.Float32 {
+		d.Set(i, float32(v))
+	} else {
+		d.Set(i, v)
+	}
+}
+
+// A first batch with a record that is far off does not stand in the way of the healthy ones after
+// it: its averages start anew, and behind a normalisation the training gets on.
+func testOutlierFirst[T testnet.Float](t *testing.T, outlier float64) {
+	for _, normalise := range []bool{true, false} {
+		for name, opts := range map[string][]Option{
+			"default": nil, "block-tridiagonal": {WithBlockTridiagonal()}, "rate": {WithLearningRate(0.1)},
+			"background": {WithBackgroundInverses(1), WithInverseUpdatePeriod(4)},
+		} {
+			t.Run(fmt.Sprintf("%s, normalised %v", name, normalise), func(t *testing.T) {
+				healthy := NewTrainer(t, outlierNet[T](t, normalise), opts...)
+				fillOutlier(healthy.Net, 0, 0)
+				start := healthy.Step(t)
+
+				l := NewTrainer(t, outlierNet[T](t, normalise), opts...)
+				fillOutlier(l.Net, 0, outlier)
+				refused := l.Try()
+				if refused != nil && (normalise || !errors.Is(refused, ErrNotPosDef)) {
+					t.Fatal(refused)
+				}
+				testnet.ZeroGradients(l.Params)
+				restarts, last := 0, 0.0
+				for k := range uint64(60) {
+					fillOutlier(l.Net, k+1, 0)
+					testnet.Check(t, l.Run())
+					if err := l.Solver.Step(l.ValueGrads()); err != nil {
+						t.Fatalf("healthy batch %d: %v", k+1, err)
+					}
+					restarts += l.Solver.Stats().AveragesRestarted
+					if k >= 50 {
+						last += testnet.Numbers(l.Cost.Value())[0] / 10
+					}
+				}
+				if restarts == 0 && refused == nil {
+					t.Error("no averages have started anew")
+				}
+				if normalise && !(last < 0.9*start) {
+					t.Errorf("the cost is %g, want less than 0.9 of %g", last, start)
+				}
+			})
+		}
+	}
+}
+
+func TestOutlierFirst(t *testing.T) {
+	t.Run("float64", func(t *testing.T) { testOutlierFirst[float64](t, 1e25) })
+	t.Run("float32", func(t *testing.T) { testOutlierFirst[float32](t, 1e12) })
+}
