@@ -17,18 +17,29 @@ import (
 )
 
 // A fuse is an op that returns its operand, and fails at the given call from now on, if that is not
-// zero.
+// zero. It is in the way of gradients too if it is twofold.
 type fuse struct {
 	testnet.Cube
 	*fuseState
 }
 
-type fuseState struct{ left, calls int }
+type fuseState struct {
+	left, calls int
+	panics      any  // what it panics with in place of returning an error
+	symbolic    bool // SymDiff panics
+	twofold     bool
+}
 
 var errFuse = errors.New("the fuse has blown")
 
 func (f fuse) DiffWRT(int) []bool { return []bool{true} }
 func (f fuse) SymDiff(_ gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+	if f.symbolic {
+		panic(f.panics)
+	}
+	if f.twofold {
+		grad = gorgonia.Must(gorgonia.ApplyOp(f, grad))
+	}
 	return gorgonia.Nodes{grad}, nil
 }
 func (f fuse) String() string        { return "fuse" }
@@ -39,6 +50,9 @@ func (f fuse) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 	f.calls++
 	if f.left > 0 {
 		if f.left--; f.left == 0 {
+			if f.panics != nil {
+				panic(f.panics)
+			}
 			return nil, errFuse
 		}
 	}
@@ -48,13 +62,19 @@ func (f fuse) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 // A faultCourse is a training in which every update has a batch of its own, in so many chunks.
 type faultCourse struct {
 	*Trainer
-	fuse   *fuseState
-	chunks int
+	fuse    *fuseState
+	twofold bool // the fuse is
+	chunks  int
 }
 
 func newFaultCourse(t *testing.T, chunks int, fused bool, opts ...Option) *faultCourse {
 	t.Helper()
-	c := &faultCourse{chunks: chunks}
+	return (&faultCourse{chunks: chunks}).begun(t, fused, opts...)
+}
+
+// begun makes the course's net and solver.
+func (c *faultCourse) begun(t *testing.T, fused bool, opts ...Option) *faultCourse {
+	t.Helper()
 	n := c.net(fused)
 	c.Trainer = NewTrainer(t, n, append(opts, WithMinStatisticsCases(5))...)
 	return c
@@ -65,7 +85,7 @@ func newFaultCourse(t *testing.T, chunks int, fused bool, opts ...Option) *fault
 func (c *faultCourse) net(fused bool) *testnet.Net {
 	through := func(x *gorgonia.Node) *gorgonia.Node { return x }
 	if fused {
-		c.fuse = &fuseState{}
+		c.fuse = &fuseState{twofold: c.twofold}
 		through = func(x *gorgonia.Node) *gorgonia.Node {
 			return gorgonia.Must(gorgonia.ApplyOp(fuse{fuseState: c.fuse}, x))
 		}
@@ -122,14 +142,20 @@ func (c *faultCourse) milestone() milestone {
 func twinOf(t *testing.T, updates, chunks int, fused bool, opts ...Option) (m []milestone, plan string) {
 	t.Helper()
 	c := newFaultCourse(t, chunks, fused, opts...)
+	return c.milestones(t, updates), c.Solver.Plan().String()
+}
+
+// milestones are those of so many updates in which nothing fails, by update from 1.
+func (c *faultCourse) milestones(t *testing.T, updates int) (m []milestone) {
+	t.Helper()
 	m = append(m, milestone{})
 	for k := 1; k <= updates; k++ {
-		for i := range chunks {
+		for i := range c.chunks {
 			c.chunk(t, k, i)
 		}
 		m = append(m, c.milestone())
 	}
-	return m, c.Solver.Plan().String()
+	return m
 }
 
 // A fault is made in a batch that the twin never sees. before is called before RunAll, and after
@@ -139,6 +165,7 @@ type fault struct {
 	before, after func(c *faultCourse) (repair func())
 	early         bool // only the first two RunAlls notice it
 	is            error
+	as            func(err error) bool // what else the error is to be
 }
 
 // faultSteps are the updates after the one that failed which are compared.
@@ -175,6 +202,9 @@ func (f fault) test(t *testing.T, c *faultCourse, k, bad int, twin []milestone) 
 	}
 	if f.is != nil && !errors.Is(err, f.is) {
 		t.Fatalf("error %v, want %v", err, f.is)
+	}
+	if f.as != nil && !f.as(err) {
+		t.Fatalf("%T: %v", err, err)
 	}
 	if now := c.milestone(); !slices.Equal(now.weights, before.weights) || !SameStats(now.stats, before.stats) {
 		t.Fatal("the failed call has changed weights or figures")
