@@ -102,7 +102,8 @@ func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (
 func nothingEmpty(whole *program.Program) error {
 	for _, n := range whole.Nodes {
 		if n.Size() == 0 {
-			return &GraphError{Node: n.Name(), What: "reading its shape, " + program.FormatShape(n.Shape), Err: ErrEmpty,
+			what := "reading its shape, " + program.FormatShape(n.Shape)
+			return &GraphError{Node: n.Name(), What: what, Err: ErrEmpty,
 				Hint: "a parameter needs elements, a layer units, and a batch at least one case"}
 		}
 	}

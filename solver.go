@@ -459,8 +459,8 @@ func (t *training[T]) replan(nodes []*gorgonia.Node) error {
 // settled reports whether the user has said which the parameters are.
 func (t *training[T]) settled() bool { return t.runs > 0 }
 
-// planFor plans for parameters of a graph. What an earlier plan has of them goes on. early says that
-// no batch is needed for that.
+// planFor plans for parameters of a graph. What an earlier plan has of them goes on. early is that
+// of the planner.
 func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia.Node, early bool) (
 	*planned[T], error) {
 	pl := planner[T]{cfg: &t.cfg, graph: g, before: before, settled: t.settled(), early: early}

@@ -149,13 +149,15 @@ var mistakes = []mistake{
 		[]string{"a finite cost", "+Inf", "overflows"}, []string{"a gradient of zero", "linear in it"}},
 	{"targets so large that outputs are lost in them", scaledTo[float32](1, 1, 1e12), kfac.ErrLoss,
 		[]string{"targets so large", "standard deviation"}, []string{"a gradient of zero"}},
-	{"lambda out of range", withOption(kfac.WithDamping(1e31)), nil, []string{"WithDamping", "1e+31", "(0, 1e30]"}, nil},
+	{"lambda out of range", withOption(kfac.WithDamping(1e31)), nil,
+		[]string{"WithDamping", "1e+31", "(0, 1e30]"}, nil},
 	{"L2 out of range", withOption(kfac.WithL2Reg(1e60)), nil, []string{"WithL2Reg", "1e+60", "[0, 1e30]"}, nil},
 	{"an interval of years", withOption(kfac.WithDampingAdaptation(1<<40, 0.95)), nil,
 		[]string{"WithDampingAdaptation", "0.95", "1099511627776", "decay^interval >= 1e-6"}, nil},
 	{"a gamma of years", withOption(kfac.WithGammaAdaptation(1<<40, 0.95)), nil,
 		[]string{"WithGammaAdaptation", "0.95", "sqrt(decay)^interval >= 1e-12"}, nil},
-	{"no interval", withOption(kfac.WithDampingAdaptation(0, 0.95)), nil, []string{"WithDampingAdaptation", "not 0"}, nil},
+	{"no interval", withOption(kfac.WithDampingAdaptation(0, 0.95)), nil,
+		[]string{"WithDampingAdaptation", "not 0"}, nil},
 }
 
 // Each mistake is told for what it is, in words that lead to it, and without words that lead away.
