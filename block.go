@@ -154,8 +154,9 @@ type planned[T program.Float] struct {
 	unreduced map[*block[T]]bool          // blocks that observe the inputs themselves, not means over positions
 
 	// oneHot says by weight, for each of its uses in order, whether the inputs are one-hot rows.
-	// The inputs of the first step with the weight decide it.
-	oneHot map[key][]bool
+	// The inputs of the first step with the use decide it.
+	oneHot    map[key][]bool
+	undecided bool // a use is new, and its graph's first step is still to come
 
 	path  program.Path // from the observed nodes to the outputs
 	reach program.Path // from the parameters to the outputs, for forward mode
@@ -192,6 +193,7 @@ type planner[T program.Float] struct {
 	// The plan before this one. Its parameters and blocks are used again where they are the same.
 	before  *planned[T]
 	settled bool // a Step or Accumulate has named the parameters
+	early   bool // the graph's inputs need not hold a batch yet
 
 	planned[T]
 	observed []*program.Node // nodes that the sampled backward sweep must reach
@@ -244,12 +246,17 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 func (pl *planner[T]) isOneHot(weight, input *program.Node) bool {
 	k := keyOf(weight.Src)
 	use := len(pl.oneHot[k])
-	is := program.IsOneHot(input)
-	if before := pl.before.oneHot[k]; pl.settled && use < len(before) {
-		is = before[use]
+	before := pl.before.oneHot[k]
+	switch {
+	case !pl.settled || use >= len(before) && !pl.early:
+		pl.oneHot[k] = append(pl.oneHot[k], program.IsOneHot(input))
+	case use < len(before):
+		pl.oneHot[k] = append(pl.oneHot[k], before[use])
+	default:
+		pl.undecided = true
+		return false
 	}
-	pl.oneHot[k] = append(pl.oneHot[k], is)
-	return is
+	return pl.oneHot[k][use]
 }
 
 // strict returns an error if WithStrict is set and a parameter has no Kronecker block.

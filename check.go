@@ -43,8 +43,8 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 		}
 		if v := tail.run.Value(tail.cost).Data; !linalg.Finite(v) {
 			return nil, &LossError{Output: outputs[0].head.name(), Expected: "a finite cost", Found: fmt.Sprint(v[0]),
-				Hint: "is a target or an input NaN, or the logarithm of 0 taken, as in " +
-					"Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
+				Hint: "is a target or an input NaN, or so large that the cost overflows, or the logarithm of 0 " +
+					"taken, as in Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
 		}
 		for i, leaf := range tail.leaves {
 			linalg.Convert(probes[i].grad[point], tail.run.Gradient(leaf))

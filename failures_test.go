@@ -29,7 +29,7 @@ func attempt(t *testing.T, f func() error) (err error) {
 // typed reports whether err is one of the package's error types.
 func typed(err error) bool {
 	for _, target := range []any{new(*kfac.ConfigError), new(*kfac.ParamError), new(*kfac.LayerError),
-		new(*kfac.LossError), new(*kfac.GradientError), new(*kfac.GraphError)} {
+		new(*kfac.LossError), new(*kfac.GradientError), new(*kfac.GraphError), new(*kfac.PanicError)} {
 		if errors.As(err, target) {
 			return true
 		}
@@ -140,6 +140,14 @@ func reshaped(t *testing.T, v gorgonia.Value, shape ...int) (repair func()) {
 	}
 }
 
+// setCost changes the value that the VM has computed for the cost, not the gradients.
+func setCost(v float64) func(*testing.T, *kfac.Trainer) func() {
+	return func(_ *testing.T, tr *kfac.Trainer) func() {
+		*tr.Cost.Value().(*gorgonia.F64) = gorgonia.F64(v)
+		return func() {} // the next RunAll does
+	}
+}
+
 var slips = []slip{
 	{name: "NaN in the input", spoil: setInput(math.NaN()), is: kfac.ErrNotFinite,
 		words: []string{"w0", "gradient", "input"}},
@@ -168,6 +176,13 @@ var slips = []slip{
 	{name: "gradient whose square overflows", spoilAfter: setGradient(1e300), laterOnly: true, is: kfac.ErrNotFinite,
 		words: []string{"w1", "outliers"}},
 	{name: "weights whose outputs overflow", spoil: setWeight(1e308), is: kfac.ErrNotFinite},
+
+	{name: "NaN in the cost alone", spoilAfter: setCost(math.NaN()), is: kfac.ErrNotFinite,
+		words: []string{"the cost", "NaN", "logarithm of 0"}},
+	{name: "infinity in the cost alone", spoilAfter: setCost(math.Inf(1)), is: kfac.ErrNotFinite,
+		words: []string{"the cost", "+Inf", "softmax overflows"}},
+	{name: "minus infinity in the cost alone", spoilAfter: setCost(math.Inf(-1)), is: kfac.ErrNotFinite,
+		words: []string{"the cost", "-Inf"}},
 
 	{name: "empty list", spoil: otherList(func(*testing.T, *kfac.Trainer) gorgonia.Nodes {
 		return nil
@@ -438,6 +453,11 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
+// untyped is a node that nobody has given a type.
+func untyped(m *testnet.Net) *gorgonia.Node {
+	return gorgonia.NewUniqueNode(gorgonia.WithName("untyped"), gorgonia.In(m.Graph))
+}
+
 func TestBadArguments(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -469,6 +489,21 @@ func TestBadArguments(t *testing.T) {
 		{"nil output of Gaussian", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(m.Cost, kfac.Gaussian(nil, 1))
 		}, nil, []string{"Gaussian", "nil"}},
+		{"an embedded nil for a distribution", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, struct{ kfac.Distribution }{})
+		}, nil, []string{"NewSolver", "panic"}},
+		{"cost without a type", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(untyped(m), kfac.Categorical(m.Out))
+		}, nil, []string{"cost", "no type", "float32 or float64"}},
+		{"output without a type", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Gaussian(untyped(m), 1))
+		}, nil, []string{"Gaussian(untyped)", "no type"}},
+		{"part of a Joint without a type", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Joint(kfac.Categorical(m.Out), kfac.Bernoulli(untyped(m))))
+		}, nil, []string{"Bernoulli(untyped)", "no type"}},
+		{"output in no graph", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Gaussian(gorgonia.NewConstant(1.0), 1))
+		}, nil, []string{"Gaussian", "no graph"}},
 		{"variance 0", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(m.Cost, kfac.Gaussian(m.Out, 0))
 		}, nil, []string{"Gaussian", "variance"}},

@@ -17,18 +17,29 @@ import (
 )
 
 // A fuse is an op that returns its operand, and fails at the given call from now on, if that is not
-// zero.
+// zero. It is in the way of gradients too if it is twofold.
 type fuse struct {
 	testnet.Cube
 	*fuseState
 }
 
-type fuseState struct{ left, calls int }
+type fuseState struct {
+	left, calls int
+	panics      any  // what it panics with in place of returning an error
+	symbolic    bool // SymDiff panics
+	twofold     bool
+}
 
 var errFuse = errors.New("the fuse has blown")
 
 func (f fuse) DiffWRT(int) []bool { return []bool{true} }
 func (f fuse) SymDiff(_ gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+	if f.symbolic {
+		panic(f.panics)
+	}
+	if f.twofold {
+		grad = gorgonia.Must(gorgonia.ApplyOp(f, grad))
+	}
 	return gorgonia.Nodes{grad}, nil
 }
 func (f fuse) String() string        { return "fuse" }
@@ -39,6 +50,9 @@ func (f fuse) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 	f.calls++
 	if f.left > 0 {
 		if f.left--; f.left == 0 {
+			if f.panics != nil {
+				panic(f.panics)
+			}
 			return nil, errFuse
 		}
 	}
@@ -48,13 +62,19 @@ func (f fuse) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 // A faultCourse is a training in which every update has a batch of its own, in so many chunks.
 type faultCourse struct {
 	*Trainer
-	fuse   *fuseState
-	chunks int
+	fuse    *fuseState
+	twofold bool // the fuse is
+	chunks  int
 }
 
 func newFaultCourse(t *testing.T, chunks int, fused bool, opts ...Option) *faultCourse {
 	t.Helper()
-	c := &faultCourse{chunks: chunks}
+	return (&faultCourse{chunks: chunks}).begun(t, fused, opts...)
+}
+
+// begun makes the course's net and solver.
+func (c *faultCourse) begun(t *testing.T, fused bool, opts ...Option) *faultCourse {
+	t.Helper()
 	n := c.net(fused)
 	c.Trainer = NewTrainer(t, n, append(opts, WithMinStatisticsCases(5))...)
 	return c
@@ -65,7 +85,7 @@ func newFaultCourse(t *testing.T, chunks int, fused bool, opts ...Option) *fault
 func (c *faultCourse) net(fused bool) *testnet.Net {
 	through := func(x *gorgonia.Node) *gorgonia.Node { return x }
 	if fused {
-		c.fuse = &fuseState{}
+		c.fuse = &fuseState{twofold: c.twofold}
 		through = func(x *gorgonia.Node) *gorgonia.Node {
 			return gorgonia.Must(gorgonia.ApplyOp(fuse{fuseState: c.fuse}, x))
 		}
@@ -122,14 +142,20 @@ func (c *faultCourse) milestone() milestone {
 func twinOf(t *testing.T, updates, chunks int, fused bool, opts ...Option) (m []milestone, plan string) {
 	t.Helper()
 	c := newFaultCourse(t, chunks, fused, opts...)
+	return c.milestones(t, updates), c.Solver.Plan().String()
+}
+
+// milestones are those of so many updates in which nothing fails, by update from 1.
+func (c *faultCourse) milestones(t *testing.T, updates int) (m []milestone) {
+	t.Helper()
 	m = append(m, milestone{})
 	for k := 1; k <= updates; k++ {
-		for i := range chunks {
+		for i := range c.chunks {
 			c.chunk(t, k, i)
 		}
 		m = append(m, c.milestone())
 	}
-	return m, c.Solver.Plan().String()
+	return m
 }
 
 // A fault is made in a batch that the twin never sees. before is called before RunAll, and after
@@ -139,6 +165,7 @@ type fault struct {
 	before, after func(c *faultCourse) (repair func())
 	early         bool // only the first two RunAlls notice it
 	is            error
+	as            func(err error) bool // what else the error is to be
 }
 
 // faultSteps are the updates after the one that failed which are compared.
@@ -175,6 +202,9 @@ func (f fault) test(t *testing.T, c *faultCourse, k, bad int, twin []milestone) 
 	}
 	if f.is != nil && !errors.Is(err, f.is) {
 		t.Fatalf("error %v, want %v", err, f.is)
+	}
+	if f.as != nil && !f.as(err) {
+		t.Fatalf("%T: %v", err, err)
 	}
 	if now := c.milestone(); !slices.Equal(now.weights, before.weights) || !SameStats(now.stats, before.stats) {
 		t.Fatal("the failed call has changed weights or figures")
@@ -504,4 +534,102 @@ func TestAveragesStartAnew(t *testing.T) {
 			l.Falls(t, 30, 1)
 		})
 	}
+}
+
+// outlierNet is a classifier of two layers, the first maybe normalised over the batch.
+func outlierNet[T testnet.Float](t *testing.T, normalise bool) *testnet.Net {
+	t.Helper()
+	n := &testnet.Net{Sketch: testnet.NewSketchOf[T](4, 4)}
+	n.X = n.Random("x", 16, 5)
+	n.Targets(n.Leaf("y", testnet.OneHots(n.Rng, 16, 3), 16, 3))
+	w0, w1 := n.Scaled("w0", 0.5, 5, 6), n.Scaled("w1", 0.5, 6, 3)
+	h := mul(n.X, w0)
+	n.Params = gorgonia.Nodes{w0, w1}
+	if normalise {
+		scale, shift := n.Ones("scale", 1, 6), n.Constant("shift", 0, 1, 6)
+		var err error
+		h, _, _, _, err = gorgonia.BatchNorm(h, scale, shift, 0.9, 1e-5)
+		testnet.Check(t, err)
+		n.Params = append(n.Params, scale, shift)
+	}
+	return n.Ends(mul(tanh(h), w1), testnet.CrossEntropy)
+}
+
+// fillOutlier draws batch k, of classes that can be told from the inputs. The third record of an
+// outlier batch is of that size.
+func fillOutlier(n *testnet.Net, k uint64, outlier float64) {
+	s := testnet.NewSketch(1000 + k)
+	x, y := n.X.Value().(*tensor.Dense), n.Y.Value().(*tensor.Dense)
+	for i := range 16 {
+		class := s.Rng.IntN(3)
+		for j := range 5 {
+			v := s.Rng.NormFloat64()
+			if j == class {
+				v += 2
+			}
+			if i == 3 && outlier > 0 {
+				v *= outlier
+			}
+			setTo(x, 5*i+j, v)
+		}
+		for j := range 3 {
+			setTo(y, 3*i+j, map[bool]float64{true: 1}[j == class])
+		}
+	}
+}
+
+func setTo(d *tensor.Dense, i int, v float64) {
+	if d.Dtype() == tensor.Float32 {
+		d.Set(i, float32(v))
+	} else {
+		d.Set(i, v)
+	}
+}
+
+// A first batch with a record that is far off does not stand in the way of the healthy ones after
+// it: its averages start anew, and behind a normalisation the training gets on.
+func testOutlierFirst[T testnet.Float](t *testing.T, outlier float64) {
+	for _, normalise := range []bool{true, false} {
+		for name, opts := range map[string][]Option{
+			"default": nil, "block-tridiagonal": {WithBlockTridiagonal()}, "rate": {WithLearningRate(0.1)},
+			"background": {WithBackgroundInverses(1), WithInverseUpdatePeriod(4)},
+		} {
+			t.Run(fmt.Sprintf("%s, normalised %v", name, normalise), func(t *testing.T) {
+				healthy := NewTrainer(t, outlierNet[T](t, normalise), opts...)
+				fillOutlier(healthy.Net, 0, 0)
+				start := healthy.Step(t)
+
+				l := NewTrainer(t, outlierNet[T](t, normalise), opts...)
+				fillOutlier(l.Net, 0, outlier)
+				refused := l.Try()
+				if refused != nil && (normalise || !errors.Is(refused, ErrNotPosDef)) {
+					t.Fatal(refused)
+				}
+				testnet.ZeroGradients(l.Params)
+				restarts, last := 0, 0.0
+				for k := range uint64(60) {
+					fillOutlier(l.Net, k+1, 0)
+					testnet.Check(t, l.Run())
+					if err := l.Solver.Step(l.ValueGrads()); err != nil {
+						t.Fatalf("healthy batch %d: %v", k+1, err)
+					}
+					restarts += l.Solver.Stats().AveragesRestarted
+					if k >= 50 {
+						last += testnet.Numbers(l.Cost.Value())[0] / 10
+					}
+				}
+				if restarts == 0 && refused == nil {
+					t.Error("no averages have started anew")
+				}
+				if normalise && !(last < 0.9*start) {
+					t.Errorf("the cost is %g, want less than 0.9 of %g", last, start)
+				}
+			})
+		}
+	}
+}
+
+func TestOutlierFirst(t *testing.T) {
+	t.Run("float64", func(t *testing.T) { testOutlierFirst[float64](t, 1e25) })
+	t.Run("float32", func(t *testing.T) { testOutlierFirst[float32](t, 1e12) })
 }

@@ -90,8 +90,24 @@ func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (
 			return nil, notInCost(h)
 		}
 	}
+	if err := nothingEmpty(g.whole); err != nil {
+		return nil, err
+	}
 	_, err = g.model(p)
 	return g, err
+}
+
+// nothingEmpty returns an error if a node of the cost's program has no elements. Gorgonia builds
+// such graphs, and its VM panics in a goroutine of its own when it runs them.
+func nothingEmpty(whole *program.Program) error {
+	for _, n := range whole.Nodes {
+		if n.Size() == 0 {
+			what := "reading its shape, " + program.FormatShape(n.Shape)
+			return &GraphError{Node: n.Name(), What: what, Err: ErrEmpty,
+				Hint: "a parameter needs elements, a layer units, and a batch at least one case"}
+		}
+	}
+	return nil
 }
 
 // model returns the model of a program of the outputs, and makes it if necessary.

@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -185,6 +186,44 @@ func TestLowRankChoice(t *testing.T) {
 		}
 		if want := test.want; got != "" && got[1:] != want || got == "" && want != "" {
 			t.Errorf("%s: low-rank form of%s, want %s", test.name, got, want)
+		}
+	}
+}
+
+// A gradient whose square overflows is no product of inputs and errors, and is refused, whichever
+// layer has it and whatever finds the step.
+func TestGradientTooLargeForItsSquare(t *testing.T) {
+	for name, opts := range map[string][]Option{
+		"learning rate": {WithLearningRate(0.1)},
+		"model":         nil,
+		"paper's rules": {WithPaperRules()},
+	} {
+		for k := range 4 {
+			t.Run(fmt.Sprint(name, k), func(t *testing.T) {
+				l, twin := NewTrainer(t, wideNet(t, false), opts...), NewTrainer(t, wideNet(t, false), opts...)
+				l.Steps(t, 3)
+				twin.Steps(t, 3)
+				if len(trainingOf(l).low.of) == 0 {
+					t.Fatal("no gradient is taken in low rank: nothing is tested")
+				}
+				testnet.Check(t, l.Run())
+				userGradient(l.Params[k])[1] = 1e200
+				weights, gradients, stats := testnet.Weights(l.Params), testnet.Gradients(t, l.Params), l.Solver.Stats()
+				err := l.Solver.Step(l.ValueGrads())
+				var pe *ParamError
+				if !errors.As(err, &pe) || !errors.Is(err, ErrNotFinite) || pe.Param != l.Params[k].Name() {
+					t.Fatalf("error %v", err)
+				}
+				testnet.SameBits(t, "weights", testnet.Weights(l.Params), weights)
+				testnet.SameBits(t, "gradients", testnet.Gradients(t, l.Params), gradients)
+				if !SameStats(l.Solver.Stats(), stats) {
+					t.Error("the failed call has changed Stats")
+				}
+				testnet.ZeroGradients(l.Params)
+				l.Steps(t, 4)
+				twin.Steps(t, 4)
+				testnet.SameBits(t, "weights", testnet.Weights(l.Params), testnet.Weights(twin.Params))
+			})
 		}
 	}
 }

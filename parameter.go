@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	"gorgonia.org/gorgonia"
@@ -312,29 +313,32 @@ func ownMemory[T program.Float](params []*parameter[T]) error {
 	return nil
 }
 
-// An extent is where a tensor's elements lie in memory.
+// An extent is where a value's elements lie in memory.
 type extent struct{ from, to uintptr }
 
-// extentOf is that of a value; zero of one that is no tensor.
+// extentOf is that of a tensor or of a number; zero of anything else.
 func extentOf(v gorgonia.Value) extent {
-	t, ok := v.(*tensor.Dense)
-	if !ok || t == nil {
-		return extent{}
+	switch v := v.(type) {
+	case *tensor.Dense:
+		if v != nil {
+			return extent{v.Uintptr(), v.Uintptr() + v.MemSize()}
+		}
+	case *gorgonia.F64, *gorgonia.F32:
+		at := reflect.ValueOf(v).Pointer()
+		return extent{at, at + v.MemSize()}
 	}
-	return extent{t.Uintptr(), t.Uintptr() + t.MemSize()}
+	return extent{}
 }
 
 // share reports whether two values have an element in common. Views of one tensor need not.
 func share(a, b gorgonia.Value) bool {
 	x, y := extentOf(a), extentOf(b)
-	if x == (extent{}) || y == (extent{}) {
-		return a == b
-	}
 	if x.to <= y.from || y.to <= x.from {
 		return false
 	}
-	s, t := a.(*tensor.Dense), b.(*tensor.Dense)
-	if !s.RequiresIterator() && !t.RequiresIterator() {
+	s, views := a.(*tensor.Dense)
+	t, both := b.(*tensor.Dense)
+	if !views || !both || !s.RequiresIterator() && !t.RequiresIterator() {
 		return true
 	}
 	of := map[uintptr]bool{}

@@ -197,8 +197,8 @@ func (s *Solver) made(call string) error {
 //
 // If it returns an error no weight, no gradient and no state of the solver has changed. To go on
 // with another batch, zero the gradients: with BindDualValues the next RunAll adds to them. The
-// errors are *ParamError, *GraphError, *LayerError, *LossError and *GradientError; errors.Is finds
-// the sentinels ErrNotFinite and so on in them.
+// errors are *ParamError, *GraphError, *LayerError, *LossError, *GradientError and, where an op or
+// this package panics, *PanicError; errors.Is finds the sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	if err := s.made("Step"); err != nil {
 		return err
@@ -290,7 +290,7 @@ func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config)
 	t := &training[T]{cfg: cfg, graph: g, plan: &planned[T]{}, sampler: newSampler[T](), low: newLowRanks[T](),
 		quadratic: &quadratic[T]{}}
 	t.control = control{lambda: cfg.damping, gamma: startOfGamma(cfg.damping, cfg.l2)}
-	plan, err := t.planFor(g, t.plan, g.guessParameters())
+	plan, err := t.planFor(g, t.plan, g.guessParameters(), true)
 	if err != nil {
 		return nil, err
 	}
@@ -386,7 +386,7 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 
 // list finds the parameters that Step was given, and plans anew for them where that is needed: the
 // first Step says which there are, and has the inputs that show which are one-hot; later ones may
-// add some.
+// add some, and so may other graphs add uses.
 func (t *training[T]) list(model []gorgonia.ValueGrad) ([]*parameter[T], error) {
 	nodes, err := listed(model)
 	if err != nil {
@@ -406,7 +406,7 @@ func (t *training[T]) list(model []gorgonia.ValueGrad) ([]*parameter[T], error) 
 			return nil, g.trainable(unreached[0])
 		}
 	}
-	known := t.settled()
+	known := t.settled() && !t.plan.undecided
 	for _, n := range nodes {
 		if t.plan.params[n] == nil || !t.settled() {
 			known = false
@@ -448,7 +448,7 @@ func (t *training[T]) replan(nodes []*gorgonia.Node) error {
 			return err
 		}
 	}
-	plan, err := t.planFor(t.graph, t.plan, all)
+	plan, err := t.planFor(t.graph, t.plan, all, false)
 	if err != nil {
 		return err
 	}
@@ -459,9 +459,11 @@ func (t *training[T]) replan(nodes []*gorgonia.Node) error {
 // settled reports whether the user has said which the parameters are.
 func (t *training[T]) settled() bool { return t.runs > 0 }
 
-// planFor plans for parameters of a graph. What an earlier plan has of them goes on.
-func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia.Node) (*planned[T], error) {
-	pl := planner[T]{cfg: &t.cfg, graph: g, before: before, settled: t.settled()}
+// planFor plans for parameters of a graph. What an earlier plan has of them goes on. early is that
+// of the planner.
+func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia.Node, early bool) (
+	*planned[T], error) {
+	pl := planner[T]{cfg: &t.cfg, graph: g, before: before, settled: t.settled(), early: early}
 	return pl.plan(nodes)
 }
 
@@ -735,7 +737,7 @@ func (t *training[T]) attach(cost *gorgonia.Node, heads []head) (err error) {
 			return err
 		}
 	}
-	plan, err := t.planFor(g, &before, nodes)
+	plan, err := t.planFor(g, &before, nodes, true)
 	if err != nil {
 		return err
 	}

@@ -178,3 +178,68 @@ func TestSameStats(t *testing.T) {
 		}
 	}
 }
+
+// KL is 1/2 delta^T F delta by the exact Fisher matrix, also at steps for which the provisions
+// against noise have taken F to be larger. In a linear model with normal targets of variance 1 that
+// is half the mean of |x^T delta|^2 over the cases.
+func TestKLIsThatOfTheExactFisherMatrix(t *testing.T) {
+	for _, chunks := range []int{1, 2} {
+		for name, opts := range map[string][]Option{
+			"default": nil, "lambda": {WithDamping(0.01)}, "rejection": {WithStepRejection()},
+		} {
+			t.Run(fmt.Sprint(name, chunks), func(t *testing.T) {
+				m := testnet.MLP{Widths: []int{4, 3}, Cases: 10, NoBias: true, Loss: testnet.Squares(1)}
+				l := NewTrainer(t, m.Build(5), opts...)
+				draw, raised := testnet.NewSketch(77), 0
+				for k := range 24 {
+					size := 1.0
+					if k%3 == 2 {
+						size = 0.1
+					}
+					before := mat.DenseCopyOf(mat.NewDense(4, 3, testnet.Data(l.Params[0])))
+					var rows []float64
+					for i := range chunks {
+						x := draw.Normals(40)
+						floats.Scale(size, x)
+						copy(testnet.Data(l.X), x)
+						copy(testnet.Data(l.Input("y")), draw.Normals(30))
+						rows = append(rows, x...)
+						if i < chunks-1 {
+							testnet.Check(t, l.Run())
+							testnet.Check(t, l.Solver.Accumulate(l.ValueGrads()))
+						}
+					}
+					l.Steps(t, 1)
+					if l.Solver.Stats().Rejected {
+						continue
+					}
+					var delta, change mat.Dense
+					delta.Sub(mat.NewDense(4, 3, testnet.Data(l.Params[0])), before)
+					change.Mul(mat.NewDense(10*chunks, 4, rows), &delta)
+					norm := mat.Norm(&change, 2)
+					want := norm * norm / float64(10*chunks) / 2
+					if got := l.Solver.Stats().KL; math.Abs(got-want) > 1e-9*want {
+						t.Errorf("step %d: KL %v, want %v", k+1, got, want)
+					}
+					if trainingOf(l).control.noise.curvature > 2*want*(1+1e-6) {
+						raised++
+					}
+				}
+				if raised < 3 {
+					t.Errorf("the curvature was raised at %d steps: nothing is tested", raised)
+				}
+			})
+		}
+	}
+}
+
+// A learning rate needs no Fisher product, and has no KL.
+func TestNoKLWithLearningRate(t *testing.T) {
+	l := NewTrainer(t, statsNet(), WithLearningRate(0.1))
+	for range 4 {
+		l.Steps(t, 1)
+		if kl := l.Solver.Stats().KL; !math.IsNaN(kl) {
+			t.Errorf("KL %v, want NaN", kl)
+		}
+	}
+}

@@ -67,7 +67,14 @@ func TestMatchesFindsChangedGradients(t *testing.T) {
 					g[i] += 1e-6 * w
 				}
 			},
-			"zero": func(g []float64) { clear(g) },
+			"zero":                               func(g []float64) { clear(g) },
+			"one element whose square overflows": func(g []float64) { g[s.IntN(len(g))] = 1e200 },
+			"all elements so": func(g []float64) {
+				for i := range g {
+					g[i] = 1e200
+				}
+			},
+			"one element near the largest number": func(g []float64) { g[s.IntN(len(g))] = -1.7e308 },
 		} {
 			changed := slices.Clone(grad)
 			change(changed)

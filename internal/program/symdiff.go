@@ -52,7 +52,7 @@ func differentiate(op gorgonia.Op, n *Node) (*symbolic, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: SymDiff failed: %v", ErrNotDifferentiable, err)
+		return nil, fmt.Errorf("%w: SymDiff failed: %w", ErrNotDifferentiable, err)
 	}
 	return s, nil
 }
@@ -108,7 +108,11 @@ func (p *Program) CheckDifferentiable(path Path) error {
 // guard turns a panic of f into an error.
 func guard(f func() error) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case error:
+			err = fmt.Errorf("panic: %w", p)
+		default:
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()

@@ -1,0 +1,180 @@
+package kfac_test
+
+import (
+	"errors"
+	"fmt"
+	"hash"
+	"hash/fnv"
+	"strings"
+	"testing"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
+)
+
+// A mistake of somebody who begins is made in a training loop, and the error says what it was.
+type mistake struct {
+	name  string
+	make  func(t *testing.T) error // what Step, or NewSolver, says then
+	is    error
+	words []string
+	not   []string // misleading here
+}
+
+// scaledTo is the squared error of a small net, whose cost, inputs and targets are multiplied.
+func scaledTo[T testnet.Float](cost, x, y float64, opts ...kfac.Option) func(t *testing.T) error {
+	return func(t *testing.T) error {
+		n := &testnet.Net{Sketch: testnet.NewSketchOf[T](3, 3)}
+		n.X = n.Scaled("x", x, 12, 4)
+		n.Targets(n.Scaled("y", y, 12, 3))
+		n.Ends(n.Layer(n.X, 0, 4, 3, true, false), testnet.Times(testnet.SquaredError, cost))
+		return kfac.NewTrainer(t, n, opts...).Try()
+	}
+}
+
+// inLoop makes a mistake in the loop of a classifier, after so many steps, between RunAll and Step.
+func inLoop(done int, spoil func(t *testing.T, tr *kfac.Trainer)) func(t *testing.T) error {
+	return func(t *testing.T) error {
+		tr := classifier(t)
+		tr.Steps(t, done)
+		testnet.Check(t, tr.Run())
+		spoil(t, tr)
+		return tr.Solver.Step(tr.ValueGrads())
+	}
+}
+
+// withOption makes a solver with an option.
+func withOption(o kfac.Option) func(t *testing.T) error {
+	return func(*testing.T) error {
+		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
+		_, err := kfac.NewSolver(m.Cost, kfac.Categorical(m.Out), o)
+		return err
+	}
+}
+
+// A stubborn op runs once, for the VM, and then fails.
+type stubborn struct {
+	testnet.Cube
+	runs *int
+}
+
+func (s stubborn) DiffWRT(int) []bool { return []bool{true} }
+func (s stubborn) SymDiff(_ gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+	return gorgonia.Nodes{grad}, nil
+}
+func (s stubborn) String() string        { return "stubborn" }
+func (s stubborn) WriteHash(h hash.Hash) { fmt.Fprint(h, s) }
+func (s stubborn) Hashcode() uint32      { h := fnv.New32a(); s.WriteHash(h); return h.Sum32() }
+
+var errStubborn = errors.New("once is enough")
+
+func (s stubborn) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
+	if *s.runs++; *s.runs > 1 {
+		return nil, errStubborn
+	}
+	return gorgonia.CloneValue(in[0])
+}
+
+var mistakes = []mistake{
+	{"a parameter that has no value", func(t *testing.T) error {
+		n := testnet.NewNet(2)
+		x := n.Random("x", 6, 4)
+		w := gorgonia.NewMatrix(n.Graph, n.Dtype, gorgonia.WithShape(4, 3), gorgonia.WithName("w"))
+		n.Params = gorgonia.Nodes{w}
+		n.Ends(testnet.Mul(x, w), testnet.Squares(1))
+		n.Grad(t)
+		return kfac.NewSolverOf(t, n).Step(n.ValueGrads())
+	}, kfac.ErrNoValue, []string{`"w"`, "no value", "WithInit"}, []string{"no gradient"}},
+	{"RunAll forgotten", func(t *testing.T) error {
+		tr := classifier(t)
+		return tr.Solver.Step(tr.ValueGrads())
+	}, kfac.ErrNoGradient, []string{`"w0"`, "RunAll before Step"}, nil},
+	{"another list between chunks", func(t *testing.T) error {
+		tr := classifier(t)
+		testnet.Check(t, tr.Run())
+		testnet.Check(t, tr.Solver.Accumulate(tr.ValueGrads()))
+		testnet.Check(t, tr.Run())
+		return tr.Solver.Step(tr.ValueGrads()[1:])
+	}, kfac.ErrOtherList, []string{`"w0"`, "it was given then", "chunks"}, []string{"no gradient"}},
+	{"a longer list between chunks", func(t *testing.T) error {
+		tr := classifier(t)
+		testnet.Check(t, tr.Run())
+		testnet.Check(t, tr.Solver.Accumulate(tr.ValueGrads()[1:]))
+		testnet.Check(t, tr.Run())
+		return tr.Solver.Step(tr.ValueGrads())
+	}, kfac.ErrOtherList, []string{`"w0"`, "it was not given then", "chunks"}, []string{"no gradient"}},
+	{"three RunAlls for one Step", inLoop(0, func(t *testing.T, tr *kfac.Trainer) {
+		testnet.Check(t, tr.Run())
+		testnet.Check(t, tr.Run())
+	}), kfac.ErrGradient, []string{"sum of 3 RunAlls", "Step zeroes them"}, []string{"WithoutGradientCheck"}},
+	{"a machine that is not reset", func(t *testing.T) error {
+		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
+		m.Grad(t)
+		vm := gorgonia.NewTapeMachine(m.Graph, gorgonia.BindDualValues(m.Params...))
+		tr := &kfac.Trainer{Net: m, Run: vm.RunAll, Solver: kfac.NewSolverOf(t, m)}
+		tr.Steps(t, 1)
+		return tr.Try()
+	}, kfac.ErrGradient, []string{"Reset and RunAll", "zero or unrelated"}, []string{"WithoutGradientCheck"}},
+	{"the next batch put in before Step", inLoop(0, func(_ *testing.T, tr *kfac.Trainer) {
+		x := testnet.Data(tr.X)
+		for i := range x {
+			x[i] = 3 * x[len(x)-1-i]
+		}
+	}), kfac.ErrGradient, []string{"the VM's cost is 1.", "what the graph holds now", "next batch"},
+		[]string{"WithoutGradientCheck"}},
+	{"the next targets put in before Step", inLoop(1, func(_ *testing.T, tr *kfac.Trainer) {
+		y := testnet.Data(tr.Y)
+		copy(y, append(append([]float64{}, y[30:]...), y[:30]...))
+	}), kfac.ErrGradient, []string{"what the graph holds now", "targets"}, []string{"WithoutGradientCheck"}},
+	{"an op that runs but once", func(t *testing.T) error {
+		n := testnet.NewNet(5)
+		n.X = n.Random("x", 6, 4)
+		h := gorgonia.Must(gorgonia.ApplyOp(stubborn{runs: new(int)}, n.Layer(n.X, 0, 4, 3, true, false)))
+		n.Ends(h, testnet.Squares(1))
+		return kfac.NewTrainer(t, n).Try()
+	}, errStubborn, []string{"forward of stubborn", "once is enough", "keep state from call to call"},
+		[]string{"call RunAll"}},
+	{"a cost of 1e-200", scaledTo[float64](1e-200, 1, 1), nil, nil, nil},
+	{"a cost of 1e200", scaledTo[float64](1e200, 1, 1), nil, nil, nil},
+	{"inputs of 1e-150", scaledTo[float64](1, 1e-150, 1), nil, nil, nil},
+	{"gradients whose squares overflow", scaledTo[float64](1, 1e100, 1), kfac.ErrNotFinite, []string{"outliers"},
+		[]string{"a gradient of zero", "linear in it", "raise WithDamping"}},
+	{"gradients whose squares overflow, with a rate", scaledTo[float64](1, 1e100, 1, kfac.WithLearningRate(0.1)),
+		kfac.ErrNotFinite, []string{"outliers"}, []string{"a gradient of zero", "raise WithDamping"}},
+	{"gradients that overflow", scaledTo[float64](1, 1e200, 1), kfac.ErrNotFinite,
+		[]string{"w0", "gradient", "overflow"}, []string{"a gradient of zero", "raise WithDamping"}},
+	{"targets whose squares overflow", scaledTo[float64](1, 1, 1e200), kfac.ErrLoss,
+		[]string{"a finite cost", "+Inf", "overflows"}, []string{"a gradient of zero", "linear in it"}},
+	{"targets so large that outputs are lost in them", scaledTo[float32](1, 1, 1e12), kfac.ErrLoss,
+		[]string{"targets so large", "standard deviation"}, []string{"a gradient of zero"}},
+	{"lambda out of range", withOption(kfac.WithDamping(1e31)), nil,
+		[]string{"WithDamping", "1e+31", "(0, 1e30]"}, nil},
+	{"L2 out of range", withOption(kfac.WithL2Reg(1e60)), nil, []string{"WithL2Reg", "1e+60", "[0, 1e30]"}, nil},
+	{"an interval of years", withOption(kfac.WithDampingAdaptation(1<<40, 0.95)), nil,
+		[]string{"WithDampingAdaptation", "0.95", "1099511627776", "decay^interval >= 1e-6"}, nil},
+	{"a gamma of years", withOption(kfac.WithGammaAdaptation(1<<40, 0.95)), nil,
+		[]string{"WithGammaAdaptation", "0.95", "sqrt(decay)^interval >= 1e-12"}, nil},
+	{"no interval", withOption(kfac.WithDampingAdaptation(0, 0.95)), nil,
+		[]string{"WithDampingAdaptation", "not 0"}, nil},
+}
+
+// Each mistake is told for what it is, in words that lead to it, and without words that lead away.
+func TestWordsOfErrors(t *testing.T) {
+	for _, m := range mistakes {
+		t.Run(m.name, func(t *testing.T) {
+			err := attempt(t, func() error { return m.make(t) })
+			if m.words == nil && m.is == nil {
+				testnet.Check(t, err) // it is none
+				return
+			}
+			refused(t, err, m.is, m.words...)
+			for _, w := range append(m.not, "differs by 0 ", "NaN of the", "%!") {
+				if strings.Contains(err.Error(), w) {
+					t.Errorf("the message says %q: %v", w, err)
+				}
+			}
+		})
+	}
+}
