@@ -730,7 +730,7 @@ func TestChainWithHopelessDamping(t *testing.T) {
 	for i := range testnet.Data(n.X) {
 		testnet.Data(n.X)[i] = float64(i%3) / 3 // one case, repeated
 	}
-	l := NewTrainer(t, n, WithBlockTridiagonal(), WithDamping(1e-300))
+	l := NewTrainer(t, n, WithBlockTridiagonal(), WithDamping(1e-300), WithPaperRules())
 	before := testnet.Weights(l.Params)
 	testnet.Check(t, l.Run())
 	err := l.Solver.Step(l.ValueGrads())

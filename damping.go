@@ -54,17 +54,18 @@ func adaptLambdaByTrend(lambda, rho, omega float64, s step, rising bool) float64
 	switch {
 	case rising && share < mostShare:
 		return lambda * math.Max(1, leastShare/share) / (omega * omega)
-	case rising && share < 10*mostShare, rho > highRho && share < leastShare:
+	case rising && !(share >= 10*mostShare), rho > highRho && share < leastShare:
 		return lambda
-	case rho > highRho && share > mostShare: // back at once to where the curvature counts
-		return lambda * math.Min(omega, mostShare/share)
+	case rho > highRho && share > mostShare: // back to where the curvature counts
+		return lambda * math.Min(omega, math.Max(mostShare/share, fastestFall))
 	}
 	return adaptLambda(lambda, rho, omega)
 }
 
 const (
-	leastShare = 1.0 / 20 // smallest ratio lambda |delta|^2 / delta^T F delta
-	mostShare  = 10.0     // largest such ratio that a rising trend leads to
+	leastShare  = 1.0 / 20 // smallest ratio lambda |delta|^2 / delta^T F delta
+	mostShare   = 10.0     // largest such ratio that a rising trend leads to
+	fastestFall = 1e-3     // least part of lambda that is left after one adaptation
 )
 
 // reductionRatio returns rho = (h(theta+delta) - h(theta)) / (M(delta) - M(0)) (section 6.5). The

@@ -315,16 +315,25 @@ func TestOverflowInTheMiddleOfAnUpdate(t *testing.T) {
 	testnet.SameBits(t, "weights", testnet.Weights(tr.Params), testnet.Weights(twin.Params))
 }
 
-// Damping so small that it is lost in rounding, on factors that are singular: the error says what
-// to raise.
+// Damping so small that it is lost in rounding, on factors that are singular: it is raised, or by the
+// paper's rules the error says what to raise.
 func TestHopelessDamping(t *testing.T) {
-	m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
-	d := m.X.Value().(*tensor.Dense)
-	for i := range d.Shape().TotalSize() {
-		d.Set(i, float64(i%4)/3) // one case, repeated: A has rank 1
+	build := func(opts ...kfac.Option) *kfac.Trainer {
+		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
+		d := m.X.Value().(*tensor.Dense)
+		for i := range d.Shape().TotalSize() {
+			d.Set(i, float64(i%4)/3) // one case, repeated: A has rank 1
+		}
+		return kfac.NewTrainer(t, m, append(opts, kfac.WithDamping(1e-300))...)
 	}
-	tr := kfac.NewTrainer(t, m, kfac.WithDamping(1e-300))
-	solver := tr.Solver
+	raised := build()
+	trains(t, raised, 10, 1)
+	if st := raised.Solver.Stats(); !(st.Damping > 1e-12) {
+		t.Errorf("a damping of %g was enough", st.Damping)
+	}
+
+	tr := build(kfac.WithPaperRules())
+	m, solver := tr.Net, tr.Solver
 	if err := tr.Run(); err != nil {
 		t.Fatal(err)
 	}

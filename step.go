@@ -202,7 +202,7 @@ func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 		return a.searchGamma(next)
 	}
 	mean := a.averages.meanCurvature(a.plan.blocks, a.plan.order)
-	if least := leastOfMean * mean; next.lambda < least { // the curvature has grown since, by far
+	if least := leastOfMean * mean; a.cfg.damping == 0 && next.lambda < least { // the curvature has grown, by far
 		next.lambda, next.gamma = least, max(next.gamma, startOfGamma(least, a.cfg.l2))
 	}
 	best, err = a.searchGamma(next)
