@@ -141,8 +141,8 @@ const afterStart = 1.0 / 5
 // by ten for as long as the objective falls further by at least 1/200 of the reduction so far.
 // Otherwise lambda is multiplied by ten until a step lowers the objective. Both stop after 12
 // tries. If no step lowers the objective, as at a minimum, startOfLambda returns the given lambda,
-// and false. If the given lambda is the mean eigenvalue of the curvature, the choice does not depend
-// on the scale of the loss or the inputs.
+// and false. If the given lambda is the mean eigenvalue of the curvature, the choice does not
+// depend on the scale of the loss or the inputs.
 func startOfLambda(lambda, before float64, try func(lambda float64) float64) (start float64, ok bool) {
 	const factor, tries, worth = 10, 12, 1.0 / 200
 	after := try(lambda)

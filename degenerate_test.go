@@ -315,8 +315,8 @@ func TestOverflowInTheMiddleOfAnUpdate(t *testing.T) {
 	testnet.SameBits(t, "weights", testnet.Weights(tr.Params), testnet.Weights(twin.Params))
 }
 
-// Damping so small that it is lost in rounding, on factors that are singular: it is raised, or by the
-// paper's rules the error says what to raise.
+// Damping so small that it is lost in rounding, on factors that are singular: it is raised, or by
+// the paper's rules the error says what to raise.
 func TestHopelessDamping(t *testing.T) {
 	build := func(opts ...kfac.Option) *kfac.Trainer {
 		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)

@@ -400,7 +400,8 @@ func TestAdaptWithProvisions(t *testing.T) {
 		{falling, 1, 0.051, 4}, {falling, 1, 0.049, 8}, {falling, 0.5, 0.01, 8}, {falling, 0.1, 0.01, 16},
 		{falling, nan, 1e-9, 16},
 		{falling, 1, 9.9, 4}, {falling, 1, nan, 4}, {falling, 0.1, nan, 16},
-		// Where it outweighs the curvature by far, it falls to where it does not, but by 1/1000 at most.
+		// Where it outweighs the curvature by far, it falls to where it does not, but by 1/1000 at
+		// most.
 		{falling, 1, 50, 1.6}, {falling, 1, 1e3, 0.08}, {falling, 1, 1e9, 0.008}, {falling, 1, inf, 0.008},
 		{falling, 0.5, 1e9, 8}, {falling, 0.1, 1e9, 16}, {rising, 1, 200, 0.4}, {rising, 1, inf, 0.008},
 		// Up, whatever the batch says, from there at least, until the steps are short.

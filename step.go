@@ -227,8 +227,8 @@ func (a *attempt[T]) whole() bool {
 	return !slices.Contains(a.averages, nil)
 }
 
-// searchGamma finds the best step for the present gamma. If the step searches for gamma, it finds the
-// best step for all candidates (section 6.6) and stores the best gamma in next.
+// searchGamma finds the best step for the present gamma. If the step searches for gamma, it finds
+// the best step for all candidates (section 6.6) and stores the best gamma in next.
 func (a *attempt[T]) searchGamma(next *control) (best proposed[T], err error) {
 	damp := next.lambda + a.cfg.l2
 	if !searchesGamma(a.cfg, a.k) {
