@@ -81,12 +81,26 @@ func (b batch[T]) cost() (mean float64) {
 	return mean
 }
 
-// variables returns the mean number of target variables of a case.
-func (b batch[T]) variables() (mean float64) {
+// predicted says what a case of the batch predicts.
+func (b batch[T]) predicted() (u predicted) {
+	cases := float64(b.cases())
 	for i := range b {
-		mean += float64(b[i].cases * b[i].plan.model.variables())
+		part := float64(b[i].cases) / cases
+		for k, o := range b[i].plan.model.outputs {
+			n := part * float64(o.Variables(o.cols))
+			u.variables += n
+			u.weighted += n * b[i].graph.weights[k]
+			if o.ownUnit {
+				u.unknown = true
+			} else {
+				u.known += n * b[i].graph.weights[k]
+			}
+		}
 	}
-	return mean / float64(b.cases())
+	if u.objective = b.likelihood(); !(u.objective > 0) { // true for NaN too: the VM did not keep the cost
+		u.objective = math.Inf(1)
+	}
+	return u
 }
 
 // random reports whether a cost draws random numbers.

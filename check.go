@@ -31,23 +31,16 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 	for i, leaf := range tail.leaves {
 		probes[i] = newProbe[T](leaf)
 	}
-	for point := range 2 {
-		for i, leaf := range tail.leaves {
-			probes[i].draw(point, rng)
-			if err := tail.run.Bind(leaf, probes[i].z[point]); err != nil {
-				return nil, graphError(err)
-			}
+	for range widenings {
+		if err := probeCost(tail, outputs, probes, rng); err != nil {
+			return nil, err
 		}
-		if err := tail.sweep(1); err != nil {
-			return nil, graphError(err)
+		again := false
+		for i, o := range outputs {
+			again = !o.Discrete() && probes[i].widen() || again
 		}
-		if v := tail.run.Value(tail.cost).Data; !linalg.Finite(v) {
-			return nil, &LossError{Output: outputs[0].head.name(), Expected: "a finite cost", Found: fmt.Sprint(v[0]),
-				Hint: "is a target or an input NaN, or so large that the cost overflows, or the logarithm of 0 " +
-					"taken, as in Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
-		}
-		for i, leaf := range tail.leaves {
-			linalg.Convert(probes[i].grad[point], tail.run.Gradient(leaf))
+		if !again {
+			break
 		}
 	}
 	for i, o := range outputs {
@@ -60,15 +53,44 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 	return scales, nil
 }
 
+// widenings is how often probes are made wider at most: to 1e30 from 1, by 1e4 each time.
+const widenings = 8
+
+// probeCost draws the points of the probes, and computes the gradients of the cost there.
+func probeCost[T program.Float](tail *lossTail[T], outputs []*output, probes []probe[T], rng *rand.Rand) error {
+	for point := range 2 {
+		for i, leaf := range tail.leaves {
+			probes[i].draw(point, rng)
+			if err := tail.run.Bind(leaf, probes[i].z[point]); err != nil {
+				return graphError(err)
+			}
+		}
+		if err := tail.sweep(1); err != nil {
+			return graphError(err)
+		}
+		if v := tail.run.Value(tail.cost).Data; !linalg.Finite(v) {
+			return &LossError{Output: outputs[0].head.name(), Expected: "a finite cost", Found: fmt.Sprint(v[0]),
+				Hint: "is a target or an input NaN, or so large that the cost overflows, or the logarithm of 0 " +
+					"taken, as in Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
+		}
+		for i, leaf := range tail.leaves {
+			linalg.Convert(probes[i].grad[point], tail.run.Gradient(leaf))
+		}
+	}
+	return nil
+}
+
 // probe holds two points for one output and the cost's gradients there.
 type probe[T program.Float] struct {
-	z    [2][]T
-	grad [2][]float64
-	mean [2][]float64
+	spread float64 // of the points
+	z      [2][]T
+	grad   [2][]float64
+	mean   [2][]float64
 }
 
 func newProbe[T program.Float](leaf *program.Node) (p probe[T]) {
 	n := leaf.Size()
+	p.spread = 1
 	for i := range 2 {
 		p.z[i], p.grad[i], p.mean[i] = make([]T, n), make([]float64, n), make([]float64, n)
 	}
@@ -77,9 +99,29 @@ func newProbe[T program.Float](leaf *program.Node) (p probe[T]) {
 
 func (p *probe[T]) draw(point int, rng *rand.Rand) {
 	for i := range p.z[point] {
-		p.z[point][i] = T(rng.NormFloat64())
+		p.z[point][i] = T(p.spread * rng.NormFloat64())
 	}
 }
+
+// widen makes the points lie farther apart where the gradients at the two are so nearly the same
+// that their difference is rounding, as with targets that are large beside the points. It reports
+// whether it has.
+func (p *probe[T]) widen() bool {
+	var change, size float64
+	for i, g := range p.grad[0] {
+		change = max(change, math.Abs(p.grad[1][i]-g))
+		size = max(size, math.Abs(g))
+	}
+	if !(size > closeGradients*change) { // true for NaN too
+		return false
+	}
+	p.spread *= min(size/change, 1e4)
+	return true
+}
+
+// closeGradients is the ratio of gradients to their difference from which on probes are made wider:
+// of the difference at least five digits are right in float32.
+const closeGradients = 100
 
 // scale finds c, or says what is wrong.
 func (p *probe[T]) scale(o *output) (float64, error) {

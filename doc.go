@@ -78,6 +78,6 @@
 //
 // Checks: [WithStrict], [WithoutGradientCheck], [WithoutReachCheck].
 //
-// Other: [WithSeed], [WithStats], [WithIterateAveraging] with [Solver.UseAverage],
+// Other: [WithSeed], [WithStats], [WithLogger], [WithIterateAveraging] with [Solver.UseAverage],
 // [GrowingBatch] with [Solver.Accumulate].
 package kfac

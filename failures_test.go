@@ -3,6 +3,7 @@ package kfac_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -634,6 +635,40 @@ func TestWrongLoss(t *testing.T) {
 					t.Errorf("no hint: %v", err)
 				}
 				before.unchanged(t, m.Params, tr, solver)
+			}
+		})
+	}
+}
+
+// The first error is logged once, for programs that drop what Step returns.
+func TestFirstErrorIsLogged(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		opts func(l *slog.Logger) []kfac.Option
+		want int // lines
+	}{
+		{"a logger", func(l *slog.Logger) []kfac.Option { return []kfac.Option{kfac.WithLogger(l)} }, 1},
+		{"none", func(*slog.Logger) []kfac.Option { return []kfac.Option{kfac.WithLogger(nil)} }, 0},
+		{"the default", func(l *slog.Logger) []kfac.Option {
+			before := slog.Default()
+			slog.SetDefault(l)
+			t.Cleanup(func() { slog.SetDefault(before) })
+			return nil
+		}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out strings.Builder
+			tr := classifier(t, c.opts(slog.New(slog.NewTextHandler(&out, nil)))...)
+			if err := tr.Solver.Step(nil); err == nil {
+				t.Fatal("no error for an empty list")
+			}
+			if err := tr.Solver.Accumulate(nil); err == nil {
+				t.Fatal("no error for an empty list")
+			}
+			tr.Steps(t, 1)
+			lines := strings.Count(out.String(), "\n")
+			if lines != c.want || c.want == 1 && !strings.Contains(out.String(), "level=ERROR") {
+				t.Errorf("logged: %q", out.String())
 			}
 		})
 	}

@@ -216,18 +216,10 @@ func (g *graph[T]) guessParameters() []*gorgonia.Node {
 	return out
 }
 
-// variables returns the number of target variables of a case.
-func (m *model[T]) variables() (n int) {
+// bounded reports whether the likelihood of all outputs is bounded.
+func (m *model[T]) bounded() bool {
 	for _, o := range m.outputs {
-		n += o.Variables(o.cols)
-	}
-	return n
-}
-
-// discrete reports whether all targets are discrete.
-func (m *model[T]) discrete() bool {
-	for _, o := range m.outputs {
-		if !o.Discrete() {
+		if !o.bounded() {
 			return false
 		}
 	}

@@ -16,9 +16,9 @@ import (
 // section 2). K-FAC needs the distribution because the Fisher matrix is an expectation over targets
 // drawn from the model, not over the targets of the data.
 //
-// Make one with [Categorical], [Bernoulli] or [Gaussian], or with [Joint] for a model with several
-// outputs. These functions accept any arguments. [NewSolver] reports invalid ones as a
-// *ConfigError.
+// Make one with [Categorical], [Bernoulli], [SquaredError] or [Gaussian], or with [Joint] for a
+// model with several outputs. These functions accept any arguments. [NewSolver] reports invalid
+// ones as a *ConfigError.
 type Distribution interface {
 	heads() []head
 }
@@ -31,7 +31,15 @@ type head struct {
 	problem error          // what is wrong with the arguments, without the head's name
 
 	likelihood.Likelihood // may be nil only if problem is set
+
+	// The variance of the targets is unknown. The likelihood is that of variance 1, and what counts
+	// in standard deviations counts in those of the residuals.
+	ownUnit bool
 }
+
+// bounded reports whether the negative log-likelihood, without its normalising constant, can't fall
+// below zero.
+func (h head) bounded() bool { return h.ownUnit || h.Discrete() }
 
 // name returns the kind and the name of the output, for messages and for the plan:
 // "Categorical(logits)".
@@ -83,7 +91,7 @@ func Categorical(logits *gorgonia.Node) Distribution {
 	if err == nil {
 		err = checkClasses(node)
 	}
-	return head{"Categorical", node, err, likelihood.Categorical{}}
+	return head{kind: "Categorical", node: node, problem: err, Likelihood: likelihood.Categorical{}}
 }
 
 func checkClasses(logits *gorgonia.Node) error {
@@ -108,34 +116,53 @@ func checkClasses(logits *gorgonia.Node) error {
 // does for BinaryXent.
 func Bernoulli(logits *gorgonia.Node) Distribution {
 	node, err := traceSigmoid(logits)
-	return head{"Bernoulli", node, err, likelihood.Bernoulli{}}
+	return head{kind: "Bernoulli", node: node, problem: err, Likelihood: likelihood.Bernoulli{}}
 }
 
 // Gaussian declares that every entry of the output is the mean of an independent normal target with
 // the given variance. The variance is positive and finite. The negative log-likelihood is
 // (z-y)^2/(2 variance) + log(2 pi variance)/2, summed over the entries of a case.
 //
-// So the sum of (z-y)^2/2 is the likelihood with variance 1, and the sum of (z-y)^2 is the
-// likelihood with variance 1/2. The choice does not matter to the training. The solver finds the
-// factor c between the cost and the declared likelihood, and scales the curvature with it. For
-// example, take the mean of (z-y)^2 over B cases of K entries. Variance 1/2 gives c = 1/(B K), and
-// variance 1 gives c = 2/(B K). The curvature at the output, c/variance, is the same for both.
-// Hence Gaussian(mean, 1) serves every squared-error cost. The variance matters only where a number
-// is reported in nats.
+// The variance is that of the targets about the model's best prediction: their noise. It says how
+// much a change of the predictions means. By default a step from a large batch changes them by
+// sqrt(2) standard deviations at most, so with a variance that is much too small training takes
+// many steps. Where the variance is not known, declare [SquaredError]; Gaussian(mean, 0) is the
+// same.
+//
+// The scale of the cost does not matter: the solver finds the factor between the cost and the
+// declared likelihood.
 //
 // mean is the node of z, of any shape.
 func Gaussian(mean *gorgonia.Node, variance float64) Distribution {
+	if variance == 0 {
+		return SquaredError(mean)
+	}
 	err := checkNode(mean)
 	if err == nil {
 		err = checkVariance(variance)
 	}
-	return head{"Gaussian", mean, err, likelihood.Gaussian{Variance: variance}}
+	return head{kind: "Gaussian", node: mean, problem: err, Likelihood: likelihood.Gaussian{Variance: variance}}
+}
+
+// SquaredError declares that the cost is a squared error: every entry of the output is the mean of
+// an independent normal target, all with the same variance, which is not known. The cost is a sum
+// or a mean of (z-y)^2, in any scale.
+//
+// The variance is estimated by the mean squared residual of the batch, and follows it as training
+// goes. So a step may be as long whether targets are in metres or in millimetres: with a large
+// batch it changes the predictions by sqrt(2) times the residuals' standard deviation at most.
+//
+// mean is the node of z, of any shape.
+func SquaredError(mean *gorgonia.Node) Distribution {
+	h := head{kind: "SquaredError", node: mean, problem: checkNode(mean), ownUnit: true}
+	h.Likelihood = likelihood.Gaussian{Variance: 1}
+	return h
 }
 
 func checkVariance(variance float64) error {
 	if !(variance > 0) || math.IsInf(variance, 0) || math.IsInf(1/variance, 0) {
-		return fmt.Errorf("the variance is %g, where a positive, finite number is needed; 1 serves every squared-"+
-			"error cost", variance)
+		return fmt.Errorf("the variance is %g, where a positive, finite number is needed; declare "+
+			"SquaredError where it is not known", variance)
 	}
 	return nil
 }

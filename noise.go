@@ -68,18 +68,32 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, limit, ga
 	return s, factor
 }
 
-// normLimit returns kappa for a batch with this number of cases and of target variables per case;
-// see WithNormConstraint.
-func normLimit(cfg *config, cases int, variables float64) float64 {
+// normLimit returns kappa for a batch with this number of cases; see WithNormConstraint. u says
+// what a case predicts.
+func normLimit(cfg *config, cases int, u predicted) float64 {
 	switch {
 	case cfg.normLimit > 0:
 		return cfg.normLimit
 	case cfg.learningRate > 0:
-		return 1e-3 * math.Sqrt(variables)
+		return 1e-3 * u.weighted / math.Sqrt(u.variables)
 	case cfg.paperRules:
 		return math.Inf(1)
 	}
-	return 2 * mostNats * variables * trustedPart(cases)
+	limit := 2 * mostNats * u.known
+	if u.unknown {
+		// With an estimated variance 2 h / d of d variables, 2 nats for each are 4 h.
+		limit += 4 * mostNats * u.objective
+	}
+	return limit * trustedPart(cases)
+}
+
+// predicted says what a case predicts, in the units of the objective.
+type predicted struct {
+	variables float64 // mean number of target variables of a case
+	weighted  float64 // the same, each with its output's weight in the objective
+	known     float64 // the same, of the outputs whose unit is known
+	unknown   bool    // there is an output whose unit is that of its residuals
+	objective float64 // mean over cases of the negative log-likelihood, as far as it is known; else +Inf
 }
 
 // normConstraint returns nu = min(1, sqrt(kappa / (lr^2 V.U))), the factor on the learning rate lr.
@@ -91,10 +105,10 @@ func normConstraint(kappa, rate, vu float64) float64 {
 }
 
 // largestGain returns the largest reduction of the objective that the quadratic model may promise.
-// With discrete targets the negative log-likelihood can't fall below zero, so the objective limits
-// it. Otherwise there is no limit.
-func largestGain(cfg *config, discrete bool, objective float64) float64 {
-	if cfg.paperRules || !discrete || !(objective > 0) { // true for NaN too: the VM did not keep the cost
+// Where the negative log-likelihood can't fall below zero, the objective limits it. Otherwise there
+// is no limit.
+func largestGain(cfg *config, bounded bool, objective float64) float64 {
+	if cfg.paperRules || !bounded || !(objective > 0) { // true for NaN too: the VM did not keep the cost
 		return math.Inf(1)
 	}
 	return mostGain * objective

@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 
 	"github.com/gorgonia-kfac/kfac/internal/layers"
@@ -61,6 +62,7 @@ type config struct {
 	strict        bool
 	unreached     bool
 	onStats       func(Stats)
+	logger        func() *slog.Logger // returns nil for none
 }
 
 func defaults() config {
@@ -81,6 +83,7 @@ func defaults() config {
 		maxGamma:      math.Inf(1),
 		seed:          1,
 		gradientCheck: true,
+		logger:        slog.Default,
 	}
 }
 
@@ -395,6 +398,16 @@ func WithStats(f func(Stats)) Option {
 			return &ConfigError{"WithStats", "nil", "a function"}
 		}
 		c.onStats = f
+		return nil
+	}
+}
+
+// WithLogger sets where the first error of Step or Accumulate is logged, once for a solver, at
+// level Error. So it shows also in a program that drops the errors that Step returns. nil is
+// nowhere. Default slog.Default(), as it is at the time.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) error {
+		c.logger = func() *slog.Logger { return l }
 		return nil
 	}
 }

@@ -30,6 +30,8 @@ type Solver struct {
 	plan   Plan
 	stats  Stats
 	engine engine
+
+	hasLogged bool // an error
 }
 
 // engine is a training of either dtype.
@@ -182,6 +184,15 @@ func (s *Solver) Stats() Stats {
 	return s.stats
 }
 
+// logged logs the first error of the solver, and returns it.
+func (s *Solver) logged(call string, err error) error {
+	if l := s.cfg.logger(); l != nil && !s.hasLogged {
+		s.hasLogged = true
+		l.Error("kfac: "+call+" has failed and has changed nothing; later errors are not logged", "error", err)
+	}
+	return err
+}
+
 // made reports a solver that NewSolver has not made.
 func (s *Solver) made(call string) error {
 	if s == nil || s.engine == nil {
@@ -206,7 +217,7 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	start := time.Now()
 	stats, err := s.engine.step(model)
 	if err != nil {
-		return err
+		return s.logged("Step", err)
 	}
 	stats.Time.Total = time.Since(start)
 	s.stats = stats
@@ -241,7 +252,7 @@ func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 		return err
 	}
 	if err := s.engine.accumulate(model); err != nil {
-		return err
+		return s.logged("Accumulate", err)
 	}
 	s.plan = s.engine.describe()
 	return nil
@@ -609,7 +620,7 @@ func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh b
 	return &attempt[T]{
 		cfg: &t.cfg, k: k, plan: t.plan, batch: update, averages: avg, low: t.low, before: t.control,
 		background: &t.background, quadratic: t.quadratic, objective: objective{seed: t.cfg.seed, eta: t.cfg.l2},
-		refresh: refresh, cases: update.cases(), variables: update.variables(), discrete: t.plan.model.discrete(),
+		refresh: refresh, cases: update.cases(), predicted: update.predicted(), bounded: t.plan.model.bounded(),
 		watch: watch, time: time,
 	}
 }
@@ -646,7 +657,7 @@ func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged
 	st.Cost, st.StatisticsCases = a.batch.cost(), a.batch.statisticsCases()
 	st.Damping, st.Gamma = best.lambda, best.gamma
 	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, best.factor
-	st.QuadModelChange, st.KL = best.change, best.form(&best.fisher)/2
+	st.QuadModelChange, st.KL = best.change, a.nats(best.form(&best.fisher)/2)
 	st.Rho, st.Rejected = judged.rho, judged.rejected
 	st.PreconGradNorm = best.norm
 	st.InverseUpdated, st.DampingRaised = best.inverses.renewed, best.inverses.raised

@@ -36,8 +36,8 @@ type attempt[T program.Float] struct {
 	refresh     bool // the step computes all inverses
 	past        bool // there is a previous update
 	cases       int
-	variables   float64 // mean number of target variables of a case
-	discrete    bool    // all targets are discrete
+	predicted   predicted
+	bounded     bool    // the likelihood of all outputs is bounded
 	vmObjective float64 // the objective by the VM's cost, or NaN
 	watch       *stopwatch
 	time        *PhaseTimes
@@ -103,7 +103,7 @@ func (a *attempt[T]) fixed() (proposed[T], error) {
 	}
 	vu := -m.slope[0]
 	p.norm = math.Sqrt(vu)
-	p.factor = normConstraint(normLimit(a.cfg, a.cases, a.variables), a.cfg.learningRate, vu)
+	p.factor = normConstraint(normLimit(a.cfg, a.cases, a.predicted), a.cfg.learningRate, vu)
 	p.alpha, p.mu = p.factor*a.cfg.learningRate, a.cfg.momentum
 	nan := math.NaN()
 	p.change, p.fisher[0][0] = nan, nan // not computed
@@ -182,6 +182,15 @@ func (a *attempt[T]) objectiveOfVM() float64 {
 		}
 	}
 	return h
+}
+
+// nats brings a divergence to nats, where the unit of the only output is that of its residuals.
+func (a *attempt[T]) nats(divergence float64) float64 {
+	u := a.predicted
+	if !u.unknown || u.known > 0 || len(a.plan.model.outputs) > 1 || math.IsInf(u.objective, 1) {
+		return divergence
+	}
+	return divergence / (2 * u.objective / u.variables)
 }
 
 // given returns pick of each parameter that was given, and nil for the others.
@@ -277,8 +286,8 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	m.f = a.quadratic.products(past)
 	p.fisher = m.f
 	m.confirmed += m.f[0][1] + a.cfg.l2*m.dots[0][1]
-	limit := normLimit(a.cfg, a.cases, a.variables)
-	gain := largestGain(a.cfg, a.discrete, a.vmObjective)
+	limit := normLimit(a.cfg, a.cases, a.predicted)
+	gain := largestGain(a.cfg, a.bounded, a.vmObjective)
 	p.step, p.factor = a.before.noise.limited(&m, damp, a.cfg, a.cases, limit, gain)
 	p.span = m
 	if !p.finite() {
