@@ -55,7 +55,8 @@
 // small full block. Every other parameter has a diagonal block, or the identity if its gradient
 // can't be computed. [Solver.Plan] reports the treatment of each parameter and the reason.
 //
-// Losses: [Categorical], [Bernoulli] and [Gaussian], and [Joint] for several outputs.
+// Losses: [Categorical], [Bernoulli], [SquaredError] and [Gaussian], and [Joint] for several
+// outputs.
 //
 // # Limits
 //

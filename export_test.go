@@ -1,12 +1,16 @@
 package kfac
 
 import (
+	"log/slog"
 	"math"
 	"reflect"
 	"testing"
 
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
+
+// Tests make many errors; they are not to be logged.
+func init() { slog.SetDefault(slog.New(slog.DiscardHandler)) }
 
 // Trainer is a training loop with K-FAC.
 type Trainer = testnet.Trainer[*Solver]

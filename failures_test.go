@@ -505,8 +505,8 @@ func TestBadArguments(t *testing.T) {
 		{"output in no graph", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(m.Cost, kfac.Gaussian(gorgonia.NewConstant(1.0), 1))
 		}, nil, []string{"Gaussian", "no graph"}},
-		{"variance 0", func(m *testnet.Net) (*kfac.Solver, error) {
-			return kfac.NewSolver(m.Cost, kfac.Gaussian(m.Out, 0))
+		{"variance -1", func(m *testnet.Net) (*kfac.Solver, error) {
+			return kfac.NewSolver(m.Cost, kfac.Gaussian(m.Out, -1))
 		}, nil, []string{"Gaussian", "variance"}},
 		{"output twice", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(m.Cost, kfac.Joint(kfac.Categorical(m.Out), kfac.Gaussian(m.Out, 1)))

@@ -155,7 +155,7 @@ func TestBadArguments(t *testing.T) {
 		{Categorical(node(4, 1)), "Categorical(z[4 1])", "fewer than two classes"},
 		{Categorical(softmax(node(7, 1))), "Categorical(z[7 1])", "fewer than two classes"},
 		{Categorical(gorgonia.NewScalar(g, tensor.Float64, gorgonia.WithName("s"))), "Categorical(s)", "shape ()"},
-		{Gaussian(z, 0), "Gaussian(z[4 3])", "the variance is 0"},
+		{SquaredError(nil), "SquaredError(nil)", "the node is nil"},
 		{Gaussian(z, -1), "Gaussian(z[4 3])", "the variance is -1"},
 		{Gaussian(z, math.NaN()), "Gaussian(z[4 3])", "the variance is NaN"},
 		{Gaussian(z, math.Inf(1)), "Gaussian(z[4 3])", "the variance is +Inf"},
