@@ -258,7 +258,8 @@ func readOutput[T program.Float](o *output, run *program.Run[T], n *program.Node
 type lossTail[T program.Float] struct {
 	run    *program.Run[T]
 	cost   *program.Node
-	leaves []*program.Node // inputs of the program that replace the outputs
+	leaves []*program.Node  // inputs of the program that replace the outputs
+	inputs []*gorgonia.Node // other inputs of it: targets, and what other terms of the cost depend on
 	path   program.Path
 	seeds  []program.Seed[T]
 }
@@ -283,6 +284,11 @@ func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64
 	t.path = p.Path(t.leaves...)
 	if err := p.CheckDifferentiable(t.path); err != nil {
 		return nil, graphError(err)
+	}
+	for _, n := range p.Nodes {
+		if n.IsLeaf() && n.Src.Op() == nil {
+			t.inputs = append(t.inputs, n.Src)
+		}
 	}
 	t.run, err = program.NewRun[T](p, seed)
 	return t, graphError(err)

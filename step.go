@@ -147,7 +147,11 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	if err != nil {
 		return best, next, err
 	}
-	if least, tried := next.noise.leastRho(best.step, a.cases); tried && !a.cfg.paperRules {
+	least, tried := next.noise.leastRho(best.step, a.cases)
+	if a.batch.hasTerms() { // of which the quadratic model knows only the slope
+		least, tried = max(least, lowRho), true
+	}
+	if tried && !a.cfg.paperRules {
 		if err := a.shorten(&best, least, &next); err != nil {
 			best.release(a.plan.order)
 			return best, next, err

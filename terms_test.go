@@ -1,0 +1,58 @@
+package kfac_test
+
+import (
+	"math"
+	"testing"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
+)
+
+// Terms of the cost outside the likelihood, of whose curvature the quadratic model knows nothing: the
+// cost falls all the same, and does not swing.
+func TestTermsOutsideTheLikelihood(t *testing.T) {
+	half := gorgonia.NewConstant(0.5)
+	for name, term := range map[string]func(s *testnet.Sketch, w *gorgonia.Node) *gorgonia.Node{
+		"a parameter of its own": func(s *testnet.Sketch, p *gorgonia.Node) *gorgonia.Node {
+			off := testnet.Sub(gorgonia.Must(gorgonia.Sum(p)), gorgonia.NewConstant(3.0))
+			return testnet.Mul(gorgonia.Must(gorgonia.Square(off)), half)
+		},
+		"a weight decay": func(_ *testnet.Sketch, w *gorgonia.Node) *gorgonia.Node {
+			squares := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.Square(w))))
+			return testnet.Mul(squares, gorgonia.NewConstant(0.03))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testnet.NewSketch(2)
+			n := &testnet.Net{Sketch: s, X: s.Random("x", 64, 4)}
+			w := s.Random("w", 4, 3)
+			n.Params, n.Out = gorgonia.Nodes{w}, testnet.Mul(n.X, w)
+			likelihood, _ := testnet.CrossEntropy(s, n.Out)
+			of := w
+			if name == "a parameter of its own" {
+				of = s.Random("p", 1, 1)
+				n.Params = append(n.Params, of)
+			}
+			n.Cost = testnet.Add(likelihood, term(s, of))
+			n.Grad(t)
+			solver, err := kfac.NewSolver(n.Cost, kfac.Categorical(n.Out))
+			testnet.Check(t, err)
+			vm := gorgonia.NewTapeMachine(n.Graph, gorgonia.BindDualValues(n.Params...))
+			defer vm.Close()
+			lowest, highest := math.Inf(1), 0.0 // of the last steps
+			for k := range 120 {
+				testnet.Check(t, vm.RunAll())
+				if cost := testnet.Numbers(n.Cost.Value())[0]; k >= 100 {
+					lowest, highest = min(lowest, cost), max(highest, cost)
+				}
+				testnet.Check(t, solver.Step(n.ValueGrads()))
+				vm.Reset()
+			}
+			if !(highest < 1.001*lowest) {
+				t.Errorf("the cost swings between %g and %g", lowest, highest)
+			}
+		})
+	}
+}
