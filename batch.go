@@ -103,8 +103,8 @@ func (b batch[T]) predicted() (u predicted) {
 	return u
 }
 
-// hasTerms reports whether the cost depends on a parameter that was given in another way than through
-// the outputs: it has terms outside the likelihood, such as a weight decay.
+// hasTerms reports whether the cost depends on a parameter that was given in another way than
+// through the outputs: it has terms outside the likelihood, such as a weight decay.
 func (b batch[T]) hasTerms() bool {
 	for i := range b {
 		for _, n := range b[i].graph.tail.inputs {

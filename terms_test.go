@@ -10,8 +10,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// Terms of the cost outside the likelihood, of whose curvature the quadratic model knows nothing: the
-// cost falls all the same, and does not swing.
+// Terms of the cost outside the likelihood, of whose curvature the quadratic model knows nothing:
+// the cost falls all the same, and does not swing.
 func TestTermsOutsideTheLikelihood(t *testing.T) {
 	half := gorgonia.NewConstant(0.5)
 	for name, term := range map[string]func(s *testnet.Sketch, w *gorgonia.Node) *gorgonia.Node{
