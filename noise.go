@@ -33,15 +33,15 @@ type noise struct {
 }
 
 const (
-	halfTrusted = 16.0     // a batch of this many cases is trusted at least half
-	fade        = 0.8      // factor on the fading sums from step to step
-	leastPast   = 1.0 / 2  // lower bound: fraction of the previous update's curvature
-	leastMean   = 1.0 / 8  // lower bound: fraction of the fading mean stretch
-	reachFade   = 0.95     // factor on reach from step to step
-	keeps       = 1.0 / 4  // of what it promises, that such a step keeps at least
-	longerBy    = 3.0      // a step longer than this many times reach is tried first
-	mostNats    = 1.0      // largest change of a target variable's distribution, in nats, by a step from a large batch
-	mostGain    = 2.0      // largest promised gain, in objectives, if the objective can't fall below zero
+	halfTrusted = 16.0    // a batch of this many cases is trusted at least half
+	fade        = 0.8     // factor on the fading sums from step to step
+	leastPast   = 1.0 / 2 // lower bound: fraction of the previous update's curvature
+	leastMean   = 1.0 / 8 // lower bound: fraction of the fading mean stretch
+	reachFade   = 0.95    // factor on reach from step to step
+	keeps       = 1.0 / 4 // of what it promises, that such a step keeps at least
+	longerBy    = 3.0     // a step longer than this many times reach is tried first
+	mostNats    = 1.0     // largest change of a target variable's distribution, in nats, by a step from a large batch
+	mostGain    = 2.0     // largest promised gain, in objectives, if the objective can't fall below zero
 )
 
 // limited minimises the quadratic model over the span and shortens the step where it is not to be
