@@ -104,10 +104,7 @@ var wildLayers = []func(w *wildNet, h *gorgonia.Node) *gorgonia.Node{
 	},
 	// Lookups.
 	func(w *wildNet, h *gorgonia.Node) *gorgonia.Node {
-		rows := 1 + w.pick(5)
-		if w.cases() == 1 {
-			panic("Gorgonia's VM dies of it")
-		}
+		rows := 2 + w.pick(5) // Gorgonia's VM dies of a table of one element
 		words := w.Words(fmt.Sprint("ids", w.layers), w.SomeWords(w.cases(), rows)...)
 		return testnet.Add(h, testnet.Rows(w.param(rows, w.width()), words))
 	},
@@ -426,76 +423,81 @@ func FuzzGraphs(f *testing.F) {
 	for _, s := range graphSeeds {
 		f.Add(s.graph, s.course)
 	}
-	f.Fuzz(func(t *testing.T, graph, course []byte) {
-		newNet := func() *testnet.Net { return newWildNet(graph) }
-		if newNet() == nil {
-			t.Skip()
+	f.Fuzz(wildCourse)
+}
+
+func wildCourse(t *testing.T, graph, course []byte) {
+	newNet := func() *testnet.Net { return newWildNet(graph) }
+	if newNet() == nil {
+		t.Skip()
+	}
+	g := &genes{course}
+	mode := oneOf(g, wildModes)
+	var pair [2]*wildTrainer // the second is the twin
+	for i := range pair {
+		w := &wildTrainer{}
+		w.use(newNet())
+		s, err := NewSolver(w.Cost, Declared(w.Net), mode...)
+		if err != nil {
+			saysEnough(t, err)
+			return
 		}
-		g := &genes{course}
-		mode := oneOf(g, wildModes)
-		var pair [2]*wildTrainer // the second is the twin
-		for i := range pair {
-			w := &wildTrainer{}
-			w.use(newNet())
-			s, err := NewSolver(w.Cost, Declared(w.Net), mode...)
-			if err != nil {
+		w.solver = s
+		pair[i] = w
+	}
+	if a, b := pair[0].solver.Plan().String(), pair[1].solver.Plan().String(); a != b {
+		t.Fatalf("plans\n%s\n%s", a, b)
+	}
+	batch := 0
+	turn := func(call func(w *wildTrainer) error, bad spoiler, name string) {
+		batch++
+		var before, after [2]wildState
+		for i, w := range pair {
+			w.load(batch, bad, name)
+			testnet.ZeroGradients(w.Params)
+			if w.run() != nil {
+				return // Gorgonia's own trouble, and the twin's too
+			}
+			before[i] = w.state()
+			if i > 0 && !before[0].same(before[1]) {
+				t.Skip("Gorgonia's own products depend on where in memory short vectors lie")
+			}
+			err := call(w)
+			after[i] = w.state()
+			switch {
+			case err != nil && i > 0:
+				t.Fatalf("the twin: %v", err)
+			case err != nil:
 				saysEnough(t, err)
+				if !before[i].same(after[i]) {
+					t.Fatalf("%v has changed %+v to %+v", err, before[i], after[i])
+				}
 				return
 			}
-			w.solver = s
-			pair[i] = w
+			w.sound(t)
 		}
-		if a, b := pair[0].solver.Plan().String(), pair[1].solver.Plan().String(); a != b {
-			t.Fatalf("plans\n%s\n%s", a, b)
+		if !after[0].same(after[1]) {
+			t.Fatalf("course %+v, twin %+v", after[0], after[1])
 		}
-		batch := 0
-		turn := func(call func(w *wildTrainer) error, bad spoiler, name string) {
-			batch++
-			var after [2]wildState
-			for i, w := range pair {
-				w.load(batch, bad, name)
-				testnet.ZeroGradients(w.Params)
-				if w.run() != nil {
-					return // Gorgonia's own trouble, and the twin's too
-				}
-				before := w.state()
-				err := call(w)
-				after[i] = w.state()
-				switch {
-				case err != nil && i > 0:
-					t.Fatalf("the twin: %v", err)
-				case err != nil:
-					saysEnough(t, err)
-					if !before.same(after[i]) {
-						t.Fatalf("%v has changed %+v to %+v", err, before, after[i])
-					}
-					return
-				}
-				w.sound(t)
-			}
-			if !after[0].same(after[1]) {
-				t.Fatalf("course %+v, twin %+v", after[0], after[1])
-			}
+	}
+	for range min(len(g.left), 8) {
+		what := g.pick(256)
+		call := wildCalls[what%len(wildCalls)]
+		switch what / len(wildCalls) % 4 {
+		case 1:
+			turn(call, oneOf(g, spoilers), "x")
+		case 2:
+			turn(call, oneOf(g, spoilers), "y")
+		case 3:
+			attachAll(t, pair[:], newNet)
+			fallthrough
+		default:
+			turn(call, nil, "")
 		}
-		for range min(len(g.left), 8) {
-			what := g.pick(256)
-			call := wildCalls[what%len(wildCalls)]
-			switch what / len(wildCalls) % 4 {
-			case 1:
-				turn(call, oneOf(g, spoilers), "x")
-			case 2:
-				turn(call, oneOf(g, spoilers), "y")
-			case 3:
-				attachAll(t, pair[:], newNet)
-				fallthrough
-			default:
-				turn(call, nil, "")
-			}
-		}
-		for range 3 {
-			turn(wildCalls[0], nil, "")
-		}
-	})
+	}
+	for range 3 {
+		turn(wildCalls[0], nil, "")
+	}
 }
 
 // attachAll goes on with a graph that is built again, on the same tensors, or with copies of them.
@@ -596,59 +598,61 @@ func FuzzOptions(f *testing.F) {
 		f.Add([]byte{byte(i), byte(i), byte(i), byte(i + 1), byte(i + 1), byte(i + 13), 2 * byte(i)})
 		f.Add([]byte{byte(i + 1), byte(i), byte(i % 5)})
 	}
-	f.Fuzz(func(t *testing.T, code []byte) {
-		newNet := func() *testnet.Net {
-			return newWildNet([][]byte{
-				{0, 0, 3, 0, 2, 0, 1, 18, 0, 2}, {1, 0, 0, 1, 3, 10, 0, 18, 12, 0}, {0, 3, 1, 0, 2, 5, 18, 5, 18, 5},
-			}[(&genes{code}).pick(3)])
+	f.Fuzz(wildSettings)
+}
+
+func wildSettings(t *testing.T, code []byte) {
+	newNet := func() *testnet.Net {
+		return newWildNet([][]byte{
+			{0, 0, 3, 0, 2, 0, 1, 18, 0, 2}, {1, 0, 0, 1, 3, 10, 0, 18, 12, 0}, {0, 3, 1, 0, 2, 5, 18, 5, 18, 5},
+		}[(&genes{code}).pick(3)])
+	}
+	var pair [2]*wildTrainer
+	for i := range pair {
+		g := &genes{code}
+		g.pick(3)
+		var opts []Option
+		for range min(len(g.left)/2, 4) {
+			opts = append(opts, oneOf(g, wildOptions)(oneOf(g, wildValues)))
 		}
-		var pair [2]*wildTrainer
-		for i := range pair {
-			g := &genes{code}
-			g.pick(3)
-			var opts []Option
-			for range min(len(g.left)/2, 4) {
-				opts = append(opts, oneOf(g, wildOptions)(oneOf(g, wildValues)))
+		w := &wildTrainer{}
+		w.use(newNet())
+		nodes, weights := len(w.Graph.AllNodes()), testnet.Weights(w.Params)
+		var err error
+		w.solver, err = NewSolver(w.Cost, Declared(w.Net), opts...)
+		if err != nil {
+			saysEnough(t, err)
+			var c *ConfigError
+			if !errors.As(err, &c) && !errors.Is(err, ErrStrict) {
+				t.Fatalf("%T: %v", err, err)
 			}
-			w := &wildTrainer{}
-			w.use(newNet())
-			nodes, weights := len(w.Graph.AllNodes()), testnet.Weights(w.Params)
-			var err error
-			w.solver, err = NewSolver(w.Cost, Declared(w.Net), opts...)
-			if err != nil {
-				saysEnough(t, err)
-				var c *ConfigError
-				if !errors.As(err, &c) && !errors.Is(err, ErrStrict) {
-					t.Fatalf("%T: %v", err, err)
-				}
-				if len(w.Graph.AllNodes()) != nodes || !sameBits(weights, testnet.Weights(w.Params)) {
-					t.Fatal("a refusal has changed something")
-				}
-				return
+			if len(w.Graph.AllNodes()) != nodes || !sameBits(weights, testnet.Weights(w.Params)) {
+				t.Fatal("a refusal has changed something")
 			}
-			pair[i] = w
+			return
 		}
-		for k := range 6 {
-			var after [2]wildState
-			for i, w := range pair {
-				w.load(k+1, nil, "")
-				testnet.Check(t, w.run())
-				before := w.state()
-				err := wildCalls[min(k%3, 1)*(k%2)](w)
-				after[i] = w.state()
-				if err == nil {
-					w.sound(t)
-					continue
-				}
-				saysEnough(t, err)
-				if !before.same(after[i]) {
-					t.Fatalf("%v has changed %+v to %+v", err, before, after[i])
-				}
-				testnet.ZeroGradients(w.Params)
+		pair[i] = w
+	}
+	for k := range 6 {
+		var after [2]wildState
+		for i, w := range pair {
+			w.load(k+1, nil, "")
+			testnet.Check(t, w.run())
+			before := w.state()
+			err := wildCalls[min(k%3, 1)*(k%2)](w)
+			after[i] = w.state()
+			if err == nil {
+				w.sound(t)
+				continue
 			}
-			if !sameBits(after[0].weights, after[1].weights) || !SameStats(after[0].stats, after[1].stats) {
-				t.Fatalf("%+v, twin %+v", after[0], after[1])
+			saysEnough(t, err)
+			if !before.same(after[i]) {
+				t.Fatalf("%v has changed %+v to %+v", err, before, after[i])
 			}
+			testnet.ZeroGradients(w.Params)
 		}
-	})
+		if !sameBits(after[0].weights, after[1].weights) || !SameStats(after[0].stats, after[1].stats) {
+			t.Fatalf("%+v, twin %+v", after[0], after[1])
+		}
+	}
 }
