@@ -359,7 +359,8 @@ func graphError(err error) error {
 		}
 		return &GraphError{Node: op.Node, What: fmt.Sprintf("%s of %s", op.What, op.Op), Err: op.Err, Hint: hint}
 	}
-	return &GraphError{Node: "?", What: "running the model privately", Err: err}
+	return &GraphError{Node: "?", What: "running the model privately", Err: err,
+		Hint: "does the graph hold nodes of another graph, or of another dtype than its cost?"}
 }
 
 func notInCost(h head) error {
