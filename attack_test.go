@@ -122,6 +122,18 @@ func TestGoexitInOp(t *testing.T) {
 	testnet.Check(t, tr.Solver.Step(n.ValueGrads()))
 }
 
+// Targets in the place of the output are a Gaussian's mean as well, but nobody trains them.
+func TestTargetsDeclaredAsOutput(t *testing.T) {
+	n := testnet.FourLayers()
+	tr := &Trainer{Net: n, Run: testnet.Machines["BindDualValues"](t, n)}
+	var err error
+	tr.Solver, err = NewSolver(n.Cost, Gaussian(n.Input("y"), 1))
+	testnet.Check(t, err)
+	if err := tr.Try(); !errors.Is(err, ErrLoss) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // Outputs and costs that are no floats, or not of one type, or without a case.
 func TestOutputsRefused(t *testing.T) {
 	words := testnet.Lookup(5, false, []int{1, 2, 3, 4, 0, 1})

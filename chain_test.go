@@ -692,7 +692,7 @@ func TestChainErrors(t *testing.T) {
 					b.Keep(avg)
 					return before
 				}
-				repair := func() {}
+				var repair func()
 				if wrong := math.IsNaN(test.value - test.value); wrong { // averages go on with it
 					before := put(test.value)
 					repair = func() { put(before) }

@@ -125,7 +125,8 @@ var wildLayers = []func(w *wildNet, h *gorgonia.Node) *gorgonia.Node{
 		return testnet.Rectify(addRow(h, w.param(1, w.width())))
 	},
 	func(w *wildNet, h *gorgonia.Node) *gorgonia.Node {
-		s, _, _, _, err := gorgonia.BatchNorm(h, w.param(w.cases(), w.width()), w.param(w.cases(), w.width()), 0.9, 1e-5)
+		scale, shift := w.param(w.cases(), w.width()), w.param(w.cases(), w.width())
+		s, _, _, _, err := gorgonia.BatchNorm(h, scale, shift, 0.9, 1e-5)
 		return must1(s, err)
 	},
 	func(w *wildNet, h *gorgonia.Node) *gorgonia.Node {
@@ -312,7 +313,8 @@ func (w *wildTrainer) state() wildState {
 }
 
 func (s wildState) same(o wildState) bool {
-	return sameBits(s.weights, o.weights) && sameBits(s.grads, o.grads) && SameStats(s.stats, o.stats) && s.plan == o.plan
+	return sameBits(s.weights, o.weights) && sameBits(s.grads, o.grads) && SameStats(s.stats, o.stats) &&
+		s.plan == o.plan
 }
 
 func sameBits(a, b []float64) bool {
@@ -534,7 +536,10 @@ var graphSeeds = func() (all []graphSeed) {
 			[]byte{byte(i), 0, 0, byte(i), byte(10 + i%20), byte(i), byte(30 + i%10)},
 		})
 	}
-	return all
+	return append(all,
+		graphSeed{[]byte("1"), []byte("0")},                              // few elements in float32
+		graphSeed{[]byte("\u0554~{\x126\xf8\x06\xeb\xcaT"), []byte("~")}, // softmax over axis 1 of a vector
+	)
 }()
 
 // wildOptions make an option of a value that may be absurd.
@@ -597,6 +602,7 @@ func FuzzOptions(f *testing.F) {
 	for i := range wildOptions {
 		f.Add([]byte{byte(i), byte(i), byte(i), byte(i + 1), byte(i + 1), byte(i + 13), 2 * byte(i)})
 		f.Add([]byte{byte(i + 1), byte(i), byte(i % 5)})
+		f.Add([]byte{byte(i), 0, 13, 3, 18, byte(i), byte(i)}) // huge rates without a constraint
 	}
 	f.Fuzz(wildSettings)
 }

@@ -363,6 +363,13 @@ func graphError(err error) error {
 		Hint: "does the graph hold nodes of another graph, or of another dtype than its cost?"}
 }
 
+// notTrained reports outputs that depend on no parameter, such as the targets of a squared error.
+func notTrained(h head) error {
+	return &LossError{Output: h.name(), Expected: "an output that depends on parameters",
+		Found: "one that depends on none of those given to Step",
+		Hint:  "give the node that the model predicts, not the targets, and the model's parameters to Step"}
+}
+
 func notInCost(h head) error {
 	return &GraphError{Node: h.output().Name(), What: "looking for the output among the ancestors of the cost",
 		Err: ErrLoss, Hint: h.name() + " declares an output that the cost does not depend on; " +

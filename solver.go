@@ -25,7 +25,7 @@ var _ gorgonia.Solver = (*Solver)(nil)
 //	err = solver.Step(gorgonia.NodesToValueGrads(params))
 //	vm.Reset()
 //
-// A Solver is not for concurrent use.
+// A Solver is not for concurrent use: a call during another one is an error.
 type Solver struct {
 	cfg    config
 	plan   Plan
@@ -110,7 +110,8 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 		if dt := h.output().Dtype(); dt != tensor.Float32 && dt != tensor.Float64 {
 			return nil, &ConfigError{h.name(), fmt.Sprintf("an output of %v", dt), "float32 or float64"}
 		} else if dt != cost.Dtype() {
-			return nil, &ConfigError{h.name(), fmt.Sprintf("an output of %v and a cost of %v", dt, cost.Dtype()), "one of them"}
+			got := fmt.Sprintf("an output of %v and a cost of %v", dt, cost.Dtype())
+			return nil, &ConfigError{h.name(), got, "the same dtype"}
 		}
 		for _, other := range heads[:i] {
 			if other.output() == h.output() {
@@ -170,11 +171,10 @@ func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) (err error) {
 	return nil
 }
 
-// A calling is that a method of the engine is being called, by an op of the graph or from another
-// goroutine too.
+// calling is held by the call in progress, of which there may be but one.
 type calling struct{ on atomic.Bool }
 
-// begin reports a call during another one. Otherwise end has to be called.
+// begin reports a call during another one. Otherwise end has to follow.
 func (c *calling) begin(call string) error {
 	if !c.on.CompareAndSwap(false, true) {
 		return &ConfigError{call, "a call during another one of the same Solver",
@@ -542,6 +542,9 @@ func (t *training[T]) check() error {
 	g := t.graph
 	loss, gradients := t.checks()
 	if loss {
+		if !slices.ContainsFunc(t.plan.order, func(p *parameter[T]) bool { return p.leaf != nil }) {
+			return notTrained(g.heads[0])
+		}
 		tail, err := newLossTail[T](g.cost, g.heads, t.cfg.seed)
 		if err != nil {
 			return err
