@@ -145,7 +145,7 @@ func number(name string, v float64, inRange bool, want string, set func(*config)
 	}
 }
 
-// WithLearningRate sets a fixed learning rate, in (0, 1e30]. Every step is -rate times
+// WithLearningRate sets a fixed learning rate, finite and greater than 0. Every step is -rate times
 // the preconditioned gradient, plus the previous update times the factor of WithMomentum. Default:
 // none. The quadratic model then finds the step length and the momentum.
 //
@@ -153,7 +153,7 @@ func number(name string, v float64, inRange bool, want string, set func(*config)
 // The rate needs tuning; 0.1 has worked for the examples. The norm constraint lowers the rate where
 // a step would change the predictions too much (see WithNormConstraint).
 func WithLearningRate(rate float64) Option {
-	return number("WithLearningRate", rate, rate > 0 && rate <= largest, "a number in (0, 1e30]",
+	return number("WithLearningRate", rate, rate > 0 && !math.IsInf(rate, 1), "a finite number > 0",
 		func(c *config) { c.learningRate = rate })
 }
 

@@ -136,7 +136,7 @@ func (b *Elementwise[T]) solve(block []T, damping float64) {
 		b.v[0] /= float64(block[0]) + damping
 		return
 	}
-	solved := retry(damping, diagonalSum(block, b.width, b.width+1), func(damping float64) bool {
+	solved := retry(damping, func(damping float64) bool {
 		l, ok := cholesky(b.work, block, b.width, damping)
 		if ok {
 			lapack64.Potrs(l, blas64.General{Rows: b.width, Cols: 1, Stride: 1, Data: b.v})

@@ -32,11 +32,7 @@ type inverter[T Float] struct {
 // compute makes v the inverse of F + damping I. If that is numerically not positive definite,
 // compute raises the damping and tries again. If all tries fail, it sets err.
 func (v *factorInverse[T]) compute(w *inverter[T], f []T, damping float64) {
-	apart := v.n + 1
-	if v.diagonal {
-		apart = 1
-	}
-	v.attempt = retry(damping, diagonalSum(f, v.n, apart), func(damping float64) bool {
+	v.attempt = retry(damping, func(damping float64) bool {
 		if v.diagonal {
 			return v.reciprocals(f, damping)
 		}

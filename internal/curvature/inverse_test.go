@@ -175,15 +175,3 @@ func TestInverseInFloat32(t *testing.T) {
 		t.Error("a model in float64 has an inverse in float32")
 	}
 }
-
-// A singular factor can be inverted however small the damping: it is raised to what matters.
-func TestSingularFactorWithTinyDamping(t *testing.T) {
-	for _, scale := range []float64{1e-140, 1, 1e140} {
-		f := []float64{3 * scale, 3 * scale, 3 * scale, 3 * scale}
-		v := newFactorInverse[float64](2, false)
-		v.compute(&inverter[float64]{}, f, 1e-40*scale)
-		if v.err != nil || !v.raised {
-			t.Errorf("scale %g: %+v", scale, v.attempt)
-		}
-	}
-}

@@ -49,7 +49,7 @@ func newJunction[T Float](n, m int) junction[T] {
 // decompose computes L. It raises the damping if necessary.
 func (j *junction[T]) decompose(factor []T, damping float64) {
 	j.op = "Cholesky factorisation"
-	j.attempt = retry(damping, diagonalSum(factor, j.n, j.n+1), func(damping float64) bool {
+	j.attempt = retry(damping, func(damping float64) bool {
 		_, ok := cholesky(j.chol, factor, j.n, damping)
 		return ok
 	})

@@ -5,9 +5,6 @@ package curvature
 const (
 	maxRetries  = 6
 	retryFactor = 10
-	// leastOfTrace: less than this fraction of a trace is lost in the rounding of a Cholesky
-	// factorisation.
-	leastOfTrace = 1e-15
 )
 
 // attempt is the outcome of factorising a factor.
@@ -17,12 +14,11 @@ type attempt struct {
 	err     error
 }
 
-// retry calls try with damping. If try fails, retry raises the damping, to what matters next to the
-// factor's trace at least, and calls it again.
-func retry(damping, trace float64, try func(damping float64) bool) attempt {
+// retry calls try with damping. If try fails, retry raises the damping and calls it again.
+func retry(damping float64, try func(damping float64) bool) attempt {
 	for n := range maxRetries + 1 {
 		if n > 0 {
-			damping = max(damping*retryFactor, leastOfTrace*trace)
+			damping *= retryFactor
 		}
 		if try(damping) {
 			return attempt{damping, n > 0, nil}

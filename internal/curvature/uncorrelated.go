@@ -122,7 +122,7 @@ func (v *uncorrelatedInverse[T]) computeA(w *uncorrelatedWork[T], factor []T, da
 			w.covariance[i*n+j] = float64(factor[i*(n+1)+j]) - w.mean[i]*w.mean[j]
 		}
 	}
-	v.a = retry(damping, diagonalSum(factor, n, n+2), func(damping float64) bool {
+	v.a = retry(damping, func(damping float64) bool {
 		chol, ok := cholesky(w.inverse, w.covariance, n, damping)
 		if ok {
 			_, ok = lapack64.Potri(chol)
