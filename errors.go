@@ -50,9 +50,10 @@ var (
 	ErrStrict = errors.New("no Kronecker block")
 )
 
-// ConfigError reports an invalid argument of NewSolver or Attach, or an invalid call of UseAverage.
+// ConfigError reports an invalid argument of NewSolver or Attach, an invalid call of UseAverage, or
+// a call during another one of the same Solver.
 type ConfigError struct {
-	Setting string // the argument or option, e.g. "WithDamping"
+	Setting string // the argument, option or method, e.g. "WithDamping"
 	Got     string // the argument as it is
 	Want    string // the valid arguments
 }

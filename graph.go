@@ -373,7 +373,15 @@ func graphError(err error) error {
 		}
 		return &GraphError{Node: op.Node, What: fmt.Sprintf("%s of %s", op.What, op.Op), Err: op.Err, Hint: hint}
 	}
-	return &GraphError{Node: "?", What: "running the model privately", Err: err}
+	return &GraphError{Node: "?", What: "running the model privately", Err: err,
+		Hint: "does the graph hold nodes of another graph, or of another dtype than its cost?"}
+}
+
+// notTrained reports outputs that depend on no parameter, such as the targets of a squared error.
+func notTrained(h head) error {
+	return &LossError{Output: h.name(), Expected: "an output that depends on parameters",
+		Found: "one that depends on none of those given to Step",
+		Hint:  "give the node that the model predicts, not the targets, and the model's parameters to Step"}
 }
 
 func notInCost(h head) error {

@@ -97,7 +97,7 @@ func (p *parameter[T]) readWeights(same bool) error {
 	}
 	weights, err := flatten(v, buf)
 	if err != nil {
-		return fail(err, "")
+		return fail(err, otherType)
 	}
 	if !linalg.Finite(weights.data) {
 		return fail(ErrNotFinite,
@@ -129,7 +129,7 @@ func (p *parameter[T]) readGradient() error {
 	defer p.giveBack(buf)
 	values, err := flatten(g, buf)
 	if err != nil {
-		return fail(err, "")
+		return fail(err, otherType)
 	}
 	copy(p.grad, values.data)
 	if !linalg.Finite(p.grad) {
@@ -138,6 +138,9 @@ func (p *parameter[T]) readGradient() error {
 	}
 	return nil
 }
+
+// otherType is the hint for a value that can't be read.
+const otherType = "parameters and gradients have to be dense tensors, or scalars, of the cost's dtype"
 
 // accumulate adds the gradient, in units of the objective, to those of the chunks before; first
 // says that there are none.

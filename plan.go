@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -40,6 +41,15 @@ type ParamPlan struct {
 	Treatment Treatment
 	Block     string // for Kronecker and Full: the name of the block and its sizes; otherwise empty
 	Reason    string // why this treatment
+}
+
+// clone is a copy that the user may change.
+func (p Plan) clone() Plan {
+	p.Params, p.Losses, p.Notes = slices.Clone(p.Params), slices.Clone(p.Losses), slices.Clone(p.Notes)
+	for i := range p.Params {
+		p.Params[i].Shape = slices.Clone(p.Params[i].Shape)
+	}
+	return p
 }
 
 // String returns the plan as a table, followed by the losses and the notes.

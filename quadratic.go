@@ -153,9 +153,12 @@ func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) e
 	if len(q.differenced) == 0 {
 		return nil
 	}
+	distance := differenceStep[T]() * math.Max(1, math.Sqrt(size)) / math.Sqrt(length)
+	if math.IsInf(float64(T(distance)), 0) { // no direction, as where the gradient is zero
+		q.differenced = q.differenced[:0]
+		return nil
+	}
 	q.slopes = grown(q.slopes, len(k.plan.model.outputs))
-	distance := differenceStep[T]() * math.Max(1, math.Sqrt(size))
-	distance /= math.Max(math.Sqrt(length), math.SmallestNonzeroFloat64)
 	defer func() {
 		for _, b := range q.differenced {
 			run.Bind(b.leaf, nil)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"gorgonia.org/gorgonia"
@@ -24,7 +25,7 @@ var _ gorgonia.Solver = (*Solver)(nil)
 //	err = solver.Step(gorgonia.NodesToValueGrads(params))
 //	vm.Reset()
 //
-// A Solver is not for concurrent use.
+// A Solver is not for concurrent use: a call during another one is an error.
 type Solver struct {
 	cfg    config
 	plan   Plan
@@ -70,13 +71,10 @@ func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (_ *Solve
 		return nil, err
 	}
 	s := &Solver{cfg: cfg}
-	switch dt := heads[0].output().Dtype(); dt {
-	case tensor.Float32:
+	if cost.Dtype() == tensor.Float32 {
 		s.engine, err = newTraining[float32](cost, heads, cfg)
-	case tensor.Float64:
+	} else {
 		s.engine, err = newTraining[float64](cost, heads, cfg)
-	default:
-		err = &ConfigError{heads[0].name(), fmt.Sprintf("an output of %v", dt), "float32 or float64"}
 	}
 	if err != nil {
 		return nil, err
@@ -107,6 +105,15 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 		}
 		if h.output().Graph() != cost.Graph() {
 			return nil, &ConfigError{h.name(), "a node of another graph", "an ancestor of the cost"}
+		}
+		if shape := h.output().Shape(); shape.TotalSize() == 0 {
+			return nil, &ConfigError{h.name(), fmt.Sprintf("an output of shape %v", shape), "at least one case"}
+		}
+		if dt := h.output().Dtype(); dt != tensor.Float32 && dt != tensor.Float64 {
+			return nil, &ConfigError{h.name(), fmt.Sprintf("an output of %v", dt), "float32 or float64"}
+		} else if dt != cost.Dtype() {
+			got := fmt.Sprintf("an output of %v and a cost of %v", dt, cost.Dtype())
+			return nil, &ConfigError{h.name(), got, "the same dtype"}
 		}
 		for _, other := range heads[:i] {
 			if other.output() == h.output() {
@@ -166,6 +173,20 @@ func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) (err error) {
 	return nil
 }
 
+// calling is held by the call in progress, of which there may be but one.
+type calling struct{ on atomic.Bool }
+
+// begin reports a call during another one. Otherwise end has to follow.
+func (c *calling) begin(call string) error {
+	if !c.on.CompareAndSwap(false, true) {
+		return &ConfigError{call, "a call during another one of the same Solver",
+			"one call at a time: not from an op of the graph, and not from several goroutines"}
+	}
+	return nil
+}
+
+func (c *calling) end() { c.on.Store(false) }
+
 // Plan says what is done with every parameter. Before the first Step it covers the parameters that
 // Grad was called for, or, if it was called for none, those that look like parameters; the first
 // Step settles it.
@@ -173,7 +194,7 @@ func (s *Solver) Plan() Plan {
 	if s == nil {
 		return Plan{}
 	}
-	return s.plan
+	return s.plan.clone()
 }
 
 // Stats tells what the last successful Step did.
@@ -289,6 +310,7 @@ type training[T program.Float] struct {
 	rebuilt  bool // there has been another graph
 	averaged bool // the parameters hold the average, until it is restored
 
+	calling   calling
 	chunks    batch[T]         // that were accumulated for the update in progress
 	unreached []*gorgonia.Node // in the list given last, but not on the way to the cost
 }
@@ -313,6 +335,10 @@ func (t *training[T]) describe() Plan { return t.plan.describe(t.unreached) }
 
 // step does one step; see Solver.Step. Everything up to commit can fail and changes nothing.
 func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
+	if err := t.calling.begin("Step"); err != nil {
+		return st, err
+	}
+	defer t.calling.end()
 	defer t.restore(t.snapshot(), &err)
 	defer recovered("Step", &err)
 	watch := stopwatch{last: time.Now()}
@@ -529,6 +555,9 @@ func (t *training[T]) check() error {
 	g := t.graph
 	loss, gradients := t.checks()
 	if loss {
+		if !slices.ContainsFunc(t.plan.order, func(p *parameter[T]) bool { return p.leaf != nil }) {
+			return notTrained(g.heads[0])
+		}
 		tail, err := newLossTail[T](g.cost, g.heads, t.cfg.seed)
 		if err != nil {
 			return err
@@ -696,15 +725,27 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.steps++
 	t.runs++
 	t.graph.used = true
+	if math.IsInf(squares, 1) { // the squares only
+		squares = 0
+		for i, p := range t.plan.order {
+			if best.updates[i] != nil {
+				norm = math.Hypot(norm, normOf(p.previous))
+			}
+		}
+	}
 	clear(a.batch) // lets go of their graphs
 	t.chunks = a.batch[:0]
 	t.quadratic.forget()
 	a.watch.lap(&a.time.Update)
-	return math.Sqrt(squares), restarted
+	return max(norm, math.Sqrt(squares)), restarted
 }
 
 // accumulate takes in a chunk that is not the update's last; see Solver.Accumulate.
 func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
+	if err := t.calling.begin("Accumulate"); err != nil {
+		return err
+	}
+	defer t.calling.end()
 	defer t.restore(t.snapshot(), &err)
 	defer recovered("Accumulate", &err)
 	var time PhaseTimes
@@ -733,6 +774,10 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 
 // attach goes on with another graph; see Solver.Attach.
 func (t *training[T]) attach(cost *gorgonia.Node, heads []head) (err error) {
+	if err := t.calling.begin("Attach"); err != nil {
+		return err
+	}
+	defer t.calling.end()
 	if got, want := heads[0].output().Dtype(), t.plan.model.Dtype(); got != want {
 		return &ConfigError{heads[0].name(), fmt.Sprintf("an output of %v", got),
 			fmt.Sprintf("%v, as in the graph before", want)}
@@ -759,6 +804,10 @@ func (t *training[T]) attach(cost *gorgonia.Node, heads []head) (err error) {
 
 // useAverage exchanges the weights with their averages; see Solver.UseAverage.
 func (t *training[T]) useAverage() (restore func(), err error) {
+	if err := t.calling.begin("UseAverage"); err != nil {
+		return nil, err
+	}
+	defer t.calling.end()
 	params := t.plan.order
 	if err := averaging(params, t.cfg.averaging, t.averaged); err != nil {
 		return nil, err

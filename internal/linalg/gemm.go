@@ -47,6 +47,10 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 		}
 		return
 	}
+	if tB && !tA && min(m, n)*k < short {
+		gemmShort(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+		return
+	}
 	if k < worthRows || m*n*k < worthTiles || !isGonum[T]() {
 		gemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 		return
@@ -68,6 +72,20 @@ func GemmLD[T Float](tA, tB bool, m, n, k int, alpha T, a []T, lda int, b []T, l
 		return
 	}
 	tiled(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+}
+
+// gemmShort computes C = alpha A B^T + beta C, where A or B has few elements. gonum takes inner
+// products, whose order in float32 depends on where these lie; see dot64.
+func gemmShort[T Float](m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int) {
+	for i := range m {
+		for j := range n {
+			s := alpha * dotShort(a[i*lda:i*lda+k], b[j*ldb:])
+			if beta != 0 {
+				s += beta * c[i*ldc+j]
+			}
+			c[i*ldc+j] = s
+		}
+	}
 }
 
 // isGonum reports whether the registered BLAS is gonum's own, by itself or within one that has an

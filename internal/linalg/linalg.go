@@ -22,8 +22,12 @@ func Resized[T Float](x []T, n int) []T {
 	return x[:n]
 }
 
-// Dot returns the inner product of x and y, which have the same length.
+// Dot returns the inner product of x and y, which have the same length. Short ones are summed here,
+// as in dot64.
 func Dot[T Float](x, y []T) T {
+	if len(x) < short {
+		return dotShort(x, y)
+	}
 	switch x := any(x).(type) {
 	case []float32:
 		return T(blas32.Implementation().Sdot(len(x), x, 1, any(y).([]float32), 1))
@@ -91,6 +95,14 @@ func dot64[T Float](x, y []T) (s float64) {
 		s = blas.Dsdot(len(x), x, 1, any(y).([]float32), 1)
 	case []float64:
 		s = blas.Ddot(len(x), x, 1, any(y).([]float64), 1)
+	}
+	return s
+}
+
+// dotShort is a sum in order.
+func dotShort[T Float](x, y []T) (s T) {
+	for i, v := range x {
+		s += v * y[i]
 	}
 	return s
 }

@@ -53,6 +53,12 @@ func (f *fields) int(name string) int {
 	return 0
 }
 
+// axis is a setting that is an axis of n. Gorgonia builds a softmax over axis 1 of a vector, too.
+func (f *fields) axis(axis int, n *gorgonia.Node) int {
+	f.ok = f.ok && axis < max(n.Dims(), 1)
+	return axis
+}
+
 func (f *fields) bool(name string) bool {
 	v, ok := f.field(name, reflect.Bool)
 	return ok && v.Bool()
@@ -122,16 +128,16 @@ func (f *fields) decode(op gorgonia.Op, n *gorgonia.Node) Op {
 		}
 		return Slice{f.int("along"), s.IsSlice}
 	case "concatOp":
-		return Concat{f.int("axis")}
+		return Concat{f.axis(f.int("axis"), n)}
 	case "softmaxOp":
-		return SoftMax{softmaxAxis(f.int("axis"), n.Shape()), f.bool("isLog")}
+		return SoftMax{f.axis(softmaxAxis(f.int("axis"), n.Shape()), n), f.bool("isLog")}
 	case "sparsemaxOp":
 		if axis := f.int("axis"); axis >= 0 {
-			return Sparsemax{axis}
+			return Sparsemax{f.axis(axis, n)}
 		}
 		return Sparsemax{n.Dims() - 1}
 	case "byIndicesOp":
-		return ByIndices{f.int("axis")}
+		return ByIndices{f.axis(f.int("axis"), n)}
 	case "im2colOp":
 		return Im2Col{f.window("padH", "padW", "padH", "padW", true)}
 	case "maxPoolOp":

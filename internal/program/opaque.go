@@ -3,6 +3,7 @@ package program
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 )
@@ -11,7 +12,7 @@ import (
 // SymDiff builds belong to a small graph of the rule's. They are run as programs themselves.
 type opaqueRule[T Float] struct {
 	op  gorgonia.Op
-	in  []gorgonia.Value
+	in  []gorgonia.Value // copies, since an op may write to what it is given: some do so by mistake
 	sym *symbolic
 	vjp []*gradient[T] // by operand; nil if not built yet
 }
@@ -63,7 +64,9 @@ func store[T Float](c *call[T], v gorgonia.Value) error {
 func (r *opaqueRule[T]) values(c *call[T]) error {
 	r.in = r.in[:0]
 	for k, kid := range c.node.Kids {
-		v, err := wrap(c.in[k], kid.Dtype)
+		a := c.in[k]
+		a.Data, a.Ints = slices.Clone(a.Data), slices.Clone(a.Ints)
+		v, err := wrap(a, kid.Dtype)
 		if err != nil {
 			return fmt.Errorf("operand %d: %w", k, err)
 		}

@@ -22,10 +22,30 @@ func valueOf(n *Node) (gorgonia.Value, error) {
 		"and run the VM before the solver)")
 }
 
+// sameExtents reports whether two shapes are the same up to axes of length 1, which Gorgonia adds
+// and drops.
+func sameExtents(a, b []int) bool {
+	for {
+		for len(a) > 0 && a[0] == 1 {
+			a = a[1:]
+		}
+		for len(b) > 0 && b[0] == 1 {
+			b = b[1:]
+		}
+		if len(a) == 0 || len(b) == 0 {
+			return len(a) == len(b)
+		}
+		if a[0] != b[0] {
+			return false
+		}
+		a, b = a[1:], b[1:]
+	}
+}
+
 // floats is the data of a float value of the given shape, without a copy where the tensor is
 // contiguous.
 func floats[T Float](v gorgonia.Value, shape []int) ([]T, error) {
-	if n := v.Shape().TotalSize(); n != size(shape) {
+	if !sameExtents(v.Shape(), shape) {
 		return nil, fmt.Errorf("its value has shape %v, the graph says %v", v.Shape(), shape)
 	}
 	if want := dtypeOf[T](); v.Dtype() != want {
@@ -57,7 +77,7 @@ func contiguous(t *tensor.Dense) *tensor.Dense {
 
 // integers is the data of an integer value of the given shape, in buf if that is large enough.
 func integers(v gorgonia.Value, shape []int, buf []int) ([]int, error) {
-	if n := v.Shape().TotalSize(); n != size(shape) {
+	if !sameExtents(v.Shape(), shape) {
 		return nil, fmt.Errorf("its value has shape %v, the graph says %v", v.Shape(), shape)
 	}
 	if t, ok := v.(*tensor.Dense); ok && !t.IsScalar() && (t.RequiresIterator() || t.DataOrder().IsColMajor()) {
