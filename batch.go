@@ -81,6 +81,15 @@ func (b batch[T]) cost() (mean float64) {
 	return mean
 }
 
+// predicted says what a case predicts, in the units of the objective.
+type predicted struct {
+	variables float64 // mean number of target variables of a case
+	weighted  float64 // the same, each with its output's weight in the objective
+	known     float64 // the same, of the outputs whose unit is known
+	unknown   bool    // there is an output whose unit is that of its residuals
+	objective float64 // mean over cases of the negative log-likelihood, as far as it is known; else +Inf
+}
+
 // predicted says what a case of the batch predicts.
 func (b batch[T]) predicted() (u predicted) {
 	cases := float64(b.cases())

@@ -87,15 +87,6 @@ func normLimit(cfg *config, cases int, u predicted) float64 {
 	return limit * trustedPart(cases)
 }
 
-// predicted says what a case predicts, in the units of the objective.
-type predicted struct {
-	variables float64 // mean number of target variables of a case
-	weighted  float64 // the same, each with its output's weight in the objective
-	known     float64 // the same, of the outputs whose unit is known
-	unknown   bool    // there is an output whose unit is that of its residuals
-	objective float64 // mean over cases of the negative log-likelihood, as far as it is known; else +Inf
-}
-
 // normConstraint returns nu = min(1, sqrt(kappa / (lr^2 V.U))), the factor on the learning rate lr.
 func normConstraint(kappa, rate, vu float64) float64 {
 	if nu := math.Sqrt(kappa/vu) / rate; nu < 1 { // in this order lr^2 can't overflow

@@ -106,9 +106,6 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 		if h.output().Graph() != cost.Graph() {
 			return nil, &ConfigError{h.name(), "a node of another graph", "an ancestor of the cost"}
 		}
-		if shape := h.output().Shape(); shape.TotalSize() == 0 {
-			return nil, &ConfigError{h.name(), fmt.Sprintf("an output of shape %v", shape), "at least one case"}
-		}
 		if dt := h.output().Dtype(); dt != tensor.Float32 && dt != tensor.Float64 {
 			return nil, &ConfigError{h.name(), fmt.Sprintf("an output of %v", dt), "float32 or float64"}
 		} else if dt != cost.Dtype() {
