@@ -146,6 +146,8 @@ func TestOutputsRefused(t *testing.T) {
 		cost *gorgonia.Node
 		dist Distribution
 	}{
+		"no distribution":    {words.Cost, struct{ Distribution }{}},
+		"none in a Joint":    {words.Cost, Joint(Declared(words), struct{ Distribution }{})},
 		"ints":               {words.Cost, Bernoulli(ids)},
 		"ints beside floats": {words.Cost, Joint(Declared(words), Bernoulli(ids))},
 		"a cost of ints":     {count, Declared(words)},

@@ -537,8 +537,9 @@ var graphSeeds = func() (all []graphSeed) {
 		})
 	}
 	return append(all,
-		graphSeed{[]byte("1"), []byte("0")},                              // few elements in float32
-		graphSeed{[]byte("\u0554~{\x126\xf8\x06\xeb\xcaT"), []byte("~")}, // softmax over axis 1 of a vector
+		graphSeed{[]byte("1"), []byte("0")},                                          // few elements in float32
+		graphSeed{[]byte("\u0554~{\x126\xf8\x06\xeb\xcaT"), []byte("~")},             // softmax over axis 1 of a vector
+		graphSeed{[]byte{191, 169, 219, 190, 6, 65}, []byte{20, 213, 238, 246, 175}}, // a direction uphill
 	)
 }()
 

@@ -69,9 +69,19 @@ func Joint(parts ...Distribution) Distribution {
 				problem: fmt.Errorf("part %d is a nil Distribution; declare one for each output of the model", i),
 			}
 		}
-		all = append(all, part.heads()...)
+		all = append(all, partsOf(part)...)
 	}
 	return all
+}
+
+// partsOf are the heads of a distribution, which may be a type of the user's that embeds none.
+func partsOf(d Distribution) (heads []head) {
+	defer func() {
+		if recover() != nil {
+			heads = []head{{kind: fmt.Sprintf("%T", d), problem: errors.New("it was not made by this package")}}
+		}
+	}()
+	return d.heads()
 }
 
 type joint []head

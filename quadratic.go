@@ -261,8 +261,18 @@ func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err err
 		m.slope[1] += s[4]
 		m.confirmed -= s[5]
 	}
+	if m.slope[0] > 0 {
+		return m, errUphill
+	}
 	return m, nil
 }
+
+// errUphill: the directions of all parameters together point uphill. So the inverses are not
+// positive definite any more, as in float32 where the damping is small and inputs have a large
+// mean.
+var errUphill = &ParamError{Param: "(all)", Op: "preconditioning", Err: ErrNotPosDef,
+	Hint: "the inverses are lost in rounding: raise WithDamping, bring the inputs to mean 0 and variance 1, or train " +
+		"in float64"}
 
 // innerProducts returns U.U and grad.U for the direction U. If past, it also returns U.delta0,
 // delta0.delta0, grad.delta0 and the inner product of the previous gradient with U. It reads the

@@ -95,10 +95,10 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", cost.Name(), cost.Shape()),
 			"a scalar (take its Mean or Sum)"}
 	}
-	if dist == nil || len(dist.heads()) == 0 {
+	if dist == nil || len(partsOf(dist)) == 0 {
 		return nil, &ConfigError{"distribution", "none", "Categorical, Bernoulli, Gaussian or a Joint of them"}
 	}
-	heads := dist.heads()
+	heads := partsOf(dist)
 	for i, h := range heads {
 		if err := h.err(); err != nil {
 			return nil, &ConfigError{h.name(), err.Error(), "a predictive distribution of one of the model's outputs"}

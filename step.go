@@ -245,7 +245,12 @@ func (a *attempt[T]) whole() bool {
 func (a *attempt[T]) searchGamma(next *control) (best proposed[T], err error) {
 	damp := next.lambda + a.cfg.l2
 	if !searchesGamma(a.cfg, a.k) {
-		return a.propose(next.gamma, damp, a.refresh, a.past)
+		best, err = a.propose(next.gamma, damp, a.refresh, a.past)
+		for n := 0; err == errUphill && n < uphillTries; n++ {
+			next.gamma *= uphillFactor
+			best, err = a.propose(next.gamma, damp, true, a.past)
+		}
+		return best, err
 	}
 	found := false
 	var failed error // a candidate may fail; the search fails only if all of them do
@@ -267,6 +272,9 @@ func (a *attempt[T]) searchGamma(next *control) (best proposed[T], err error) {
 	}
 	return best, nil
 }
+
+// Where the direction is uphill, gamma is multiplied by uphillFactor, at most uphillTries times.
+const uphillTries, uphillFactor = 6, 10
 
 // propose finds the best step for one gamma.
 func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T], err error) {
