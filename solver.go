@@ -734,7 +734,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.chunks = a.batch[:0]
 	t.quadratic.forget()
 	a.watch.lap(&a.time.Update)
-	return max(norm, math.Sqrt(squares)), restarted
+	return min(max(norm, math.Sqrt(squares)), math.MaxFloat64), restarted
 }
 
 // accumulate takes in a chunk that is not the update's last; see Solver.Accumulate.
