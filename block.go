@@ -164,8 +164,8 @@ type planned[T program.Float] struct {
 	inverseOperations, iterationOperations float64 // operations of all inverses, and of the user's RunAll
 }
 
-// adopt gives the parameters their places in this plan's graph.
-func (p *planned[T]) adopt() {
+// setPlaces gives the parameters their places in this plan's graph.
+func (p *planned[T]) setPlaces() {
 	for _, q := range p.absent {
 		q.place = place[T]{}
 	}

@@ -265,8 +265,8 @@ func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
 	return false, nil
 }
 
-// takeUp adds the inverses that are due at step k. They belong to the jobs until finish.
-func (g *background[T]) takeUp(made *inverses[T], blocks []*block[T], k int) {
+// collectDue adds the inverses that are due at step k. They belong to the jobs until finish.
+func (g *background[T]) collectDue(made *inverses[T], blocks []*block[T], k int) {
 	for i, b := range blocks {
 		if j := g.jobs[b]; j != nil && k >= j.due {
 			made.of[i], _ = j.collect()

@@ -504,7 +504,7 @@ func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia
 // adopt goes on with a graph and a plan, and lets go of those before.
 func (t *training[T]) adopt(g *graph[T], plan *planned[T]) {
 	t.graph, t.plan = g, plan
-	plan.adopt()
+	plan.setPlaces()
 	t.sampler.forget()
 	t.low.forget()
 	t.quadratic.forget()

@@ -78,7 +78,7 @@ func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 		}
 	} else {
 		made = immediate(a.plan.blocks, a.averages, gamma)
-		a.background.takeUp(made, a.plan.blocks, a.k)
+		a.background.collectDue(made, a.plan.blocks, a.k)
 	}
 	a.watch.lap(&a.time.Inverses)
 	if err := made.direct(a.plan.blocks, a.plan.order, a.low); err != nil {
