@@ -505,6 +505,7 @@ func sentence(k uint64) []int {
 
 // Sequences of all lengths, one a graph and several an update, are learnt, on either machine alike.
 func TestSequences(t *testing.T) {
+	t.Parallel()
 	t.Run("float64", testSequences[float64])
 	t.Run("float32", testSequences[float32])
 }

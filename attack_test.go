@@ -151,12 +151,14 @@ func TestOutputsRefused(t *testing.T) {
 		"ints":               {words.Cost, Bernoulli(ids)},
 		"ints beside floats": {words.Cost, Joint(Declared(words), Bernoulli(ids))},
 		"a cost of ints":     {count, Declared(words)},
-		"no case":            {none.Cost, Declared(none)},
 	} {
 		var c *ConfigError
 		if _, err := NewSolver(test.cost, test.dist); !errors.As(err, &c) {
 			t.Errorf("%s: error %v", name, err)
 		}
+	}
+	if _, err := NewSolver(none.Cost, Declared(none)); !errors.Is(err, ErrEmpty) {
+		t.Errorf("no case: error %v", err)
 	}
 }
 

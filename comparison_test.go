@@ -175,6 +175,7 @@ func rivals() (all []entrant) {
 // K-FAC with its defaults is to reach the target in fewer updates, over all seeds together, than
 // either rival at any rate.
 func TestFewerUpdatesThanAdamAndMomentum(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("trains for seconds")
 	}
@@ -251,6 +252,7 @@ func TestIris(t *testing.T) {
 // models and losses of different kinds: the updates to the target, over three seeds, at most half
 // as many again, and three for each seed.
 func TestStartOfDamping(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("trains for half a minute")
 	}

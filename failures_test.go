@@ -492,7 +492,7 @@ func TestBadArguments(t *testing.T) {
 		}, nil, []string{"Gaussian", "nil"}},
 		{"an embedded nil for a distribution", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(m.Cost, struct{ kfac.Distribution }{})
-		}, nil, []string{"NewSolver", "panic"}},
+		}, nil, []string{"not made by this package", "predictive distribution"}},
 		{"cost without a type", func(m *testnet.Net) (*kfac.Solver, error) {
 			return kfac.NewSolver(untyped(m), kfac.Categorical(m.Out))
 		}, nil, []string{"cost", "no type", "float32 or float64"}},

@@ -350,6 +350,7 @@ var faultModes = []struct {
 // A step or a chunk that fails leaves no trace: what comes after is the course of a twin that has
 // never seen the bad batch, whose cost is in another unit too.
 func TestFailedStepsLeaveNoTrace(t *testing.T) {
+	t.Parallel()
 	for _, mode := range faultModes {
 		for _, chunks := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, %d chunks", mode.name, chunks), func(t *testing.T) {
@@ -396,6 +397,7 @@ func TestFailedStepsLeaveNoTrace(t *testing.T) {
 // The same where the model's run fails at its first evaluation in the solver, at its second, and so
 // on.
 func TestFailureAtEveryEvaluation(t *testing.T) {
+	t.Parallel()
 	for _, mode := range faultModes {
 		for _, chunks := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d chunks", mode.name, chunks), func(t *testing.T) {
@@ -427,6 +429,7 @@ func TestFailureAtEveryEvaluation(t *testing.T) {
 // An Attach that fails leaves no trace, nor does a graph whose first step has failed and that is
 // given up for the one of before.
 func TestFailedGraphsLeaveNoTrace(t *testing.T) {
+	t.Parallel()
 	other := func(t *testing.T, c *faultCourse) *faultCourse {
 		t.Helper()
 		twin := &faultCourse{chunks: 1}

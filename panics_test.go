@@ -72,6 +72,7 @@ func panicOf(call string, value any, where string) func(err error) bool {
 // A panic below Step or Accumulate, in their goroutine or in another, is their error, which leaves
 // no trace.
 func TestPanicsLeaveNoTrace(t *testing.T) {
+	t.Parallel()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	for _, mode := range faultModes {
 		for _, chunks := range []int{1, 2} {
