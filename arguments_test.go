@@ -63,7 +63,8 @@ func TestBadArgumentsOfAttach(t *testing.T) {
 	}{
 		{"no cost", nil, kfac.Categorical(tr.Out), []string{"cost", "nil"}},
 		{"no distribution", tr.Cost, nil, []string{"distribution", "Categorical"}},
-		{"an embedded nil for a distribution", tr.Cost, struct{ kfac.Distribution }{}, []string{"not made by this package"}},
+		{"an embedded nil for a distribution", tr.Cost, struct{ kfac.Distribution }{},
+			[]string{"not made by this package"}},
 		{"no output", tr.Cost, kfac.Categorical(nil), []string{"Categorical", "nil"}},
 		{"cost without a type", untyped(tr.Net), kfac.Categorical(tr.Out), []string{"cost", "no type"}},
 		{"output without a type", tr.Cost, kfac.Gaussian(untyped(tr.Net), 1), []string{"Gaussian", "no type"}},
