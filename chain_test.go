@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/curvature/curvaturetest"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -249,28 +250,8 @@ type chainMoments struct {
 	a, g      [][]*mat.Dense
 }
 
-func crossMoments(cases int, x []*mat.Dense) (moments [][]*mat.Dense) {
-	for _, xi := range x {
-		var row []*mat.Dense
-		for _, xj := range x {
-			var m mat.Dense
-			m.Mul(xi.T(), xj)
-			m.Scale(1/float64(cases), &m)
-			row = append(row, &m)
-		}
-		moments = append(moments, row)
-	}
-	return moments
-}
-
 // offsets are where the layers begin in the vector of all weights, and its length.
-func (c *chainMoments) offsets() []int {
-	at := []int{0}
-	for i := range c.abar {
-		at = append(at, at[i]+c.abar[i]*c.out[i])
-	}
-	return at
-}
+func (c *chainMoments) offsets() []int { return curvaturetest.Offsets(c.abar, c.out) }
 
 // kroneckers is the matrix of the blocks A_ij (x) G_ij with |i-j| <= 1.
 func (c *chainMoments) kroneckers() *mat.Dense {
@@ -300,7 +281,7 @@ func inverseOf(t rapid.TB, m *mat.Dense) *mat.Dense {
 func (k *stack) moments(h head) *chainMoments {
 	abar, z, jacobians := k.sweep(testnet.Data(k.X))
 	cases, outputs := z.Dims()
-	m := &chainMoments{a: crossMoments(cases, abar)}
+	m := &chainMoments{a: curvaturetest.CrossMoments(cases, abar)}
 	for i := range k.w {
 		_, width := abar[i].Dims()
 		m.abar, m.out = append(m.abar, width), append(m.out, k.widths[i+1])
@@ -451,8 +432,8 @@ func TestCrossMomentsAverage(t *testing.T) {
 			}
 		}
 		weight := max(1/float64(update), 0.05)
-		wantA = averaged(wantA, neighbours(crossMoments(cases, abar)), weight)
-		wantG = averaged(wantG, neighbours(crossMoments(cases, g)), weight)
+		wantA = averaged(wantA, neighbours(curvaturetest.CrossMoments(cases, abar)), weight)
+		wantG = averaged(wantG, neighbours(curvaturetest.CrossMoments(cases, g)), weight)
 		moments := currentAverages(c)[0].Moments[6:] // behind those of three layers
 		for i := range wantA {
 			testnet.Near(t, fmt.Sprintf("A %d after update %d", i, update), moments[2*i], wantA[i], identity)

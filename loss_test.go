@@ -238,18 +238,6 @@ func outcomes(h head, z []float64) []likelihoodtest.Outcome {
 // plainFisher is the Fisher matrix of one case as a dense matrix, by its textbook formula.
 func plainFisher(h head, z []float64) []float64 { return likelihoodtest.Fisher(h.Likelihood, z) }
 
-// derivative is the central difference of fourth order of f with respect to x[i].
-func derivative(f func() float64, x []float64, i int) float64 {
-	const h = 1e-3
-	at, steps := x[i], [4]float64{}
-	for k, d := range [4]float64{h, -h, 2 * h, -2 * h} {
-		x[i] = at + d
-		steps[k] = f()
-	}
-	x[i] = at
-	return (8*(steps[0]-steps[1]) - (steps[2] - steps[3])) / (12 * h)
-}
-
 func sumOf(a []float64) (sum float64) {
 	for _, x := range a {
 		sum += x

@@ -196,7 +196,7 @@ func differences(t rapid.TB, n *testnet.Net) (perCase []*mat.Dense) {
 	for _, p := range n.Params {
 		for i := range testnet.Data(p) {
 			for k := range cases * outputs {
-				slope := derivative(func() float64 {
+				slope := likelihoodtest.Derivative(func() float64 {
 					testnet.Check(t, vm.RunAll())
 					vm.Reset()
 					return out.Data().([]float64)[k]

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/curvature/curvaturetest"
 	"github.com/gorgonia-kfac/kfac/internal/layers"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -92,33 +93,6 @@ func TestTimeStepsAreInOrder(t *testing.T) {
 	}
 }
 
-// chainFisher is the dense Fisher matrix of the linear Gaussian chain, the sum over |d| < steps of
-// (1 - |d|/steps) V_d with V_d = Phi^d V_0 and V_{-d} = V_d^T; with steps 0 it is that of an
-// endless one.
-func chainFisher(t *testing.T, v0, v1 *mat.Dense, steps int) *mat.Dense {
-	t.Helper()
-	var inv, phi mat.Dense
-	testnet.Check(t, inv.Inverse(v0))
-	phi.Mul(v1, &inv)
-	sum, power := mat.DenseCopyOf(v0), mat.DenseCopyOf(v0)
-	for d := 1; d < steps || steps == 0 && d < 20000; d++ {
-		var next, both mat.Dense
-		next.Mul(&phi, power)
-		power = &next
-		both.Add(power, power.T())
-		weight := 1.0
-		if steps > 0 {
-			weight -= float64(d) / float64(steps)
-		}
-		both.Scale(weight, &both)
-		sum.Add(sum, &both)
-		if mat.Norm(power, 2) < 1e-15*mat.Norm(sum, 2) {
-			break
-		}
-	}
-	return sum
-}
-
 // The direction solves the dense system of the chain that the moments define.
 func TestRecurrentDirectionSolvesChain(t *testing.T) {
 	const gamma = 0.3
@@ -134,7 +108,7 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 					a, g := tikhonovDamped(square(m[0]), square(m[1]), gamma)
 					lagA, lagG, last := square(m[2]), square(m[3]), steps
 					if timing == TimeSymmetric {
-						lagA, lagG = symmetricPart(lagA), symmetricPart(lagG)
+						lagA, lagG = curvaturetest.SymmetricPart(lagA), curvaturetest.SymmetricPart(lagG)
 					} else {
 						last = 0
 					}
@@ -143,20 +117,15 @@ func TestRecurrentDirectionSolvesChain(t *testing.T) {
 					v1.Kronecker(lagA, lagG)
 					v := l.gradient(c)
 					var want mat.VecDense
-					testnet.Check(t, want.SolveVec(chainFisher(t, &v0, &v1, last), mat.NewVecDense(len(v), v)))
+					fisher, err := curvaturetest.ChainFisher(&v0, &v1, last)
+					testnet.Check(t, err)
+					testnet.Check(t, want.SolveVec(fisher, mat.NewVecDense(len(v), v)))
 					testnet.Near(t, fmt.Sprint(timing, " ", l.Name(), ", ", steps, " steps"), l.direction(c),
 						want.RawVector().Data, 1e-9)
 				}
 			}
 		}
 	}
-}
-
-func symmetricPart(m *mat.Dense) *mat.Dense {
-	var s mat.Dense
-	s.Add(m, m.T())
-	s.Scale(0.5, &s)
-	return &s
 }
 
 // The loss falls, in every kind of step, and a course is the same in every bit when it is repeated.

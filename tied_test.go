@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/curvature/curvaturetest"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
@@ -108,7 +109,7 @@ func checkTied(t rapid.TB, c *training[float64], avg averages[float64], gamma, t
 	trace := mat.Trace(sum)
 	testnet.Near(t, "trace", []float64{b.block.Trace(b.avg)}, []float64{trace}, identity)
 	abar, _ := b.a1.Dims()
-	left, right := partialTraces(sum, abar, b.Out)
+	left, right := curvaturetest.PartialTraces(sum, abar, b.Out)
 	right.Scale(1/trace, right)
 	directions(t, c, avg, gamma)
 	testnet.Near(t, "direction", b.direction(c), tikhonovSolved(t, left, right, gamma, b.gradient(c)), tol)
@@ -132,26 +133,6 @@ func tikhonovSolved(t rapid.TB, a, g mat.Matrix, gamma float64, v []float64) []f
 	var u mat.VecDense
 	testnet.Check(t, u.SolveVec(&product, mat.NewVecDense(len(v), v)))
 	return u.RawVector().Data
-}
-
-// partialTraces are tr_out and tr_in of a matrix of (in out) x (in out): in x in and out x out.
-func partialTraces(m mat.Matrix, in, out int) (left, right *mat.Dense) {
-	left, right = mat.NewDense(in, in, nil), mat.NewDense(out, out, nil)
-	for i := range in {
-		for j := range in {
-			for o := range out {
-				left.Set(i, j, left.At(i, j)+m.At(i*out+o, j*out+o))
-			}
-		}
-	}
-	for o := range out {
-		for p := range out {
-			for i := range in {
-				right.Set(o, p, right.At(o, p)+m.At(i*out+o, i*out+p))
-			}
-		}
-	}
-	return left, right
 }
 
 // The encoder's way has the inputs and the gradients of the codes, the decoder's the codes and the

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
+
+	"github.com/gorgonia-kfac/kfac/internal/curvature/curvaturetest"
 )
 
 // recurrentFisher is the dense Fisher matrix, for V of abar x out, of the linear Gaussian chain
@@ -15,42 +17,13 @@ func recurrentFisher(t testing.TB, s Shape, avg *Averages[float64], d Damping, s
 	if stationary {
 		steps = 0
 	} else {
-		lagA, lagG = symmetricPart(lagA), symmetricPart(lagG)
+		lagA, lagG = curvaturetest.SymmetricPart(lagA), curvaturetest.SymmetricPart(lagG)
 	}
 	var lag mat.Dense
 	lag.Kronecker(lagA, lagG)
-	return chainFisher(t, kronecker(factorsOf(s, m[0], m[1], d)), &lag, steps)
-}
-
-// chainFisher is the sum over |d| < steps of (1 - |d|/steps) V_d with V_d = Phi^d V_0 and V_{-d} =
-// V_d^T; with steps 0 it is that of an endless chain.
-func chainFisher(t testing.TB, v0, v1 *mat.Dense, steps int) *mat.Dense {
-	var phi mat.Dense
-	phi.Mul(v1, inverseOf(t, v0))
-	sum, power := mat.DenseCopyOf(v0), mat.DenseCopyOf(v0)
-	for d := 1; d < steps || steps == 0 && d < 20000; d++ {
-		var next, both mat.Dense
-		next.Mul(&phi, power)
-		power = &next
-		both.Add(power, power.T())
-		weight := 1.0
-		if steps > 0 {
-			weight -= float64(d) / float64(steps)
-		}
-		both.Scale(weight, &both)
-		sum.Add(sum, &both)
-		if mat.Norm(power, 2) < 1e-15*mat.Norm(sum, 2) {
-			break
-		}
-	}
-	return sum
-}
-
-func symmetricPart(m *mat.Dense) *mat.Dense {
-	var s mat.Dense
-	s.Add(m, m.T())
-	s.Scale(0.5, &s)
-	return &s
+	fisher, err := curvaturetest.ChainFisher(kronecker(factorsOf(s, m[0], m[1], d)), &lag, steps)
+	check(t, err)
+	return fisher
 }
 
 // The lag moments pair each time step with the one before it, case by case, with the divisors of

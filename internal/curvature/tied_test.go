@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
+
+	"github.com/gorgonia-kfac/kfac/internal/curvature/curvaturetest"
 )
 
 // waysOf are A_1, G_1, A_2 and G_2, the last with a homogeneous coordinate of zero if the layer has
@@ -28,26 +30,6 @@ func tiedProduct(s Shape, avg *Averages[float64]) (l, r *mat.Dense, trace float6
 	l = sum(mat.Trace(g1), a1, mat.Trace(a2), g2)
 	r = sum(mat.Trace(a1), g1, mat.Trace(g2), a2)
 	return l, r, mat.Trace(a1)*mat.Trace(g1) + mat.Trace(a2)*mat.Trace(g2)
-}
-
-// partialTraces are tr_out and tr_in of a matrix of (in out) x (in out): in x in and out x out.
-func partialTraces(m mat.Matrix, in, out int) (left, right *mat.Dense) {
-	left, right = mat.NewDense(in, in, nil), mat.NewDense(out, out, nil)
-	for i := range in {
-		for j := range in {
-			for o := range out {
-				left.Set(i, j, left.At(i, j)+m.At(i*out+o, j*out+o))
-			}
-		}
-	}
-	for o := range out {
-		for p := range out {
-			for i := range in {
-				right.Set(o, p, right.At(o, p)+m.At(i*out+o, i*out+p))
-			}
-		}
-	}
-	return left, right
 }
 
 // everyPair are rows in which each input meets each gradient, so that they are independent.
@@ -127,8 +109,8 @@ func TestTiedKeepsPartialTraces(t *testing.T) {
 		of.l, of.r = make([]float64, len(avg.Moments[0])), make([]float64, len(avg.Moments[1]))
 		b.sum(&of, avg)
 		got := kronecker(matrixOf(of.l, l.Abar()), matrixOf(of.r, l.Out), 0, 0)
-		gotLeft, gotRight := partialTraces(got, l.Abar(), l.Out)
-		wantLeft, wantRight := partialTraces(&sum, l.Abar(), l.Out)
+		gotLeft, gotRight := curvaturetest.PartialTraces(got, l.Abar(), l.Out)
+		wantLeft, wantRight := curvaturetest.PartialTraces(&sum, l.Abar(), l.Out)
 		if l.DiagonalA {
 			wantLeft = matrixOf(diagonalOf(wantLeft), l.Abar())
 		}

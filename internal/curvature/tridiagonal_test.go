@@ -11,6 +11,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
+	"github.com/gorgonia-kfac/kfac/internal/curvature/curvaturetest"
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
@@ -25,7 +26,8 @@ type chainMoments struct {
 // layers are correlated.
 func chainOf(s source, cases int, abar, out []int) *chainMoments {
 	inputs, gradients := samples(s, cases, abar, true), samples(s, cases, out, false)
-	return &chainMoments{abar, out, crossMoments(cases, inputs), crossMoments(cases, gradients)}
+	a, g := curvaturetest.CrossMoments(cases, inputs), curvaturetest.CrossMoments(cases, gradients)
+	return &chainMoments{abar, out, a, g}
 }
 
 // samples draws matrices of cases x n, each one a random combination of the one before plus noise.
@@ -45,20 +47,6 @@ func samples(s source, cases int, sizes []int, homogeneous bool) (x []*mat.Dense
 		x = append(x, xi)
 	}
 	return x
-}
-
-func crossMoments(cases int, x []*mat.Dense) (moments [][]*mat.Dense) {
-	for _, xi := range x {
-		var row []*mat.Dense
-		for _, xj := range x {
-			var m mat.Dense
-			m.Mul(xi.T(), xj)
-			m.Scale(1/float64(cases), &m)
-			row = append(row, &m)
-		}
-		moments = append(moments, row)
-	}
-	return moments
 }
 
 // damp adds to the diagonals of the factors.
@@ -116,13 +104,7 @@ func tridiagonalOf(t testing.TB, c *chainMoments) *chainInverse[float64] {
 }
 
 // offsets are where the layers begin in the vector of all weights, and its length.
-func (c *chainMoments) offsets() []int {
-	at := []int{0}
-	for i := range c.abar {
-		at = append(at, at[i]+c.abar[i]*c.out[i])
-	}
-	return at
-}
+func (c *chainMoments) offsets() []int { return curvaturetest.Offsets(c.abar, c.out) }
 
 // split cuts the vector of all weights into layers.
 func split[T any](v []T, offsets []int) (layers [][]T) {

@@ -59,18 +59,6 @@ func checkClose(t rapid.TB, what string, got, want []float64, tol float64) {
 	}
 }
 
-// derivative is the central difference of fourth order of f with respect to x[i].
-func derivative(f func() float64, x []float64, i int) float64 {
-	const h = 1e-3
-	at, steps := x[i], [4]float64{}
-	for k, d := range [4]float64{h, -h, 2 * h, -2 * h} {
-		x[i] = at + d
-		steps[k] = f()
-	}
-	x[i] = at
-	return (8*(steps[0]-steps[1]) - (steps[2] - steps[3])) / (12 * h)
-}
-
 func checkAll(t *testing.T, property func(t *rapid.T, l likelihood.Likelihood, z []float64, cols int)) {
 	for name, l := range distributions {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
@@ -85,7 +73,7 @@ func TestResidualIsDerivativeOfNegLogLikelihood(t *testing.T) {
 		y := possibleTargets(t, l, len(z)/cols, cols)
 		want := make([]float64, len(z))
 		for i := range z {
-			want[i] = derivative(func() float64 { return l.NegLogLikelihood(y, z, cols) }, z, i)
+			want[i] = likelihoodtest.Derivative(func() float64 { return l.NegLogLikelihood(y, z, cols) }, z, i)
 		}
 		got := make([]float64, len(z))
 		l.Residual(got, y, z, cols)
@@ -118,7 +106,7 @@ func TestFisherProduct(t *testing.T) {
 
 		mean, shifted := make([]float64, len(z)), make([]float64, len(z))
 		for i := range z {
-			slope := derivative(func() float64 {
+			slope := likelihoodtest.Derivative(func() float64 {
 				copy(shifted, z)
 				l.Mean(mean, shifted, cols)
 				return dotOf(mean, v)

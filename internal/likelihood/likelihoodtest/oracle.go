@@ -87,3 +87,15 @@ func Softmax(z []float64) []float64 {
 	}
 	return p
 }
+
+// Derivative is the central difference of fourth order of f with respect to x[i].
+func Derivative(f func() float64, x []float64, i int) float64 {
+	const h = 1e-3
+	at, steps := x[i], [4]float64{}
+	for k, d := range [4]float64{h, -h, 2 * h, -2 * h} {
+		x[i] = at + d
+		steps[k] = f()
+	}
+	x[i] = at
+	return (8*(steps[0]-steps[1]) - (steps[2] - steps[3])) / (12 * h)
+}
