@@ -11,6 +11,8 @@ import (
 	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/blas/blas64"
 	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
 // counter is the registered BLAS. It also counts the operations of matrix products and the time in
@@ -32,10 +34,12 @@ func countProducts() *counter {
 	return c
 }
 
-// Unwrap is for kfac, which asks whether the BLAS is gonum's.
+// Unwrap is for kfac, which asks whether the BLAS is gonum's. If so it computes products itself,
+// and calls Begin and End for each.
 func (c *counter) Unwrap() any { return c.BLAS }
 
-func (c *counter) begin() {
+// Begin notes that a product begins.
+func (c *counter) Begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.running == 0 {
@@ -44,7 +48,8 @@ func (c *counter) begin() {
 	c.running++
 }
 
-func (c *counter) end(m, n, k int) {
+// End notes the end of a product of m x k and k x n.
+func (c *counter) End(m, n, k int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done.operations += 2 * float64(m) * float64(n) * float64(k)
@@ -57,8 +62,8 @@ func (c *counter) Sgemm(
 	tA, tB blas.Transpose, m, n, k int,
 	alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, x []float32, ldx int,
 ) {
-	c.begin()
-	defer c.end(m, n, k)
+	c.Begin()
+	defer c.End(m, n, k)
 	c.BLAS.Sgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
 }
 
@@ -66,8 +71,8 @@ func (c *counter) Dgemm(
 	tA, tB blas.Transpose, m, n, k int,
 	alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, x []float64, ldx int,
 ) {
-	c.begin()
-	defer c.end(m, n, k)
+	c.Begin()
+	defer c.End(m, n, k)
 	c.BLAS.Dgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, x, ldx)
 }
 
@@ -98,16 +103,12 @@ func (p products) plus(q products) products {
 // rate is in GFLOP/s.
 func (p products) rate() float64 { return p.operations / p.seconds / 1e9 }
 
-// rateAlone is the rate in GFLOP/s of square products A B^T by themselves, the best of a few.
+// rateAlone is the rate in GFLOP/s of kfac's square products A B^T by themselves, the best of a
+// few.
 func (c *counter) rateAlone(dtype string) float64 {
-	const n = 1000
-	var call func()
+	call := square[float32]()
 	if dtype == "float64" {
-		a, b, x := make([]float64, n*n), make([]float64, n*n), make([]float64, n*n)
-		call = func() { c.Dgemm(blas.NoTrans, blas.Trans, n, n, n, 1, a, n, b, n, 0, x, n) }
-	} else {
-		a, b, x := make([]float32, n*n), make([]float32, n*n), make([]float32, n*n)
-		call = func() { c.Sgemm(blas.NoTrans, blas.Trans, n, n, n, 1, a, n, b, n, 0, x, n) }
+		call = square[float64]()
 	}
 	var best float64
 	for range 3 {
@@ -116,6 +117,12 @@ func (c *counter) rateAlone(dtype string) float64 {
 		best = max(best, c.read().minus(before).rate())
 	}
 	return best
+}
+
+func square[T linalg.Float]() func() {
+	const n = 1000
+	a, b, x := make([]T, n*n), make([]T, n*n), make([]T, n*n)
+	return func() { linalg.Gemm(false, true, n, n, n, 1, a, b, 0, x) }
 }
 
 // machine says what the figures were measured on.

@@ -1,17 +1,17 @@
 package linalg
 
-import "github.com/gorgonia-kfac/kfac/internal/parallel"
+import (
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
+)
 
-// gramPanel is the number of columns of a panel of GramT. Panels below the diagonal are skipped, so
-// that about (1 + gramPanel/n)/2 of the full product is computed, each piece at the rate of GEMM.
+// gramPanel is the number of columns of a panel of UpperGramT with another BLAS than gonum's.
+// Panels below the diagonal are skipped, so that about (1 + gramPanel/n)/2 of the full product is
+// computed, each piece at the rate of GEMM.
 const gramPanel = 256
 
 // GramT computes C = alpha X^T X + beta C, the symmetric rank-m product of the Kronecker factors. X
 // is m x n and given transposed, as xt of n x m. C is n x n and symmetric.
-//
-// It multiplies panels as op(A) op(B)^T with GEMM. gonum's Syrk runs on one thread, and its GEMM
-// with a transposed first operand hardly scales to two. This form does scale, even with the time to
-// transpose X.
 func GramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
 	UpperGramT(m, n, alpha, xt, beta, c)
 	MirrorUpper(c, n)
@@ -19,6 +19,12 @@ func GramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
 
 // UpperGramT is GramT for the upper triangle of C. What is below it is of no use.
 func UpperGramT[T Float](m, n int, alpha T, xt []T, beta T, c []T) {
+	if impl, pure := implementation[T](); pure && m > 0 && n > 0 {
+		begin(impl)
+		kernels.UpperGram(false, true, n, m, alpha, xt, m, xt, m, beta, c, n)
+		end(impl, n, (n+1)/2, m)
+		return
+	}
 	for i := 0; i < n; i += gramPanel {
 		p := min(gramPanel, n-i)
 		GemmLD(false, true, p, n-i, m, alpha, xt[i*m:], m, xt[i*m:], m, beta, c[i*n+i:], n)
