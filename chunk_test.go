@@ -511,9 +511,9 @@ func TestChunksDrawForThemselves(t *testing.T) {
 	}
 }
 
-// The gradients of the first two RunAlls are checked, be they of one update or of two.
+// The gradients of the first RunAlls are checked, be they of one update or of several.
 func TestGradientsOfChunksAreChecked(t *testing.T) {
-	for _, bad := range []int{0, 1} {
+	for _, bad := range []int{0, 1, 2} {
 		p := plainWorld(testnet.Binary).newPair(t, 3)
 		for i := range p.chunks {
 			if i == bad {
@@ -526,9 +526,6 @@ func TestGradientsOfChunksAreChecked(t *testing.T) {
 				testnet.ZeroGradients(p.chunked.Params)
 			}
 			testnet.Check(t, p.take(t, i))
-		}
-		if d := p.chunked.Solver.Stats().Time.Checks; d > 0 {
-			t.Errorf("the third RunAll has been checked, for %v", d)
 		}
 	}
 }

@@ -293,8 +293,8 @@ func TestOverflowInTheMiddleOfAnUpdate(t *testing.T) {
 			kfac.WithLearningRate(5e3))
 	}
 	tr, twin := build(), build()
-	tr.Steps(t, 3)
-	twin.Steps(t, 3)
+	tr.Steps(t, 5)
+	twin.Steps(t, 5)
 	if err := tr.Run(); err != nil {
 		t.Fatal(err)
 	}

@@ -254,6 +254,29 @@ func readOutput[T program.Float](o *output, run *program.Run[T], n *program.Node
 		Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
 }
 
+// costs returns the run of the cost, which is made when it is first needed.
+func (g *graph[T]) costs() (_ *program.Run[T], err error) {
+	if g.costRun == nil {
+		g.costRun, err = program.NewRun[T](g.whole, g.seed)
+	}
+	return g.costRun, err
+}
+
+// ownCost returns the cost by the solver's own program, in the user's units, of what the graph
+// holds now.
+func (g *graph[T]) ownCost() (float64, error) {
+	run, err := g.costs()
+	if err != nil {
+		return 0, graphError(err)
+	}
+	run.Use(nil)
+	run.Reseed(g.seed)
+	if err := run.Forward(nil); err != nil {
+		return 0, graphError(err)
+	}
+	return float64(run.Value(g.whole.Outputs[0]).Data[0]), nil
+}
+
 // A lossTail is the solver's own program from the outputs to the cost. The outputs are its inputs.
 type lossTail[T program.Float] struct {
 	run    *program.Run[T]
@@ -302,13 +325,30 @@ func (t *lossTail[T]) sweep(seed T) error {
 	return t.run.Reverse([]program.Seed[T]{{Node: t.cost, Data: []T{seed}}}, t.path)
 }
 
+// put gives the leaves the values of the outputs in run.
+func (t *lossTail[T]) put(run *program.Run[T], outputs []*output) error {
+	for i, leaf := range t.leaves {
+		if err := t.run.Bind(leaf, run.Value(outputs[i].node).Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// value returns the cost at the values of the outputs in run.
+func (t *lossTail[T]) value(run *program.Run[T], outputs []*output) (float64, error) {
+	if err := t.put(run, outputs); err != nil {
+		return 0, err
+	}
+	err := t.run.Forward(nil)
+	return float64(t.run.Value(t.cost).Data[0]), err
+}
+
 // gradients returns the gradients of scale times the cost with respect to the outputs, at the
 // values of the outputs in run.
 func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T) ([]program.Seed[T], error) {
-	for i, leaf := range t.leaves {
-		if err := t.run.Bind(leaf, run.Value(outputs[i].node).Data); err != nil {
-			return nil, err
-		}
+	if err := t.put(run, outputs); err != nil {
+		return nil, err
 	}
 	if err := t.sweep(scale); err != nil {
 		return nil, err

@@ -20,7 +20,8 @@ func attach(t rapid.TB, n *testnet.Net, opts ...Option) *training[float64] {
 	testnet.Check(t, err)
 	c := s.engine.(*training[float64])
 	testnet.Check(t, c.replan(n.Params))
-	testnet.Check(t, c.check())
+	_, err = c.check()
+	testnet.Check(t, err)
 	return c
 }
 

@@ -201,8 +201,8 @@ func TestGradientTooLargeForItsSquare(t *testing.T) {
 		for k := range 4 {
 			t.Run(fmt.Sprint(name, k), func(t *testing.T) {
 				l, twin := NewTrainer(t, wideNet(t, false), opts...), NewTrainer(t, wideNet(t, false), opts...)
-				l.Steps(t, 3)
-				twin.Steps(t, 3)
+				l.Steps(t, 5)
+				twin.Steps(t, 5)
 				if len(trainingOf(l).low.of) == 0 {
 					t.Fatal("no gradient is taken in low rank: nothing is tested")
 				}

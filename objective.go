@@ -37,29 +37,26 @@ func at[T program.Float](h objective, b batch[T], params []*parameter[T], values
 // costAt returns the cost of a chunk, in the user's units.
 func costAt[T program.Float](h objective, k *chunk[T], params []*parameter[T], values [][]T) (float64, error) {
 	g := k.graph
-	if g.costRun == nil {
-		run, err := program.NewRun[T](g.whole, h.seed)
-		if err != nil {
-			return 0, err
-		}
-		g.costRun = run
+	run, err := g.costs()
+	if err != nil {
+		return 0, err
 	}
 	for i, p := range params {
 		leaf := g.whole.Node(k.plan.places[p].src)
 		if leaf == nil || values[i] == nil {
 			continue
 		}
-		if err := g.costRun.Bind(leaf, values[i]); err != nil {
+		if err := run.Bind(leaf, values[i]); err != nil {
 			return 0, err
 		}
-		defer g.costRun.Bind(leaf, nil)
+		defer run.Bind(leaf, nil)
 	}
-	g.costRun.Use(k.inputs)
-	g.costRun.Reseed(h.seed) // the same random numbers at every point
-	if err := g.costRun.Forward(nil); err != nil {
+	run.Use(k.inputs)
+	run.Reseed(h.seed) // the same random numbers at every point
+	if err := run.Forward(nil); err != nil {
 		return 0, err
 	}
-	return float64(g.costRun.Value(g.whole.Outputs[0]).Data[0]), nil
+	return float64(run.Value(g.whole.Outputs[0]).Data[0]), nil
 }
 
 // present returns h at the present parameters.

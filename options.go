@@ -368,11 +368,12 @@ func WithSeed(seed uint64) Option {
 	return func(c *config) error { c.seed = seed; return nil }
 }
 
-// WithoutGradientCheck turns off the gradient check. The check compares the gradients of the first
-// two steps with the solver's own. It costs one more forward pass and two more backward passes at
-// each of these steps. If other graphs are attached, some of them are checked too (see
-// Solver.Attach). Graphs with Dropout or random nodes are never checked, because their random
-// numbers differ from run to run. Default: the check is on.
+// WithoutGradientCheck turns off the gradient check. The check compares gradients with the solver's
+// own: at the first two RunAlls, at every power of two and the one after it, at every 101st, and
+// where something is odd: no gradient at all, or, at the steps that adapt lambda, another cost than
+// the solver's own. It costs a forward and a backward pass each time, some hundredth of the
+// training. Graphs with Dropout or random nodes are never checked, because their random numbers
+// differ from run to run. Default: the check is on.
 func WithoutGradientCheck() Option {
 	return func(c *config) error { c.gradientCheck = false; return nil }
 }

@@ -145,8 +145,7 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 // objective is the mean over cases of the negative log-likelihood, whether the cost is a sum or a
 // mean over them. The output of a graph without a batch dimension is one case; so is a sequence
 // with an output at each time, in a Joint, and its negative log-likelihood is the sum over these,
-// though the cost may be their mean. Gradients are checked at the first two RunAlls, and then at
-// the fourth, the eighth and so on where that is a graph's first.
+// though the cost may be their mean.
 //
 // Between the calls of Accumulate and Step for one update, Attach lets the chunks come from
 // different graphs, which are let go of when the update is done.
@@ -305,6 +304,7 @@ type training[T program.Float] struct {
 	steps    int  // done
 	runs     int  // RunAlls that were taken in
 	rebuilt  bool // there has been another graph
+	odd      odd  // what was odd and had an innocent reason
 	averaged bool // the parameters hold the average, until it is restored
 
 	calling   calling
@@ -405,16 +405,18 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	k.plan = t.plan
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
 	watch.lap(&time.Gradients)
-	if err := t.check(); err != nil {
+	if checked, err := t.check(); err != nil {
 		return k, err
-	}
-	if err := finiteCost(t.graph.cost); err != nil {
-		return k, err
-	}
-	if loss, gradients := t.checks(); loss || gradients {
+	} else if checked {
 		watch.lap(&time.Checks)
 	}
-	err = t.observe(&k, time, watch)
+	if err := t.observe(&k, time, watch); err != nil {
+		return k, err
+	}
+	checked, err := t.compareCosts(&k)
+	if checked {
+		watch.lap(&time.Checks)
+	}
 	return k, err
 }
 
@@ -515,6 +517,7 @@ type snapshot[T program.Float] struct {
 	graph     *graph[T]
 	plan      *planned[T]
 	units     units
+	odd       odd
 	unreached []*gorgonia.Node
 }
 
@@ -522,7 +525,7 @@ func (t *training[T]) snapshot() snapshot[T] {
 	for _, p := range t.plan.order {
 		p.before = p.weights
 	}
-	return snapshot[T]{t.graph, t.plan, t.graph.units, t.unreached}
+	return snapshot[T]{t.graph, t.plan, t.graph.units, t.odd, t.unreached}
 }
 
 // restore goes back if err is an error.
@@ -533,42 +536,56 @@ func (t *training[T]) restore(before snapshot[T], err *error) {
 	for _, p := range before.plan.order {
 		p.weights = p.before // not those of a graph that may be given up
 	}
-	before.graph.units, t.unreached = before.units, before.unreached
+	before.graph.units, t.odd, t.unreached = before.units, before.odd, before.unreached
 	if t.graph != before.graph || t.plan != before.plan {
 		t.adopt(before.graph, before.plan)
 	}
 }
 
-// checks tells what is checked at this RunAll: the loss at the first of each graph, and the
-// gradients.
-func (t *training[T]) checks() (loss, gradients bool) {
-	first := !t.graph.used
-	return first, t.cfg.gradientCheck && checksGradients(t.runs, first)
-}
-
-// check compares the cost with the declared distribution, and so finds its scale, and gradients
-// with the cost.
-func (t *training[T]) check() error {
+// check compares the cost with the declared distribution, and so finds its scale, at the first
+// RunAll of each graph. It compares the gradients with the cost at some of the RunAlls, and where
+// something is odd.
+func (t *training[T]) check() (checked bool, err error) {
 	g := t.graph
-	loss, gradients := t.checks()
-	if loss {
+	if !g.used {
 		if !slices.ContainsFunc(t.plan.order, func(p *parameter[T]) bool { return p.leaf != nil }) {
-			return notTrained(g.heads[0])
+			return true, notTrained(g.heads[0])
 		}
 		tail, err := newLossTail[T](g.cost, g.heads, t.cfg.seed)
 		if err != nil {
-			return err
+			return true, err
 		}
 		scales, err := checkLoss(tail, t.plan.model.outputs, t.cfg.seed)
 		if err != nil {
-			return err
+			return true, err
 		}
 		g.tail, g.units = tail, g.units.measured(scales, rounding[T]())
 	}
-	if gradients {
-		return checkGradients(g, t.plan, t.cfg.seed)
+	if err := finiteCost(g); err != nil {
+		return true, err
 	}
-	return nil
+	if t.cfg.gradientCheck && (checksGradients(t.runs) || t.odd.at(t.runs, !gradientsThere(t.plan.order))) {
+		return true, checkGradients(g, t.plan, t.cfg.seed)
+	}
+	return !g.used, nil
+}
+
+// compareCosts checks the gradients where the VM's cost is not that of what the graph holds now. It
+// looks at the steps that adapt lambda, where the run of the statistics holds the model's outputs,
+// so that it costs next to nothing.
+func (t *training[T]) compareCosts(k *chunk[T]) (checked bool, err error) {
+	g := t.graph
+	if !t.cfg.gradientCheck || !k.all || g.random() || (t.steps+1)%t.cfg.lambdaPeriod != 0 {
+		return false, nil
+	}
+	own, err := g.tail.value(t.plan.model.run, t.plan.model.outputs)
+	if err != nil {
+		return true, graphError(err)
+	}
+	if !t.odd.at(t.runs, otherCost[T](k.cost, own)) {
+		return false, nil
+	}
+	return true, checkGradients(g, t.plan, t.cfg.seed)
 }
 
 // observe samples targets, and takes the rows of the blocks out of the run.

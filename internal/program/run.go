@@ -42,6 +42,9 @@ func NewRun[T Float](p *Program, seed uint64) (*Run[T], error) {
 	return r, nil
 }
 
+// Program returns the program that it runs.
+func (r *Run[T]) Program() *Program { return r.p }
+
 // Reseed restarts what Dropout and random nodes draw.
 func (r *Run[T]) Reseed(seed uint64) {
 	r.batch.rng = rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15))
