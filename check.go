@@ -237,7 +237,7 @@ func softmaxFault[T program.Float](run *program.Run[T]) string {
 		}
 		if high-low > most {
 			return fmt.Sprintf("Gorgonia v0.9.18's SoftMax and LogSoftMax are wrong where elements of different rows "+
-				"differ by more than some %.0f, as here (%.4g to %.4g), with or without a NaN: keep the logits smaller, "+
+				"differ by more than some %.0f, as here (%.4g to %.4g), NaN or not: keep the logits smaller, "+
 				"by WithL2Reg or a weight decay, or compute in float64", most, low, high)
 		}
 	}

@@ -245,5 +245,5 @@ func compareGradients[T program.Float](name string, got, want []T, least float64
 const wrongVM = "was another batch run since the last Step, for a validation say? With BindDualValues its gradient " +
 	"is added: zero the gradients after it, or run it in a graph of its own. Were gradients changed after RunAll " +
 	"(clipped, scaled)? Or is the VM wrong: Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape " +
-	"followed by Add or Sub, AveragePool2D, ...), and its LispMachine where a part of the graph was run before (build " +
-	"a new graph); if you know better, WithoutGradientCheck()"
+	"followed by Add or Sub, AveragePool2D, ...), and its LispMachine where a part of the graph was run before " +
+	"(build a new graph); if you know better, WithoutGradientCheck()"
