@@ -83,3 +83,203 @@ func tile64AVX2x3(k int, a *float64, aRow int, aStep int, b *float64, bStep int,
 //
 //go:noescape
 func tile64AVX512x3(k int, a *float64, aRow int, aStep int, b *float64, bStep int, c *float64, ldc int, alpha float64, beta float64)
+
+// exp32AVX2 is the function of each element of x.
+//
+//go:noescape
+func exp32AVX2(dst []float32, x []float32)
+
+// log32AVX2 is the function of each element of x.
+//
+//go:noescape
+func log32AVX2(dst []float32, x []float32)
+
+// log1p32AVX2 is the function of each element of x.
+//
+//go:noescape
+func log1p32AVX2(dst []float32, x []float32)
+
+// tanh32AVX2 is the function of each element of x.
+//
+//go:noescape
+func tanh32AVX2(dst []float32, x []float32)
+
+// sigmoid32AVX2 is the function of each element of x.
+//
+//go:noescape
+func sigmoid32AVX2(dst []float32, x []float32)
+
+// softplus32AVX2 is the function of each element of x.
+//
+//go:noescape
+func softplus32AVX2(dst []float32, x []float32)
+
+// rectify32AVX2 is the function of each element of x.
+//
+//go:noescape
+func rectify32AVX2(dst []float32, x []float32)
+
+// add32AVX2 is x + y.
+//
+//go:noescape
+func add32AVX2(dst []float32, x []float32, y []float32)
+
+// sub32AVX2 is x - y.
+//
+//go:noescape
+func sub32AVX2(dst []float32, x []float32, y []float32)
+
+// mul32AVX2 is x y, element by element.
+//
+//go:noescape
+func mul32AVX2(dst []float32, x []float32, y []float32)
+
+// tanhChain32AVX2 is x times the derivative of tanh where that is y.
+//
+//go:noescape
+func tanhChain32AVX2(dst []float32, x []float32, y []float32)
+
+// sigmoidChain32AVX2 is x times the derivative of sigmoid where that is y.
+//
+//go:noescape
+func sigmoidChain32AVX2(dst []float32, x []float32, y []float32)
+
+// softplusChain32AVX2 is x times the derivative of softplus at y.
+//
+//go:noescape
+func softplusChain32AVX2(dst []float32, x []float32, y []float32)
+
+// rectifyChain32AVX2 is x times the derivative of the rectifier at y.
+//
+//go:noescape
+func rectifyChain32AVX2(dst []float32, x []float32, y []float32)
+
+// mulAdd32AVX2 is x y + z, element by element.
+//
+//go:noescape
+func mulAdd32AVX2(dst []float32, x []float32, y []float32, z []float32)
+
+// axpy32AVX2 is alpha x + y.
+//
+//go:noescape
+func axpy32AVX2(alpha float32, dst []float32, x []float32, y []float32)
+
+// scale32AVX2 is alpha x.
+//
+//go:noescape
+func scale32AVX2(alpha float32, dst []float32, x []float32)
+
+// addScalar32AVX2 is alpha + x.
+//
+//go:noescape
+func addScalar32AVX2(alpha float32, dst []float32, x []float32)
+
+// dot32AVX2 is the inner product, summed in float64.
+//
+//go:noescape
+func dot32AVX2(x []float32, y []float32) float64
+
+// sum32AVX2 is the sum, in float64.
+//
+//go:noescape
+func sum32AVX2(x []float32) float64
+
+// exp64AVX2 is the function of each element of x.
+//
+//go:noescape
+func exp64AVX2(dst []float64, x []float64)
+
+// log64AVX2 is the function of each element of x.
+//
+//go:noescape
+func log64AVX2(dst []float64, x []float64)
+
+// log1p64AVX2 is the function of each element of x.
+//
+//go:noescape
+func log1p64AVX2(dst []float64, x []float64)
+
+// tanh64AVX2 is the function of each element of x.
+//
+//go:noescape
+func tanh64AVX2(dst []float64, x []float64)
+
+// sigmoid64AVX2 is the function of each element of x.
+//
+//go:noescape
+func sigmoid64AVX2(dst []float64, x []float64)
+
+// softplus64AVX2 is the function of each element of x.
+//
+//go:noescape
+func softplus64AVX2(dst []float64, x []float64)
+
+// rectify64AVX2 is the function of each element of x.
+//
+//go:noescape
+func rectify64AVX2(dst []float64, x []float64)
+
+// add64AVX2 is x + y.
+//
+//go:noescape
+func add64AVX2(dst []float64, x []float64, y []float64)
+
+// sub64AVX2 is x - y.
+//
+//go:noescape
+func sub64AVX2(dst []float64, x []float64, y []float64)
+
+// mul64AVX2 is x y, element by element.
+//
+//go:noescape
+func mul64AVX2(dst []float64, x []float64, y []float64)
+
+// tanhChain64AVX2 is x times the derivative of tanh where that is y.
+//
+//go:noescape
+func tanhChain64AVX2(dst []float64, x []float64, y []float64)
+
+// sigmoidChain64AVX2 is x times the derivative of sigmoid where that is y.
+//
+//go:noescape
+func sigmoidChain64AVX2(dst []float64, x []float64, y []float64)
+
+// softplusChain64AVX2 is x times the derivative of softplus at y.
+//
+//go:noescape
+func softplusChain64AVX2(dst []float64, x []float64, y []float64)
+
+// rectifyChain64AVX2 is x times the derivative of the rectifier at y.
+//
+//go:noescape
+func rectifyChain64AVX2(dst []float64, x []float64, y []float64)
+
+// mulAdd64AVX2 is x y + z, element by element.
+//
+//go:noescape
+func mulAdd64AVX2(dst []float64, x []float64, y []float64, z []float64)
+
+// axpy64AVX2 is alpha x + y.
+//
+//go:noescape
+func axpy64AVX2(alpha float64, dst []float64, x []float64, y []float64)
+
+// scale64AVX2 is alpha x.
+//
+//go:noescape
+func scale64AVX2(alpha float64, dst []float64, x []float64)
+
+// addScalar64AVX2 is alpha + x.
+//
+//go:noescape
+func addScalar64AVX2(alpha float64, dst []float64, x []float64)
+
+// dot64AVX2 is the inner product, summed in float64.
+//
+//go:noescape
+func dot64AVX2(x []float64, y []float64) float64
+
+// sum64AVX2 is the sum, in float64.
+//
+//go:noescape
+func sum64AVX2(x []float64) float64

@@ -2011,3 +2011,3517 @@ overwrite:
 	VMOVUPD Z23, 128(BX)(DX*1)
 	VZEROUPPER
 	RET
+
+// func exp32AVX2(dst []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·exp32AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ         AX, $0x08
+	JL           rest
+	VMOVUPS      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPS      all32_42b20000<>+0(SB), Y1
+	VMINPS       Y0, Y1, Y0
+	VMOVUPS      all32_c2d00000<>+0(SB), Y1
+	VMAXPS       Y0, Y1, Y0
+	VMOVUPS      all32_4b400000<>+0(SB), Y1
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y0, Y1
+	VSUBPS       all32_4b400000<>+0(SB), Y1, Y1
+	VMOVUPS      Y0, Y0
+	VFNMADD231PS all32_3f317218<>+0(SB), Y1, Y0
+	VMOVUPS      Y0, Y0
+	VFNMADD231PS all32_b102e308<>+0(SB), Y1, Y0
+	VMOVUPS      all32_39500d01<>+0(SB), Y2
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y0, Y2
+	VFMADD213PS  all32_3c088889<>+0(SB), Y0, Y2
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y0, Y2
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y0, Y2
+	VFMADD213PS  all32_3f000000<>+0(SB), Y0, Y2
+	VFMADD213PS  all32_3f800000<>+0(SB), Y0, Y2
+	VFMADD213PS  all32_3f800000<>+0(SB), Y0, Y2
+	VMOVUPS      all32_4b400000<>+0(SB), Y0
+	VFMADD231PS  all32_3f000000<>+0(SB), Y1, Y0
+	VSUBPS       all32_4b400000<>+0(SB), Y0, Y3
+	VSUBPS       Y3, Y1, Y1
+	VADDPS       all32_4b400000<>+0(SB), Y1, Y1
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       all32_3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y2, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all32_3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks32<>+0(SB), BX
+	MOVQ         $0x00000008, SI
+	SUBQ         AX, SI
+	VMOVDQU      (BX)(SI*4), Y0
+	VMASKMOVPS   (DX), Y0, Y1
+	VMOVUPS      all32_42b20000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VMOVUPS      all32_c2d00000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      all32_4b400000<>+0(SB), Y2
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS       all32_4b400000<>+0(SB), Y2, Y2
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS all32_3f317218<>+0(SB), Y2, Y1
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS all32_b102e308<>+0(SB), Y2, Y1
+	VMOVUPS      all32_39500d01<>+0(SB), Y3
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3f800000<>+0(SB), Y1, Y3
+	VMOVUPS      all32_4b400000<>+0(SB), Y1
+	VFMADD231PS  all32_3f000000<>+0(SB), Y2, Y1
+	VSUBPS       all32_4b400000<>+0(SB), Y1, Y4
+	VSUBPS       Y4, Y2, Y2
+	VADDPS       all32_4b400000<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all32_3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y3, Y1
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all32_3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA all32_42b20000<>+0(SB)/4, $0x42b20000
+DATA all32_42b20000<>+4(SB)/4, $0x42b20000
+DATA all32_42b20000<>+8(SB)/4, $0x42b20000
+DATA all32_42b20000<>+12(SB)/4, $0x42b20000
+DATA all32_42b20000<>+16(SB)/4, $0x42b20000
+DATA all32_42b20000<>+20(SB)/4, $0x42b20000
+DATA all32_42b20000<>+24(SB)/4, $0x42b20000
+DATA all32_42b20000<>+28(SB)/4, $0x42b20000
+GLOBL all32_42b20000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_c2d00000<>+0(SB)/4, $0xc2d00000
+DATA all32_c2d00000<>+4(SB)/4, $0xc2d00000
+DATA all32_c2d00000<>+8(SB)/4, $0xc2d00000
+DATA all32_c2d00000<>+12(SB)/4, $0xc2d00000
+DATA all32_c2d00000<>+16(SB)/4, $0xc2d00000
+DATA all32_c2d00000<>+20(SB)/4, $0xc2d00000
+DATA all32_c2d00000<>+24(SB)/4, $0xc2d00000
+DATA all32_c2d00000<>+28(SB)/4, $0xc2d00000
+GLOBL all32_c2d00000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA all32_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA all32_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA all32_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA all32_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA all32_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA all32_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA all32_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL all32_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA all32_4b400000<>+0(SB)/4, $0x4b400000
+DATA all32_4b400000<>+4(SB)/4, $0x4b400000
+DATA all32_4b400000<>+8(SB)/4, $0x4b400000
+DATA all32_4b400000<>+12(SB)/4, $0x4b400000
+DATA all32_4b400000<>+16(SB)/4, $0x4b400000
+DATA all32_4b400000<>+20(SB)/4, $0x4b400000
+DATA all32_4b400000<>+24(SB)/4, $0x4b400000
+DATA all32_4b400000<>+28(SB)/4, $0x4b400000
+GLOBL all32_4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3f317218<>+0(SB)/4, $0x3f317218
+DATA all32_3f317218<>+4(SB)/4, $0x3f317218
+DATA all32_3f317218<>+8(SB)/4, $0x3f317218
+DATA all32_3f317218<>+12(SB)/4, $0x3f317218
+DATA all32_3f317218<>+16(SB)/4, $0x3f317218
+DATA all32_3f317218<>+20(SB)/4, $0x3f317218
+DATA all32_3f317218<>+24(SB)/4, $0x3f317218
+DATA all32_3f317218<>+28(SB)/4, $0x3f317218
+GLOBL all32_3f317218<>(SB), RODATA|NOPTR, $32
+
+DATA all32_b102e308<>+0(SB)/4, $0xb102e308
+DATA all32_b102e308<>+4(SB)/4, $0xb102e308
+DATA all32_b102e308<>+8(SB)/4, $0xb102e308
+DATA all32_b102e308<>+12(SB)/4, $0xb102e308
+DATA all32_b102e308<>+16(SB)/4, $0xb102e308
+DATA all32_b102e308<>+20(SB)/4, $0xb102e308
+DATA all32_b102e308<>+24(SB)/4, $0xb102e308
+DATA all32_b102e308<>+28(SB)/4, $0xb102e308
+GLOBL all32_b102e308<>(SB), RODATA|NOPTR, $32
+
+DATA all32_39500d01<>+0(SB)/4, $0x39500d01
+DATA all32_39500d01<>+4(SB)/4, $0x39500d01
+DATA all32_39500d01<>+8(SB)/4, $0x39500d01
+DATA all32_39500d01<>+12(SB)/4, $0x39500d01
+DATA all32_39500d01<>+16(SB)/4, $0x39500d01
+DATA all32_39500d01<>+20(SB)/4, $0x39500d01
+DATA all32_39500d01<>+24(SB)/4, $0x39500d01
+DATA all32_39500d01<>+28(SB)/4, $0x39500d01
+GLOBL all32_39500d01<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3ab60b61<>+0(SB)/4, $0x3ab60b61
+DATA all32_3ab60b61<>+4(SB)/4, $0x3ab60b61
+DATA all32_3ab60b61<>+8(SB)/4, $0x3ab60b61
+DATA all32_3ab60b61<>+12(SB)/4, $0x3ab60b61
+DATA all32_3ab60b61<>+16(SB)/4, $0x3ab60b61
+DATA all32_3ab60b61<>+20(SB)/4, $0x3ab60b61
+DATA all32_3ab60b61<>+24(SB)/4, $0x3ab60b61
+DATA all32_3ab60b61<>+28(SB)/4, $0x3ab60b61
+GLOBL all32_3ab60b61<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3c088889<>+0(SB)/4, $0x3c088889
+DATA all32_3c088889<>+4(SB)/4, $0x3c088889
+DATA all32_3c088889<>+8(SB)/4, $0x3c088889
+DATA all32_3c088889<>+12(SB)/4, $0x3c088889
+DATA all32_3c088889<>+16(SB)/4, $0x3c088889
+DATA all32_3c088889<>+20(SB)/4, $0x3c088889
+DATA all32_3c088889<>+24(SB)/4, $0x3c088889
+DATA all32_3c088889<>+28(SB)/4, $0x3c088889
+GLOBL all32_3c088889<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3d2aaaab<>+0(SB)/4, $0x3d2aaaab
+DATA all32_3d2aaaab<>+4(SB)/4, $0x3d2aaaab
+DATA all32_3d2aaaab<>+8(SB)/4, $0x3d2aaaab
+DATA all32_3d2aaaab<>+12(SB)/4, $0x3d2aaaab
+DATA all32_3d2aaaab<>+16(SB)/4, $0x3d2aaaab
+DATA all32_3d2aaaab<>+20(SB)/4, $0x3d2aaaab
+DATA all32_3d2aaaab<>+24(SB)/4, $0x3d2aaaab
+DATA all32_3d2aaaab<>+28(SB)/4, $0x3d2aaaab
+GLOBL all32_3d2aaaab<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3e2aaaab<>+0(SB)/4, $0x3e2aaaab
+DATA all32_3e2aaaab<>+4(SB)/4, $0x3e2aaaab
+DATA all32_3e2aaaab<>+8(SB)/4, $0x3e2aaaab
+DATA all32_3e2aaaab<>+12(SB)/4, $0x3e2aaaab
+DATA all32_3e2aaaab<>+16(SB)/4, $0x3e2aaaab
+DATA all32_3e2aaaab<>+20(SB)/4, $0x3e2aaaab
+DATA all32_3e2aaaab<>+24(SB)/4, $0x3e2aaaab
+DATA all32_3e2aaaab<>+28(SB)/4, $0x3e2aaaab
+GLOBL all32_3e2aaaab<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3f000000<>+0(SB)/4, $0x3f000000
+DATA all32_3f000000<>+4(SB)/4, $0x3f000000
+DATA all32_3f000000<>+8(SB)/4, $0x3f000000
+DATA all32_3f000000<>+12(SB)/4, $0x3f000000
+DATA all32_3f000000<>+16(SB)/4, $0x3f000000
+DATA all32_3f000000<>+20(SB)/4, $0x3f000000
+DATA all32_3f000000<>+24(SB)/4, $0x3f000000
+DATA all32_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL all32_3f000000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3f800000<>+0(SB)/4, $0x3f800000
+DATA all32_3f800000<>+4(SB)/4, $0x3f800000
+DATA all32_3f800000<>+8(SB)/4, $0x3f800000
+DATA all32_3f800000<>+12(SB)/4, $0x3f800000
+DATA all32_3f800000<>+16(SB)/4, $0x3f800000
+DATA all32_3f800000<>+20(SB)/4, $0x3f800000
+DATA all32_3f800000<>+24(SB)/4, $0x3f800000
+DATA all32_3f800000<>+28(SB)/4, $0x3f800000
+GLOBL all32_3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA masks32<>+0(SB)/4, $0xffffffff
+DATA masks32<>+4(SB)/4, $0xffffffff
+DATA masks32<>+8(SB)/4, $0xffffffff
+DATA masks32<>+12(SB)/4, $0xffffffff
+DATA masks32<>+16(SB)/4, $0xffffffff
+DATA masks32<>+20(SB)/4, $0xffffffff
+DATA masks32<>+24(SB)/4, $0xffffffff
+DATA masks32<>+28(SB)/4, $0xffffffff
+DATA masks32<>+32(SB)/4, $0x00000000
+DATA masks32<>+36(SB)/4, $0x00000000
+DATA masks32<>+40(SB)/4, $0x00000000
+DATA masks32<>+44(SB)/4, $0x00000000
+DATA masks32<>+48(SB)/4, $0x00000000
+DATA masks32<>+52(SB)/4, $0x00000000
+DATA masks32<>+56(SB)/4, $0x00000000
+DATA masks32<>+60(SB)/4, $0x00000000
+GLOBL masks32<>(SB), RODATA|NOPTR, $64
+
+// func log32AVX2(dst []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·log32AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ        AX, $0x08
+	JL          rest
+	VMOVUPS     (DX), Y0
+	ADDQ        $0x20, DX
+	VCMPPS      $0x01, all32_00800000<>+0(SB), Y0, Y1
+	VMULPS      all32_4c000000<>+0(SB), Y0, Y2
+	VBLENDVPS   Y1, Y2, Y0, Y2
+	VANDPS      all32_c1c80000<>+0(SB), Y1, Y1
+	VPADDD      all32_004afb0d<>+0(SB), Y2, Y2
+	VMOVUPS     Y2, Y3
+	VPSRLD      $0x17, Y3, Y3
+	VORPS       all32_4b000000<>+0(SB), Y3, Y3
+	VSUBPS      all32_4b00007f<>+0(SB), Y3, Y3
+	VANDPS      all32_007fffff<>+0(SB), Y2, Y2
+	VPADDD      all32_3f3504f3<>+0(SB), Y2, Y2
+	VSUBPS      all32_3f800000<>+0(SB), Y2, Y2
+	VADDPS      Y1, Y3, Y1
+	VADDPS      all32_40000000<>+0(SB), Y2, Y3
+	VDIVPS      Y3, Y2, Y3
+	VMULPS      Y3, Y3, Y4
+	VMULPS      all32_3f000000<>+0(SB), Y2, Y5
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     all32_3e3a2e8c<>+0(SB), Y6
+	VFMADD213PS all32_3e638e39<>+0(SB), Y4, Y6
+	VFMADD213PS all32_3e924925<>+0(SB), Y4, Y6
+	VFMADD213PS all32_3ecccccd<>+0(SB), Y4, Y6
+	VFMADD213PS all32_3f2aaaab<>+0(SB), Y4, Y6
+	VMOVUPS     Y4, Y4
+	VFMADD213PS Y5, Y6, Y4
+	VMULPS      all32_b102e308<>+0(SB), Y1, Y6
+	VMOVUPS     Y3, Y3
+	VFMADD213PS Y6, Y4, Y3
+	VSUBPS      Y3, Y5, Y3
+	VSUBPS      Y3, Y2, Y2
+	VMOVUPS     Y2, Y2
+	VFMADD231PS all32_3f317218<>+0(SB), Y1, Y2
+	VCMPPS      $0x05, all32_7f800000<>+0(SB), Y0, Y1
+	VBLENDVPS   Y1, Y0, Y2, Y1
+	VCMPPS      $0x01, all32_00000000<>+0(SB), Y0, Y2
+	VMOVUPS     all32_7fc00000<>+0(SB), Y3
+	VBLENDVPS   Y2, Y3, Y1, Y1
+	VCMPPS      $0x00, all32_00000000<>+0(SB), Y0, Y0
+	VMOVUPS     all32_ff800000<>+0(SB), Y2
+	VBLENDVPS   Y0, Y2, Y1, Y0
+	VMOVUPS     Y0, (CX)
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, AX
+	JMP         whole
+
+rest:
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks32<>+0(SB), BX
+	MOVQ        $0x00000008, SI
+	SUBQ        AX, SI
+	VMOVDQU     (BX)(SI*4), Y0
+	VMASKMOVPS  (DX), Y0, Y1
+	VCMPPS      $0x01, all32_00800000<>+0(SB), Y1, Y2
+	VMULPS      all32_4c000000<>+0(SB), Y1, Y3
+	VBLENDVPS   Y2, Y3, Y1, Y3
+	VANDPS      all32_c1c80000<>+0(SB), Y2, Y2
+	VPADDD      all32_004afb0d<>+0(SB), Y3, Y3
+	VMOVUPS     Y3, Y4
+	VPSRLD      $0x17, Y4, Y4
+	VORPS       all32_4b000000<>+0(SB), Y4, Y4
+	VSUBPS      all32_4b00007f<>+0(SB), Y4, Y4
+	VANDPS      all32_007fffff<>+0(SB), Y3, Y3
+	VPADDD      all32_3f3504f3<>+0(SB), Y3, Y3
+	VSUBPS      all32_3f800000<>+0(SB), Y3, Y3
+	VADDPS      Y2, Y4, Y2
+	VADDPS      all32_40000000<>+0(SB), Y3, Y4
+	VDIVPS      Y4, Y3, Y4
+	VMULPS      Y4, Y4, Y5
+	VMULPS      all32_3f000000<>+0(SB), Y3, Y6
+	VMULPS      Y3, Y6, Y6
+	VMOVUPS     all32_3e3a2e8c<>+0(SB), Y7
+	VFMADD213PS all32_3e638e39<>+0(SB), Y5, Y7
+	VFMADD213PS all32_3e924925<>+0(SB), Y5, Y7
+	VFMADD213PS all32_3ecccccd<>+0(SB), Y5, Y7
+	VFMADD213PS all32_3f2aaaab<>+0(SB), Y5, Y7
+	VMOVUPS     Y5, Y5
+	VFMADD213PS Y6, Y7, Y5
+	VMULPS      all32_b102e308<>+0(SB), Y2, Y7
+	VMOVUPS     Y4, Y4
+	VFMADD213PS Y7, Y5, Y4
+	VSUBPS      Y4, Y6, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     Y3, Y3
+	VFMADD231PS all32_3f317218<>+0(SB), Y2, Y3
+	VCMPPS      $0x05, all32_7f800000<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, Y1, Y3, Y2
+	VCMPPS      $0x01, all32_00000000<>+0(SB), Y1, Y3
+	VMOVUPS     all32_7fc00000<>+0(SB), Y4
+	VBLENDVPS   Y3, Y4, Y2, Y2
+	VCMPPS      $0x00, all32_00000000<>+0(SB), Y1, Y1
+	VMOVUPS     all32_ff800000<>+0(SB), Y3
+	VBLENDVPS   Y1, Y3, Y2, Y1
+	VMASKMOVPS  Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA all32_00800000<>+0(SB)/4, $0x00800000
+DATA all32_00800000<>+4(SB)/4, $0x00800000
+DATA all32_00800000<>+8(SB)/4, $0x00800000
+DATA all32_00800000<>+12(SB)/4, $0x00800000
+DATA all32_00800000<>+16(SB)/4, $0x00800000
+DATA all32_00800000<>+20(SB)/4, $0x00800000
+DATA all32_00800000<>+24(SB)/4, $0x00800000
+DATA all32_00800000<>+28(SB)/4, $0x00800000
+GLOBL all32_00800000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_4c000000<>+0(SB)/4, $0x4c000000
+DATA all32_4c000000<>+4(SB)/4, $0x4c000000
+DATA all32_4c000000<>+8(SB)/4, $0x4c000000
+DATA all32_4c000000<>+12(SB)/4, $0x4c000000
+DATA all32_4c000000<>+16(SB)/4, $0x4c000000
+DATA all32_4c000000<>+20(SB)/4, $0x4c000000
+DATA all32_4c000000<>+24(SB)/4, $0x4c000000
+DATA all32_4c000000<>+28(SB)/4, $0x4c000000
+GLOBL all32_4c000000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_c1c80000<>+0(SB)/4, $0xc1c80000
+DATA all32_c1c80000<>+4(SB)/4, $0xc1c80000
+DATA all32_c1c80000<>+8(SB)/4, $0xc1c80000
+DATA all32_c1c80000<>+12(SB)/4, $0xc1c80000
+DATA all32_c1c80000<>+16(SB)/4, $0xc1c80000
+DATA all32_c1c80000<>+20(SB)/4, $0xc1c80000
+DATA all32_c1c80000<>+24(SB)/4, $0xc1c80000
+DATA all32_c1c80000<>+28(SB)/4, $0xc1c80000
+GLOBL all32_c1c80000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_004afb0d<>+0(SB)/4, $0x004afb0d
+DATA all32_004afb0d<>+4(SB)/4, $0x004afb0d
+DATA all32_004afb0d<>+8(SB)/4, $0x004afb0d
+DATA all32_004afb0d<>+12(SB)/4, $0x004afb0d
+DATA all32_004afb0d<>+16(SB)/4, $0x004afb0d
+DATA all32_004afb0d<>+20(SB)/4, $0x004afb0d
+DATA all32_004afb0d<>+24(SB)/4, $0x004afb0d
+DATA all32_004afb0d<>+28(SB)/4, $0x004afb0d
+GLOBL all32_004afb0d<>(SB), RODATA|NOPTR, $32
+
+DATA all32_4b000000<>+0(SB)/4, $0x4b000000
+DATA all32_4b000000<>+4(SB)/4, $0x4b000000
+DATA all32_4b000000<>+8(SB)/4, $0x4b000000
+DATA all32_4b000000<>+12(SB)/4, $0x4b000000
+DATA all32_4b000000<>+16(SB)/4, $0x4b000000
+DATA all32_4b000000<>+20(SB)/4, $0x4b000000
+DATA all32_4b000000<>+24(SB)/4, $0x4b000000
+DATA all32_4b000000<>+28(SB)/4, $0x4b000000
+GLOBL all32_4b000000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_4b00007f<>+0(SB)/4, $0x4b00007f
+DATA all32_4b00007f<>+4(SB)/4, $0x4b00007f
+DATA all32_4b00007f<>+8(SB)/4, $0x4b00007f
+DATA all32_4b00007f<>+12(SB)/4, $0x4b00007f
+DATA all32_4b00007f<>+16(SB)/4, $0x4b00007f
+DATA all32_4b00007f<>+20(SB)/4, $0x4b00007f
+DATA all32_4b00007f<>+24(SB)/4, $0x4b00007f
+DATA all32_4b00007f<>+28(SB)/4, $0x4b00007f
+GLOBL all32_4b00007f<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3f3504f3<>+0(SB)/4, $0x3f3504f3
+DATA all32_3f3504f3<>+4(SB)/4, $0x3f3504f3
+DATA all32_3f3504f3<>+8(SB)/4, $0x3f3504f3
+DATA all32_3f3504f3<>+12(SB)/4, $0x3f3504f3
+DATA all32_3f3504f3<>+16(SB)/4, $0x3f3504f3
+DATA all32_3f3504f3<>+20(SB)/4, $0x3f3504f3
+DATA all32_3f3504f3<>+24(SB)/4, $0x3f3504f3
+DATA all32_3f3504f3<>+28(SB)/4, $0x3f3504f3
+GLOBL all32_3f3504f3<>(SB), RODATA|NOPTR, $32
+
+DATA all32_007fffff<>+0(SB)/4, $0x007fffff
+DATA all32_007fffff<>+4(SB)/4, $0x007fffff
+DATA all32_007fffff<>+8(SB)/4, $0x007fffff
+DATA all32_007fffff<>+12(SB)/4, $0x007fffff
+DATA all32_007fffff<>+16(SB)/4, $0x007fffff
+DATA all32_007fffff<>+20(SB)/4, $0x007fffff
+DATA all32_007fffff<>+24(SB)/4, $0x007fffff
+DATA all32_007fffff<>+28(SB)/4, $0x007fffff
+GLOBL all32_007fffff<>(SB), RODATA|NOPTR, $32
+
+DATA all32_40000000<>+0(SB)/4, $0x40000000
+DATA all32_40000000<>+4(SB)/4, $0x40000000
+DATA all32_40000000<>+8(SB)/4, $0x40000000
+DATA all32_40000000<>+12(SB)/4, $0x40000000
+DATA all32_40000000<>+16(SB)/4, $0x40000000
+DATA all32_40000000<>+20(SB)/4, $0x40000000
+DATA all32_40000000<>+24(SB)/4, $0x40000000
+DATA all32_40000000<>+28(SB)/4, $0x40000000
+GLOBL all32_40000000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3e3a2e8c<>+0(SB)/4, $0x3e3a2e8c
+DATA all32_3e3a2e8c<>+4(SB)/4, $0x3e3a2e8c
+DATA all32_3e3a2e8c<>+8(SB)/4, $0x3e3a2e8c
+DATA all32_3e3a2e8c<>+12(SB)/4, $0x3e3a2e8c
+DATA all32_3e3a2e8c<>+16(SB)/4, $0x3e3a2e8c
+DATA all32_3e3a2e8c<>+20(SB)/4, $0x3e3a2e8c
+DATA all32_3e3a2e8c<>+24(SB)/4, $0x3e3a2e8c
+DATA all32_3e3a2e8c<>+28(SB)/4, $0x3e3a2e8c
+GLOBL all32_3e3a2e8c<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3e638e39<>+0(SB)/4, $0x3e638e39
+DATA all32_3e638e39<>+4(SB)/4, $0x3e638e39
+DATA all32_3e638e39<>+8(SB)/4, $0x3e638e39
+DATA all32_3e638e39<>+12(SB)/4, $0x3e638e39
+DATA all32_3e638e39<>+16(SB)/4, $0x3e638e39
+DATA all32_3e638e39<>+20(SB)/4, $0x3e638e39
+DATA all32_3e638e39<>+24(SB)/4, $0x3e638e39
+DATA all32_3e638e39<>+28(SB)/4, $0x3e638e39
+GLOBL all32_3e638e39<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3e924925<>+0(SB)/4, $0x3e924925
+DATA all32_3e924925<>+4(SB)/4, $0x3e924925
+DATA all32_3e924925<>+8(SB)/4, $0x3e924925
+DATA all32_3e924925<>+12(SB)/4, $0x3e924925
+DATA all32_3e924925<>+16(SB)/4, $0x3e924925
+DATA all32_3e924925<>+20(SB)/4, $0x3e924925
+DATA all32_3e924925<>+24(SB)/4, $0x3e924925
+DATA all32_3e924925<>+28(SB)/4, $0x3e924925
+GLOBL all32_3e924925<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3ecccccd<>+0(SB)/4, $0x3ecccccd
+DATA all32_3ecccccd<>+4(SB)/4, $0x3ecccccd
+DATA all32_3ecccccd<>+8(SB)/4, $0x3ecccccd
+DATA all32_3ecccccd<>+12(SB)/4, $0x3ecccccd
+DATA all32_3ecccccd<>+16(SB)/4, $0x3ecccccd
+DATA all32_3ecccccd<>+20(SB)/4, $0x3ecccccd
+DATA all32_3ecccccd<>+24(SB)/4, $0x3ecccccd
+DATA all32_3ecccccd<>+28(SB)/4, $0x3ecccccd
+GLOBL all32_3ecccccd<>(SB), RODATA|NOPTR, $32
+
+DATA all32_3f2aaaab<>+0(SB)/4, $0x3f2aaaab
+DATA all32_3f2aaaab<>+4(SB)/4, $0x3f2aaaab
+DATA all32_3f2aaaab<>+8(SB)/4, $0x3f2aaaab
+DATA all32_3f2aaaab<>+12(SB)/4, $0x3f2aaaab
+DATA all32_3f2aaaab<>+16(SB)/4, $0x3f2aaaab
+DATA all32_3f2aaaab<>+20(SB)/4, $0x3f2aaaab
+DATA all32_3f2aaaab<>+24(SB)/4, $0x3f2aaaab
+DATA all32_3f2aaaab<>+28(SB)/4, $0x3f2aaaab
+GLOBL all32_3f2aaaab<>(SB), RODATA|NOPTR, $32
+
+DATA all32_7f800000<>+0(SB)/4, $0x7f800000
+DATA all32_7f800000<>+4(SB)/4, $0x7f800000
+DATA all32_7f800000<>+8(SB)/4, $0x7f800000
+DATA all32_7f800000<>+12(SB)/4, $0x7f800000
+DATA all32_7f800000<>+16(SB)/4, $0x7f800000
+DATA all32_7f800000<>+20(SB)/4, $0x7f800000
+DATA all32_7f800000<>+24(SB)/4, $0x7f800000
+DATA all32_7f800000<>+28(SB)/4, $0x7f800000
+GLOBL all32_7f800000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_00000000<>+0(SB)/4, $0x00000000
+DATA all32_00000000<>+4(SB)/4, $0x00000000
+DATA all32_00000000<>+8(SB)/4, $0x00000000
+DATA all32_00000000<>+12(SB)/4, $0x00000000
+DATA all32_00000000<>+16(SB)/4, $0x00000000
+DATA all32_00000000<>+20(SB)/4, $0x00000000
+DATA all32_00000000<>+24(SB)/4, $0x00000000
+DATA all32_00000000<>+28(SB)/4, $0x00000000
+GLOBL all32_00000000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_7fc00000<>+0(SB)/4, $0x7fc00000
+DATA all32_7fc00000<>+4(SB)/4, $0x7fc00000
+DATA all32_7fc00000<>+8(SB)/4, $0x7fc00000
+DATA all32_7fc00000<>+12(SB)/4, $0x7fc00000
+DATA all32_7fc00000<>+16(SB)/4, $0x7fc00000
+DATA all32_7fc00000<>+20(SB)/4, $0x7fc00000
+DATA all32_7fc00000<>+24(SB)/4, $0x7fc00000
+DATA all32_7fc00000<>+28(SB)/4, $0x7fc00000
+GLOBL all32_7fc00000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_ff800000<>+0(SB)/4, $0xff800000
+DATA all32_ff800000<>+4(SB)/4, $0xff800000
+DATA all32_ff800000<>+8(SB)/4, $0xff800000
+DATA all32_ff800000<>+12(SB)/4, $0xff800000
+DATA all32_ff800000<>+16(SB)/4, $0xff800000
+DATA all32_ff800000<>+20(SB)/4, $0xff800000
+DATA all32_ff800000<>+24(SB)/4, $0xff800000
+DATA all32_ff800000<>+28(SB)/4, $0xff800000
+GLOBL all32_ff800000<>(SB), RODATA|NOPTR, $32
+
+// func log1p32AVX2(dst []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·log1p32AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ        AX, $0x08
+	JL          rest
+	VMOVUPS     (DX), Y0
+	ADDQ        $0x20, DX
+	VADDPS      all32_3f800000<>+0(SB), Y0, Y1
+	VADDPS      all32_3f800000<>+0(SB), Y0, Y2
+	VSUBPS      all32_3f800000<>+0(SB), Y2, Y3
+	VSUBPS      Y3, Y0, Y4
+	VMOVUPS     all32_3f800000<>+0(SB), Y5
+	VSUBPS      Y3, Y2, Y3
+	VSUBPS      Y3, Y5, Y3
+	VADDPS      Y3, Y4, Y3
+	VDIVPS      Y2, Y3, Y3
+	VPADDD      all32_004afb0d<>+0(SB), Y2, Y2
+	VMOVUPS     Y2, Y4
+	VPSRLD      $0x17, Y4, Y4
+	VORPS       all32_4b000000<>+0(SB), Y4, Y4
+	VSUBPS      all32_4b00007f<>+0(SB), Y4, Y4
+	VANDPS      all32_007fffff<>+0(SB), Y2, Y2
+	VPADDD      all32_3f3504f3<>+0(SB), Y2, Y2
+	VSUBPS      all32_3f800000<>+0(SB), Y2, Y2
+	VCMPPS      $0x00, all32_00000000<>+0(SB), Y4, Y5
+	VBLENDVPS   Y5, Y0, Y2, Y2
+	VANDNPS     Y3, Y5, Y3
+	VADDPS      all32_40000000<>+0(SB), Y2, Y5
+	VDIVPS      Y5, Y2, Y5
+	VMULPS      Y5, Y5, Y6
+	VMULPS      all32_3f000000<>+0(SB), Y2, Y7
+	VMULPS      Y2, Y7, Y7
+	VMOVUPS     all32_3e3a2e8c<>+0(SB), Y8
+	VFMADD213PS all32_3e638e39<>+0(SB), Y6, Y8
+	VFMADD213PS all32_3e924925<>+0(SB), Y6, Y8
+	VFMADD213PS all32_3ecccccd<>+0(SB), Y6, Y8
+	VFMADD213PS all32_3f2aaaab<>+0(SB), Y6, Y8
+	VMOVUPS     Y6, Y6
+	VFMADD213PS Y7, Y8, Y6
+	VMULPS      all32_b102e308<>+0(SB), Y4, Y8
+	VADDPS      Y3, Y8, Y3
+	VMOVUPS     Y5, Y5
+	VFMADD213PS Y3, Y6, Y5
+	VSUBPS      Y5, Y7, Y3
+	VSUBPS      Y3, Y2, Y2
+	VMOVUPS     Y2, Y2
+	VFMADD231PS all32_3f317218<>+0(SB), Y4, Y2
+	VCMPPS      $0x05, all32_7f800000<>+0(SB), Y1, Y3
+	VBLENDVPS   Y3, Y1, Y2, Y2
+	VCMPPS      $0x01, all32_00000000<>+0(SB), Y1, Y3
+	VMOVUPS     all32_7fc00000<>+0(SB), Y4
+	VBLENDVPS   Y3, Y4, Y2, Y2
+	VCMPPS      $0x00, all32_00000000<>+0(SB), Y1, Y1
+	VMOVUPS     all32_ff800000<>+0(SB), Y3
+	VBLENDVPS   Y1, Y3, Y2, Y1
+	VCMPPS      $0x00, all32_00000000<>+0(SB), Y0, Y2
+	VBLENDVPS   Y2, Y0, Y1, Y0
+	VMOVUPS     Y0, (CX)
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, AX
+	JMP         whole
+
+rest:
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks32<>+0(SB), BX
+	MOVQ        $0x00000008, SI
+	SUBQ        AX, SI
+	VMOVDQU     (BX)(SI*4), Y0
+	VMASKMOVPS  (DX), Y0, Y1
+	VADDPS      all32_3f800000<>+0(SB), Y1, Y2
+	VADDPS      all32_3f800000<>+0(SB), Y1, Y3
+	VSUBPS      all32_3f800000<>+0(SB), Y3, Y4
+	VSUBPS      Y4, Y1, Y5
+	VMOVUPS     all32_3f800000<>+0(SB), Y6
+	VSUBPS      Y4, Y3, Y4
+	VSUBPS      Y4, Y6, Y4
+	VADDPS      Y4, Y5, Y4
+	VDIVPS      Y3, Y4, Y4
+	VPADDD      all32_004afb0d<>+0(SB), Y3, Y3
+	VMOVUPS     Y3, Y5
+	VPSRLD      $0x17, Y5, Y5
+	VORPS       all32_4b000000<>+0(SB), Y5, Y5
+	VSUBPS      all32_4b00007f<>+0(SB), Y5, Y5
+	VANDPS      all32_007fffff<>+0(SB), Y3, Y3
+	VPADDD      all32_3f3504f3<>+0(SB), Y3, Y3
+	VSUBPS      all32_3f800000<>+0(SB), Y3, Y3
+	VCMPPS      $0x00, all32_00000000<>+0(SB), Y5, Y6
+	VBLENDVPS   Y6, Y1, Y3, Y3
+	VANDNPS     Y4, Y6, Y4
+	VADDPS      all32_40000000<>+0(SB), Y3, Y6
+	VDIVPS      Y6, Y3, Y6
+	VMULPS      Y6, Y6, Y7
+	VMULPS      all32_3f000000<>+0(SB), Y3, Y8
+	VMULPS      Y3, Y8, Y8
+	VMOVUPS     all32_3e3a2e8c<>+0(SB), Y9
+	VFMADD213PS all32_3e638e39<>+0(SB), Y7, Y9
+	VFMADD213PS all32_3e924925<>+0(SB), Y7, Y9
+	VFMADD213PS all32_3ecccccd<>+0(SB), Y7, Y9
+	VFMADD213PS all32_3f2aaaab<>+0(SB), Y7, Y9
+	VMOVUPS     Y7, Y7
+	VFMADD213PS Y8, Y9, Y7
+	VMULPS      all32_b102e308<>+0(SB), Y5, Y9
+	VADDPS      Y4, Y9, Y4
+	VMOVUPS     Y6, Y6
+	VFMADD213PS Y4, Y7, Y6
+	VSUBPS      Y6, Y8, Y4
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     Y3, Y3
+	VFMADD231PS all32_3f317218<>+0(SB), Y5, Y3
+	VCMPPS      $0x05, all32_7f800000<>+0(SB), Y2, Y4
+	VBLENDVPS   Y4, Y2, Y3, Y3
+	VCMPPS      $0x01, all32_00000000<>+0(SB), Y2, Y4
+	VMOVUPS     all32_7fc00000<>+0(SB), Y5
+	VBLENDVPS   Y4, Y5, Y3, Y3
+	VCMPPS      $0x00, all32_00000000<>+0(SB), Y2, Y2
+	VMOVUPS     all32_ff800000<>+0(SB), Y4
+	VBLENDVPS   Y2, Y4, Y3, Y2
+	VCMPPS      $0x00, all32_00000000<>+0(SB), Y1, Y3
+	VBLENDVPS   Y3, Y1, Y2, Y1
+	VMASKMOVPS  Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func tanh32AVX2(dst []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tanh32AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ         AX, $0x08
+	JL           rest
+	VMOVUPS      (DX), Y0
+	ADDQ         $0x20, DX
+	VANDPS       all32_7fffffff<>+0(SB), Y0, Y1
+	VMOVUPS      all32_41a00000<>+0(SB), Y2
+	VADDPS       Y1, Y1, Y1
+	VMINPS       Y1, Y2, Y1
+	VMOVUPS      all32_4b400000<>+0(SB), Y2
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS       all32_4b400000<>+0(SB), Y2, Y3
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS all32_3f317218<>+0(SB), Y3, Y1
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS all32_b102e308<>+0(SB), Y3, Y1
+	VMULPS       Y1, Y1, Y3
+	VMOVUPS      all32_39500d01<>+0(SB), Y4
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3c088889<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3f000000<>+0(SB), Y1, Y4
+	VMOVUPS      Y3, Y3
+	VFMADD213PS  Y1, Y4, Y3
+	VPSLLD       $0x17, Y2, Y1
+	VPADDD       all32_3f800000<>+0(SB), Y1, Y1
+	VSUBPS       all32_3f800000<>+0(SB), Y1, Y2
+	VMOVUPS      Y1, Y1
+	VFMADD213PS  Y2, Y3, Y1
+	VADDPS       all32_40000000<>+0(SB), Y1, Y2
+	VDIVPS       Y2, Y1, Y3
+	VSUBPS       Y1, Y2, Y4
+	VSUBPS       Y4, Y2, Y5
+	VSUBPS       Y5, Y1, Y5
+	VMOVUPS      all32_40000000<>+0(SB), Y6
+	VSUBPS       Y4, Y6, Y4
+	VADDPS       Y4, Y5, Y4
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS Y2, Y3, Y1
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS Y4, Y3, Y1
+	VDIVPS       Y2, Y1, Y1
+	VADDPS       Y1, Y3, Y1
+	VANDPS       all32_80000000<>+0(SB), Y0, Y0
+	VORPS        Y0, Y1, Y0
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks32<>+0(SB), BX
+	MOVQ         $0x00000008, SI
+	SUBQ         AX, SI
+	VMOVDQU      (BX)(SI*4), Y0
+	VMASKMOVPS   (DX), Y0, Y1
+	VANDPS       all32_7fffffff<>+0(SB), Y1, Y2
+	VMOVUPS      all32_41a00000<>+0(SB), Y3
+	VADDPS       Y2, Y2, Y2
+	VMINPS       Y2, Y3, Y2
+	VMOVUPS      all32_4b400000<>+0(SB), Y3
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS       all32_4b400000<>+0(SB), Y3, Y4
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS all32_3f317218<>+0(SB), Y4, Y2
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS all32_b102e308<>+0(SB), Y4, Y2
+	VMULPS       Y2, Y2, Y4
+	VMOVUPS      all32_39500d01<>+0(SB), Y5
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y2, Y5
+	VFMADD213PS  all32_3c088889<>+0(SB), Y2, Y5
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y2, Y5
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y2, Y5
+	VFMADD213PS  all32_3f000000<>+0(SB), Y2, Y5
+	VMOVUPS      Y4, Y4
+	VFMADD213PS  Y2, Y5, Y4
+	VPSLLD       $0x17, Y3, Y2
+	VPADDD       all32_3f800000<>+0(SB), Y2, Y2
+	VSUBPS       all32_3f800000<>+0(SB), Y2, Y3
+	VMOVUPS      Y2, Y2
+	VFMADD213PS  Y3, Y4, Y2
+	VADDPS       all32_40000000<>+0(SB), Y2, Y3
+	VDIVPS       Y3, Y2, Y4
+	VSUBPS       Y2, Y3, Y5
+	VSUBPS       Y5, Y3, Y6
+	VSUBPS       Y6, Y2, Y6
+	VMOVUPS      all32_40000000<>+0(SB), Y7
+	VSUBPS       Y5, Y7, Y5
+	VADDPS       Y5, Y6, Y5
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS Y3, Y4, Y2
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS Y5, Y4, Y2
+	VDIVPS       Y3, Y2, Y2
+	VADDPS       Y2, Y4, Y2
+	VANDPS       all32_80000000<>+0(SB), Y1, Y1
+	VORPS        Y1, Y2, Y1
+	VMASKMOVPS   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA all32_7fffffff<>+0(SB)/4, $0x7fffffff
+DATA all32_7fffffff<>+4(SB)/4, $0x7fffffff
+DATA all32_7fffffff<>+8(SB)/4, $0x7fffffff
+DATA all32_7fffffff<>+12(SB)/4, $0x7fffffff
+DATA all32_7fffffff<>+16(SB)/4, $0x7fffffff
+DATA all32_7fffffff<>+20(SB)/4, $0x7fffffff
+DATA all32_7fffffff<>+24(SB)/4, $0x7fffffff
+DATA all32_7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL all32_7fffffff<>(SB), RODATA|NOPTR, $32
+
+DATA all32_41a00000<>+0(SB)/4, $0x41a00000
+DATA all32_41a00000<>+4(SB)/4, $0x41a00000
+DATA all32_41a00000<>+8(SB)/4, $0x41a00000
+DATA all32_41a00000<>+12(SB)/4, $0x41a00000
+DATA all32_41a00000<>+16(SB)/4, $0x41a00000
+DATA all32_41a00000<>+20(SB)/4, $0x41a00000
+DATA all32_41a00000<>+24(SB)/4, $0x41a00000
+DATA all32_41a00000<>+28(SB)/4, $0x41a00000
+GLOBL all32_41a00000<>(SB), RODATA|NOPTR, $32
+
+DATA all32_80000000<>+0(SB)/4, $0x80000000
+DATA all32_80000000<>+4(SB)/4, $0x80000000
+DATA all32_80000000<>+8(SB)/4, $0x80000000
+DATA all32_80000000<>+12(SB)/4, $0x80000000
+DATA all32_80000000<>+16(SB)/4, $0x80000000
+DATA all32_80000000<>+20(SB)/4, $0x80000000
+DATA all32_80000000<>+24(SB)/4, $0x80000000
+DATA all32_80000000<>+28(SB)/4, $0x80000000
+GLOBL all32_80000000<>(SB), RODATA|NOPTR, $32
+
+// func sigmoid32AVX2(dst []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·sigmoid32AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ         AX, $0x08
+	JL           rest
+	VMOVUPS      (DX), Y0
+	ADDQ         $0x20, DX
+	VORPS        all32_80000000<>+0(SB), Y0, Y1
+	VMOVUPS      all32_42b20000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VMOVUPS      all32_c2d00000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VMOVUPS      all32_4b400000<>+0(SB), Y2
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y1, Y2
+	VSUBPS       all32_4b400000<>+0(SB), Y2, Y2
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS all32_3f317218<>+0(SB), Y2, Y1
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS all32_b102e308<>+0(SB), Y2, Y1
+	VMOVUPS      all32_39500d01<>+0(SB), Y3
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3c088889<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3f800000<>+0(SB), Y1, Y3
+	VFMADD213PS  all32_3f800000<>+0(SB), Y1, Y3
+	VMOVUPS      all32_4b400000<>+0(SB), Y1
+	VFMADD231PS  all32_3f000000<>+0(SB), Y2, Y1
+	VSUBPS       all32_4b400000<>+0(SB), Y1, Y4
+	VSUBPS       Y4, Y2, Y2
+	VADDPS       all32_4b400000<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all32_3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y3, Y1
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all32_3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	VMOVUPS      all32_3f800000<>+0(SB), Y2
+	VBLENDVPS    Y0, Y1, Y2, Y0
+	VADDPS       all32_3f800000<>+0(SB), Y1, Y2
+	VDIVPS       Y2, Y0, Y3
+	VSUBPS       Y1, Y2, Y4
+	VSUBPS       Y4, Y2, Y5
+	VSUBPS       Y5, Y1, Y1
+	VMOVUPS      all32_3f800000<>+0(SB), Y5
+	VSUBPS       Y4, Y5, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      Y0, Y0
+	VFNMADD231PS Y2, Y3, Y0
+	VMOVUPS      Y0, Y0
+	VFNMADD231PS Y1, Y3, Y0
+	VDIVPS       Y2, Y0, Y0
+	VADDPS       Y0, Y3, Y0
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks32<>+0(SB), BX
+	MOVQ         $0x00000008, SI
+	SUBQ         AX, SI
+	VMOVDQU      (BX)(SI*4), Y0
+	VMASKMOVPS   (DX), Y0, Y1
+	VORPS        all32_80000000<>+0(SB), Y1, Y2
+	VMOVUPS      all32_42b20000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VMOVUPS      all32_c2d00000<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      all32_4b400000<>+0(SB), Y3
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS       all32_4b400000<>+0(SB), Y3, Y3
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS all32_3f317218<>+0(SB), Y3, Y2
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS all32_b102e308<>+0(SB), Y3, Y2
+	VMOVUPS      all32_39500d01<>+0(SB), Y4
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3f800000<>+0(SB), Y2, Y4
+	VMOVUPS      all32_4b400000<>+0(SB), Y2
+	VFMADD231PS  all32_3f000000<>+0(SB), Y3, Y2
+	VSUBPS       all32_4b400000<>+0(SB), Y2, Y5
+	VSUBPS       Y5, Y3, Y3
+	VADDPS       all32_4b400000<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all32_3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y2
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all32_3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y2, Y2
+	VMOVUPS      all32_3f800000<>+0(SB), Y3
+	VBLENDVPS    Y1, Y2, Y3, Y1
+	VADDPS       all32_3f800000<>+0(SB), Y2, Y3
+	VDIVPS       Y3, Y1, Y4
+	VSUBPS       Y2, Y3, Y5
+	VSUBPS       Y5, Y3, Y6
+	VSUBPS       Y6, Y2, Y2
+	VMOVUPS      all32_3f800000<>+0(SB), Y6
+	VSUBPS       Y5, Y6, Y5
+	VADDPS       Y5, Y2, Y2
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS Y3, Y4, Y1
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS Y2, Y4, Y1
+	VDIVPS       Y3, Y1, Y1
+	VADDPS       Y1, Y4, Y1
+	VMASKMOVPS   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func softplus32AVX2(dst []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·softplus32AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ         AX, $0x08
+	JL           rest
+	VMOVUPS      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPS      all32_00000000<>+0(SB), Y1
+	VMAXPS       Y0, Y1, Y1
+	VORPS        all32_80000000<>+0(SB), Y0, Y0
+	VMOVUPS      all32_42b20000<>+0(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VMOVUPS      all32_c2d00000<>+0(SB), Y2
+	VMAXPS       Y0, Y2, Y0
+	VMOVUPS      all32_4b400000<>+0(SB), Y2
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y0, Y2
+	VSUBPS       all32_4b400000<>+0(SB), Y2, Y2
+	VMOVUPS      Y0, Y0
+	VFNMADD231PS all32_3f317218<>+0(SB), Y2, Y0
+	VMOVUPS      Y0, Y0
+	VFNMADD231PS all32_b102e308<>+0(SB), Y2, Y0
+	VMOVUPS      all32_39500d01<>+0(SB), Y3
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y0, Y3
+	VFMADD213PS  all32_3c088889<>+0(SB), Y0, Y3
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y0, Y3
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y0, Y3
+	VFMADD213PS  all32_3f000000<>+0(SB), Y0, Y3
+	VFMADD213PS  all32_3f800000<>+0(SB), Y0, Y3
+	VFMADD213PS  all32_3f800000<>+0(SB), Y0, Y3
+	VMOVUPS      all32_4b400000<>+0(SB), Y0
+	VFMADD231PS  all32_3f000000<>+0(SB), Y2, Y0
+	VSUBPS       all32_4b400000<>+0(SB), Y0, Y4
+	VSUBPS       Y4, Y2, Y2
+	VADDPS       all32_4b400000<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       all32_3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y3, Y0
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all32_3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y0, Y0
+	VADDPS       all32_3f800000<>+0(SB), Y0, Y2
+	VSUBPS       all32_3f800000<>+0(SB), Y2, Y3
+	VSUBPS       Y3, Y0, Y4
+	VMOVUPS      all32_3f800000<>+0(SB), Y5
+	VSUBPS       Y3, Y2, Y3
+	VSUBPS       Y3, Y5, Y3
+	VADDPS       Y3, Y4, Y3
+	VDIVPS       Y2, Y3, Y3
+	VPADDD       all32_004afb0d<>+0(SB), Y2, Y2
+	VMOVUPS      Y2, Y4
+	VPSRLD       $0x17, Y4, Y4
+	VORPS        all32_4b000000<>+0(SB), Y4, Y4
+	VSUBPS       all32_4b00007f<>+0(SB), Y4, Y4
+	VANDPS       all32_007fffff<>+0(SB), Y2, Y2
+	VPADDD       all32_3f3504f3<>+0(SB), Y2, Y2
+	VSUBPS       all32_3f800000<>+0(SB), Y2, Y2
+	VCMPPS       $0x00, all32_00000000<>+0(SB), Y4, Y5
+	VBLENDVPS    Y5, Y0, Y2, Y0
+	VANDNPS      Y3, Y5, Y2
+	VADDPS       all32_40000000<>+0(SB), Y0, Y3
+	VDIVPS       Y3, Y0, Y3
+	VMULPS       Y3, Y3, Y5
+	VMULPS       all32_3f000000<>+0(SB), Y0, Y6
+	VMULPS       Y0, Y6, Y6
+	VMOVUPS      all32_3e3a2e8c<>+0(SB), Y7
+	VFMADD213PS  all32_3e638e39<>+0(SB), Y5, Y7
+	VFMADD213PS  all32_3e924925<>+0(SB), Y5, Y7
+	VFMADD213PS  all32_3ecccccd<>+0(SB), Y5, Y7
+	VFMADD213PS  all32_3f2aaaab<>+0(SB), Y5, Y7
+	VMOVUPS      Y5, Y5
+	VFMADD213PS  Y6, Y7, Y5
+	VMULPS       all32_b102e308<>+0(SB), Y4, Y7
+	VADDPS       Y2, Y7, Y2
+	VMOVUPS      Y3, Y3
+	VFMADD213PS  Y2, Y5, Y3
+	VSUBPS       Y3, Y6, Y2
+	VSUBPS       Y2, Y0, Y0
+	VMOVUPS      Y0, Y0
+	VFMADD231PS  all32_3f317218<>+0(SB), Y4, Y0
+	VADDPS       Y0, Y1, Y0
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks32<>+0(SB), BX
+	MOVQ         $0x00000008, SI
+	SUBQ         AX, SI
+	VMOVDQU      (BX)(SI*4), Y0
+	VMASKMOVPS   (DX), Y0, Y1
+	VMOVUPS      all32_00000000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y2
+	VORPS        all32_80000000<>+0(SB), Y1, Y1
+	VMOVUPS      all32_42b20000<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMOVUPS      all32_c2d00000<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      all32_4b400000<>+0(SB), Y3
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y1, Y3
+	VSUBPS       all32_4b400000<>+0(SB), Y3, Y3
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS all32_3f317218<>+0(SB), Y3, Y1
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS all32_b102e308<>+0(SB), Y3, Y1
+	VMOVUPS      all32_39500d01<>+0(SB), Y4
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3c088889<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3f000000<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS  all32_3f800000<>+0(SB), Y1, Y4
+	VMOVUPS      all32_4b400000<>+0(SB), Y1
+	VFMADD231PS  all32_3f000000<>+0(SB), Y3, Y1
+	VSUBPS       all32_4b400000<>+0(SB), Y1, Y5
+	VSUBPS       Y5, Y3, Y3
+	VADDPS       all32_4b400000<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all32_3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y1
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all32_3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y1, Y1
+	VADDPS       all32_3f800000<>+0(SB), Y1, Y3
+	VSUBPS       all32_3f800000<>+0(SB), Y3, Y4
+	VSUBPS       Y4, Y1, Y5
+	VMOVUPS      all32_3f800000<>+0(SB), Y6
+	VSUBPS       Y4, Y3, Y4
+	VSUBPS       Y4, Y6, Y4
+	VADDPS       Y4, Y5, Y4
+	VDIVPS       Y3, Y4, Y4
+	VPADDD       all32_004afb0d<>+0(SB), Y3, Y3
+	VMOVUPS      Y3, Y5
+	VPSRLD       $0x17, Y5, Y5
+	VORPS        all32_4b000000<>+0(SB), Y5, Y5
+	VSUBPS       all32_4b00007f<>+0(SB), Y5, Y5
+	VANDPS       all32_007fffff<>+0(SB), Y3, Y3
+	VPADDD       all32_3f3504f3<>+0(SB), Y3, Y3
+	VSUBPS       all32_3f800000<>+0(SB), Y3, Y3
+	VCMPPS       $0x00, all32_00000000<>+0(SB), Y5, Y6
+	VBLENDVPS    Y6, Y1, Y3, Y1
+	VANDNPS      Y4, Y6, Y3
+	VADDPS       all32_40000000<>+0(SB), Y1, Y4
+	VDIVPS       Y4, Y1, Y4
+	VMULPS       Y4, Y4, Y6
+	VMULPS       all32_3f000000<>+0(SB), Y1, Y7
+	VMULPS       Y1, Y7, Y7
+	VMOVUPS      all32_3e3a2e8c<>+0(SB), Y8
+	VFMADD213PS  all32_3e638e39<>+0(SB), Y6, Y8
+	VFMADD213PS  all32_3e924925<>+0(SB), Y6, Y8
+	VFMADD213PS  all32_3ecccccd<>+0(SB), Y6, Y8
+	VFMADD213PS  all32_3f2aaaab<>+0(SB), Y6, Y8
+	VMOVUPS      Y6, Y6
+	VFMADD213PS  Y7, Y8, Y6
+	VMULPS       all32_b102e308<>+0(SB), Y5, Y8
+	VADDPS       Y3, Y8, Y3
+	VMOVUPS      Y4, Y4
+	VFMADD213PS  Y3, Y6, Y4
+	VSUBPS       Y4, Y7, Y3
+	VSUBPS       Y3, Y1, Y1
+	VMOVUPS      Y1, Y1
+	VFMADD231PS  all32_3f317218<>+0(SB), Y5, Y1
+	VADDPS       Y1, Y2, Y1
+	VMASKMOVPS   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rectify32AVX2(dst []float32, x []float32)
+// Requires: AVX
+TEXT ·rectify32AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ    AX, $0x08
+	JL      rest
+	VMOVUPS (DX), Y0
+	ADDQ    $0x20, DX
+	VCMPPS  $0x0d, all32_00000000<>+0(SB), Y0, Y1
+	VANDPS  all32_3f800000<>+0(SB), Y1, Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks32<>+0(SB), BX
+	MOVQ       $0x00000008, SI
+	SUBQ       AX, SI
+	VMOVDQU    (BX)(SI*4), Y0
+	VMASKMOVPS (DX), Y0, Y1
+	VCMPPS     $0x0d, all32_00000000<>+0(SB), Y1, Y2
+	VANDPS     all32_3f800000<>+0(SB), Y2, Y2
+	VMULPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func add32AVX2(dst []float32, x []float32, y []float32)
+// Requires: AVX
+TEXT ·add32AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ    AX, $0x08
+	JL      rest
+	VMOVUPS (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPS (BX), Y1
+	ADDQ    $0x20, BX
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks32<>+0(SB), SI
+	MOVQ       $0x00000008, DI
+	SUBQ       AX, DI
+	VMOVDQU    (SI)(DI*4), Y0
+	VMASKMOVPS (DX), Y0, Y1
+	VMASKMOVPS (BX), Y0, Y2
+	VADDPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func sub32AVX2(dst []float32, x []float32, y []float32)
+// Requires: AVX
+TEXT ·sub32AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ    AX, $0x08
+	JL      rest
+	VMOVUPS (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPS (BX), Y1
+	ADDQ    $0x20, BX
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks32<>+0(SB), SI
+	MOVQ       $0x00000008, DI
+	SUBQ       AX, DI
+	VMOVDQU    (SI)(DI*4), Y0
+	VMASKMOVPS (DX), Y0, Y1
+	VMASKMOVPS (BX), Y0, Y2
+	VSUBPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mul32AVX2(dst []float32, x []float32, y []float32)
+// Requires: AVX
+TEXT ·mul32AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ    AX, $0x08
+	JL      rest
+	VMOVUPS (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPS (BX), Y1
+	ADDQ    $0x20, BX
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks32<>+0(SB), SI
+	MOVQ       $0x00000008, DI
+	SUBQ       AX, DI
+	VMOVDQU    (SI)(DI*4), Y0
+	VMASKMOVPS (DX), Y0, Y1
+	VMASKMOVPS (BX), Y0, Y2
+	VMULPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func tanhChain32AVX2(dst []float32, x []float32, y []float32)
+// Requires: AVX, FMA3
+TEXT ·tanhChain32AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ         AX, $0x08
+	JL           rest
+	VMOVUPS      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPS      (BX), Y1
+	ADDQ         $0x20, BX
+	VMOVUPS      all32_3f800000<>+0(SB), Y2
+	VFNMADD231PS Y1, Y1, Y2
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks32<>+0(SB), SI
+	MOVQ         $0x00000008, DI
+	SUBQ         AX, DI
+	VMOVDQU      (SI)(DI*4), Y0
+	VMASKMOVPS   (DX), Y0, Y1
+	VMASKMOVPS   (BX), Y0, Y2
+	VMOVUPS      all32_3f800000<>+0(SB), Y3
+	VFNMADD231PS Y2, Y2, Y3
+	VMULPS       Y3, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func sigmoidChain32AVX2(dst []float32, x []float32, y []float32)
+// Requires: AVX, FMA3
+TEXT ·sigmoidChain32AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ         AX, $0x08
+	JL           rest
+	VMOVUPS      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPS      (BX), Y1
+	ADDQ         $0x20, BX
+	VMOVUPS      Y1, Y2
+	VFNMADD231PS Y1, Y1, Y2
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks32<>+0(SB), SI
+	MOVQ         $0x00000008, DI
+	SUBQ         AX, DI
+	VMOVDQU      (SI)(DI*4), Y0
+	VMASKMOVPS   (DX), Y0, Y1
+	VMASKMOVPS   (BX), Y0, Y2
+	VMOVUPS      Y2, Y3
+	VFNMADD231PS Y2, Y2, Y3
+	VMULPS       Y3, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func softplusChain32AVX2(dst []float32, x []float32, y []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·softplusChain32AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ         AX, $0x08
+	JL           rest
+	VMOVUPS      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPS      (BX), Y1
+	ADDQ         $0x20, BX
+	VORPS        all32_80000000<>+0(SB), Y1, Y2
+	VMOVUPS      all32_42b20000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VMOVUPS      all32_c2d00000<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      all32_4b400000<>+0(SB), Y3
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y2, Y3
+	VSUBPS       all32_4b400000<>+0(SB), Y3, Y3
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS all32_3f317218<>+0(SB), Y3, Y2
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS all32_b102e308<>+0(SB), Y3, Y2
+	VMOVUPS      all32_39500d01<>+0(SB), Y4
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3c088889<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3f000000<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  all32_3f800000<>+0(SB), Y2, Y4
+	VMOVUPS      all32_4b400000<>+0(SB), Y2
+	VFMADD231PS  all32_3f000000<>+0(SB), Y3, Y2
+	VSUBPS       all32_4b400000<>+0(SB), Y2, Y5
+	VSUBPS       Y5, Y3, Y3
+	VADDPS       all32_4b400000<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all32_3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y2
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all32_3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y2, Y2
+	VMOVUPS      all32_3f800000<>+0(SB), Y3
+	VBLENDVPS    Y1, Y2, Y3, Y1
+	VADDPS       all32_3f800000<>+0(SB), Y2, Y3
+	VDIVPS       Y3, Y1, Y4
+	VSUBPS       Y2, Y3, Y5
+	VSUBPS       Y5, Y3, Y6
+	VSUBPS       Y6, Y2, Y2
+	VMOVUPS      all32_3f800000<>+0(SB), Y6
+	VSUBPS       Y5, Y6, Y5
+	VADDPS       Y5, Y2, Y2
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS Y3, Y4, Y1
+	VMOVUPS      Y1, Y1
+	VFNMADD231PS Y2, Y4, Y1
+	VDIVPS       Y3, Y1, Y1
+	VADDPS       Y1, Y4, Y1
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks32<>+0(SB), SI
+	MOVQ         $0x00000008, DI
+	SUBQ         AX, DI
+	VMOVDQU      (SI)(DI*4), Y0
+	VMASKMOVPS   (DX), Y0, Y1
+	VMASKMOVPS   (BX), Y0, Y2
+	VORPS        all32_80000000<>+0(SB), Y2, Y3
+	VMOVUPS      all32_42b20000<>+0(SB), Y4
+	VMINPS       Y3, Y4, Y3
+	VMOVUPS      all32_c2d00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y3
+	VMOVUPS      all32_4b400000<>+0(SB), Y4
+	VFMADD231PS  all32_3fb8aa3b<>+0(SB), Y3, Y4
+	VSUBPS       all32_4b400000<>+0(SB), Y4, Y4
+	VMOVUPS      Y3, Y3
+	VFNMADD231PS all32_3f317218<>+0(SB), Y4, Y3
+	VMOVUPS      Y3, Y3
+	VFNMADD231PS all32_b102e308<>+0(SB), Y4, Y3
+	VMOVUPS      all32_39500d01<>+0(SB), Y5
+	VFMADD213PS  all32_3ab60b61<>+0(SB), Y3, Y5
+	VFMADD213PS  all32_3c088889<>+0(SB), Y3, Y5
+	VFMADD213PS  all32_3d2aaaab<>+0(SB), Y3, Y5
+	VFMADD213PS  all32_3e2aaaab<>+0(SB), Y3, Y5
+	VFMADD213PS  all32_3f000000<>+0(SB), Y3, Y5
+	VFMADD213PS  all32_3f800000<>+0(SB), Y3, Y5
+	VFMADD213PS  all32_3f800000<>+0(SB), Y3, Y5
+	VMOVUPS      all32_4b400000<>+0(SB), Y3
+	VFMADD231PS  all32_3f000000<>+0(SB), Y4, Y3
+	VSUBPS       all32_4b400000<>+0(SB), Y3, Y6
+	VSUBPS       Y6, Y4, Y4
+	VADDPS       all32_4b400000<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all32_3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y5, Y3
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       all32_3f800000<>+0(SB), Y4, Y4
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      all32_3f800000<>+0(SB), Y4
+	VBLENDVPS    Y2, Y3, Y4, Y2
+	VADDPS       all32_3f800000<>+0(SB), Y3, Y4
+	VDIVPS       Y4, Y2, Y5
+	VSUBPS       Y3, Y4, Y6
+	VSUBPS       Y6, Y4, Y7
+	VSUBPS       Y7, Y3, Y3
+	VMOVUPS      all32_3f800000<>+0(SB), Y7
+	VSUBPS       Y6, Y7, Y6
+	VADDPS       Y6, Y3, Y3
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS Y4, Y5, Y2
+	VMOVUPS      Y2, Y2
+	VFNMADD231PS Y3, Y5, Y2
+	VDIVPS       Y4, Y2, Y2
+	VADDPS       Y2, Y5, Y2
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rectifyChain32AVX2(dst []float32, x []float32, y []float32)
+// Requires: AVX
+TEXT ·rectifyChain32AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ    AX, $0x08
+	JL      rest
+	VMOVUPS (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPS (BX), Y1
+	ADDQ    $0x20, BX
+	VCMPPS  $0x0d, all32_00000000<>+0(SB), Y1, Y1
+	VANDPS  all32_3f800000<>+0(SB), Y1, Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks32<>+0(SB), SI
+	MOVQ       $0x00000008, DI
+	SUBQ       AX, DI
+	VMOVDQU    (SI)(DI*4), Y0
+	VMASKMOVPS (DX), Y0, Y1
+	VMASKMOVPS (BX), Y0, Y2
+	VCMPPS     $0x0d, all32_00000000<>+0(SB), Y2, Y2
+	VANDPS     all32_3f800000<>+0(SB), Y2, Y2
+	VMULPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAdd32AVX2(dst []float32, x []float32, y []float32, z []float32)
+// Requires: AVX, FMA3
+TEXT ·mulAdd32AVX2(SB), NOSPLIT, $0-96
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+	MOVQ z_base+72(FP), SI
+
+whole:
+	CMPQ        AX, $0x08
+	JL          rest
+	VMOVUPS     (DX), Y0
+	ADDQ        $0x20, DX
+	VMOVUPS     (BX), Y1
+	ADDQ        $0x20, BX
+	VMOVUPS     (SI), Y2
+	ADDQ        $0x20, SI
+	VMOVUPS     Y0, Y0
+	VFMADD213PS Y2, Y1, Y0
+	VMOVUPS     Y0, (CX)
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, AX
+	JMP         whole
+
+rest:
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks32<>+0(SB), DI
+	MOVQ        $0x00000008, R8
+	SUBQ        AX, R8
+	VMOVDQU     (DI)(R8*4), Y0
+	VMASKMOVPS  (DX), Y0, Y1
+	VMASKMOVPS  (BX), Y0, Y2
+	VMASKMOVPS  (SI), Y0, Y3
+	VMOVUPS     Y1, Y1
+	VFMADD213PS Y3, Y2, Y1
+	VMASKMOVPS  Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func axpy32AVX2(alpha float32, dst []float32, x []float32, y []float32)
+// Requires: AVX, FMA3
+TEXT ·axpy32AVX2(SB), NOSPLIT, $0-80
+	VBROADCASTSS alpha+0(FP), Y0
+	MOVQ         x_len+40(FP), AX
+	MOVQ         dst_base+8(FP), CX
+	MOVQ         x_base+32(FP), DX
+	MOVQ         y_base+56(FP), BX
+
+whole:
+	CMPQ        AX, $0x08
+	JL          rest
+	VMOVUPS     (DX), Y1
+	ADDQ        $0x20, DX
+	VMOVUPS     (BX), Y2
+	ADDQ        $0x20, BX
+	VMOVUPS     Y0, Y3
+	VFMADD213PS Y2, Y1, Y3
+	VMOVUPS     Y3, (CX)
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, AX
+	JMP         whole
+
+rest:
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks32<>+0(SB), SI
+	MOVQ        $0x00000008, DI
+	SUBQ        AX, DI
+	VMOVDQU     (SI)(DI*4), Y1
+	VMASKMOVPS  (DX), Y1, Y2
+	VMASKMOVPS  (BX), Y1, Y3
+	VMOVUPS     Y0, Y0
+	VFMADD213PS Y3, Y2, Y0
+	VMASKMOVPS  Y0, Y1, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func scale32AVX2(alpha float32, dst []float32, x []float32)
+// Requires: AVX
+TEXT ·scale32AVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSS alpha+0(FP), Y0
+	MOVQ         x_len+40(FP), AX
+	MOVQ         dst_base+8(FP), CX
+	MOVQ         x_base+32(FP), DX
+
+whole:
+	CMPQ    AX, $0x08
+	JL      rest
+	VMOVUPS (DX), Y1
+	ADDQ    $0x20, DX
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks32<>+0(SB), BX
+	MOVQ       $0x00000008, SI
+	SUBQ       AX, SI
+	VMOVDQU    (BX)(SI*4), Y1
+	VMASKMOVPS (DX), Y1, Y2
+	VMULPS     Y2, Y0, Y0
+	VMASKMOVPS Y0, Y1, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func addScalar32AVX2(alpha float32, dst []float32, x []float32)
+// Requires: AVX
+TEXT ·addScalar32AVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSS alpha+0(FP), Y0
+	MOVQ         x_len+40(FP), AX
+	MOVQ         dst_base+8(FP), CX
+	MOVQ         x_base+32(FP), DX
+
+whole:
+	CMPQ    AX, $0x08
+	JL      rest
+	VMOVUPS (DX), Y1
+	ADDQ    $0x20, DX
+	VADDPS  Y1, Y0, Y1
+	VMOVUPS Y1, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks32<>+0(SB), BX
+	MOVQ       $0x00000008, SI
+	SUBQ       AX, SI
+	VMOVDQU    (BX)(SI*4), Y1
+	VMASKMOVPS (DX), Y1, Y2
+	VADDPS     Y2, Y0, Y0
+	VMASKMOVPS Y0, Y1, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot32AVX2(x []float32, y []float32) float64
+// Requires: AVX, FMA3, SSE2
+TEXT ·dot32AVX2(SB), NOSPLIT, $0-56
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+	MOVQ   y_base+24(FP), DX
+	VXORPD Y0, Y0, Y0
+	VXORPD Y1, Y1, Y1
+	VXORPD Y2, Y2, Y2
+	VXORPD Y3, Y3, Y3
+
+whole:
+	CMPQ        AX, $0x10
+	JL          fours
+	VCVTPS2PD   (CX), Y4
+	VCVTPS2PD   (DX), Y5
+	VFMADD231PD Y4, Y5, Y0
+	VCVTPS2PD   16(CX), Y4
+	VCVTPS2PD   16(DX), Y5
+	VFMADD231PD Y4, Y5, Y1
+	VCVTPS2PD   32(CX), Y4
+	VCVTPS2PD   32(DX), Y5
+	VFMADD231PD Y4, Y5, Y2
+	VCVTPS2PD   48(CX), Y4
+	VCVTPS2PD   48(DX), Y5
+	VFMADD231PD Y4, Y5, Y3
+	ADDQ        $0x40, CX
+	ADDQ        $0x40, DX
+	SUBQ        $0x10, AX
+	JMP         whole
+
+fours:
+	CMPQ        AX, $0x04
+	JL          ones
+	VCVTPS2PD   (CX), Y4
+	VCVTPS2PD   (DX), Y5
+	VFMADD231PD Y4, Y5, Y0
+	ADDQ        $0x10, CX
+	ADDQ        $0x10, DX
+	SUBQ        $0x04, AX
+	JMP         fours
+
+ones:
+	VADDPD       Y1, Y0, Y0
+	VADDPD       Y3, Y2, Y2
+	VADDPD       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VHADDPD      X0, X0, X0
+
+one:
+	TESTQ       AX, AX
+	JZ          done
+	VCVTSS2SD   (CX), X0, X1
+	VCVTSS2SD   (DX), X0, X2
+	VFMADD231SD X1, X2, X0
+	ADDQ        $0x04, CX
+	ADDQ        $0x04, DX
+	DECQ        AX
+	JMP         one
+
+done:
+	MOVSD X0, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func sum32AVX2(x []float32) float64
+// Requires: AVX, SSE2
+TEXT ·sum32AVX2(SB), NOSPLIT, $0-32
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+	VXORPD Y0, Y0, Y0
+	VXORPD Y1, Y1, Y1
+	VXORPD Y2, Y2, Y2
+	VXORPD Y3, Y3, Y3
+
+whole:
+	CMPQ      AX, $0x10
+	JL        fours
+	VCVTPS2PD (CX), Y4
+	VADDPD    Y4, Y0, Y0
+	VCVTPS2PD 16(CX), Y4
+	VADDPD    Y4, Y1, Y1
+	VCVTPS2PD 32(CX), Y4
+	VADDPD    Y4, Y2, Y2
+	VCVTPS2PD 48(CX), Y4
+	VADDPD    Y4, Y3, Y3
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, AX
+	JMP       whole
+
+fours:
+	CMPQ      AX, $0x04
+	JL        ones
+	VCVTPS2PD (CX), Y4
+	VADDPD    Y4, Y0, Y0
+	ADDQ      $0x10, CX
+	SUBQ      $0x04, AX
+	JMP       fours
+
+ones:
+	VADDPD       Y1, Y0, Y0
+	VADDPD       Y3, Y2, Y2
+	VADDPD       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VHADDPD      X0, X0, X0
+
+one:
+	TESTQ     AX, AX
+	JZ        done
+	VCVTSS2SD (CX), X0, X1
+	VADDSD    X1, X0, X0
+	ADDQ      $0x04, CX
+	DECQ      AX
+	JMP       one
+
+done:
+	MOVSD X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func exp64AVX2(dst []float64, x []float64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·exp64AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ         AX, $0x04
+	JL           rest
+	VMOVUPD      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPD      all64_4086300000000000<>+0(SB), Y1
+	VMINPD       Y0, Y1, Y0
+	VMOVUPD      all64_c087500000000000<>+0(SB), Y1
+	VMAXPD       Y0, Y1, Y0
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y1
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y0, Y1
+	VSUBPD       all64_4338000000000000<>+0(SB), Y1, Y1
+	VMOVUPD      Y0, Y0
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y1, Y0
+	VMOVUPD      Y0, Y0
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y1, Y0
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y2
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y0, Y2
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y0, Y2
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y0
+	VFMADD231PD  all64_3fe0000000000000<>+0(SB), Y1, Y0
+	VSUBPD       all64_4338000000000000<>+0(SB), Y0, Y3
+	VSUBPD       Y3, Y1, Y1
+	VADDPD       all64_4338000000000000<>+0(SB), Y1, Y1
+	VPSLLQ       $0x34, Y0, Y0
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y0, Y0
+	VMULPD       Y0, Y2, Y0
+	VPSLLQ       $0x34, Y1, Y1
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y1, Y1
+	VMULPD       Y1, Y0, Y0
+	VMOVUPD      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x04, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks64<>+0(SB), BX
+	MOVQ         $0x00000004, SI
+	SUBQ         AX, SI
+	VMOVDQU      (BX)(SI*8), Y0
+	VMASKMOVPD   (DX), Y0, Y1
+	VMOVUPD      all64_4086300000000000<>+0(SB), Y2
+	VMINPD       Y1, Y2, Y1
+	VMOVUPD      all64_c087500000000000<>+0(SB), Y2
+	VMAXPD       Y1, Y2, Y1
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y2
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y1, Y2
+	VSUBPD       all64_4338000000000000<>+0(SB), Y2, Y2
+	VMOVUPD      Y1, Y1
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y2, Y1
+	VMOVUPD      Y1, Y1
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y2, Y1
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y3
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y1, Y3
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y1
+	VFMADD231PD  all64_3fe0000000000000<>+0(SB), Y2, Y1
+	VSUBPD       all64_4338000000000000<>+0(SB), Y1, Y4
+	VSUBPD       Y4, Y2, Y2
+	VADDPD       all64_4338000000000000<>+0(SB), Y2, Y2
+	VPSLLQ       $0x34, Y1, Y1
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y1, Y1
+	VMULPD       Y1, Y3, Y1
+	VPSLLQ       $0x34, Y2, Y2
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VMULPD       Y2, Y1, Y1
+	VMASKMOVPD   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA all64_4086300000000000<>+0(SB)/8, $0x4086300000000000
+DATA all64_4086300000000000<>+8(SB)/8, $0x4086300000000000
+DATA all64_4086300000000000<>+16(SB)/8, $0x4086300000000000
+DATA all64_4086300000000000<>+24(SB)/8, $0x4086300000000000
+GLOBL all64_4086300000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_c087500000000000<>+0(SB)/8, $0xc087500000000000
+DATA all64_c087500000000000<>+8(SB)/8, $0xc087500000000000
+DATA all64_c087500000000000<>+16(SB)/8, $0xc087500000000000
+DATA all64_c087500000000000<>+24(SB)/8, $0xc087500000000000
+GLOBL all64_c087500000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3ff71547652b82fe<>+0(SB)/8, $0x3ff71547652b82fe
+DATA all64_3ff71547652b82fe<>+8(SB)/8, $0x3ff71547652b82fe
+DATA all64_3ff71547652b82fe<>+16(SB)/8, $0x3ff71547652b82fe
+DATA all64_3ff71547652b82fe<>+24(SB)/8, $0x3ff71547652b82fe
+GLOBL all64_3ff71547652b82fe<>(SB), RODATA|NOPTR, $32
+
+DATA all64_4338000000000000<>+0(SB)/8, $0x4338000000000000
+DATA all64_4338000000000000<>+8(SB)/8, $0x4338000000000000
+DATA all64_4338000000000000<>+16(SB)/8, $0x4338000000000000
+DATA all64_4338000000000000<>+24(SB)/8, $0x4338000000000000
+GLOBL all64_4338000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fe62e42fefa39ef<>+0(SB)/8, $0x3fe62e42fefa39ef
+DATA all64_3fe62e42fefa39ef<>+8(SB)/8, $0x3fe62e42fefa39ef
+DATA all64_3fe62e42fefa39ef<>+16(SB)/8, $0x3fe62e42fefa39ef
+DATA all64_3fe62e42fefa39ef<>+24(SB)/8, $0x3fe62e42fefa39ef
+GLOBL all64_3fe62e42fefa39ef<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3c7abc9e3b39803f<>+0(SB)/8, $0x3c7abc9e3b39803f
+DATA all64_3c7abc9e3b39803f<>+8(SB)/8, $0x3c7abc9e3b39803f
+DATA all64_3c7abc9e3b39803f<>+16(SB)/8, $0x3c7abc9e3b39803f
+DATA all64_3c7abc9e3b39803f<>+24(SB)/8, $0x3c7abc9e3b39803f
+GLOBL all64_3c7abc9e3b39803f<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3de6124613a86d09<>+0(SB)/8, $0x3de6124613a86d09
+DATA all64_3de6124613a86d09<>+8(SB)/8, $0x3de6124613a86d09
+DATA all64_3de6124613a86d09<>+16(SB)/8, $0x3de6124613a86d09
+DATA all64_3de6124613a86d09<>+24(SB)/8, $0x3de6124613a86d09
+GLOBL all64_3de6124613a86d09<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3e21eed8eff8d898<>+0(SB)/8, $0x3e21eed8eff8d898
+DATA all64_3e21eed8eff8d898<>+8(SB)/8, $0x3e21eed8eff8d898
+DATA all64_3e21eed8eff8d898<>+16(SB)/8, $0x3e21eed8eff8d898
+DATA all64_3e21eed8eff8d898<>+24(SB)/8, $0x3e21eed8eff8d898
+GLOBL all64_3e21eed8eff8d898<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3e5ae64567f544e4<>+0(SB)/8, $0x3e5ae64567f544e4
+DATA all64_3e5ae64567f544e4<>+8(SB)/8, $0x3e5ae64567f544e4
+DATA all64_3e5ae64567f544e4<>+16(SB)/8, $0x3e5ae64567f544e4
+DATA all64_3e5ae64567f544e4<>+24(SB)/8, $0x3e5ae64567f544e4
+GLOBL all64_3e5ae64567f544e4<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3e927e4fb7789f5c<>+0(SB)/8, $0x3e927e4fb7789f5c
+DATA all64_3e927e4fb7789f5c<>+8(SB)/8, $0x3e927e4fb7789f5c
+DATA all64_3e927e4fb7789f5c<>+16(SB)/8, $0x3e927e4fb7789f5c
+DATA all64_3e927e4fb7789f5c<>+24(SB)/8, $0x3e927e4fb7789f5c
+GLOBL all64_3e927e4fb7789f5c<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3ec71de3a556c734<>+0(SB)/8, $0x3ec71de3a556c734
+DATA all64_3ec71de3a556c734<>+8(SB)/8, $0x3ec71de3a556c734
+DATA all64_3ec71de3a556c734<>+16(SB)/8, $0x3ec71de3a556c734
+DATA all64_3ec71de3a556c734<>+24(SB)/8, $0x3ec71de3a556c734
+GLOBL all64_3ec71de3a556c734<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3efa01a01a01a01a<>+0(SB)/8, $0x3efa01a01a01a01a
+DATA all64_3efa01a01a01a01a<>+8(SB)/8, $0x3efa01a01a01a01a
+DATA all64_3efa01a01a01a01a<>+16(SB)/8, $0x3efa01a01a01a01a
+DATA all64_3efa01a01a01a01a<>+24(SB)/8, $0x3efa01a01a01a01a
+GLOBL all64_3efa01a01a01a01a<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3f2a01a01a01a01a<>+0(SB)/8, $0x3f2a01a01a01a01a
+DATA all64_3f2a01a01a01a01a<>+8(SB)/8, $0x3f2a01a01a01a01a
+DATA all64_3f2a01a01a01a01a<>+16(SB)/8, $0x3f2a01a01a01a01a
+DATA all64_3f2a01a01a01a01a<>+24(SB)/8, $0x3f2a01a01a01a01a
+GLOBL all64_3f2a01a01a01a01a<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3f56c16c16c16c17<>+0(SB)/8, $0x3f56c16c16c16c17
+DATA all64_3f56c16c16c16c17<>+8(SB)/8, $0x3f56c16c16c16c17
+DATA all64_3f56c16c16c16c17<>+16(SB)/8, $0x3f56c16c16c16c17
+DATA all64_3f56c16c16c16c17<>+24(SB)/8, $0x3f56c16c16c16c17
+GLOBL all64_3f56c16c16c16c17<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3f81111111111111<>+0(SB)/8, $0x3f81111111111111
+DATA all64_3f81111111111111<>+8(SB)/8, $0x3f81111111111111
+DATA all64_3f81111111111111<>+16(SB)/8, $0x3f81111111111111
+DATA all64_3f81111111111111<>+24(SB)/8, $0x3f81111111111111
+GLOBL all64_3f81111111111111<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fa5555555555555<>+0(SB)/8, $0x3fa5555555555555
+DATA all64_3fa5555555555555<>+8(SB)/8, $0x3fa5555555555555
+DATA all64_3fa5555555555555<>+16(SB)/8, $0x3fa5555555555555
+DATA all64_3fa5555555555555<>+24(SB)/8, $0x3fa5555555555555
+GLOBL all64_3fa5555555555555<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fc5555555555555<>+0(SB)/8, $0x3fc5555555555555
+DATA all64_3fc5555555555555<>+8(SB)/8, $0x3fc5555555555555
+DATA all64_3fc5555555555555<>+16(SB)/8, $0x3fc5555555555555
+DATA all64_3fc5555555555555<>+24(SB)/8, $0x3fc5555555555555
+GLOBL all64_3fc5555555555555<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fe0000000000000<>+0(SB)/8, $0x3fe0000000000000
+DATA all64_3fe0000000000000<>+8(SB)/8, $0x3fe0000000000000
+DATA all64_3fe0000000000000<>+16(SB)/8, $0x3fe0000000000000
+DATA all64_3fe0000000000000<>+24(SB)/8, $0x3fe0000000000000
+GLOBL all64_3fe0000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3ff0000000000000<>+0(SB)/8, $0x3ff0000000000000
+DATA all64_3ff0000000000000<>+8(SB)/8, $0x3ff0000000000000
+DATA all64_3ff0000000000000<>+16(SB)/8, $0x3ff0000000000000
+DATA all64_3ff0000000000000<>+24(SB)/8, $0x3ff0000000000000
+GLOBL all64_3ff0000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA masks64<>+0(SB)/8, $0xffffffffffffffff
+DATA masks64<>+8(SB)/8, $0xffffffffffffffff
+DATA masks64<>+16(SB)/8, $0xffffffffffffffff
+DATA masks64<>+24(SB)/8, $0xffffffffffffffff
+DATA masks64<>+32(SB)/8, $0x0000000000000000
+DATA masks64<>+40(SB)/8, $0x0000000000000000
+DATA masks64<>+48(SB)/8, $0x0000000000000000
+DATA masks64<>+56(SB)/8, $0x0000000000000000
+GLOBL masks64<>(SB), RODATA|NOPTR, $64
+
+// func log64AVX2(dst []float64, x []float64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·log64AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ        AX, $0x04
+	JL          rest
+	VMOVUPD     (DX), Y0
+	ADDQ        $0x20, DX
+	VCMPPD      $0x01, all64_0010000000000000<>+0(SB), Y0, Y1
+	VMULPD      all64_4350000000000000<>+0(SB), Y0, Y2
+	VBLENDVPD   Y1, Y2, Y0, Y2
+	VANDPD      all64_c04b000000000000<>+0(SB), Y1, Y1
+	VPADDQ      all64_00095f619980c433<>+0(SB), Y2, Y2
+	VMOVUPD     Y2, Y3
+	VPSRLQ      $0x34, Y3, Y3
+	VORPD       all64_4330000000000000<>+0(SB), Y3, Y3
+	VSUBPD      all64_43300000000003ff<>+0(SB), Y3, Y3
+	VANDPD      all64_000fffffffffffff<>+0(SB), Y2, Y2
+	VPADDQ      all64_3fe6a09e667f3bcd<>+0(SB), Y2, Y2
+	VSUBPD      all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VADDPD      Y1, Y3, Y1
+	VADDPD      all64_4000000000000000<>+0(SB), Y2, Y3
+	VDIVPD      Y3, Y2, Y3
+	VMULPD      Y3, Y3, Y4
+	VMULPD      all64_3fe0000000000000<>+0(SB), Y2, Y5
+	VMULPD      Y2, Y5, Y5
+	VMOVUPD     all64_3fb642c8590b2164<>+0(SB), Y6
+	VFMADD213PD all64_3fb8618618618618<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fbaf286bca1af28<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fbe1e1e1e1e1e1e<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fc1111111111111<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fc3b13b13b13b14<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fc745d1745d1746<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fcc71c71c71c71c<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fd2492492492492<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fd999999999999a<>+0(SB), Y4, Y6
+	VFMADD213PD all64_3fe5555555555555<>+0(SB), Y4, Y6
+	VMOVUPD     Y4, Y4
+	VFMADD213PD Y5, Y6, Y4
+	VMULPD      all64_3c7abc9e3b39803f<>+0(SB), Y1, Y6
+	VMOVUPD     Y3, Y3
+	VFMADD213PD Y6, Y4, Y3
+	VSUBPD      Y3, Y5, Y3
+	VSUBPD      Y3, Y2, Y2
+	VMOVUPD     Y2, Y2
+	VFMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y1, Y2
+	VCMPPD      $0x05, all64_7ff0000000000000<>+0(SB), Y0, Y1
+	VBLENDVPD   Y1, Y0, Y2, Y1
+	VCMPPD      $0x01, all64_0000000000000000<>+0(SB), Y0, Y2
+	VMOVUPD     all64_7ff8000000000001<>+0(SB), Y3
+	VBLENDVPD   Y2, Y3, Y1, Y1
+	VCMPPD      $0x00, all64_0000000000000000<>+0(SB), Y0, Y0
+	VMOVUPD     all64_fff0000000000000<>+0(SB), Y2
+	VBLENDVPD   Y0, Y2, Y1, Y0
+	VMOVUPD     Y0, (CX)
+	ADDQ        $0x20, CX
+	SUBQ        $0x04, AX
+	JMP         whole
+
+rest:
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks64<>+0(SB), BX
+	MOVQ        $0x00000004, SI
+	SUBQ        AX, SI
+	VMOVDQU     (BX)(SI*8), Y0
+	VMASKMOVPD  (DX), Y0, Y1
+	VCMPPD      $0x01, all64_0010000000000000<>+0(SB), Y1, Y2
+	VMULPD      all64_4350000000000000<>+0(SB), Y1, Y3
+	VBLENDVPD   Y2, Y3, Y1, Y3
+	VANDPD      all64_c04b000000000000<>+0(SB), Y2, Y2
+	VPADDQ      all64_00095f619980c433<>+0(SB), Y3, Y3
+	VMOVUPD     Y3, Y4
+	VPSRLQ      $0x34, Y4, Y4
+	VORPD       all64_4330000000000000<>+0(SB), Y4, Y4
+	VSUBPD      all64_43300000000003ff<>+0(SB), Y4, Y4
+	VANDPD      all64_000fffffffffffff<>+0(SB), Y3, Y3
+	VPADDQ      all64_3fe6a09e667f3bcd<>+0(SB), Y3, Y3
+	VSUBPD      all64_3ff0000000000000<>+0(SB), Y3, Y3
+	VADDPD      Y2, Y4, Y2
+	VADDPD      all64_4000000000000000<>+0(SB), Y3, Y4
+	VDIVPD      Y4, Y3, Y4
+	VMULPD      Y4, Y4, Y5
+	VMULPD      all64_3fe0000000000000<>+0(SB), Y3, Y6
+	VMULPD      Y3, Y6, Y6
+	VMOVUPD     all64_3fb642c8590b2164<>+0(SB), Y7
+	VFMADD213PD all64_3fb8618618618618<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fbaf286bca1af28<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fbe1e1e1e1e1e1e<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fc1111111111111<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fc3b13b13b13b14<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fc745d1745d1746<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fcc71c71c71c71c<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fd2492492492492<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fd999999999999a<>+0(SB), Y5, Y7
+	VFMADD213PD all64_3fe5555555555555<>+0(SB), Y5, Y7
+	VMOVUPD     Y5, Y5
+	VFMADD213PD Y6, Y7, Y5
+	VMULPD      all64_3c7abc9e3b39803f<>+0(SB), Y2, Y7
+	VMOVUPD     Y4, Y4
+	VFMADD213PD Y7, Y5, Y4
+	VSUBPD      Y4, Y6, Y4
+	VSUBPD      Y4, Y3, Y3
+	VMOVUPD     Y3, Y3
+	VFMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y2, Y3
+	VCMPPD      $0x05, all64_7ff0000000000000<>+0(SB), Y1, Y2
+	VBLENDVPD   Y2, Y1, Y3, Y2
+	VCMPPD      $0x01, all64_0000000000000000<>+0(SB), Y1, Y3
+	VMOVUPD     all64_7ff8000000000001<>+0(SB), Y4
+	VBLENDVPD   Y3, Y4, Y2, Y2
+	VCMPPD      $0x00, all64_0000000000000000<>+0(SB), Y1, Y1
+	VMOVUPD     all64_fff0000000000000<>+0(SB), Y3
+	VBLENDVPD   Y1, Y3, Y2, Y1
+	VMASKMOVPD  Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA all64_0010000000000000<>+0(SB)/8, $0x0010000000000000
+DATA all64_0010000000000000<>+8(SB)/8, $0x0010000000000000
+DATA all64_0010000000000000<>+16(SB)/8, $0x0010000000000000
+DATA all64_0010000000000000<>+24(SB)/8, $0x0010000000000000
+GLOBL all64_0010000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_4350000000000000<>+0(SB)/8, $0x4350000000000000
+DATA all64_4350000000000000<>+8(SB)/8, $0x4350000000000000
+DATA all64_4350000000000000<>+16(SB)/8, $0x4350000000000000
+DATA all64_4350000000000000<>+24(SB)/8, $0x4350000000000000
+GLOBL all64_4350000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_c04b000000000000<>+0(SB)/8, $0xc04b000000000000
+DATA all64_c04b000000000000<>+8(SB)/8, $0xc04b000000000000
+DATA all64_c04b000000000000<>+16(SB)/8, $0xc04b000000000000
+DATA all64_c04b000000000000<>+24(SB)/8, $0xc04b000000000000
+GLOBL all64_c04b000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_00095f619980c433<>+0(SB)/8, $0x00095f619980c433
+DATA all64_00095f619980c433<>+8(SB)/8, $0x00095f619980c433
+DATA all64_00095f619980c433<>+16(SB)/8, $0x00095f619980c433
+DATA all64_00095f619980c433<>+24(SB)/8, $0x00095f619980c433
+GLOBL all64_00095f619980c433<>(SB), RODATA|NOPTR, $32
+
+DATA all64_4330000000000000<>+0(SB)/8, $0x4330000000000000
+DATA all64_4330000000000000<>+8(SB)/8, $0x4330000000000000
+DATA all64_4330000000000000<>+16(SB)/8, $0x4330000000000000
+DATA all64_4330000000000000<>+24(SB)/8, $0x4330000000000000
+GLOBL all64_4330000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_43300000000003ff<>+0(SB)/8, $0x43300000000003ff
+DATA all64_43300000000003ff<>+8(SB)/8, $0x43300000000003ff
+DATA all64_43300000000003ff<>+16(SB)/8, $0x43300000000003ff
+DATA all64_43300000000003ff<>+24(SB)/8, $0x43300000000003ff
+GLOBL all64_43300000000003ff<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fe6a09e667f3bcd<>+0(SB)/8, $0x3fe6a09e667f3bcd
+DATA all64_3fe6a09e667f3bcd<>+8(SB)/8, $0x3fe6a09e667f3bcd
+DATA all64_3fe6a09e667f3bcd<>+16(SB)/8, $0x3fe6a09e667f3bcd
+DATA all64_3fe6a09e667f3bcd<>+24(SB)/8, $0x3fe6a09e667f3bcd
+GLOBL all64_3fe6a09e667f3bcd<>(SB), RODATA|NOPTR, $32
+
+DATA all64_000fffffffffffff<>+0(SB)/8, $0x000fffffffffffff
+DATA all64_000fffffffffffff<>+8(SB)/8, $0x000fffffffffffff
+DATA all64_000fffffffffffff<>+16(SB)/8, $0x000fffffffffffff
+DATA all64_000fffffffffffff<>+24(SB)/8, $0x000fffffffffffff
+GLOBL all64_000fffffffffffff<>(SB), RODATA|NOPTR, $32
+
+DATA all64_4000000000000000<>+0(SB)/8, $0x4000000000000000
+DATA all64_4000000000000000<>+8(SB)/8, $0x4000000000000000
+DATA all64_4000000000000000<>+16(SB)/8, $0x4000000000000000
+DATA all64_4000000000000000<>+24(SB)/8, $0x4000000000000000
+GLOBL all64_4000000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fb642c8590b2164<>+0(SB)/8, $0x3fb642c8590b2164
+DATA all64_3fb642c8590b2164<>+8(SB)/8, $0x3fb642c8590b2164
+DATA all64_3fb642c8590b2164<>+16(SB)/8, $0x3fb642c8590b2164
+DATA all64_3fb642c8590b2164<>+24(SB)/8, $0x3fb642c8590b2164
+GLOBL all64_3fb642c8590b2164<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fb8618618618618<>+0(SB)/8, $0x3fb8618618618618
+DATA all64_3fb8618618618618<>+8(SB)/8, $0x3fb8618618618618
+DATA all64_3fb8618618618618<>+16(SB)/8, $0x3fb8618618618618
+DATA all64_3fb8618618618618<>+24(SB)/8, $0x3fb8618618618618
+GLOBL all64_3fb8618618618618<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fbaf286bca1af28<>+0(SB)/8, $0x3fbaf286bca1af28
+DATA all64_3fbaf286bca1af28<>+8(SB)/8, $0x3fbaf286bca1af28
+DATA all64_3fbaf286bca1af28<>+16(SB)/8, $0x3fbaf286bca1af28
+DATA all64_3fbaf286bca1af28<>+24(SB)/8, $0x3fbaf286bca1af28
+GLOBL all64_3fbaf286bca1af28<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fbe1e1e1e1e1e1e<>+0(SB)/8, $0x3fbe1e1e1e1e1e1e
+DATA all64_3fbe1e1e1e1e1e1e<>+8(SB)/8, $0x3fbe1e1e1e1e1e1e
+DATA all64_3fbe1e1e1e1e1e1e<>+16(SB)/8, $0x3fbe1e1e1e1e1e1e
+DATA all64_3fbe1e1e1e1e1e1e<>+24(SB)/8, $0x3fbe1e1e1e1e1e1e
+GLOBL all64_3fbe1e1e1e1e1e1e<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fc1111111111111<>+0(SB)/8, $0x3fc1111111111111
+DATA all64_3fc1111111111111<>+8(SB)/8, $0x3fc1111111111111
+DATA all64_3fc1111111111111<>+16(SB)/8, $0x3fc1111111111111
+DATA all64_3fc1111111111111<>+24(SB)/8, $0x3fc1111111111111
+GLOBL all64_3fc1111111111111<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fc3b13b13b13b14<>+0(SB)/8, $0x3fc3b13b13b13b14
+DATA all64_3fc3b13b13b13b14<>+8(SB)/8, $0x3fc3b13b13b13b14
+DATA all64_3fc3b13b13b13b14<>+16(SB)/8, $0x3fc3b13b13b13b14
+DATA all64_3fc3b13b13b13b14<>+24(SB)/8, $0x3fc3b13b13b13b14
+GLOBL all64_3fc3b13b13b13b14<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fc745d1745d1746<>+0(SB)/8, $0x3fc745d1745d1746
+DATA all64_3fc745d1745d1746<>+8(SB)/8, $0x3fc745d1745d1746
+DATA all64_3fc745d1745d1746<>+16(SB)/8, $0x3fc745d1745d1746
+DATA all64_3fc745d1745d1746<>+24(SB)/8, $0x3fc745d1745d1746
+GLOBL all64_3fc745d1745d1746<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fcc71c71c71c71c<>+0(SB)/8, $0x3fcc71c71c71c71c
+DATA all64_3fcc71c71c71c71c<>+8(SB)/8, $0x3fcc71c71c71c71c
+DATA all64_3fcc71c71c71c71c<>+16(SB)/8, $0x3fcc71c71c71c71c
+DATA all64_3fcc71c71c71c71c<>+24(SB)/8, $0x3fcc71c71c71c71c
+GLOBL all64_3fcc71c71c71c71c<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fd2492492492492<>+0(SB)/8, $0x3fd2492492492492
+DATA all64_3fd2492492492492<>+8(SB)/8, $0x3fd2492492492492
+DATA all64_3fd2492492492492<>+16(SB)/8, $0x3fd2492492492492
+DATA all64_3fd2492492492492<>+24(SB)/8, $0x3fd2492492492492
+GLOBL all64_3fd2492492492492<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fd999999999999a<>+0(SB)/8, $0x3fd999999999999a
+DATA all64_3fd999999999999a<>+8(SB)/8, $0x3fd999999999999a
+DATA all64_3fd999999999999a<>+16(SB)/8, $0x3fd999999999999a
+DATA all64_3fd999999999999a<>+24(SB)/8, $0x3fd999999999999a
+GLOBL all64_3fd999999999999a<>(SB), RODATA|NOPTR, $32
+
+DATA all64_3fe5555555555555<>+0(SB)/8, $0x3fe5555555555555
+DATA all64_3fe5555555555555<>+8(SB)/8, $0x3fe5555555555555
+DATA all64_3fe5555555555555<>+16(SB)/8, $0x3fe5555555555555
+DATA all64_3fe5555555555555<>+24(SB)/8, $0x3fe5555555555555
+GLOBL all64_3fe5555555555555<>(SB), RODATA|NOPTR, $32
+
+DATA all64_7ff0000000000000<>+0(SB)/8, $0x7ff0000000000000
+DATA all64_7ff0000000000000<>+8(SB)/8, $0x7ff0000000000000
+DATA all64_7ff0000000000000<>+16(SB)/8, $0x7ff0000000000000
+DATA all64_7ff0000000000000<>+24(SB)/8, $0x7ff0000000000000
+GLOBL all64_7ff0000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_0000000000000000<>+0(SB)/8, $0x0000000000000000
+DATA all64_0000000000000000<>+8(SB)/8, $0x0000000000000000
+DATA all64_0000000000000000<>+16(SB)/8, $0x0000000000000000
+DATA all64_0000000000000000<>+24(SB)/8, $0x0000000000000000
+GLOBL all64_0000000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_7ff8000000000001<>+0(SB)/8, $0x7ff8000000000001
+DATA all64_7ff8000000000001<>+8(SB)/8, $0x7ff8000000000001
+DATA all64_7ff8000000000001<>+16(SB)/8, $0x7ff8000000000001
+DATA all64_7ff8000000000001<>+24(SB)/8, $0x7ff8000000000001
+GLOBL all64_7ff8000000000001<>(SB), RODATA|NOPTR, $32
+
+DATA all64_fff0000000000000<>+0(SB)/8, $0xfff0000000000000
+DATA all64_fff0000000000000<>+8(SB)/8, $0xfff0000000000000
+DATA all64_fff0000000000000<>+16(SB)/8, $0xfff0000000000000
+DATA all64_fff0000000000000<>+24(SB)/8, $0xfff0000000000000
+GLOBL all64_fff0000000000000<>(SB), RODATA|NOPTR, $32
+
+// func log1p64AVX2(dst []float64, x []float64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·log1p64AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ        AX, $0x04
+	JL          rest
+	VMOVUPD     (DX), Y0
+	ADDQ        $0x20, DX
+	VADDPD      all64_3ff0000000000000<>+0(SB), Y0, Y1
+	VADDPD      all64_3ff0000000000000<>+0(SB), Y0, Y2
+	VSUBPD      all64_3ff0000000000000<>+0(SB), Y2, Y3
+	VSUBPD      Y3, Y0, Y4
+	VMOVUPD     all64_3ff0000000000000<>+0(SB), Y5
+	VSUBPD      Y3, Y2, Y3
+	VSUBPD      Y3, Y5, Y3
+	VADDPD      Y3, Y4, Y3
+	VDIVPD      Y2, Y3, Y3
+	VPADDQ      all64_00095f619980c433<>+0(SB), Y2, Y2
+	VMOVUPD     Y2, Y4
+	VPSRLQ      $0x34, Y4, Y4
+	VORPD       all64_4330000000000000<>+0(SB), Y4, Y4
+	VSUBPD      all64_43300000000003ff<>+0(SB), Y4, Y4
+	VANDPD      all64_000fffffffffffff<>+0(SB), Y2, Y2
+	VPADDQ      all64_3fe6a09e667f3bcd<>+0(SB), Y2, Y2
+	VSUBPD      all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VCMPPD      $0x00, all64_0000000000000000<>+0(SB), Y4, Y5
+	VBLENDVPD   Y5, Y0, Y2, Y2
+	VANDNPD     Y3, Y5, Y3
+	VADDPD      all64_4000000000000000<>+0(SB), Y2, Y5
+	VDIVPD      Y5, Y2, Y5
+	VMULPD      Y5, Y5, Y6
+	VMULPD      all64_3fe0000000000000<>+0(SB), Y2, Y7
+	VMULPD      Y2, Y7, Y7
+	VMOVUPD     all64_3fb642c8590b2164<>+0(SB), Y8
+	VFMADD213PD all64_3fb8618618618618<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fbaf286bca1af28<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fbe1e1e1e1e1e1e<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fc1111111111111<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fc3b13b13b13b14<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fc745d1745d1746<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fcc71c71c71c71c<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fd2492492492492<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fd999999999999a<>+0(SB), Y6, Y8
+	VFMADD213PD all64_3fe5555555555555<>+0(SB), Y6, Y8
+	VMOVUPD     Y6, Y6
+	VFMADD213PD Y7, Y8, Y6
+	VMULPD      all64_3c7abc9e3b39803f<>+0(SB), Y4, Y8
+	VADDPD      Y3, Y8, Y3
+	VMOVUPD     Y5, Y5
+	VFMADD213PD Y3, Y6, Y5
+	VSUBPD      Y5, Y7, Y3
+	VSUBPD      Y3, Y2, Y2
+	VMOVUPD     Y2, Y2
+	VFMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y4, Y2
+	VCMPPD      $0x05, all64_7ff0000000000000<>+0(SB), Y1, Y3
+	VBLENDVPD   Y3, Y1, Y2, Y2
+	VCMPPD      $0x01, all64_0000000000000000<>+0(SB), Y1, Y3
+	VMOVUPD     all64_7ff8000000000001<>+0(SB), Y4
+	VBLENDVPD   Y3, Y4, Y2, Y2
+	VCMPPD      $0x00, all64_0000000000000000<>+0(SB), Y1, Y1
+	VMOVUPD     all64_fff0000000000000<>+0(SB), Y3
+	VBLENDVPD   Y1, Y3, Y2, Y1
+	VCMPPD      $0x00, all64_0000000000000000<>+0(SB), Y0, Y2
+	VBLENDVPD   Y2, Y0, Y1, Y0
+	VMOVUPD     Y0, (CX)
+	ADDQ        $0x20, CX
+	SUBQ        $0x04, AX
+	JMP         whole
+
+rest:
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks64<>+0(SB), BX
+	MOVQ        $0x00000004, SI
+	SUBQ        AX, SI
+	VMOVDQU     (BX)(SI*8), Y0
+	VMASKMOVPD  (DX), Y0, Y1
+	VADDPD      all64_3ff0000000000000<>+0(SB), Y1, Y2
+	VADDPD      all64_3ff0000000000000<>+0(SB), Y1, Y3
+	VSUBPD      all64_3ff0000000000000<>+0(SB), Y3, Y4
+	VSUBPD      Y4, Y1, Y5
+	VMOVUPD     all64_3ff0000000000000<>+0(SB), Y6
+	VSUBPD      Y4, Y3, Y4
+	VSUBPD      Y4, Y6, Y4
+	VADDPD      Y4, Y5, Y4
+	VDIVPD      Y3, Y4, Y4
+	VPADDQ      all64_00095f619980c433<>+0(SB), Y3, Y3
+	VMOVUPD     Y3, Y5
+	VPSRLQ      $0x34, Y5, Y5
+	VORPD       all64_4330000000000000<>+0(SB), Y5, Y5
+	VSUBPD      all64_43300000000003ff<>+0(SB), Y5, Y5
+	VANDPD      all64_000fffffffffffff<>+0(SB), Y3, Y3
+	VPADDQ      all64_3fe6a09e667f3bcd<>+0(SB), Y3, Y3
+	VSUBPD      all64_3ff0000000000000<>+0(SB), Y3, Y3
+	VCMPPD      $0x00, all64_0000000000000000<>+0(SB), Y5, Y6
+	VBLENDVPD   Y6, Y1, Y3, Y3
+	VANDNPD     Y4, Y6, Y4
+	VADDPD      all64_4000000000000000<>+0(SB), Y3, Y6
+	VDIVPD      Y6, Y3, Y6
+	VMULPD      Y6, Y6, Y7
+	VMULPD      all64_3fe0000000000000<>+0(SB), Y3, Y8
+	VMULPD      Y3, Y8, Y8
+	VMOVUPD     all64_3fb642c8590b2164<>+0(SB), Y9
+	VFMADD213PD all64_3fb8618618618618<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fbaf286bca1af28<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fbe1e1e1e1e1e1e<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fc1111111111111<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fc3b13b13b13b14<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fc745d1745d1746<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fcc71c71c71c71c<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fd2492492492492<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fd999999999999a<>+0(SB), Y7, Y9
+	VFMADD213PD all64_3fe5555555555555<>+0(SB), Y7, Y9
+	VMOVUPD     Y7, Y7
+	VFMADD213PD Y8, Y9, Y7
+	VMULPD      all64_3c7abc9e3b39803f<>+0(SB), Y5, Y9
+	VADDPD      Y4, Y9, Y4
+	VMOVUPD     Y6, Y6
+	VFMADD213PD Y4, Y7, Y6
+	VSUBPD      Y6, Y8, Y4
+	VSUBPD      Y4, Y3, Y3
+	VMOVUPD     Y3, Y3
+	VFMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y5, Y3
+	VCMPPD      $0x05, all64_7ff0000000000000<>+0(SB), Y2, Y4
+	VBLENDVPD   Y4, Y2, Y3, Y3
+	VCMPPD      $0x01, all64_0000000000000000<>+0(SB), Y2, Y4
+	VMOVUPD     all64_7ff8000000000001<>+0(SB), Y5
+	VBLENDVPD   Y4, Y5, Y3, Y3
+	VCMPPD      $0x00, all64_0000000000000000<>+0(SB), Y2, Y2
+	VMOVUPD     all64_fff0000000000000<>+0(SB), Y4
+	VBLENDVPD   Y2, Y4, Y3, Y2
+	VCMPPD      $0x00, all64_0000000000000000<>+0(SB), Y1, Y3
+	VBLENDVPD   Y3, Y1, Y2, Y1
+	VMASKMOVPD  Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func tanh64AVX2(dst []float64, x []float64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tanh64AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ         AX, $0x04
+	JL           rest
+	VMOVUPD      (DX), Y0
+	ADDQ         $0x20, DX
+	VANDPD       all64_7fffffffffffffff<>+0(SB), Y0, Y1
+	VMOVUPD      all64_4046000000000000<>+0(SB), Y2
+	VADDPD       Y1, Y1, Y1
+	VMINPD       Y1, Y2, Y1
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y2
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y1, Y2
+	VSUBPD       all64_4338000000000000<>+0(SB), Y2, Y3
+	VMOVUPD      Y1, Y1
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y3, Y1
+	VMOVUPD      Y1, Y1
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y3, Y1
+	VMULPD       Y1, Y1, Y3
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y4
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y1, Y4
+	VMOVUPD      Y3, Y3
+	VFMADD213PD  Y1, Y4, Y3
+	VPSLLQ       $0x34, Y2, Y1
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y1, Y1
+	VSUBPD       all64_3ff0000000000000<>+0(SB), Y1, Y2
+	VMOVUPD      Y1, Y1
+	VFMADD213PD  Y2, Y3, Y1
+	VADDPD       all64_4000000000000000<>+0(SB), Y1, Y2
+	VDIVPD       Y2, Y1, Y1
+	VANDPD       all64_8000000000000000<>+0(SB), Y0, Y0
+	VORPD        Y0, Y1, Y0
+	VMOVUPD      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x04, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks64<>+0(SB), BX
+	MOVQ         $0x00000004, SI
+	SUBQ         AX, SI
+	VMOVDQU      (BX)(SI*8), Y0
+	VMASKMOVPD   (DX), Y0, Y1
+	VANDPD       all64_7fffffffffffffff<>+0(SB), Y1, Y2
+	VMOVUPD      all64_4046000000000000<>+0(SB), Y3
+	VADDPD       Y2, Y2, Y2
+	VMINPD       Y2, Y3, Y2
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y3
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y2, Y3
+	VSUBPD       all64_4338000000000000<>+0(SB), Y3, Y4
+	VMOVUPD      Y2, Y2
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y4, Y2
+	VMOVUPD      Y2, Y2
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y4, Y2
+	VMULPD       Y2, Y2, Y4
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y5
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y2, Y5
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y2, Y5
+	VMOVUPD      Y4, Y4
+	VFMADD213PD  Y2, Y5, Y4
+	VPSLLQ       $0x34, Y3, Y2
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VSUBPD       all64_3ff0000000000000<>+0(SB), Y2, Y3
+	VMOVUPD      Y2, Y2
+	VFMADD213PD  Y3, Y4, Y2
+	VADDPD       all64_4000000000000000<>+0(SB), Y2, Y3
+	VDIVPD       Y3, Y2, Y2
+	VANDPD       all64_8000000000000000<>+0(SB), Y1, Y1
+	VORPD        Y1, Y2, Y1
+	VMASKMOVPD   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA all64_7fffffffffffffff<>+0(SB)/8, $0x7fffffffffffffff
+DATA all64_7fffffffffffffff<>+8(SB)/8, $0x7fffffffffffffff
+DATA all64_7fffffffffffffff<>+16(SB)/8, $0x7fffffffffffffff
+DATA all64_7fffffffffffffff<>+24(SB)/8, $0x7fffffffffffffff
+GLOBL all64_7fffffffffffffff<>(SB), RODATA|NOPTR, $32
+
+DATA all64_4046000000000000<>+0(SB)/8, $0x4046000000000000
+DATA all64_4046000000000000<>+8(SB)/8, $0x4046000000000000
+DATA all64_4046000000000000<>+16(SB)/8, $0x4046000000000000
+DATA all64_4046000000000000<>+24(SB)/8, $0x4046000000000000
+GLOBL all64_4046000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA all64_8000000000000000<>+0(SB)/8, $0x8000000000000000
+DATA all64_8000000000000000<>+8(SB)/8, $0x8000000000000000
+DATA all64_8000000000000000<>+16(SB)/8, $0x8000000000000000
+DATA all64_8000000000000000<>+24(SB)/8, $0x8000000000000000
+GLOBL all64_8000000000000000<>(SB), RODATA|NOPTR, $32
+
+// func sigmoid64AVX2(dst []float64, x []float64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·sigmoid64AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ         AX, $0x04
+	JL           rest
+	VMOVUPD      (DX), Y0
+	ADDQ         $0x20, DX
+	VORPD        all64_8000000000000000<>+0(SB), Y0, Y1
+	VMOVUPD      all64_4086300000000000<>+0(SB), Y2
+	VMINPD       Y1, Y2, Y1
+	VMOVUPD      all64_c087500000000000<>+0(SB), Y2
+	VMAXPD       Y1, Y2, Y1
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y2
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y1, Y2
+	VSUBPD       all64_4338000000000000<>+0(SB), Y2, Y2
+	VMOVUPD      Y1, Y1
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y2, Y1
+	VMOVUPD      Y1, Y1
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y2, Y1
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y3
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y1, Y3
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y1, Y3
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y1
+	VFMADD231PD  all64_3fe0000000000000<>+0(SB), Y2, Y1
+	VSUBPD       all64_4338000000000000<>+0(SB), Y1, Y4
+	VSUBPD       Y4, Y2, Y2
+	VADDPD       all64_4338000000000000<>+0(SB), Y2, Y2
+	VPSLLQ       $0x34, Y1, Y1
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y1, Y1
+	VMULPD       Y1, Y3, Y1
+	VPSLLQ       $0x34, Y2, Y2
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VMULPD       Y2, Y1, Y1
+	VMOVUPD      all64_3ff0000000000000<>+0(SB), Y2
+	VBLENDVPD    Y0, Y1, Y2, Y0
+	VADDPD       all64_3ff0000000000000<>+0(SB), Y1, Y1
+	VDIVPD       Y1, Y0, Y0
+	VMOVUPD      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x04, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks64<>+0(SB), BX
+	MOVQ         $0x00000004, SI
+	SUBQ         AX, SI
+	VMOVDQU      (BX)(SI*8), Y0
+	VMASKMOVPD   (DX), Y0, Y1
+	VORPD        all64_8000000000000000<>+0(SB), Y1, Y2
+	VMOVUPD      all64_4086300000000000<>+0(SB), Y3
+	VMINPD       Y2, Y3, Y2
+	VMOVUPD      all64_c087500000000000<>+0(SB), Y3
+	VMAXPD       Y2, Y3, Y2
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y3
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y2, Y3
+	VSUBPD       all64_4338000000000000<>+0(SB), Y3, Y3
+	VMOVUPD      Y2, Y2
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y3, Y2
+	VMOVUPD      Y2, Y2
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y3, Y2
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y4
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y2, Y4
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y2
+	VFMADD231PD  all64_3fe0000000000000<>+0(SB), Y3, Y2
+	VSUBPD       all64_4338000000000000<>+0(SB), Y2, Y5
+	VSUBPD       Y5, Y3, Y3
+	VADDPD       all64_4338000000000000<>+0(SB), Y3, Y3
+	VPSLLQ       $0x34, Y2, Y2
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VMULPD       Y2, Y4, Y2
+	VPSLLQ       $0x34, Y3, Y3
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y3, Y3
+	VMULPD       Y3, Y2, Y2
+	VMOVUPD      all64_3ff0000000000000<>+0(SB), Y3
+	VBLENDVPD    Y1, Y2, Y3, Y1
+	VADDPD       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VDIVPD       Y2, Y1, Y1
+	VMASKMOVPD   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func softplus64AVX2(dst []float64, x []float64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·softplus64AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ         AX, $0x04
+	JL           rest
+	VMOVUPD      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPD      all64_0000000000000000<>+0(SB), Y1
+	VMAXPD       Y0, Y1, Y1
+	VORPD        all64_8000000000000000<>+0(SB), Y0, Y0
+	VMOVUPD      all64_4086300000000000<>+0(SB), Y2
+	VMINPD       Y0, Y2, Y0
+	VMOVUPD      all64_c087500000000000<>+0(SB), Y2
+	VMAXPD       Y0, Y2, Y0
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y2
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y0, Y2
+	VSUBPD       all64_4338000000000000<>+0(SB), Y2, Y2
+	VMOVUPD      Y0, Y0
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y2, Y0
+	VMOVUPD      Y0, Y0
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y2, Y0
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y3
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y0, Y3
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y0, Y3
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y0
+	VFMADD231PD  all64_3fe0000000000000<>+0(SB), Y2, Y0
+	VSUBPD       all64_4338000000000000<>+0(SB), Y0, Y4
+	VSUBPD       Y4, Y2, Y2
+	VADDPD       all64_4338000000000000<>+0(SB), Y2, Y2
+	VPSLLQ       $0x34, Y0, Y0
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y0, Y0
+	VMULPD       Y0, Y3, Y0
+	VPSLLQ       $0x34, Y2, Y2
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VMULPD       Y2, Y0, Y0
+	VADDPD       all64_3ff0000000000000<>+0(SB), Y0, Y2
+	VSUBPD       all64_3ff0000000000000<>+0(SB), Y2, Y3
+	VSUBPD       Y3, Y0, Y4
+	VMOVUPD      all64_3ff0000000000000<>+0(SB), Y5
+	VSUBPD       Y3, Y2, Y3
+	VSUBPD       Y3, Y5, Y3
+	VADDPD       Y3, Y4, Y3
+	VDIVPD       Y2, Y3, Y3
+	VPADDQ       all64_00095f619980c433<>+0(SB), Y2, Y2
+	VMOVUPD      Y2, Y4
+	VPSRLQ       $0x34, Y4, Y4
+	VORPD        all64_4330000000000000<>+0(SB), Y4, Y4
+	VSUBPD       all64_43300000000003ff<>+0(SB), Y4, Y4
+	VANDPD       all64_000fffffffffffff<>+0(SB), Y2, Y2
+	VPADDQ       all64_3fe6a09e667f3bcd<>+0(SB), Y2, Y2
+	VSUBPD       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VCMPPD       $0x00, all64_0000000000000000<>+0(SB), Y4, Y5
+	VBLENDVPD    Y5, Y0, Y2, Y0
+	VANDNPD      Y3, Y5, Y2
+	VADDPD       all64_4000000000000000<>+0(SB), Y0, Y3
+	VDIVPD       Y3, Y0, Y3
+	VMULPD       Y3, Y3, Y5
+	VMULPD       all64_3fe0000000000000<>+0(SB), Y0, Y6
+	VMULPD       Y0, Y6, Y6
+	VMOVUPD      all64_3fb642c8590b2164<>+0(SB), Y7
+	VFMADD213PD  all64_3fb8618618618618<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fbaf286bca1af28<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fbe1e1e1e1e1e1e<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fc1111111111111<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fc3b13b13b13b14<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fc745d1745d1746<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fcc71c71c71c71c<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fd2492492492492<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fd999999999999a<>+0(SB), Y5, Y7
+	VFMADD213PD  all64_3fe5555555555555<>+0(SB), Y5, Y7
+	VMOVUPD      Y5, Y5
+	VFMADD213PD  Y6, Y7, Y5
+	VMULPD       all64_3c7abc9e3b39803f<>+0(SB), Y4, Y7
+	VADDPD       Y2, Y7, Y2
+	VMOVUPD      Y3, Y3
+	VFMADD213PD  Y2, Y5, Y3
+	VSUBPD       Y3, Y6, Y2
+	VSUBPD       Y2, Y0, Y0
+	VMOVUPD      Y0, Y0
+	VFMADD231PD  all64_3fe62e42fefa39ef<>+0(SB), Y4, Y0
+	VADDPD       Y0, Y1, Y0
+	VMOVUPD      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x04, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks64<>+0(SB), BX
+	MOVQ         $0x00000004, SI
+	SUBQ         AX, SI
+	VMOVDQU      (BX)(SI*8), Y0
+	VMASKMOVPD   (DX), Y0, Y1
+	VMOVUPD      all64_0000000000000000<>+0(SB), Y2
+	VMAXPD       Y1, Y2, Y2
+	VORPD        all64_8000000000000000<>+0(SB), Y1, Y1
+	VMOVUPD      all64_4086300000000000<>+0(SB), Y3
+	VMINPD       Y1, Y3, Y1
+	VMOVUPD      all64_c087500000000000<>+0(SB), Y3
+	VMAXPD       Y1, Y3, Y1
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y3
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y1, Y3
+	VSUBPD       all64_4338000000000000<>+0(SB), Y3, Y3
+	VMOVUPD      Y1, Y1
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y3, Y1
+	VMOVUPD      Y1, Y1
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y3, Y1
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y4
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y1, Y4
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y1, Y4
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y1
+	VFMADD231PD  all64_3fe0000000000000<>+0(SB), Y3, Y1
+	VSUBPD       all64_4338000000000000<>+0(SB), Y1, Y5
+	VSUBPD       Y5, Y3, Y3
+	VADDPD       all64_4338000000000000<>+0(SB), Y3, Y3
+	VPSLLQ       $0x34, Y1, Y1
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y1, Y1
+	VMULPD       Y1, Y4, Y1
+	VPSLLQ       $0x34, Y3, Y3
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y3, Y3
+	VMULPD       Y3, Y1, Y1
+	VADDPD       all64_3ff0000000000000<>+0(SB), Y1, Y3
+	VSUBPD       all64_3ff0000000000000<>+0(SB), Y3, Y4
+	VSUBPD       Y4, Y1, Y5
+	VMOVUPD      all64_3ff0000000000000<>+0(SB), Y6
+	VSUBPD       Y4, Y3, Y4
+	VSUBPD       Y4, Y6, Y4
+	VADDPD       Y4, Y5, Y4
+	VDIVPD       Y3, Y4, Y4
+	VPADDQ       all64_00095f619980c433<>+0(SB), Y3, Y3
+	VMOVUPD      Y3, Y5
+	VPSRLQ       $0x34, Y5, Y5
+	VORPD        all64_4330000000000000<>+0(SB), Y5, Y5
+	VSUBPD       all64_43300000000003ff<>+0(SB), Y5, Y5
+	VANDPD       all64_000fffffffffffff<>+0(SB), Y3, Y3
+	VPADDQ       all64_3fe6a09e667f3bcd<>+0(SB), Y3, Y3
+	VSUBPD       all64_3ff0000000000000<>+0(SB), Y3, Y3
+	VCMPPD       $0x00, all64_0000000000000000<>+0(SB), Y5, Y6
+	VBLENDVPD    Y6, Y1, Y3, Y1
+	VANDNPD      Y4, Y6, Y3
+	VADDPD       all64_4000000000000000<>+0(SB), Y1, Y4
+	VDIVPD       Y4, Y1, Y4
+	VMULPD       Y4, Y4, Y6
+	VMULPD       all64_3fe0000000000000<>+0(SB), Y1, Y7
+	VMULPD       Y1, Y7, Y7
+	VMOVUPD      all64_3fb642c8590b2164<>+0(SB), Y8
+	VFMADD213PD  all64_3fb8618618618618<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fbaf286bca1af28<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fbe1e1e1e1e1e1e<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fc1111111111111<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fc3b13b13b13b14<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fc745d1745d1746<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fcc71c71c71c71c<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fd2492492492492<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fd999999999999a<>+0(SB), Y6, Y8
+	VFMADD213PD  all64_3fe5555555555555<>+0(SB), Y6, Y8
+	VMOVUPD      Y6, Y6
+	VFMADD213PD  Y7, Y8, Y6
+	VMULPD       all64_3c7abc9e3b39803f<>+0(SB), Y5, Y8
+	VADDPD       Y3, Y8, Y3
+	VMOVUPD      Y4, Y4
+	VFMADD213PD  Y3, Y6, Y4
+	VSUBPD       Y4, Y7, Y3
+	VSUBPD       Y3, Y1, Y1
+	VMOVUPD      Y1, Y1
+	VFMADD231PD  all64_3fe62e42fefa39ef<>+0(SB), Y5, Y1
+	VADDPD       Y1, Y2, Y1
+	VMASKMOVPD   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rectify64AVX2(dst []float64, x []float64)
+// Requires: AVX
+TEXT ·rectify64AVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+whole:
+	CMPQ    AX, $0x04
+	JL      rest
+	VMOVUPD (DX), Y0
+	ADDQ    $0x20, DX
+	VCMPPD  $0x0d, all64_0000000000000000<>+0(SB), Y0, Y1
+	VANDPD  all64_3ff0000000000000<>+0(SB), Y1, Y1
+	VMULPD  Y1, Y0, Y0
+	VMOVUPD Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks64<>+0(SB), BX
+	MOVQ       $0x00000004, SI
+	SUBQ       AX, SI
+	VMOVDQU    (BX)(SI*8), Y0
+	VMASKMOVPD (DX), Y0, Y1
+	VCMPPD     $0x0d, all64_0000000000000000<>+0(SB), Y1, Y2
+	VANDPD     all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VMULPD     Y2, Y1, Y1
+	VMASKMOVPD Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func add64AVX2(dst []float64, x []float64, y []float64)
+// Requires: AVX
+TEXT ·add64AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ    AX, $0x04
+	JL      rest
+	VMOVUPD (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPD (BX), Y1
+	ADDQ    $0x20, BX
+	VADDPD  Y1, Y0, Y0
+	VMOVUPD Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks64<>+0(SB), SI
+	MOVQ       $0x00000004, DI
+	SUBQ       AX, DI
+	VMOVDQU    (SI)(DI*8), Y0
+	VMASKMOVPD (DX), Y0, Y1
+	VMASKMOVPD (BX), Y0, Y2
+	VADDPD     Y2, Y1, Y1
+	VMASKMOVPD Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func sub64AVX2(dst []float64, x []float64, y []float64)
+// Requires: AVX
+TEXT ·sub64AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ    AX, $0x04
+	JL      rest
+	VMOVUPD (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPD (BX), Y1
+	ADDQ    $0x20, BX
+	VSUBPD  Y1, Y0, Y0
+	VMOVUPD Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks64<>+0(SB), SI
+	MOVQ       $0x00000004, DI
+	SUBQ       AX, DI
+	VMOVDQU    (SI)(DI*8), Y0
+	VMASKMOVPD (DX), Y0, Y1
+	VMASKMOVPD (BX), Y0, Y2
+	VSUBPD     Y2, Y1, Y1
+	VMASKMOVPD Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mul64AVX2(dst []float64, x []float64, y []float64)
+// Requires: AVX
+TEXT ·mul64AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ    AX, $0x04
+	JL      rest
+	VMOVUPD (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPD (BX), Y1
+	ADDQ    $0x20, BX
+	VMULPD  Y1, Y0, Y0
+	VMOVUPD Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks64<>+0(SB), SI
+	MOVQ       $0x00000004, DI
+	SUBQ       AX, DI
+	VMOVDQU    (SI)(DI*8), Y0
+	VMASKMOVPD (DX), Y0, Y1
+	VMASKMOVPD (BX), Y0, Y2
+	VMULPD     Y2, Y1, Y1
+	VMASKMOVPD Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func tanhChain64AVX2(dst []float64, x []float64, y []float64)
+// Requires: AVX, FMA3
+TEXT ·tanhChain64AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ         AX, $0x04
+	JL           rest
+	VMOVUPD      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPD      (BX), Y1
+	ADDQ         $0x20, BX
+	VMOVUPD      all64_3ff0000000000000<>+0(SB), Y2
+	VFNMADD231PD Y1, Y1, Y2
+	VMULPD       Y2, Y0, Y0
+	VMOVUPD      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x04, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks64<>+0(SB), SI
+	MOVQ         $0x00000004, DI
+	SUBQ         AX, DI
+	VMOVDQU      (SI)(DI*8), Y0
+	VMASKMOVPD   (DX), Y0, Y1
+	VMASKMOVPD   (BX), Y0, Y2
+	VMOVUPD      all64_3ff0000000000000<>+0(SB), Y3
+	VFNMADD231PD Y2, Y2, Y3
+	VMULPD       Y3, Y1, Y1
+	VMASKMOVPD   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func sigmoidChain64AVX2(dst []float64, x []float64, y []float64)
+// Requires: AVX, FMA3
+TEXT ·sigmoidChain64AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ         AX, $0x04
+	JL           rest
+	VMOVUPD      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPD      (BX), Y1
+	ADDQ         $0x20, BX
+	VMOVUPD      Y1, Y2
+	VFNMADD231PD Y1, Y1, Y2
+	VMULPD       Y2, Y0, Y0
+	VMOVUPD      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x04, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks64<>+0(SB), SI
+	MOVQ         $0x00000004, DI
+	SUBQ         AX, DI
+	VMOVDQU      (SI)(DI*8), Y0
+	VMASKMOVPD   (DX), Y0, Y1
+	VMASKMOVPD   (BX), Y0, Y2
+	VMOVUPD      Y2, Y3
+	VFNMADD231PD Y2, Y2, Y3
+	VMULPD       Y3, Y1, Y1
+	VMASKMOVPD   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func softplusChain64AVX2(dst []float64, x []float64, y []float64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·softplusChain64AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ         AX, $0x04
+	JL           rest
+	VMOVUPD      (DX), Y0
+	ADDQ         $0x20, DX
+	VMOVUPD      (BX), Y1
+	ADDQ         $0x20, BX
+	VORPD        all64_8000000000000000<>+0(SB), Y1, Y2
+	VMOVUPD      all64_4086300000000000<>+0(SB), Y3
+	VMINPD       Y2, Y3, Y2
+	VMOVUPD      all64_c087500000000000<>+0(SB), Y3
+	VMAXPD       Y2, Y3, Y2
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y3
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y2, Y3
+	VSUBPD       all64_4338000000000000<>+0(SB), Y3, Y3
+	VMOVUPD      Y2, Y2
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y3, Y2
+	VMOVUPD      Y2, Y2
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y3, Y2
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y4
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y2, Y4
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y2, Y4
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y2
+	VFMADD231PD  all64_3fe0000000000000<>+0(SB), Y3, Y2
+	VSUBPD       all64_4338000000000000<>+0(SB), Y2, Y5
+	VSUBPD       Y5, Y3, Y3
+	VADDPD       all64_4338000000000000<>+0(SB), Y3, Y3
+	VPSLLQ       $0x34, Y2, Y2
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VMULPD       Y2, Y4, Y2
+	VPSLLQ       $0x34, Y3, Y3
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y3, Y3
+	VMULPD       Y3, Y2, Y2
+	VMOVUPD      all64_3ff0000000000000<>+0(SB), Y3
+	VBLENDVPD    Y1, Y2, Y3, Y1
+	VADDPD       all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VDIVPD       Y2, Y1, Y1
+	VMULPD       Y1, Y0, Y0
+	VMOVUPD      Y0, (CX)
+	ADDQ         $0x20, CX
+	SUBQ         $0x04, AX
+	JMP          whole
+
+rest:
+	TESTQ        AX, AX
+	JZ           done
+	LEAQ         masks64<>+0(SB), SI
+	MOVQ         $0x00000004, DI
+	SUBQ         AX, DI
+	VMOVDQU      (SI)(DI*8), Y0
+	VMASKMOVPD   (DX), Y0, Y1
+	VMASKMOVPD   (BX), Y0, Y2
+	VORPD        all64_8000000000000000<>+0(SB), Y2, Y3
+	VMOVUPD      all64_4086300000000000<>+0(SB), Y4
+	VMINPD       Y3, Y4, Y3
+	VMOVUPD      all64_c087500000000000<>+0(SB), Y4
+	VMAXPD       Y3, Y4, Y3
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y4
+	VFMADD231PD  all64_3ff71547652b82fe<>+0(SB), Y3, Y4
+	VSUBPD       all64_4338000000000000<>+0(SB), Y4, Y4
+	VMOVUPD      Y3, Y3
+	VFNMADD231PD all64_3fe62e42fefa39ef<>+0(SB), Y4, Y3
+	VMOVUPD      Y3, Y3
+	VFNMADD231PD all64_3c7abc9e3b39803f<>+0(SB), Y4, Y3
+	VMOVUPD      all64_3de6124613a86d09<>+0(SB), Y5
+	VFMADD213PD  all64_3e21eed8eff8d898<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3e5ae64567f544e4<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3e927e4fb7789f5c<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3ec71de3a556c734<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3efa01a01a01a01a<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3f2a01a01a01a01a<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3f56c16c16c16c17<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3f81111111111111<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3fa5555555555555<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3fc5555555555555<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3fe0000000000000<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y3, Y5
+	VFMADD213PD  all64_3ff0000000000000<>+0(SB), Y3, Y5
+	VMOVUPD      all64_4338000000000000<>+0(SB), Y3
+	VFMADD231PD  all64_3fe0000000000000<>+0(SB), Y4, Y3
+	VSUBPD       all64_4338000000000000<>+0(SB), Y3, Y6
+	VSUBPD       Y6, Y4, Y4
+	VADDPD       all64_4338000000000000<>+0(SB), Y4, Y4
+	VPSLLQ       $0x34, Y3, Y3
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y3, Y3
+	VMULPD       Y3, Y5, Y3
+	VPSLLQ       $0x34, Y4, Y4
+	VPADDQ       all64_3ff0000000000000<>+0(SB), Y4, Y4
+	VMULPD       Y4, Y3, Y3
+	VMOVUPD      all64_3ff0000000000000<>+0(SB), Y4
+	VBLENDVPD    Y2, Y3, Y4, Y2
+	VADDPD       all64_3ff0000000000000<>+0(SB), Y3, Y3
+	VDIVPD       Y3, Y2, Y2
+	VMULPD       Y2, Y1, Y1
+	VMASKMOVPD   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rectifyChain64AVX2(dst []float64, x []float64, y []float64)
+// Requires: AVX
+TEXT ·rectifyChain64AVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+
+whole:
+	CMPQ    AX, $0x04
+	JL      rest
+	VMOVUPD (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPD (BX), Y1
+	ADDQ    $0x20, BX
+	VCMPPD  $0x0d, all64_0000000000000000<>+0(SB), Y1, Y1
+	VANDPD  all64_3ff0000000000000<>+0(SB), Y1, Y1
+	VMULPD  Y1, Y0, Y0
+	VMOVUPD Y0, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks64<>+0(SB), SI
+	MOVQ       $0x00000004, DI
+	SUBQ       AX, DI
+	VMOVDQU    (SI)(DI*8), Y0
+	VMASKMOVPD (DX), Y0, Y1
+	VMASKMOVPD (BX), Y0, Y2
+	VCMPPD     $0x0d, all64_0000000000000000<>+0(SB), Y2, Y2
+	VANDPD     all64_3ff0000000000000<>+0(SB), Y2, Y2
+	VMULPD     Y2, Y1, Y1
+	VMASKMOVPD Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAdd64AVX2(dst []float64, x []float64, y []float64, z []float64)
+// Requires: AVX, FMA3
+TEXT ·mulAdd64AVX2(SB), NOSPLIT, $0-96
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ y_base+48(FP), BX
+	MOVQ z_base+72(FP), SI
+
+whole:
+	CMPQ        AX, $0x04
+	JL          rest
+	VMOVUPD     (DX), Y0
+	ADDQ        $0x20, DX
+	VMOVUPD     (BX), Y1
+	ADDQ        $0x20, BX
+	VMOVUPD     (SI), Y2
+	ADDQ        $0x20, SI
+	VMOVUPD     Y0, Y0
+	VFMADD213PD Y2, Y1, Y0
+	VMOVUPD     Y0, (CX)
+	ADDQ        $0x20, CX
+	SUBQ        $0x04, AX
+	JMP         whole
+
+rest:
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks64<>+0(SB), DI
+	MOVQ        $0x00000004, R8
+	SUBQ        AX, R8
+	VMOVDQU     (DI)(R8*8), Y0
+	VMASKMOVPD  (DX), Y0, Y1
+	VMASKMOVPD  (BX), Y0, Y2
+	VMASKMOVPD  (SI), Y0, Y3
+	VMOVUPD     Y1, Y1
+	VFMADD213PD Y3, Y2, Y1
+	VMASKMOVPD  Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func axpy64AVX2(alpha float64, dst []float64, x []float64, y []float64)
+// Requires: AVX, FMA3
+TEXT ·axpy64AVX2(SB), NOSPLIT, $0-80
+	VBROADCASTSD alpha+0(FP), Y0
+	MOVQ         x_len+40(FP), AX
+	MOVQ         dst_base+8(FP), CX
+	MOVQ         x_base+32(FP), DX
+	MOVQ         y_base+56(FP), BX
+
+whole:
+	CMPQ        AX, $0x04
+	JL          rest
+	VMOVUPD     (DX), Y1
+	ADDQ        $0x20, DX
+	VMOVUPD     (BX), Y2
+	ADDQ        $0x20, BX
+	VMOVUPD     Y0, Y3
+	VFMADD213PD Y2, Y1, Y3
+	VMOVUPD     Y3, (CX)
+	ADDQ        $0x20, CX
+	SUBQ        $0x04, AX
+	JMP         whole
+
+rest:
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks64<>+0(SB), SI
+	MOVQ        $0x00000004, DI
+	SUBQ        AX, DI
+	VMOVDQU     (SI)(DI*8), Y1
+	VMASKMOVPD  (DX), Y1, Y2
+	VMASKMOVPD  (BX), Y1, Y3
+	VMOVUPD     Y0, Y0
+	VFMADD213PD Y3, Y2, Y0
+	VMASKMOVPD  Y0, Y1, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func scale64AVX2(alpha float64, dst []float64, x []float64)
+// Requires: AVX
+TEXT ·scale64AVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSD alpha+0(FP), Y0
+	MOVQ         x_len+40(FP), AX
+	MOVQ         dst_base+8(FP), CX
+	MOVQ         x_base+32(FP), DX
+
+whole:
+	CMPQ    AX, $0x04
+	JL      rest
+	VMOVUPD (DX), Y1
+	ADDQ    $0x20, DX
+	VMULPD  Y1, Y0, Y1
+	VMOVUPD Y1, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks64<>+0(SB), BX
+	MOVQ       $0x00000004, SI
+	SUBQ       AX, SI
+	VMOVDQU    (BX)(SI*8), Y1
+	VMASKMOVPD (DX), Y1, Y2
+	VMULPD     Y2, Y0, Y0
+	VMASKMOVPD Y0, Y1, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func addScalar64AVX2(alpha float64, dst []float64, x []float64)
+// Requires: AVX
+TEXT ·addScalar64AVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSD alpha+0(FP), Y0
+	MOVQ         x_len+40(FP), AX
+	MOVQ         dst_base+8(FP), CX
+	MOVQ         x_base+32(FP), DX
+
+whole:
+	CMPQ    AX, $0x04
+	JL      rest
+	VMOVUPD (DX), Y1
+	ADDQ    $0x20, DX
+	VADDPD  Y1, Y0, Y1
+	VMOVUPD Y1, (CX)
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, AX
+	JMP     whole
+
+rest:
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks64<>+0(SB), BX
+	MOVQ       $0x00000004, SI
+	SUBQ       AX, SI
+	VMOVDQU    (BX)(SI*8), Y1
+	VMASKMOVPD (DX), Y1, Y2
+	VADDPD     Y2, Y0, Y0
+	VMASKMOVPD Y0, Y1, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot64AVX2(x []float64, y []float64) float64
+// Requires: AVX, FMA3, SSE2
+TEXT ·dot64AVX2(SB), NOSPLIT, $0-56
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+	MOVQ   y_base+24(FP), DX
+	VXORPD Y0, Y0, Y0
+	VXORPD Y1, Y1, Y1
+	VXORPD Y2, Y2, Y2
+	VXORPD Y3, Y3, Y3
+
+whole:
+	CMPQ        AX, $0x10
+	JL          fours
+	VMOVUPD     (CX), Y4
+	VMOVUPD     (DX), Y5
+	VFMADD231PD Y4, Y5, Y0
+	VMOVUPD     32(CX), Y4
+	VMOVUPD     32(DX), Y5
+	VFMADD231PD Y4, Y5, Y1
+	VMOVUPD     64(CX), Y4
+	VMOVUPD     64(DX), Y5
+	VFMADD231PD Y4, Y5, Y2
+	VMOVUPD     96(CX), Y4
+	VMOVUPD     96(DX), Y5
+	VFMADD231PD Y4, Y5, Y3
+	ADDQ        $0x80, CX
+	ADDQ        $0x80, DX
+	SUBQ        $0x10, AX
+	JMP         whole
+
+fours:
+	CMPQ        AX, $0x04
+	JL          ones
+	VMOVUPD     (CX), Y4
+	VMOVUPD     (DX), Y5
+	VFMADD231PD Y4, Y5, Y0
+	ADDQ        $0x20, CX
+	ADDQ        $0x20, DX
+	SUBQ        $0x04, AX
+	JMP         fours
+
+ones:
+	VADDPD       Y1, Y0, Y0
+	VADDPD       Y3, Y2, Y2
+	VADDPD       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VHADDPD      X0, X0, X0
+
+one:
+	TESTQ       AX, AX
+	JZ          done
+	VMOVSD      (CX), X1
+	VMOVSD      (DX), X2
+	VFMADD231SD X1, X2, X0
+	ADDQ        $0x08, CX
+	ADDQ        $0x08, DX
+	DECQ        AX
+	JMP         one
+
+done:
+	MOVSD X0, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func sum64AVX2(x []float64) float64
+// Requires: AVX, SSE2
+TEXT ·sum64AVX2(SB), NOSPLIT, $0-32
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+	VXORPD Y0, Y0, Y0
+	VXORPD Y1, Y1, Y1
+	VXORPD Y2, Y2, Y2
+	VXORPD Y3, Y3, Y3
+
+whole:
+	CMPQ    AX, $0x10
+	JL      fours
+	VMOVUPD (CX), Y4
+	VADDPD  Y4, Y0, Y0
+	VMOVUPD 32(CX), Y4
+	VADDPD  Y4, Y1, Y1
+	VMOVUPD 64(CX), Y4
+	VADDPD  Y4, Y2, Y2
+	VMOVUPD 96(CX), Y4
+	VADDPD  Y4, Y3, Y3
+	ADDQ    $0x80, CX
+	SUBQ    $0x10, AX
+	JMP     whole
+
+fours:
+	CMPQ    AX, $0x04
+	JL      ones
+	VMOVUPD (CX), Y4
+	VADDPD  Y4, Y0, Y0
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, AX
+	JMP     fours
+
+ones:
+	VADDPD       Y1, Y0, Y0
+	VADDPD       Y3, Y2, Y2
+	VADDPD       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VHADDPD      X0, X0, X0
+
+one:
+	TESTQ  AX, AX
+	JZ     done
+	VMOVSD (CX), X1
+	VADDSD X1, X0, X0
+	ADDQ   $0x08, CX
+	DECQ   AX
+	JMP    one
+
+done:
+	MOVSD X0, ret+24(FP)
+	VZEROUPPER
+	RET

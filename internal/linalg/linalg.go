@@ -1,12 +1,10 @@
-// Package linalg is the thin layer between generic float32/float64 code and the BLAS that is
-// registered with gonum (blas32.Use, blas64.Use). All matrices are row-major and dense.
+// Package linalg is linear algebra in float32 and float64. Matrix products are those of package
+// kernels, or of the BLAS that is registered with gonum (blas32.Use, blas64.Use) if that is not
+// gonum's own. All matrices are row-major and dense.
 package linalg
 
 import (
-	"gonum.org/v1/gonum/blas/blas32"
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/blas/gonum"
-
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
@@ -22,27 +20,15 @@ func Resized[T Float](x []T, n int) []T {
 	return x[:n]
 }
 
-// Dot returns the inner product of x and y, which have the same length. Short ones are summed here,
-// as in dot64.
-func Dot[T Float](x, y []T) T {
-	if len(x) < short {
-		return dotShort(x, y)
-	}
-	switch x := any(x).(type) {
-	case []float32:
-		return T(blas32.Implementation().Sdot(len(x), x, 1, any(y).([]float32), 1))
-	case []float64:
-		return T(blas64.Implementation().Ddot(len(x), x, 1, any(y).([]float64), 1))
-	}
-	return 0
-}
+// Dot returns the inner product of x and y, which have the same length. It is summed in float64.
+func Dot[T Float](x, y []T) T { return T(kernels.Dot(x, y)) }
 
-// Dot64 returns the inner product of x and y summed in float64.
+// Dot64 is Dot in float64, on all processors.
 func Dot64[T Float](x, y []T) float64 {
 	if len(x) <= piece { // without a closure
-		return dot64(x, y)
+		return kernels.Dot(x, y)
 	}
-	return Sum(len(x), func(from, to int) float64 { return dot64(x[from:to], y[from:to]) })
+	return Sum(len(x), func(from, to int) float64 { return kernels.Dot(x[from:to], y[from:to]) })
 }
 
 // piece is the number of elements that Sum and Sums give f at once.
@@ -78,55 +64,19 @@ func Sums(n int, total []float64, f func(from, to int, sums []float64)) {
 	}
 }
 
-// dot64 is gonum's, whatever BLAS is registered: others sum some products of a Dsdot in float32, or
-// divide a Ddot among threads. The order of gonum's sum depends on where the vectors lie between
-// multiples of 16 bytes. Go puts all but short vectors at such multiples. Short ones are summed
-// here, so that equal vectors have equal products.
-func dot64[T Float](x, y []T) (s float64) {
-	if len(x) < short {
-		for i, v := range x {
-			s += float64(v) * float64(y[i])
-		}
-		return s
-	}
-	var blas gonum.Implementation
-	switch x := any(x).(type) {
-	case []float32:
-		s = blas.Dsdot(len(x), x, 1, any(y).([]float32), 1)
-	case []float64:
-		s = blas.Ddot(len(x), x, 1, any(y).([]float64), 1)
-	}
-	return s
-}
-
-// dotShort is a sum in order.
-func dotShort[T Float](x, y []T) (s T) {
-	for i, v := range x {
-		s += v * y[i]
-	}
-	return s
-}
-
-// short is a number of elements from which on Go's allocations are multiples of 16 bytes.
-const short = 16
-
-// Axpy computes y += alpha x.
+// Axpy computes y += alpha x. With alpha = 0 x does not matter.
 func Axpy[T Float](alpha T, x, y []T) {
-	switch y := any(y).(type) {
-	case []float32:
-		blas32.Implementation().Saxpy(len(y), float32(alpha), any(x).([]float32), 1, y, 1)
-	case []float64:
-		blas64.Implementation().Daxpy(len(y), float64(alpha), any(x).([]float64), 1, y, 1)
+	if alpha != 0 {
+		kernels.Axpy(alpha, x[:len(y)], y)
 	}
 }
 
-// Scale computes x *= alpha.
+// Scale computes x *= alpha. With alpha = 0 the old contents do not matter.
 func Scale[T Float](alpha T, x []T) {
-	switch x := any(x).(type) {
-	case []float32:
-		blas32.Implementation().Sscal(len(x), float32(alpha), x, 1)
-	case []float64:
-		blas64.Implementation().Dscal(len(x), float64(alpha), x, 1)
+	if alpha == 0 {
+		clear(x)
+	} else {
+		kernels.Scale(alpha, x, x)
 	}
 }
 
