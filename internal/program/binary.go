@@ -4,7 +4,7 @@ import (
 	"math"
 	"sync"
 
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
 )
 
 // Binary is an elementwise function of two operands. An operand is broadcast if it is a scalar,
@@ -129,17 +129,11 @@ func (r binaryRule[T]) apply(out, a, b []T) {
 	a, b = a[:len(out)], b[:len(out)]
 	switch r.kind {
 	case "+":
-		for i := range out {
-			out[i] = a[i] + b[i]
-		}
+		kernels.Add(out, a, b)
 	case "-":
-		for i := range out {
-			out[i] = a[i] - b[i]
-		}
+		kernels.Sub(out, a, b)
 	case "⊙":
-		for i := range out {
-			out[i] = a[i] * b[i]
-		}
+		kernels.Mul(out, a, b)
 	default:
 		for i := range out {
 			out[i] = r.f(a[i], b[i])
@@ -152,13 +146,11 @@ func (r binaryRule[T]) applyScalar(out, a []T, b T) {
 	a = a[:len(out)]
 	switch r.kind {
 	case "+":
-		for i := range out {
-			out[i] = a[i] + b
-		}
+		kernels.AddScalar(b, out, a)
+	case "-":
+		kernels.AddScalar(-b, out, a)
 	case "⊙":
-		for i := range out {
-			out[i] = a[i] * b
-		}
+		kernels.Scale(b, out, a)
 	default:
 		for i := range out {
 			out[i] = r.f(a[i], b)
@@ -261,7 +253,7 @@ func (r binaryRule[T]) sign(k int) T {
 // addTo adds alpha x to dst, n elements at the given steps.
 func addTo[T Float](dst []T, step int, alpha T, x []T, stepX, n int) {
 	if step == 1 && stepX == 1 {
-		linalg.Axpy(alpha, x[:n], dst[:n])
+		kernels.Axpy(alpha, x[:n], dst)
 		return
 	}
 	for i := range n {
@@ -272,10 +264,7 @@ func addTo[T Float](dst []T, step int, alpha T, x []T, stepX, n int) {
 // addProduct adds the elementwise product of x and y to dst, n elements at the given steps.
 func addProduct[T Float](dst []T, step int, x []T, stepX int, y []T, stepY, n int) {
 	if step == 1 && stepX == 1 && stepY == 1 {
-		dst, x, y := dst[:n], x[:n], y[:n]
-		for i := range dst {
-			dst[i] += x[i] * y[i]
-		}
+		kernels.MulAdd(dst, x[:n], y, dst)
 		return
 	}
 	for i := range n {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
@@ -65,11 +66,7 @@ func (r sumRule[T]) add(c *call[T], src, dst []T) {
 	clear(sums)
 	reductionOf(c, r.Along).each(func(at, n, to, step int) {
 		if step == 0 {
-			var s float64
-			for _, v := range src[at : at+n] {
-				s += float64(v)
-			}
-			sums[to] += s
+			sums[to] += kernels.Sum(src[at : at+n])
 			return
 		}
 		for _, v := range src[at : at+n] {

@@ -1,6 +1,11 @@
 package program
 
-import "math"
+import (
+	"math"
+
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
+)
 
 // SoftMax normalises over Axis. Log gives log-probabilities.
 type SoftMax struct {
@@ -16,32 +21,62 @@ type softMaxRule[T Float] struct{ SoftMax }
 func (r softMaxRule[T]) forward(c *call[T]) error {
 	x, y := c.in[0].Data, c.out.Data
 	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
-		top := math.Inf(-1)
+		top := T(math.Inf(-1))
 		for i := range n {
-			top = math.Max(top, float64(x[start+i*step]))
+			top = max(top, x[start+i*step])
 		}
+		for i := range n {
+			y[start+i*step] = x[start+i*step] - top
+		}
+	})
+	if r.Log {
+		r.subtractLogs(c)
+		return nil
+	}
+	exps(y, y)
+	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
 		var sum float64
 		for i := range n {
-			e := math.Exp(float64(x[start+i*step]) - top)
-			sum += e
-			y[start+i*step] = T(e)
+			sum += float64(y[start+i*step])
 		}
-		logSum := math.Log(sum)
 		for i := range n {
-			at := start + i*step
-			if r.Log {
-				y[at] = T(float64(x[at]) - top - logSum)
-			} else {
-				y[at] /= T(sum)
-			}
+			y[start+i*step] /= T(sum)
 		}
 	})
 	return nil
 }
 
+// subtractLogs subtracts from y, along the axis, the logarithm of the sum of exp(y).
+func (r softMaxRule[T]) subtractLogs(c *call[T]) {
+	y, e := c.out.Data, c.buf(0, len(c.out.Data))
+	exps(e, y)
+	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
+		var sum float64
+		for i := range n {
+			sum += float64(e[start+i*step])
+		}
+		logSum := math.Log(sum)
+		for i := range n {
+			y[start+i*step] = T(float64(y[start+i*step]) - logSum)
+		}
+	})
+}
+
+// exps writes exp(x) to y.
+func exps[T Float](y, x []T) {
+	if len(x) < 2*unaryGrain { // without a closure
+		kernels.Exp(y, x)
+		return
+	}
+	parallel.For(len(x), unaryGrain, func(from, to int) { kernels.Exp(y[from:to], x[from:to]) })
+}
+
 // reverse is p (g - <p, g>) for p, and g - p sum(g) for log p.
 func (r softMaxRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 	y := c.out.Data
+	if r.Log {
+		exps(dst, y)
+	}
 	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
 		var s T
 		for i := range n {
@@ -55,7 +90,7 @@ func (r softMaxRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
 		for i := range n {
 			at := start + i*step
 			if r.Log {
-				dst[at] = grad[at] - s*T(math.Exp(float64(y[at])))
+				dst[at] = grad[at] - s*dst[at]
 			} else {
 				dst[at] = y[at] * (grad[at] - s)
 			}
@@ -69,11 +104,12 @@ func (r softMaxRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 	if !r.Log {
 		return r.reverse(c, 0, tan[0], dst)
 	}
-	y, t := c.out.Data, tan[0]
+	t := tan[0]
+	exps(dst, c.out.Data)
 	eachAlong(c.out.Shape, r.Axis, func(start, step, n int) {
 		var s T
 		for i := range n {
-			s += T(math.Exp(float64(y[start+i*step]))) * t[start+i*step]
+			s += dst[start+i*step] * t[start+i*step]
 		}
 		for i := range n {
 			dst[start+i*step] = t[start+i*step] - s
