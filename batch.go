@@ -40,7 +40,8 @@ func (g GrowingBatch) Chunks(k, size int) int {
 type chunk[T program.Float] struct {
 	graph  *graph[T]
 	plan   *planned[T]
-	inputs *program.Inputs[T] // nil: the present inputs of the user's graph
+	inputs *program.Inputs[T] // what it lacks, or all if it is nil: the present inputs of the user's graph
+	shared bool               // where numbers are drawn: the private runs have the VM's
 	cases  int
 
 	cost            float64 // the user's cost as the VM computed it
@@ -125,10 +126,10 @@ func (b batch[T]) hasTerms() bool {
 	return false
 }
 
-// random reports whether a cost draws random numbers.
+// random reports whether a cost draws random numbers that are not those of the private runs.
 func (b batch[T]) random() bool {
 	for i := range b {
-		if b[i].graph.random() {
+		if !b[i].shared && b[i].graph.random() {
 			return true
 		}
 	}

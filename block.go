@@ -539,8 +539,8 @@ func (pl *planner[T]) reportOn(nodes []*gorgonia.Node) {
 	if why := pl.model.Whole; why != "" && pl.model.Cases > 1 {
 		note("statistics use the whole batch: " + why)
 	}
-	if n := randomNode(pl.graph.whole); n != nil && pl.cfg.gradientCheck {
-		note(fmt.Sprintf("gradients are not checked: %v (%q) draws random numbers", n.Op, n.Name()))
+	if n := wrongDropout(pl.graph.whole); n != nil {
+		note(fmt.Sprintf("gradients are computed again: Gorgonia's are wrong for %q unless p is 0.5", n.Name()))
 	}
 }
 

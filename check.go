@@ -207,7 +207,7 @@ func finiteCost[T program.Float](g *graph[T]) error {
 	what := fmt.Sprintf("reading the cost, which the VM has computed as %v", v)
 	hint := "a NaN or an infinity in the inputs or in the weights, the logarithm of 0, or an overflow: look at the " +
 		"data and at the model's outputs"
-	if own, err := g.ownCost(); err == nil && !math.IsNaN(own-own) {
+	if own, err := g.ownCost(nil); err == nil && !math.IsNaN(own-own) {
 		hint = fmt.Sprintf("the solver's own program has %.6g for the same inputs and weights, so the VM is at fault, "+
 			"and its gradients may be wrong though they are finite. ", own)
 		if fault := softmaxFault(g.costRun); fault != "" {

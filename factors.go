@@ -45,11 +45,11 @@ type sample struct {
 // are those of each case's negative log-likelihood, summed where cases meet, not averaged. Each
 // output's gradient is multiplied by the square root of its weight in the objective. path leads
 // from the observed nodes to the outputs.
-func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, fraction float64, atLeast int,
-	rng *rand.Rand) (sample, error) {
+func (s *sampler[T]) sample(m *model[T], inputs *program.Inputs[T], path program.Path, weights []float64,
+	fraction float64, atLeast int, rng *rand.Rand) (sample, error) {
 	drawn := sample{seed: rng.Uint64()}
 	rows := s.choose(m.Program, fraction, atLeast, rng)
-	if err := m.forward(nil, drawn.seed, rows); err != nil {
+	if err := m.forward(inputs, drawn.seed, rows); err != nil {
 		return drawn, err
 	}
 	for len(s.seeds) < len(m.outputs) {

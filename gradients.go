@@ -60,28 +60,16 @@ func gradientsThere[T program.Float](params []*parameter[T]) bool {
 }
 
 // checkGradients compares the gradients given to Step with the private program's gradients of the
-// cost.
-func checkGradients[T program.Float](g *graph[T], p *planned[T], seed uint64) error {
-	whole := g.whole
-	if g.random() {
-		return nil
-	}
-	var leaves []*program.Node
-	var params []*parameter[T]
-	for _, q := range p.order {
-		if n := whole.Node(q.src); n != nil && q.given {
-			leaves, params = append(leaves, n), append(params, q)
-		}
-	}
-	path := whole.Path(leaves...)
-	if whole.CheckDifferentiable(path) != nil {
-		return nil // only the VM can differentiate it
-	}
-	own, err := g.ownCost()
+// cost. inputs are those of the run.
+func checkGradients[T program.Float](g *graph[T], p *planned[T], inputs *program.Inputs[T], seed uint64) error {
+	own, err := g.ownCost(inputs)
 	if err != nil {
 		return err
 	}
-	c := comparison[T]{run: g.costRun, leaves: leaves, params: params, path: path}
+	c := newComparison(g, p)
+	if g.whole.CheckDifferentiable(c.path) != nil {
+		return nil // only the VM can differentiate it
+	}
 	if err := c.compare(); err == nil || !errors.Is(err, ErrGradient) {
 		return err
 	}
@@ -109,12 +97,29 @@ type comparison[T program.Float] struct {
 	least  float64         // norm of a difference that may be rounding, whatever the gradient's norm is
 }
 
+// newComparison compares for the parameters that were given. The run of the cost has to exist.
+func newComparison[T program.Float](g *graph[T], p *planned[T]) *comparison[T] {
+	c := &comparison[T]{run: g.costRun}
+	for _, q := range p.order {
+		if n := g.whole.Node(q.src); n != nil && q.given {
+			c.leaves, c.params = append(c.leaves, n), append(c.params, q)
+		}
+	}
+	c.path = g.whole.Path(c.leaves...)
+	return c
+}
+
+// sweep computes the gradients of the cost.
+func (c *comparison[T]) sweep() error {
+	cost := program.Seed[T]{Node: c.run.Program().Outputs[0], Data: []T{1}}
+	return graphError(c.run.Reverse([]program.Seed[T]{cost}, c.path))
+}
+
 // compare computes the gradients of the cost, and reports the first parameter that was given
 // another.
 func (c *comparison[T]) compare() error {
-	cost := program.Seed[T]{Node: c.run.Program().Outputs[0], Data: []T{1}}
-	if err := c.run.Reverse([]program.Seed[T]{cost}, c.path); err != nil {
-		return graphError(err)
+	if err := c.sweep(); err != nil {
+		return err
 	}
 	least := max(c.least, rounding[T]()*largestGradient(c.run, c.leaves))
 	for i, n := range c.leaves {
@@ -232,14 +237,17 @@ func compareGradients[T program.Float](name string, got, want []T, least float64
 	unexplained := math.Sqrt(math.Max(gg-2*times*gw+times*times*ww, 0)) // |got - times want|
 	switch {
 	case math.Abs(ratio) < 1e-6:
-		e.Hint = "the VM's gradient is zero or unrelated: was the VM Reset and RunAll called since the last Step, " +
-			"and are the parameters in BindDualValues?"
+		e.Hint = noRun
 	case times >= 2 && unexplained < gradientTolerance*math.Sqrt(gg):
 		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step "+
 			"zeroes them", times)
 	}
 	return e
 }
+
+// noRun is the hint where there is no gradient.
+const noRun = "the VM's gradient is zero or unrelated: was the VM Reset and RunAll called since the last Step, " +
+	"and are the parameters in BindDualValues?"
 
 // wrongVM is the hint where nothing else explains a gradient.
 const wrongVM = "was another batch run since the last Step, for a validation say? With BindDualValues its gradient " +

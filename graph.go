@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 
@@ -29,6 +30,7 @@ type graph[T program.Float] struct {
 	units
 
 	saved []*program.Inputs[T] // inputs of the chunks of an update
+	drawn program.Inputs[T]    // numbers of Dropout and random nodes, for the private runs
 }
 
 // units converts the user's cost to the solver's objective.
@@ -179,7 +181,9 @@ func (g *graph[T]) with(vectors bool) (*model[T], error) {
 }
 
 // random reports whether the cost draws random numbers.
-func (g *graph[T]) random() bool { return randomNode(g.whole) != nil }
+func (g *graph[T]) random() bool {
+	return slices.ContainsFunc(g.whole.Nodes, func(n *program.Node) bool { return program.Draws(n.Op) })
+}
 
 // trainable returns an error if a node given to Step is not a parameter of the cost.
 func (g *graph[T]) trainable(n *gorgonia.Node) error {
@@ -263,18 +267,23 @@ func (g *graph[T]) costs() (_ *program.Run[T], err error) {
 }
 
 // ownCost returns the cost by the solver's own program, in the user's units, of what the graph
-// holds now.
-func (g *graph[T]) ownCost() (float64, error) {
+// holds now. What inputs have comes first.
+func (g *graph[T]) ownCost(inputs *program.Inputs[T]) (float64, error) {
 	run, err := g.costs()
 	if err != nil {
 		return 0, graphError(err)
 	}
-	run.Use(nil)
+	run.Use(inputs)
 	run.Reseed(g.seed)
 	if err := run.Forward(nil); err != nil {
 		return 0, graphError(err)
 	}
-	return float64(run.Value(g.whole.Outputs[0]).Data[0]), nil
+	return g.costOf(run), nil
+}
+
+// costOf returns the cost in a run of its program.
+func (g *graph[T]) costOf(run *program.Run[T]) float64 {
+	return float64(run.Value(g.whole.Outputs[0]).Data[0])
 }
 
 // A lossTail is the solver's own program from the outputs to the cost. The outputs are its inputs.
@@ -377,18 +386,6 @@ func costValue(cost *gorgonia.Node) float64 {
 		return float64(x[0])
 	}
 	return math.NaN()
-}
-
-// randomNode returns a node that draws random numbers, or nil. The solver's own program draws other
-// numbers than the VM.
-func randomNode(p *program.Program) *program.Node {
-	for _, n := range p.Nodes {
-		switch n.Op.(type) {
-		case program.Dropout, program.Random:
-			return n
-		}
-	}
-	return nil
 }
 
 // rounding returns the relative rounding error to expect of a gradient computed in T.

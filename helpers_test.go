@@ -20,7 +20,7 @@ func attach(t rapid.TB, n *testnet.Net, opts ...Option) *training[float64] {
 	testnet.Check(t, err)
 	c := s.engine.(*training[float64])
 	testnet.Check(t, c.replan(n.Params))
-	_, err = c.check()
+	_, err = c.check(&chunk[float64]{})
 	testnet.Check(t, err)
 	return c
 }

@@ -23,7 +23,7 @@ func lowRankStep(t *testing.T, l *Trainer) (chosen []placedLayer, made *inverses
 	var watch stopwatch
 	last, err := c.take(l.ValueGrads(), &times, &watch)
 	testnet.Check(t, err)
-	right = checkGradients(c.graph, c.plan, c.cfg.seed) == nil
+	right = checkGradients(c.graph, c.plan, nil, c.cfg.seed) == nil
 	for _, p := range placedLayers(c) { // whether it pays or not
 		if saved, positions := savings(p); saved != 0 && positions > 0 && c.plan.unreduced[p.block] {
 			c.low.chosen = append(c.low.chosen, p.block)

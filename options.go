@@ -372,8 +372,8 @@ func WithSeed(seed uint64) Option {
 // own: at the first two RunAlls, at every power of two and the one after it, at every 101st, and
 // where something is odd: no gradient at all, or, at the steps that adapt lambda, another cost than
 // the solver's own. It costs a forward and a backward pass each time, some hundredth of the
-// training. Graphs with Dropout or random nodes are never checked, because their random numbers
-// differ from run to run. Default: the check is on.
+// training. Where a graph has Dropout or random nodes, gradients are checked if the numbers that
+// the VM has drawn can be read from the graph. Default: the check is on.
 func WithoutGradientCheck() Option {
 	return func(c *config) error { c.gradientCheck = false; return nil }
 }

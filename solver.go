@@ -220,8 +220,10 @@ func (s *Solver) made(call string) error {
 
 // Step updates the parameters in model, in place, from the gradients that the last RunAll left with
 // them, and zeroes these gradients. The elements are the *gorgonia.Node of parameters of the cost,
-// in any order. State belongs to the parameter, so that a subset may be given; the others stay as
-// they are.
+// in any order. Gradients are computed again, in place of the VM's, where Gorgonia's Dropout has
+// them wrong, that is for a p other than 0.5, and where the numbers that the VM has drawn for
+// Dropout or random nodes can't be read from the graph. State belongs to the parameter, so that a
+// subset may be given; the others stay as they are.
 //
 // If it returns an error no weight, no gradient and no state of the solver has changed. To go on
 // with another batch, zero the gradients: with BindDualValues the next RunAll adds to them. The
@@ -405,7 +407,7 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	k.plan = t.plan
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
 	watch.lap(&time.Gradients)
-	if checked, err := t.check(); err != nil {
+	if checked, err := t.check(&k); err != nil {
 		return k, err
 	} else if checked {
 		watch.lap(&time.Checks)
@@ -545,7 +547,7 @@ func (t *training[T]) restore(before snapshot[T], err *error) {
 // check compares the cost with the declared distribution, and so finds its scale, at the first
 // RunAll of each graph. It compares the gradients with the cost at some of the RunAlls, and where
 // something is odd.
-func (t *training[T]) check() (checked bool, err error) {
+func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 	g := t.graph
 	if !g.used {
 		if !slices.ContainsFunc(t.plan.order, func(p *parameter[T]) bool { return p.leaf != nil }) {
@@ -564,8 +566,12 @@ func (t *training[T]) check() (checked bool, err error) {
 	if err := finiteCost(g); err != nil {
 		return true, err
 	}
-	if t.cfg.gradientCheck && (checksGradients(t.runs) || t.odd.at(t.runs, !gradientsThere(t.plan.order))) {
-		return true, checkGradients(g, t.plan, t.cfg.seed)
+	if err := t.draw(k); err != nil {
+		return true, err
+	}
+	isOdd := !gradientsThere(t.plan.order) || k.shared && otherCost[T](k.cost, g.costOf(g.costRun))
+	if t.cfg.gradientCheck && (checksGradients(t.runs) || t.odd.at(t.runs, isOdd)) {
+		return true, checkGradients(g, t.plan, k.inputs, t.cfg.seed)
 	}
 	return !g.used, nil
 }
@@ -585,7 +591,7 @@ func (t *training[T]) compareCosts(k *chunk[T]) (checked bool, err error) {
 	if !t.odd.at(t.runs, otherCost[T](k.cost, own)) {
 		return false, nil
 	}
-	return true, checkGradients(g, t.plan, t.cfg.seed)
+	return true, checkGradients(g, t.plan, k.inputs, t.cfg.seed)
 }
 
 // observe samples targets, and takes the rows of the blocks out of the run.
@@ -594,7 +600,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	// A generator of its own for each chunk, so that a failed one leaves no trace.
 	rng := rand.New(rand.NewPCG(t.cfg.seed+uint64(len(t.chunks))<<32, uint64(t.steps+1)))
 	least := leastStatistics(&t.cfg, m.Cases)
-	drawn, err := t.sampler.sample(m, t.plan.path, t.graph.weights, t.cfg.statsFraction, least, rng)
+	drawn, err := t.sampler.sample(m, k.inputs, t.plan.path, t.graph.weights, t.cfg.statsFraction, least, rng)
 	if err != nil {
 		return err
 	}
@@ -768,8 +774,12 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	if err != nil {
 		return err
 	}
+	drawn := k.inputs != nil
 	if k.inputs, err = t.graph.save(t.chunks, t.plan.params); err != nil {
 		return err
+	}
+	if drawn {
+		k.inputs.KeepDrawn(t.graph.costRun)
 	}
 	k.rows, k.held = slices.Clone(k.rows), false // the run goes on to other chunks
 	for _, b := range t.plan.blocks {

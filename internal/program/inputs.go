@@ -21,11 +21,7 @@ type Inputs[T Float] struct {
 // What equals the copy in like, which may be nil, shares its memory. So like must not be saved to
 // while in is in use.
 func (in *Inputs[T]) Save(p *Program, skip func(*gorgonia.Node) bool, like *Inputs[T]) error {
-	if in.own == nil {
-		in.floats = map[*gorgonia.Node][]T{}
-		in.own = map[*gorgonia.Node][]T{}
-		in.ints = map[*gorgonia.Node][]int{}
-	}
+	in.prepare()
 	for _, n := range p.Nodes {
 		if !n.IsLeaf() || n.Src.Op() != nil {
 			continue
@@ -40,6 +36,14 @@ func (in *Inputs[T]) Save(p *Program, skip func(*gorgonia.Node) bool, like *Inpu
 		}
 	}
 	return nil
+}
+
+func (in *Inputs[T]) prepare() {
+	if in.own == nil {
+		in.floats = map[*gorgonia.Node][]T{}
+		in.own = map[*gorgonia.Node][]T{}
+		in.ints = map[*gorgonia.Node][]int{}
+	}
 }
 
 func (in *Inputs[T]) save(n *Node, dt tensor.Dtype, like *Inputs[T]) error {

@@ -15,6 +15,7 @@ type Run[T Float] struct {
 	batch  batch     // of the calls: what the last Forward ran
 	rows   []int     // that it was given
 	inputs *Inputs[T]
+	adopts bool // Adopt is running
 
 	grads   []buffer[T] // by node: gradient of the last Reverse
 	tans    []buffer[T] // by node: tangent of the last Tangent
@@ -103,7 +104,13 @@ func (r *Run[T]) Forward(rows []int) error {
 			continue
 		}
 		c.allocate()
-		if err := c.rule.forward(c); err != nil {
+		var err error
+		if Draws(c.node.Op) {
+			err = r.draw(c, rows)
+		} else {
+			err = c.rule.forward(c)
+		}
+		if err != nil {
 			return c.fail("forward", err)
 		}
 	}
