@@ -60,7 +60,7 @@ const (
 	blockRows   = 64      // of C, that a processor computes in one go
 	blockAcross = 8       // panels of B in a block of C
 	worthForks  = 1 << 19 // multiplications
-	few         = 128     // multiplications that take less time than the way to the kernels
+	few         = 400     // multiplications that take less time than the way to the kernels
 )
 
 // A product computes one product of matrices. Panels of B, as wide as a tile and depth deep, are
@@ -74,6 +74,7 @@ type product[T Float] struct {
 	packs       bool // whether whole panels of B are copied too
 	from, depth int  // the present products
 	packed      []T
+	own         scratch[T] // of the goroutine that called
 
 	packSome, blockSome func(from, to int) // methods, kept since making them allocates
 }
@@ -97,7 +98,7 @@ func compute[T Float](o operands[T]) {
 		o.scale()
 		return
 	case o.m*o.n*o.k <= few:
-		o.sum()
+		o.small()
 		return
 	case o.m == 1 && o.tB: // the columns of C take no panels of B
 		o = operands[T]{!o.tB, !o.tA, false, o.n, 1, o.k, o.alpha, o.b, o.ldb, o.a, o.lda, o.beta, o.c, 1}
@@ -105,7 +106,7 @@ func compute[T Float](o operands[T]) {
 	p, _ := productsOf[T]().Get().(*product[T])
 	if p == nil {
 		p = new(product[T])
-		p.packSome, p.blockSome = p.pack, p.blocks
+		p.packSome, p.blockSome = p.pack, p.blocksAside
 	}
 	p.operands, p.tiles = o, fastest[T]()
 	p.run()
@@ -120,43 +121,66 @@ func (o *operands[T]) scale() {
 		if o.upper {
 			row = row[i:]
 		}
-		for j := range row {
-			if o.beta == 0 {
-				row[j] = 0
-			} else {
-				row[j] *= o.beta
+		for j, v := range row {
+			row[j] = scaled(o.beta, v)
+		}
+	}
+}
+
+// small computes C without tiles, each row by sums of rows of B, or each element by itself.
+func (o *operands[T]) small() {
+	aRow, aStep := o.lda, 1
+	if o.tA {
+		aRow, aStep = 1, o.lda
+	}
+	for i := range o.m {
+		row, first := o.c[i*o.ldc:i*o.ldc+o.n], 0
+		if o.upper {
+			first = i
+		}
+		if o.tB {
+			for j := first; j < o.n; j += 2 { // two sums do not wait for each other
+				next := min(j+1, o.n-1)
+				y, z := o.b[j*o.ldb:][:o.k], o.b[next*o.ldb:][:o.k]
+				var s, t T
+				for l, at := 0, i*aRow; l < len(y) && l < len(z); l++ {
+					s += o.a[at] * y[l]
+					t += o.a[at] * z[l]
+					at += aStep
+				}
+				row[j] = s*o.alpha + scaled(o.beta, row[j])
+				if next > j {
+					row[next] = t*o.alpha + scaled(o.beta, row[next])
+				}
+			}
+			continue
+		}
+		row = row[first:]
+		for j, v := range row {
+			row[j] = scaled(o.beta, v)
+		}
+		for l := 0; l < o.k; l += 2 {
+			x, y := o.alpha*o.a[i*aRow+l*aStep], o.b[l*o.ldb+first:][:len(row)]
+			if l+1 == o.k {
+				for j := range row {
+					row[j] += x * y[j]
+				}
+				break
+			}
+			z, w := o.alpha*o.a[i*aRow+(l+1)*aStep], o.b[(l+1)*o.ldb+first:][:len(row)]
+			for j := range row {
+				row[j] += x*y[j] + z*w[j]
 			}
 		}
 	}
 }
 
-// sum computes each element of C by itself.
-func (o *operands[T]) sum() {
-	aRow, aStep, bRow, bStep := o.lda, 1, 1, o.ldb
-	if o.tA {
-		aRow, aStep = 1, o.lda
+// scaled is beta x, but 0 for beta = 0.
+func scaled[T Float](beta, x T) T {
+	if beta == 0 {
+		return 0
 	}
-	if o.tB {
-		bRow, bStep = o.ldb, 1
-	}
-	for i := range o.m {
-		row := o.c[i*o.ldc : i*o.ldc+o.n]
-		first := 0
-		if o.upper {
-			first = i
-		}
-		for j := first; j < o.n; j++ {
-			var s T
-			for l, x, y := 0, i*aRow, j*bRow; l < o.k; l, x, y = l+1, x+aStep, y+bStep {
-				s += o.a[x] * o.b[y]
-			}
-			s *= o.alpha
-			if o.beta != 0 {
-				s += o.beta * row[j]
-			}
-			row[j] = s
-		}
-	}
+	return beta * x
 }
 
 func (p *product[T]) run() {
@@ -178,7 +202,7 @@ func (p *product[T]) run() {
 			parallel.For(blocks, 1, p.blockSome)
 		} else {
 			p.pack(0, p.panels)
-			p.blocks(0, blocks)
+			p.blocks(&p.own, 0, blocks)
 		}
 		p.beta = 1
 	}
@@ -207,46 +231,9 @@ func (p *product[T]) pack(from, to int) {
 		_, width, _ := p.panel(j)
 		dst, cols := p.packed[col*p.depth:][:width*p.depth], min(width, p.n-col)
 		if p.tB {
-			packColumns(dst, width, p.b[col*p.ldb+p.from:], p.ldb, cols, p.depth)
+			packColumns(p.tiles, dst, width, p.b[col*p.ldb+p.from:], p.ldb, cols, p.depth)
 		} else {
 			packRows(dst, width, p.b[p.from*p.ldb+col:], p.ldb, p.depth, cols)
-		}
-	}
-}
-
-// packRows copies rows of src to rows of dst, with zeros behind them.
-func packRows[T Float](dst []T, stride int, src []T, ld, rows, cols int) {
-	for i := range rows {
-		row := dst[i*stride : (i+1)*stride]
-		copy(row, src[i*ld:i*ld+cols])
-		if cols < stride {
-			clear(row[cols:])
-		}
-	}
-}
-
-// packColumns copies rows of src to columns of dst, with zeros behind them.
-func packColumns[T Float](dst []T, stride int, src []T, ld, rows, cols int) {
-	i := 0
-	for ; i+4 <= rows; i += 4 {
-		s0, s1 := src[i*ld:i*ld+cols], src[(i+1)*ld:(i+1)*ld+cols]
-		s2, s3 := src[(i+2)*ld:(i+2)*ld+cols], src[(i+3)*ld:(i+3)*ld+cols]
-		at := i
-		for j := range s0 {
-			d := dst[at : at+4 : at+4]
-			d[0], d[1], d[2], d[3] = s0[j], s1[j], s2[j], s3[j]
-			at += stride
-		}
-	}
-	for ; i < stride; i++ {
-		if i < rows {
-			for j, v := range src[i*ld : i*ld+cols] {
-				dst[j*stride+i] = v
-			}
-		} else {
-			for j := range cols {
-				dst[j*stride+i] = 0
-			}
 		}
 	}
 }
@@ -269,9 +256,7 @@ func (p *product[T]) countBlocks() (n int) {
 }
 
 // blocks computes some of the blocks of C.
-func (p *product[T]) blocks(from, to int) {
-	s := borrow[T]()
-	defer s.giveBack()
+func (p *product[T]) blocks(s *scratch[T], from, to int) {
 	at := 0
 	p.eachBlock(func(i, j int) {
 		if from <= at && at < to {
@@ -279,6 +264,13 @@ func (p *product[T]) blocks(from, to int) {
 		}
 		at++
 	})
+}
+
+// blocksAside is blocks, at the same time as others.
+func (p *product[T]) blocksAside(from, to int) {
+	s := borrow[T]()
+	defer s.giveBack()
+	p.blocks(s, from, to)
 }
 
 // block computes the tiles from row i0 to i1 and panel j0 to j1.
@@ -309,7 +301,7 @@ func (p *product[T]) packA(s *scratch[T], i0, i1 int) (stride int) {
 	if p.tA {
 		packRows(dst, stride, p.a[p.from*p.lda+i0:], p.lda, p.depth, i1-i0)
 	} else {
-		packColumns(dst, stride, p.a[i0*p.lda+p.from:], p.lda, i1-i0, p.depth)
+		packColumns(p.tiles, dst, stride, p.a[i0*p.lda+p.from:], p.lda, i1-i0, p.depth)
 	}
 	return stride
 }

@@ -283,3 +283,13 @@ func dot64AVX2(x []float64, y []float64) float64
 //
 //go:noescape
 func sum64AVX2(x []float64) float64
+
+// columns32AVX2 transposes a number of squares of 8 x 8, beside each other in src.
+//
+//go:noescape
+func columns32AVX2(squares int, dst *float32, ldd int, src *float32, lds int)
+
+// columns64AVX2 transposes a number of squares of 4 x 4, beside each other in src.
+//
+//go:noescape
+func columns64AVX2(squares int, dst *float64, ldd int, src *float64, lds int)

@@ -5525,3 +5525,109 @@ done:
 	MOVSD X0, ret+24(FP)
 	VZEROUPPER
 	RET
+
+// func columns32AVX2(squares int, dst *float32, ldd int, src *float32, lds int)
+// Requires: AVX
+TEXT ·columns32AVX2(SB), NOSPLIT, $0-40
+	MOVQ squares+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ ldd+16(FP), DX
+	SHLQ $0x02, DX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (CX)(DX*4), SI
+	MOVQ src+24(FP), DI
+	MOVQ lds+32(FP), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (DI)(R8*4), R10
+	MOVQ DX, R11
+	SHLQ $0x03, R11
+
+square:
+	VMOVUPS    (DI), Y0
+	VMOVUPS    (DI)(R8*1), Y1
+	VMOVUPS    (DI)(R8*2), Y2
+	VMOVUPS    (DI)(R9*1), Y3
+	VMOVUPS    (R10), Y4
+	VMOVUPS    (R10)(R8*1), Y5
+	VMOVUPS    (R10)(R8*2), Y6
+	VMOVUPS    (R10)(R9*1), Y7
+	VUNPCKLPS  Y1, Y0, Y8
+	VUNPCKHPS  Y1, Y0, Y0
+	VUNPCKLPS  Y3, Y2, Y1
+	VUNPCKHPS  Y3, Y2, Y2
+	VUNPCKLPS  Y5, Y4, Y3
+	VUNPCKHPS  Y5, Y4, Y4
+	VUNPCKLPS  Y7, Y6, Y5
+	VUNPCKHPS  Y7, Y6, Y6
+	VUNPCKLPD  Y1, Y8, Y7
+	VUNPCKHPD  Y1, Y8, Y1
+	VUNPCKLPD  Y2, Y0, Y8
+	VUNPCKHPD  Y2, Y0, Y0
+	VUNPCKLPD  Y5, Y3, Y2
+	VUNPCKHPD  Y5, Y3, Y3
+	VUNPCKLPD  Y6, Y4, Y5
+	VUNPCKHPD  Y6, Y4, Y4
+	VPERM2F128 $0x20, Y2, Y7, Y6
+	VPERM2F128 $0x20, Y3, Y1, Y9
+	VPERM2F128 $0x20, Y5, Y8, Y10
+	VPERM2F128 $0x20, Y4, Y0, Y11
+	VPERM2F128 $0x31, Y2, Y7, Y2
+	VPERM2F128 $0x31, Y3, Y1, Y1
+	VPERM2F128 $0x31, Y5, Y8, Y3
+	VPERM2F128 $0x31, Y4, Y0, Y0
+	VMOVUPS    Y6, (CX)
+	VMOVUPS    Y9, (CX)(DX*1)
+	VMOVUPS    Y10, (CX)(DX*2)
+	VMOVUPS    Y11, (CX)(BX*1)
+	VMOVUPS    Y2, (SI)
+	VMOVUPS    Y1, (SI)(DX*1)
+	VMOVUPS    Y3, (SI)(DX*2)
+	VMOVUPS    Y0, (SI)(BX*1)
+	ADDQ       $0x20, DI
+	ADDQ       $0x20, R10
+	ADDQ       R11, CX
+	ADDQ       R11, SI
+	DECQ       AX
+	JNZ        square
+	VZEROUPPER
+	RET
+
+// func columns64AVX2(squares int, dst *float64, ldd int, src *float64, lds int)
+// Requires: AVX
+TEXT ·columns64AVX2(SB), NOSPLIT, $0-40
+	MOVQ squares+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ ldd+16(FP), DX
+	SHLQ $0x03, DX
+	LEAQ (DX)(DX*2), BX
+	MOVQ src+24(FP), SI
+	MOVQ lds+32(FP), DI
+	SHLQ $0x03, DI
+	LEAQ (DI)(DI*2), R8
+	MOVQ DX, R9
+	SHLQ $0x02, R9
+
+square:
+	VMOVUPD    (SI), Y0
+	VMOVUPD    (SI)(DI*1), Y1
+	VMOVUPD    (SI)(DI*2), Y2
+	VMOVUPD    (SI)(R8*1), Y3
+	VUNPCKLPD  Y1, Y0, Y4
+	VUNPCKHPD  Y1, Y0, Y0
+	VUNPCKLPD  Y3, Y2, Y1
+	VUNPCKHPD  Y3, Y2, Y2
+	VPERM2F128 $0x20, Y1, Y4, Y3
+	VPERM2F128 $0x20, Y2, Y0, Y5
+	VPERM2F128 $0x31, Y1, Y4, Y1
+	VPERM2F128 $0x31, Y2, Y0, Y0
+	VMOVUPD    Y3, (CX)
+	VMOVUPD    Y5, (CX)(DX*1)
+	VMOVUPD    Y1, (CX)(DX*2)
+	VMOVUPD    Y0, (CX)(BX*1)
+	ADDQ       $0x20, SI
+	ADDQ       R9, CX
+	DECQ       AX
+	JNZ        square
+	VZEROUPPER
+	RET

@@ -11,6 +11,9 @@ type tiles[T Float] struct {
 	rows   int
 	lanes  int // elements of a vector
 	across []tileKernel[T]
+
+	side    int // of the squares that are transposed at once, if any
+	squares func(n int, dst *T, ldd int, src *T, lds int)
 }
 
 // width is that of the widest tile.

@@ -11,8 +11,8 @@ func choose() (tiles[float32], tiles[float64]) {
 
 // available lists what every processor of this kind can run, the fastest first.
 func available() ([]tiles[float32], []tiles[float64]) {
-	return []tiles[float32]{{"NEON", 8, 4, []tileKernel[float32]{tile32NEONx1, tile32NEONx2, tile32NEONx3}}},
-		[]tiles[float64]{{"NEON", 8, 2, []tileKernel[float64]{tile64NEONx1, tile64NEONx2, tile64NEONx3}}}
+	return []tiles[float32]{{"NEON", 8, 4, []tileKernel[float32]{tile32NEONx1, tile32NEONx2, tile32NEONx3}, 0, nil}},
+		[]tiles[float64]{{"NEON", 8, 2, []tileKernel[float64]{tile64NEONx1, tile64NEONx2, tile64NEONx3}, 0, nil}}
 }
 
 //go:noescape

@@ -4,7 +4,7 @@ import "unsafe"
 
 // portable are tiles in Go.
 func portable[T Float]() tiles[T] {
-	return tiles[T]{"portable", 4, 4, []tileKernel[T]{tilePortable[T]}}
+	return tiles[T]{"portable", 4, 4, []tileKernel[T]{tilePortable[T]}, 0, nil}
 }
 
 // tilePortable computes a tile of 4 x 4.

@@ -27,6 +27,8 @@ func main() {
 	for _, p := range []precision{single, double} {
 		(&vectors{precision: p, constants: map[uint64]Mem{}}).all()
 	}
+	columns(single)
+	columns(double)
 	build.Generate() // reads the flags
 	if err := neon(*neonFile); err != nil {
 		log.Fatal(err)
