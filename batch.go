@@ -42,6 +42,7 @@ type chunk[T program.Float] struct {
 	plan   *planned[T]
 	inputs *program.Inputs[T] // what it lacks, or all if it is nil: the present inputs of the user's graph
 	shared bool               // where numbers are drawn: the private runs have the VM's
+	units                     // of its cost
 	cases  int
 
 	cost            float64 // the user's cost as the VM computed it
@@ -99,11 +100,11 @@ func (b batch[T]) predicted() (u predicted) {
 		for k, o := range b[i].plan.model.outputs {
 			n := part * float64(o.Variables(o.cols))
 			u.variables += n
-			u.weighted += n * b[i].graph.weights[k]
+			u.weighted += n * b[i].weights[k]
 			if o.ownUnit {
 				u.unknown = true
 			} else {
-				u.known += n * b[i].graph.weights[k]
+				u.known += n * b[i].weights[k]
 			}
 		}
 	}
@@ -140,7 +141,7 @@ func (b batch[T]) random() bool {
 // the mean over cases, in the solver's units. It is NaN if the VM did not keep the cost.
 func (b batch[T]) likelihood() (h float64) {
 	for i := range b {
-		h += b[i].cost / b[i].graph.scale()
+		h += b[i].cost / b[i].scale()
 	}
 	return h / float64(b.cases())
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"gonum.org/v1/gonum/floats"
 
@@ -24,15 +25,19 @@ const lossTolerance = 1e-2
 // what is left, mean(z0) - gradient/c, must be a possible target. The cost is run privately with
 // the outputs cut off and given random z0 and z1, so the check does not depend on what the model
 // predicts.
-func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64) (scales []float64, err error) {
+//
+// An output of gradient zero has the factor 0 if others have not, and if the cost has weights that
+// can be zero for a time. Then its form is checked when it has another.
+func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64) (
+	scales []float64, probes []probe[T], err error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	probes := make([]probe[T], len(outputs))
+	probes = make([]probe[T], len(outputs))
 	for i, leaf := range tail.leaves {
 		probes[i] = newProbe[T](leaf)
 	}
 	for range widenings {
 		if err := probeCost(tail, outputs, probes, rng); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		again := false
 		for i, o := range outputs {
@@ -42,14 +47,19 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 			break
 		}
 	}
+	allowed := len(tail.movers) > 0 && slices.ContainsFunc(probes, func(p probe[T]) bool { return p.largest() > 0 })
 	for i, o := range outputs {
+		if allowed && probes[i].largest() == 0 {
+			scales = append(scales, 0)
+			continue
+		}
 		c, err := probes[i].scale(o)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		scales = append(scales, c)
 	}
-	return scales, nil
+	return scales, probes, nil
 }
 
 // widenings is how often probes are made wider at most: to 1e30 from 1, by 1e4 each time.
@@ -85,6 +95,7 @@ type probe[T program.Float] struct {
 	z      [2][]T
 	grad   [2][]float64
 	mean   [2][]float64
+	unit   float64 // of grad, after scale
 }
 
 func newProbe[T program.Float](leaf *program.Node) (p probe[T]) {
@@ -133,7 +144,8 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 		linalg.Convert(z, p.z[i])
 		o.Mean(p.mean[i], z, o.cols)
 	}
-	unit := max(largestOf(p.grad[0]), largestOf(p.grad[1])) // so that no square over- or underflows
+	unit := p.largest() // so that no square over- or underflows
+	p.unit = unit
 	if unit == 0 {
 		return 0, &LossError{Output: o.name(), Expected: "a cost that depends on the output",
 			Found: "a gradient of zero",
@@ -173,7 +185,7 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 				c*unit, math.Sqrt(miss/change)),
 			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that " +
 				"it is computed from; common slips: a missing logarithm, a softmax for several independent labels, " +
-				"weights that differ from case to case, a sign",
+				"weights that differ from case to case, a root of the mean (minimise what is under it), a sign",
 		}
 	}
 	linalg.Convert(z, p.z[0])
@@ -188,6 +200,9 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	}
 	return c * unit, nil
 }
+
+// largest is the largest element of the gradients.
+func (p *probe[T]) largest() float64 { return max(largestOf(p.grad[0]), largestOf(p.grad[1])) }
 
 // largestOf is the largest absolute value.
 func largestOf(x []float64) (largest float64) {

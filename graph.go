@@ -39,8 +39,15 @@ type units struct {
 	weights []float64 // of each output in the objective: its scale divided by the first output's scale
 }
 
-// scale returns c of the first output.
-func (u units) scale() float64 { return u.scales[0] }
+// scale returns c of the first output that the cost depends on.
+func (u units) scale() float64 {
+	for _, c := range u.scales {
+		if c > 0 {
+			return c
+		}
+	}
+	return 0
+}
 
 // measured returns the units for the given scales. A scale that equals the previous graph's scale
 // up to rounding is replaced by it. Then the steps agree to the last bit.
@@ -51,7 +58,9 @@ func (u units) measured(scales []float64, rounding float64) units {
 			s = u.scales[i]
 		}
 		new.scales[i] = s
-		new.weights[i] = s / new.scales[0]
+	}
+	for i, s := range new.scales {
+		new.weights[i] = s / new.scale()
 	}
 	return new
 }
@@ -294,6 +303,8 @@ type lossTail[T program.Float] struct {
 	inputs []*gorgonia.Node // other inputs of it: targets, and what other terms of the cost depend on
 	path   program.Path
 	seeds  []program.Seed[T]
+	movers []mover[T]
+	varies bool // the factors have changed, though no mover has
 }
 
 func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
@@ -322,6 +333,7 @@ func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64
 			t.inputs = append(t.inputs, n.Src)
 		}
 	}
+	t.findMovers(p)
 	t.run, err = program.NewRun[T](p, seed)
 	return t, graphError(err)
 }

@@ -26,7 +26,7 @@ func at[T program.Float](h objective, b batch[T], params []*parameter[T], values
 		if err != nil {
 			return 0, graphError(err)
 		}
-		sum += cost / b[i].graph.scale()
+		sum += cost / b[i].scale()
 	}
 	if math.IsInf(sum, 0) {
 		sum = math.NaN()

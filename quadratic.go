@@ -206,7 +206,7 @@ func (q *quadratic[T]) fisher(u, v int) float64 {
 	for i := range q.batch {
 		k := &q.batch[i]
 		for h := range k.plan.model.outputs {
-			s += k.graph.weights[h] * floats.Dot(q.jv[u][i][h], q.fjv[v][i][h])
+			s += k.weights[h] * floats.Dot(q.jv[u][i][h], q.fjv[v][i][h])
 		}
 	}
 	return s / float64(q.cases)

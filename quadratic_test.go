@@ -55,7 +55,7 @@ func products(t testing.TB, c *training[float64], rows []int) []float64 {
 
 // wholeChunk is what the graph holds, with the rows for the products.
 func wholeChunk(c *training[float64], rows []int) chunk[float64] {
-	return chunk[float64]{graph: c.graph, plan: c.plan, cases: c.plan.model.Cases, rows: rows}
+	return chunk[float64]{graph: c.graph, units: c.graph.units, plan: c.plan, cases: c.plan.model.Cases, rows: rows}
 }
 
 // form is u^T m v.

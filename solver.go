@@ -145,7 +145,8 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 // objective is the mean over cases of the negative log-likelihood, whether the cost is a sum or a
 // mean over them. The output of a graph without a batch dimension is one case; so is a sequence
 // with an output at each time, in a Joint, and its negative log-likelihood is the sum over these,
-// though the cost may be their mean.
+// though the cost may be their mean. The scale is measured again, for each output, where an input
+// has changed that it may depend on, such as the weight of a term.
 //
 // Between the calls of Accumulate and Step for one update, Attach lets the chunks come from
 // different graphs, which are let go of when the update is done.
@@ -538,6 +539,9 @@ func (t *training[T]) restore(before snapshot[T], err *error) {
 	for _, p := range before.plan.order {
 		p.weights = p.before // not those of a graph that may be given up
 	}
+	if before.graph.tail != nil {
+		before.graph.tail.forget()
+	}
 	before.graph.units, t.odd, t.unreached = before.units, before.odd, before.unreached
 	if t.graph != before.graph || t.plan != before.plan {
 		t.adopt(before.graph, before.plan)
@@ -553,16 +557,18 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 		if !slices.ContainsFunc(t.plan.order, func(p *parameter[T]) bool { return p.leaf != nil }) {
 			return true, notTrained(g.heads[0])
 		}
-		tail, err := newLossTail[T](g.cost, g.heads, t.cfg.seed)
-		if err != nil {
+		if g.tail, err = newLossTail[T](g.cost, g.heads, t.cfg.seed); err != nil {
 			return true, err
 		}
-		scales, err := checkLoss(tail, t.plan.model.outputs, t.cfg.seed)
-		if err != nil {
-			return true, err
-		}
-		g.tail, g.units = tail, g.units.measured(scales, rounding[T]())
 	}
+	often := checksGradients(t.runs)
+	measured := !g.used || often || g.tail.moved()
+	if measured {
+		if err := t.measure(!g.used, often); err != nil {
+			return true, err
+		}
+	}
+	k.units = g.units
 	if err := finiteCost(g); err != nil {
 		return true, err
 	}
@@ -570,10 +576,36 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 		return true, err
 	}
 	isOdd := !gradientsThere(t.plan.order) || k.shared && otherCost[T](k.cost, g.costOf(g.costRun))
-	if t.cfg.gradientCheck && (checksGradients(t.runs) || t.odd.at(t.runs, isOdd)) {
+	if t.cfg.gradientCheck && (often || t.odd.at(t.runs, isOdd)) {
 		return true, checkGradients(g, t.plan, k.inputs, t.cfg.seed)
 	}
-	return !g.used, nil
+	return measured, nil
+}
+
+// measure finds the scale of the cost, by the loss check. first says that it is the graph's first
+// RunAll, and atOutputs that the factors are also to be compared with those at the model's outputs.
+func (t *training[T]) measure(first, atOutputs bool) error {
+	g, m := t.graph, t.plan.model
+	scales, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed)
+	if err != nil {
+		return err
+	}
+	if atOutputs && !g.random() {
+		if err := m.forward(nil, t.cfg.seed, nil); err != nil {
+			return err
+		}
+		if err := g.tail.checkFactors(m.run, m.outputs, probes, scales); err != nil {
+			return err
+		}
+	}
+	if !first && !g.tail.moved() {
+		for i, c := range scales {
+			g.tail.varies = g.tail.varies || math.Abs(c-g.scales[i]) > lossTolerance*c
+		}
+	}
+	g.tail.remember()
+	g.units = g.units.measured(scales, rounding[T]())
+	return nil
 }
 
 // compareCosts checks the gradients where the VM's cost is not that of what the graph holds now. It

@@ -1,0 +1,137 @@
+package kfac
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// The factor c of an output may depend on inputs: the weight of a term that a schedule raises,
+// weights of tasks that are learned. It is measured again where these have changed.
+
+// A mover is an input that may change a factor, with the value at which it was measured.
+type mover[T program.Float] struct {
+	leaf *program.Node
+	last []T
+}
+
+// findMovers finds the inputs of the tail that its factors may depend on: those that are multiplied
+// with what depends on the outputs, or go into another function with it that is no sum. Inputs with
+// a row for each case are targets and the like.
+func (t *lossTail[T]) findMovers(p *program.Program) {
+	found := map[*program.Node]bool{}
+	var collect func(n *program.Node)
+	collect = func(n *program.Node) {
+		if found[n] {
+			return
+		}
+		found[n] = true
+		if n.IsLeaf() && n.Src.Op() == nil && n.Dtype == p.Dtype() && !t.hasCases(n) {
+			t.movers = append(t.movers, mover[T]{leaf: n})
+		}
+		for _, k := range n.Kids {
+			collect(k)
+		}
+	}
+	for _, n := range p.Nodes {
+		if op, ok := n.Op.(program.Binary); !t.path.Has(n) || ok && (op.Kind == "+" || op.Kind == "-") {
+			continue
+		}
+		for _, k := range n.Kids {
+			if !t.path.Has(k) {
+				collect(k)
+			}
+		}
+	}
+}
+
+// hasCases reports whether an input has as many rows as an output.
+func (t *lossTail[T]) hasCases(n *program.Node) bool {
+	return len(n.Shape) > 0 && slices.ContainsFunc(t.leaves, func(z *program.Node) bool {
+		return len(z.Shape) > 0 && z.Shape[0] == n.Shape[0]
+	})
+}
+
+// moved reports whether a mover has another value than when the factors were measured.
+func (t *lossTail[T]) moved() bool {
+	return t.varies || slices.ContainsFunc(t.movers, func(m mover[T]) bool {
+		return !slices.Equal(valueNow[T](m.leaf.Src), m.last)
+	})
+}
+
+// remember keeps the values of the movers.
+func (t *lossTail[T]) remember() {
+	for i := range t.movers {
+		m := &t.movers[i]
+		m.last = append(m.last[:0], valueNow[T](m.leaf.Src)...)
+	}
+}
+
+// forget has the factors measured again.
+func (t *lossTail[T]) forget() {
+	for i := range t.movers {
+		t.movers[i].last = t.movers[i].last[:0]
+	}
+}
+
+// valueNow returns the elements of an input, or nil.
+func valueNow[T program.Float](n *gorgonia.Node) []T {
+	v, err := flatten[T](n.Value(), nil)
+	if err != nil {
+		return nil
+	}
+	return v.data
+}
+
+// checkFactors reports a factor that at the outputs in run, those of the model, is another than the
+// one that was measured at the probes: a cost that is no multiple of the negative log-likelihood,
+// such as its root.
+//
+// A multiple has the gradient g(z0) + c (mean(z) - mean(z0)). Where a discrete variable is as good
+// as certain the difference is left out, for a cost may guard its logarithms.
+func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probes []probe[T], scales []float64) error {
+	seeds, err := t.gradients(run, outputs, 1)
+	if err != nil {
+		return graphError(err)
+	}
+	for i, o := range outputs {
+		p, c := &probes[i], scales[i]
+		z, mean := make([]float64, len(p.mean[0])), make([]float64, len(p.mean[0]))
+		linalg.Convert(z, run.Value(o.node).Data)
+		o.Mean(mean, z, o.cols)
+		var dot, squares, terms float64
+		for j, found := range seeds[i].Data {
+			before := p.grad[0][j] * p.unit
+			want := before + c*(mean[j]-p.mean[0][j])
+			if o.Discrete() && !(math.Abs(want) < certain*c) {
+				continue
+			}
+			dot += float64(found) * want
+			squares += want * want
+			size := math.Abs(before) + c*(math.Abs(mean[j])+math.Abs(p.mean[0][j]))
+			terms += size * size
+		}
+		if !(math.Sqrt(squares) > 100*rounding[T]()*math.Sqrt(terms)) { // what is left is rounding
+			continue
+		}
+		if ratio := dot / squares; !(math.Abs(ratio-1) < factorTolerance) {
+			return &LossError{Output: o.name(), Expected: "a multiple of the negative log-likelihood",
+				Found: fmt.Sprintf("%.4g times it at the model's outputs and %.4g times at others", ratio*c, c),
+				Hint: "does the cost take a root, a power or a logarithm of the likelihood, as a root mean square does? " +
+					"what is under the root has the same minimum: minimise that"}
+		}
+	}
+	return nil
+}
+
+const (
+	// certain: a discrete variable that is as far from its target is left out.
+	certain = 0.999
+	// factorTolerance is by how much the factor at the model's outputs may be off.
+	factorTolerance = 0.1
+)
