@@ -94,7 +94,8 @@ func valueNow[T program.Float](n *gorgonia.Node) []T {
 //
 // A multiple has the gradient g(z0) + c (mean(z) - mean(z0)). Where a discrete variable is as good
 // as certain the difference is left out, for a cost may guard its logarithms.
-func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probes []probe[T], scales []float64) error {
+func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probes []probe[T],
+	scales []float64) error {
 	seeds, err := t.gradients(run, outputs, 1)
 	if err != nil {
 		return graphError(err)
@@ -122,8 +123,8 @@ func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probe
 		if ratio := dot / squares; !(math.Abs(ratio-1) < factorTolerance) {
 			return &LossError{Output: o.name(), Expected: "a multiple of the negative log-likelihood",
 				Found: fmt.Sprintf("%.4g times it at the model's outputs and %.4g times at others", ratio*c, c),
-				Hint: "does the cost take a root, a power or a logarithm of the likelihood, as a root mean square does? " +
-					"what is under the root has the same minimum: minimise that"}
+				Hint: "does the cost take a root, a power or a logarithm of the likelihood, as a root mean square " +
+					"does? what is under the root has the same minimum: minimise that"}
 		}
 	}
 	return nil

@@ -666,7 +666,8 @@ func TestObjectiveBefore(t *testing.T) {
 		t.Fatalf("the VM's objective is off by %v after the first step, want rounding", off)
 	}
 	testnet.Check(t, l.Run())
-	update := batch[float64]{{graph: c.graph, units: c.graph.units, plan: c.plan, cases: 8, cost: costValue(c.graph.cost)}}
+	update := batch[float64]{{graph: c.graph, units: c.graph.units, plan: c.plan, cases: 8,
+		cost: costValue(c.graph.cost)}}
 	own := update.likelihood()
 	a := c.attempt(2, update, nil, false, &PhaseTimes{}, &stopwatch{})
 	a.vmObjective = own * (1 + 1e-4) // as if the VM had lost digits
