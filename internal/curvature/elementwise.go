@@ -3,8 +3,7 @@ package curvature
 import (
 	"math"
 
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack/lapack64"
+	"gonum.org/v1/gonum/blas"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
@@ -137,11 +136,12 @@ func (b *Elementwise[T]) solve(block []T, damping float64) {
 		return
 	}
 	solved := retry(damping, func(damping float64) bool {
-		l, ok := cholesky(b.work, block, b.width, damping)
-		if ok {
-			lapack64.Potrs(l, blas64.General{Rows: b.width, Cols: 1, Stride: 1, Data: b.v})
+		if !cholesky(b.work, block, b.width, damping) {
+			return false
 		}
-		return ok
+		linalg.SolveLower(blas.Left, false, b.width, b.work, b.width, 1, b.v)
+		linalg.SolveLower(blas.Left, true, b.width, b.work, b.width, 1, b.v)
+		return true
 	})
 	if solved.err != nil {
 		b.v[0] = math.NaN()

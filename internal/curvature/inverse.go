@@ -1,10 +1,6 @@
 package curvature
 
 import (
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack/lapack64"
-
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
@@ -25,7 +21,8 @@ func newFactorInverse[T Float](n int, diagonal bool) factorInverse[T] {
 
 // inverter is the scratch for inverting a factor.
 type inverter[T Float] struct {
-	wide   []float64 // n x n: work space in float64 for a model in float32
+	work   []float64 // n x n: a factor in float64, of a model in float32
+	wide   linalg.Inverter[float64]
 	narrow linalg.Inverter[T]
 }
 
@@ -70,39 +67,39 @@ func (v *factorInverse[T]) invertNarrow(w *inverter[T], f []T, damping float64) 
 	return w.narrow.Invert(v.data, v.n) && linalg.Finite(v.data)
 }
 
-// invertWide inverts in float64, by Cholesky. It reports false if F + damping I is not positive
-// definite or if the inverse overflows.
+// invertWide inverts in float64. It reports false if F + damping I is not positive definite or if
+// the inverse overflows.
 func (v *factorInverse[T]) invertWide(w *inverter[T], f []T, damping float64) bool {
-	work, ok := any(v.data).([]float64)
-	if !ok {
-		w.wide = linalg.Resized(w.wide, v.n*v.n)
-		work = w.wide
+	work, double := any(v.data).([]float64)
+	if !double {
+		w.work = linalg.Resized(w.work, v.n*v.n)
+		work = w.work
 	}
-	chol, ok := cholesky(work, f, v.n, damping)
-	if !ok {
+	damped(work, f, v.n, damping)
+	if !w.wide.Invert(work, v.n) || !linalg.Finite(work) {
 		return false
 	}
-	if _, ok := lapack64.Potri(chol); !ok || !linalg.Finite(work) {
-		return false
+	if data, single := any(v.data).([]float32); single {
+		linalg.Convert(data, work)
+		return linalg.Finite(data)
 	}
-	linalg.MirrorLower(work, v.n)
-	data, single := any(v.data).([]float32)
-	if !single {
-		return true
-	}
-	linalg.Convert(data, work)
-	return linalg.Finite(data)
+	return true
 }
 
-// cholesky factorises F + damping I = L L^T, where F is n x n. It writes L to the lower triangle of
-// work. The upper triangle is not meaningful. ok says that F + damping I is numerically positive
-// definite.
-func cholesky[T Float](work []float64, f []T, n int, damping float64) (l blas64.Triangular, ok bool) {
+// damped writes F + damping I to work, where F is n x n.
+func damped[T Float](work []float64, f []T, n int, damping float64) {
 	for i, v := range f { // not linalg.Convert, whose closure is slow for blocks of a few rows
 		work[i] = float64(v)
 	}
 	for i := range n {
 		work[i*n+i] += damping
 	}
-	return lapack64.Potrf(blas64.Symmetric{N: n, Stride: n, Data: work, Uplo: blas.Lower})
+}
+
+// cholesky factorises F + damping I = L L^T, where F is n x n. It writes L to the lower triangle of
+// work. The upper triangle is not meaningful. ok says that F + damping I is numerically positive
+// definite.
+func cholesky[T Float](work []float64, f []T, n int, damping float64) (ok bool) {
+	damped(work, f, n, damping)
+	return linalg.Cholesky(n, work)
 }

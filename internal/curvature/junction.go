@@ -2,7 +2,6 @@ package curvature
 
 import (
 	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
@@ -50,15 +49,9 @@ func newJunction[T Float](n, m int) junction[T] {
 func (j *junction[T]) decompose(factor []T, damping float64) {
 	j.op = "Cholesky factorisation"
 	j.attempt = retry(damping, func(damping float64) bool {
-		_, ok := cholesky(j.chol, factor, j.n, damping)
-		return ok
+		return cholesky(j.chol, factor, j.n, damping)
 	})
 	j.failed = j.err != nil
-}
-
-// lower returns L.
-func (j *junction[T]) lower() blas64.Triangular {
-	return blas64.Triangular{N: j.n, Stride: j.n, Data: j.chol, Uplo: blas.Lower, Diag: blas.NonUnit}
 }
 
 // join computes K, s and Psi from the next layer's L and the cross moment X.
@@ -76,12 +69,11 @@ func (j *junction[T]) join(l *link[T], next *junction[T], cross []T) {
 		return
 	}
 	j.op = "generalised eigenproblem"
-	b, psi := general(j.whiten, j.n, j.m), general(j.regress, j.n, j.m)
 	linalg.Convert(j.whiten, cross)
-	blas64.Trsm(blas.Right, blas.Trans, 1, next.lower(), b)
+	linalg.SolveLower(blas.Right, true, j.m, next.chol, j.n, j.m, j.whiten)
 	copy(j.regress, j.whiten)
-	blas64.Trsm(blas.Right, blas.NoTrans, 1, next.lower(), psi)
-	blas64.Trsm(blas.Left, blas.NoTrans, 1, j.lower(), b)
+	linalg.SolveLower(blas.Right, false, j.m, next.chol, j.n, j.m, j.regress)
+	linalg.SolveLower(blas.Left, false, j.n, j.chol, j.n, j.m, j.whiten)
 	linalg.GramT(j.m, j.n, 1, j.whiten, 0, j.eigen)
 	if !linalg.Finite(j.eigen) || !linalg.Finite(j.regress) {
 		j.err = ErrNotFinite
@@ -108,9 +100,8 @@ func (j *junction[T]) joinSymmetric(l *link[T], lag []T) {
 			j.eigen[r*j.n+c] = (float64(lag[r*j.n+c]) + float64(lag[c*j.n+r])) / 2
 		}
 	}
-	whitened := general(j.eigen, j.n, j.n)
-	blas64.Trsm(blas.Left, blas.NoTrans, 1, j.lower(), whitened)
-	blas64.Trsm(blas.Right, blas.Trans, 1, j.lower(), whitened)
+	linalg.SolveLower(blas.Left, false, j.n, j.chol, j.n, j.n, j.eigen)
+	linalg.SolveLower(blas.Right, true, j.n, j.chol, j.n, j.n, j.eigen)
 	linalg.MirrorLower(j.eigen, j.n)
 	if !linalg.Finite(j.eigen) {
 		j.err = ErrNotFinite
@@ -136,7 +127,7 @@ func (j *junction[T]) end(l *link[T]) {
 
 // finish computes K = L^-T E and converts the results to the model's dtype.
 func (j *junction[T]) finish(l *link[T]) {
-	blas64.Trsm(blas.Left, blas.Trans, 1, j.lower(), general(j.eigen, j.n, j.n))
+	linalg.SolveLower(blas.Left, true, j.n, j.chol, j.n, j.n, j.eigen)
 	linalg.Convert(l.k, j.eigen)
 	linalg.Convert(l.psi, j.regress)
 	if !linalg.Finite(l.k) || !linalg.Finite(l.psi) {
@@ -145,10 +136,6 @@ func (j *junction[T]) finish(l *link[T]) {
 	}
 	linalg.Transpose(l.kT, l.k, l.n, l.n)
 	linalg.Transpose(l.psiT, l.psi, l.n, l.m)
-}
-
-func general(data []float64, rows, cols int) blas64.General {
-	return blas64.General{Rows: rows, Cols: cols, Stride: max(1, cols), Data: data}
 }
 
 // failures returns the number of junctions of A and G whose damping was raised, and the first

@@ -4,7 +4,6 @@ import (
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/floats"
-	"gonum.org/v1/gonum/lapack/lapack64"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
@@ -32,6 +31,7 @@ type Uncorrelated[T Float] struct {
 type uncorrelatedWork[T Float] struct {
 	inverse, covariance []float64 // C x C
 	mean, whitened      []float64 // m and q
+	a                   linalg.Inverter[float64]
 	g                   inverter[T]
 }
 
@@ -123,16 +123,12 @@ func (v *uncorrelatedInverse[T]) computeA(w *uncorrelatedWork[T], factor []T, da
 		}
 	}
 	v.a = retry(damping, func(damping float64) bool {
-		chol, ok := cholesky(w.inverse, w.covariance, n, damping)
-		if ok {
-			_, ok = lapack64.Potri(chol)
-		}
-		return ok && linalg.Finite(w.inverse)
+		damped(w.inverse, w.covariance, n, damping)
+		return w.a.Invert(w.inverse, n) && linalg.Finite(w.inverse)
 	})
 	if v.a.err != nil {
 		return
 	}
-	linalg.MirrorLower(w.inverse, n)
 	q := w.whitened
 	blas64.Symv(1, blas64.Symmetric{N: n, Stride: n, Data: w.inverse, Uplo: blas.Lower},
 		blas64.Vector{N: n, Data: w.mean, Inc: 1}, 0, blas64.Vector{N: n, Data: q, Inc: 1})

@@ -79,13 +79,16 @@ type product[T Float] struct {
 	packSome, blockSome func(from, to int) // methods, kept since making them allocates
 }
 
-var products32, products64 sync.Pool
+var (
+	products32 pool[product[float32]]
+	products64 pool[product[float64]]
+)
 
-func productsOf[T Float]() *sync.Pool {
-	if single[T]() {
-		return &products32
+func productsOf[T Float]() *pool[product[T]] {
+	if p, ok := any(&products32).(*pool[product[T]]); ok {
+		return p
 	}
-	return &products64
+	return any(&products64).(*pool[product[T]])
 }
 
 func compute[T Float](o operands[T]) {
@@ -103,15 +106,14 @@ func compute[T Float](o operands[T]) {
 	case o.m == 1 && o.tB: // the columns of C take no panels of B
 		o = operands[T]{!o.tB, !o.tA, false, o.n, 1, o.k, o.alpha, o.b, o.ldb, o.a, o.lda, o.beta, o.c, 1}
 	}
-	p, _ := productsOf[T]().Get().(*product[T])
-	if p == nil {
-		p = new(product[T])
+	p := productsOf[T]().get()
+	if p.packSome == nil {
 		p.packSome, p.blockSome = p.pack, p.blocksAside
 	}
 	p.operands, p.tiles = o, fastest[T]()
 	p.run()
 	p.operands = operands[T]{}
-	productsOf[T]().Put(p)
+	productsOf[T]().put(p)
 }
 
 // scale computes C *= beta.
@@ -268,9 +270,9 @@ func (p *product[T]) blocks(s *scratch[T], from, to int) {
 
 // blocksAside is blocks, at the same time as others.
 func (p *product[T]) blocksAside(from, to int) {
-	s := borrow[T]()
-	defer s.giveBack()
+	s := scratchOf[T]().get()
 	p.blocks(s, from, to)
+	scratchOf[T]().put(s)
 }
 
 // block computes the tiles from row i0 to i1 and panel j0 to j1.
@@ -343,21 +345,39 @@ type scratch[T Float] struct {
 	a    [blockRows * depthMost]T // rows of op(A)
 }
 
-var scratch32, scratch64 sync.Pool
+var (
+	scratch32 pool[scratch[float32]]
+	scratch64 pool[scratch[float64]]
+)
 
-func scratchOf[T Float]() *sync.Pool {
-	if single[T]() {
-		return &scratch32
+func scratchOf[T Float]() *pool[scratch[T]] {
+	if p, ok := any(&scratch32).(*pool[scratch[T]]); ok {
+		return p
 	}
-	return &scratch64
+	return any(&scratch64).(*pool[scratch[T]])
 }
 
-func borrow[T Float]() *scratch[T] {
-	s, _ := scratchOf[T]().Get().(*scratch[T])
-	if s == nil {
-		s = new(scratch[T])
-	}
-	return s
+// A pool hands out what was put back. It keeps as many as were ever out at the same time: a
+// sync.Pool drops some, and makes others anew.
+type pool[X any] struct {
+	mu   sync.Mutex
+	free []*X
 }
 
-func (s *scratch[T]) giveBack() { scratchOf[T]().Put(s) }
+func (p *pool[X]) get() *X {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.free) - 1
+	if last < 0 {
+		return new(X)
+	}
+	x := p.free[last]
+	p.free = p.free[:last]
+	return x
+}
+
+func (p *pool[X]) put(x *X) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, x)
+}

@@ -69,6 +69,12 @@ func implementation[T Float]() (impl any, pure bool) {
 	return impl, pure
 }
 
+// pure reports whether package kernels computes products.
+func pure[T Float]() bool {
+	_, pure := implementation[T]()
+	return pure
+}
+
 // An observer is a BLAS around gonum's that counts products, those that kernels computes too.
 type observer interface {
 	Begin()

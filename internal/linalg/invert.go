@@ -29,7 +29,13 @@ const sweepWidth = 64
 // Cholesky's factorisation with the inverse from it, but nearly all of them are in products. What
 // is subtracted is R R^T with R = M_iK L^-T and M_KK = L L^T, where L is computed in float64. So
 // the rows below K are those of Cholesky's factorisation.
+//
+// In float64 with another LAPACK than gonum's that computes Cholesky's factorisation and the
+// inverse from it.
 func (v *Inverter[T]) Invert(m []T, n int) (ok bool) {
+	if wide, ok := any(m).([]float64); ok && !pure[float64]() {
+		return cholesky(wide, n)
+	}
 	b := min(sweepWidth, n)
 	v.columns, v.tmp = Resized(v.columns, n*b), Resized(v.tmp, n*b)
 	v.w, v.wt, v.chol = Resized(v.w, b*b), Resized(v.wt, b*b), Resized(v.chol, b*b)
@@ -43,13 +49,37 @@ func (v *Inverter[T]) Invert(m []T, n int) (ok bool) {
 	return true
 }
 
+// cholesky replaces the symmetric positive definite matrix M by its inverse, by LAPACK.
+func cholesky(m []float64, n int) (ok bool) {
+	MirrorUpper(m, n)
+	l, ok := lapack64.Potrf(blas64.Symmetric{N: n, Stride: n, Data: m, Uplo: blas.Lower})
+	if !ok {
+		return false
+	}
+	if _, ok := lapack64.Potri(l); !ok {
+		return false
+	}
+	MirrorLower(m, n)
+	return true
+}
+
 // sweep sweeps the b rows and columns from k on.
 func (v *Inverter[T]) sweep(m []T, n, k, b int) (ok bool) {
 	if !v.factorise(m, n, k, b) {
 		return false
 	}
+	if b < n {
+		v.sweepOthers(m, n, k, b)
+	}
+	wt := v.wt[:b*b]
+	GemmLD(false, true, b, b, b, -1, wt, b, wt, b, 0, m[k*n+k:], n)
+	return true
+}
+
+// sweepOthers does what sweep does outside of M_KK.
+func (v *Inverter[T]) sweepOthers(m []T, n, k, b int) {
 	columns, tmp, w, wt := v.columns[:n*b], v.tmp[:n*b], v.w[:b*b], v.wt[:b*b]
-	diagonal, above, right, behind := k*n+k, m[k:], m[k*n+k+b:], k+b // of K, in M
+	above, right, behind := m[k:], m[k*n+k+b:], k+b // of K, in M
 	if behind == n {
 		right = nil
 	}
@@ -65,8 +95,6 @@ func (v *Inverter[T]) sweep(m []T, n, k, b int) (ok bool) {
 		copy(above[i*n:i*n+b], columns[i*b:])
 	}
 	TransposeLD(right, n, columns[behind*b:], b, n-behind, b)
-	GemmLD(false, true, b, b, b, -1, wt, b, wt, b, 0, m[diagonal:], n)
-	return true
 }
 
 // factorise computes w and wt from M_KK.
