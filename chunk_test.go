@@ -145,10 +145,10 @@ func (p *pair) compare(t *testing.T) {
 		testnet.Weights(p.whole.Params), 1e-9)
 	figures := func(l *Trainer) []float64 {
 		st, c := l.Solver.Stats(), trainingOf(l).control
-		trend := c.noise.trend
+		e := c.noise.evidence
 		return []float64{st.Momentum, st.LearningRate, st.Shrink, st.QuadModelChange, st.Rho, st.GradNorm,
 			st.UpdateNorm, st.KL,
-			st.Damping, st.Gamma, c.lambda, c.gamma, trend.mean, trend.best}
+			st.Damping, st.Gamma, c.lambda, c.gamma, e.gain, e.bend}
 	}
 	got, want := figures(p.chunked), figures(p.whole)
 	for i := range want {

@@ -45,16 +45,13 @@ func adaptLambda(lambda, rho, omega float64) float64 {
 
 const lowRho, highRho = 1.0 / 4, 3.0 / 4
 
-// adaptLambdaByTrend is the rule for lambda with the additional rules of noise.go. While the
-// objective rises, lambda rises faster than by the paper's rule, until the steps are short. lambda
-// does not fall to values that make no difference, because it would take long to rise again from
-// there.
-func adaptLambdaByTrend(lambda, rho, omega float64, s step, rising bool) float64 {
+// adaptLambdaByShare is the rule for lambda with the additional rules of noise.go. lambda does not
+// fall to values that make no difference, because it would take long to rise again from there. From
+// where it outweighs the curvature by far it falls at once.
+func adaptLambdaByShare(lambda, rho, omega float64, s step) float64 {
 	share := lambda * s.squares / s.curvature // lambda's part relative to the step's curvature
 	switch {
-	case rising && share < mostShare:
-		return lambda * math.Max(1, leastShare/share) / (omega * omega)
-	case rising && !(share >= 10*mostShare), rho > highRho && share < leastShare:
+	case rho > highRho && share < leastShare:
 		return lambda
 	case rho > highRho && share > mostShare: // back to where the curvature counts
 		return lambda * math.Min(omega, math.Max(mostShare/share, fastestFall))
@@ -64,7 +61,7 @@ func adaptLambdaByTrend(lambda, rho, omega float64, s step, rising bool) float64
 
 const (
 	leastShare  = 1.0 / 20 // smallest ratio lambda |delta|^2 / delta^T F delta
-	mostShare   = 10.0     // largest such ratio that a rising trend leads to
+	mostShare   = 10.0     // largest such ratio from which lambda falls by omega
 	fastestFall = 1e-3     // least part of lambda that is left after one adaptation
 )
 

@@ -15,138 +15,193 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
-// Where the objective is quadratic and the batch repeats, the batch before says the same of every
-// slope: a linear net with least squares.
-func TestRepeatedBatchConfirmsTheSlope(t *testing.T) {
-	for name, opts := range map[string][]Option{
-		"default": nil, "L2": {WithL2Reg(0.05)}, "paper's rules": {WithPaperRules()},
-		"without momentum": {WithoutMomentum(), WithL2Reg(0.01)},
-	} {
+// Where the objective is quadratic and the batch repeats, the evidence is the objective along the
+// step itself: it changes by -gain f + bend f^2 / 2 with the factor f on the step.
+func TestEvidenceOnAQuadratic(t *testing.T) {
+	const eta = 0.05
+	for name, opts := range map[string][]Option{"default": nil, "L2": {WithL2Reg(eta)},
+		"without momentum": {WithoutMomentum(), WithL2Reg(eta)}} {
 		t.Run(name, func(t *testing.T) {
 			l := NewTrainer(t, testnet.MLP{Widths: []int{6, 3}, Cases: 40, Loss: testnet.Squares(0.5)}.Build(1),
-				append(opts, WithMinStatisticsCases(6))...)
+				append(opts, WithMinStatisticsCases(6), WithNormConstraint(math.Inf(1)))...)
+			objective := func(weights []float64) float64 {
+				h := statsOf(l).Cost / statsOf(l).Scale / 40
+				if name != "default" {
+					h += eta / 2 * floats.Dot(weights, weights)
+				}
+				return h
+			}
 			var before noise
+			var costBefore float64
 			for k := 1; k <= 12; k++ {
+				weights := testnet.Weights(l.Params)
 				l.Steps(t, 1)
 				n := trainingOf(l).control.noise
 				if k > 1 {
-					slope, confirmed := n.own-fade*before.own, n.confirmed-fade*before.confirmed
-					testnet.Near(t, fmt.Sprint("slope along Delta at step ", k), []float64{confirmed},
-						[]float64{slope}, 1e-9)
-					if st := statsOf(l); !(slope < 0) || math.Abs(st.Shrink-1) > 1e-12 {
-						t.Errorf("step %d: slope %g, factor %g", k, slope, st.Shrink)
+					keep := 1 - 1/(60+float64(before.evidence.steps)/2)
+					gain := n.evidence.gain - keep*before.evidence.gain
+					bend := n.evidence.bend - keep*before.evidence.bend
+					f := before.factor
+					testnet.Near(t, fmt.Sprint("objective after step ", k-1),
+						[]float64{costBefore - gain*f + bend*f*f/2}, []float64{objective(weights)}, 1e-12)
+					if !(bend > 0) || n.evidence.steps != k-1 {
+						t.Errorf("step %d: curvature %g, %d steps", k, bend, n.evidence.steps)
 					}
 				}
-				before = n
+				before, costBefore = n, objective(weights)
+			}
+			if st := statsOf(l); st.Shrink != 1 {
+				t.Errorf("factor %g, though every step was confirmed", st.Shrink)
 			}
 		})
 	}
 }
 
 // In chunks it is the same.
-func TestRepeatedChunksConfirmTheSlope(t *testing.T) {
+func TestEvidenceInChunks(t *testing.T) {
 	w := world{func(cases int) *testnet.Net {
 		return testnet.MLP{Widths: []int{4, 3}, Cases: cases, Loss: testnet.Squares(0.5)}.Build(2)
 	}, []string{"x", "y"}}
 	p := w.newPair(t, 3, WithL2Reg(0.02), WithMinStatisticsCases(3))
 	for range 8 {
 		p.stepInChunks(t)
-		n := trainingOf(p.chunked).control.noise
-		if math.Abs(n.confirmed-n.own) > 1e-9*math.Abs(n.own) {
-			t.Errorf("update %d: slopes %g, confirmed %g", p.update, n.own, n.confirmed)
-		}
 	}
-	if st := statsOf(p.chunked); math.Abs(st.Shrink-1) > 1e-12 {
-		t.Errorf("factor %g", st.Shrink)
+	if st, e := statsOf(p.chunked), trainingOf(p.chunked).control.noise.evidence; e.steps != 7 || e.gain < e.bend ||
+		st.Shrink != 1 {
+		t.Errorf("%+v, factor %g", e, st.Shrink)
 	}
 }
 
-// slopes is a span of which only the slopes matter.
-func slopes(own, confirmed float64) *span {
-	return &span{past: true, slope: [2]float64{own, 0}, confirmed: confirmed}
-}
-
-// The factor is at least B / (B + 16) for a batch of B cases and at most 1, whatever the slopes
-// are.
-func TestBoundsOfTrust(t *testing.T) {
+// The factor is B / (B + 16) for the first batch, of B cases, and in [1/200, 1] then, whatever the
+// sums are. What is not finite, or has no curvature, is no evidence.
+func TestBoundsOfShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		any := rapid.OneOf(rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), 5e-324,
 			math.MaxFloat64, -1}), rapid.Float64())
-		n := noise{own: any.Draw(t, "own so far"), confirmed: any.Draw(t, "confirmed so far")}
-		m := slopes(any.Draw(t, "own"), any.Draw(t, "confirmed"))
-		m.past = rapid.Bool().Draw(t, "past")
 		cases := rapid.IntRange(1, 100000).Draw(t, "cases")
-		if got, least := n.trust(cases, m), float64(cases)/float64(cases+16); !(got >= least && got <= 1) {
-			t.Errorf("factor %g, want one in [%g, 1]", got, least)
+		var e evidence
+		if got, want := e.share(cases, 1), float64(cases)/float64(cases+16); got != want {
+			t.Errorf("factor %g on the first step, want %g", got, want)
+		}
+		for range rapid.IntRange(0, 5).Draw(t, "steps") {
+			gain, bend := any.Draw(t, "gain"), any.Draw(t, "bend")
+			next := e.with(gain, bend, rapid.Float64Range(1e-300, math.Inf(1)).Draw(t, "limit"))
+			if finite := gain - gain + bend - bend; next != e && (finite != 0 || bend <= 0) {
+				t.Errorf("gain %g and curvature %g are evidence", gain, bend)
+			}
+			e = next
+		}
+		if got := e.share(cases, 1); e.bend > 0 && !(got >= 1.0/200 && got <= 1) {
+			t.Errorf("factor %g by %+v, want one in [1/200, 1]", got, e)
 		}
 	})
-	for _, c := range []struct{ own, confirmed, want float64 }{
-		{-2, -2, 1}, {-2, -3, 1}, {-2, -1, 0.5}, {-4, -1, 0.25}, {-10, -1, 0.2},
-		{-2, 0, 0.2}, {-2, 5, 0.2}, {0, 0, 0.2}, {math.NaN(), -1, 0.2}, {-1, math.NaN(), 0.2},
-	} {
-		if got := (&noise{}).trust(4, slopes(c.own, c.confirmed)); math.Abs(got-c.want) > 1e-15 {
-			t.Errorf("slope %g, of which %g is confirmed: factor %g of a batch of four, want %g",
-				c.own, c.confirmed, got, c.want)
+}
+
+// The share is the factor that is best for the steps, on average over cases that they have not
+// seen, whatever the size of the batch, the number of parameters and the noise of the targets:
+// least squares on normal inputs, of which each step fits its own batch.
+func TestShareIsTheBestFactor(t *testing.T) {
+	const dim = 30
+	for _, batch := range []int{1, 4, 30, 300} {
+		for _, noise := range []float64{0, 0.3, 3} {
+			rng := rand.New(rand.NewPCG(uint64(batch), 4))
+			off := make([]float64, dim) // weights minus the right ones
+			for i := range off {
+				off[i] = rng.NormFloat64() / math.Sqrt(dim)
+			}
+			draw := func() (x [][]float64, r []float64) { // inputs, and residuals
+				for range batch {
+					row := make([]float64, dim)
+					for i := range row {
+						row[i] = rng.NormFloat64()
+					}
+					x, r = append(x, row), append(r, floats.Dot(row, off)+noise*rng.NormFloat64())
+				}
+				return x, r
+			}
+			var e evidence
+			var gain, bend float64 // by the true gradient, off, and the true curvature, 1
+			for range max(30000/batch, 300) {
+				x, r := draw()
+				d := make([]float64, dim)
+				for i, row := range x {
+					floats.AddScaled(d, -r[i]/float64(batch), row)
+				}
+				own := func(x [][]float64, v []float64) (f float64) {
+					for _, row := range x {
+						f += math.Pow(floats.Dot(row, v), 2) / float64(batch)
+					}
+					return f
+				}
+				floats.Scale(floats.Dot(d, d)/own(x, d), d) // the minimum along -grad by the batch itself
+				gain, bend = gain-floats.Dot(off, d), bend+floats.Dot(d, d)
+				x, r = draw()
+				var slope float64
+				for i, row := range x {
+					slope += r[i] * floats.Dot(row, d) / float64(batch)
+				}
+				e.gain, e.bend, e.steps = e.gain-slope, e.bend+own(x, d), e.steps+1
+			}
+			unit := floats.Dot(off, off) + noise*noise // variance of the residuals
+			got, want := e.share(batch, unit), min(gain/bend, 1)
+			if deviation := math.Sqrt(unit / (bend * float64(batch))); math.Abs(got-want) > 3*deviation {
+				t.Errorf("batches of %d, noise %g: share %.3f, best factor %.3f, standard error %.3f",
+					batch, noise, got, want, deviation)
+			}
 		}
 	}
 }
 
-// What counts is the sum over the steps, each by fade to the number of steps since then; one
-// without a step before it counts for nothing.
-func TestTrustFades(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var n noise
-		var own, confirmed []float64
-		slope := rapid.Float64Range(-10, -0.1)
-		for range rapid.IntRange(1, 30).Draw(t, "steps") {
-			m := slopes(slope.Draw(t, "own"), slope.Draw(t, "confirmed"))
-			if m.past = rapid.IntRange(0, 9).Draw(t, "past") > 0; m.past {
-				own, confirmed = append(own, m.slope[0]), append(confirmed, m.confirmed)
-			}
-			n.remember(m, step{})
-		}
-		m := slopes(slope.Draw(t, "own"), slope.Draw(t, "confirmed"))
-		own, confirmed = append(own, m.slope[0]), append(confirmed, m.confirmed)
-		sum := func(x []float64) (s float64) {
-			for i, v := range x {
-				s += v * math.Pow(0.8, float64(len(x)-1-i))
-			}
-			return s
-		}
-		want := min(max(sum(confirmed)/sum(own), 100.0/116), 1)
-		if got := n.trust(100, m); math.Abs(got-want) > 1e-12 {
-			t.Errorf("factor %g, want %g", got, want)
-		}
-	})
+// Older steps fade, the more slowly the more there are, and a huge one counts as one at the limit.
+func TestEvidenceFades(t *testing.T) {
+	var e evidence
+	for range 1000 {
+		e = e.with(1, 1, 1)
+	}
+	for range 500 {
+		e = e.with(0, 1, 1)
+	}
+	if part := e.share(1e9, 1); math.Abs(part-math.Pow(1120.0/1620, 3)) > 1e-3 {
+		t.Errorf("of 1000 confirmed steps and 500 that were not, %g is confirmed", part)
+	}
+	e = evidence{}.with(1e6, 1e6, 1)
+	for range 40 {
+		e = e.with(0, 1, 1)
+	}
+	if part := e.share(1e9, 1); part > 0.05 {
+		t.Errorf("of a huge step and 40 that were not confirmed, %g is confirmed", part)
+	}
 }
 
-// Gradients that are a signal with independent noise are confirmed to the signal's part of their
-// squared length; noise alone is not.
-func TestNoiseIsNotConfirmed(t *testing.T) {
-	const dim, cases = 400, 2 // least 1/9
-	for _, signal := range []float64{0, 0.3, 0.7, 1} {
-		rng := rand.New(rand.NewPCG(3, 3))
-		mean, last := make([]float64, dim), make([]float64, dim)
-		for i := range mean {
-			mean[i] = math.Sqrt(signal) * rng.NormFloat64()
-		}
-		floats.Scale(math.Sqrt(signal*dim)/math.Max(floats.Norm(mean, 2), 1e-9), mean)
-		var n noise
-		var factors []float64
-		for k := range 200 {
-			grad := slices.Clone(mean)
-			for i := range grad {
-				grad[i] += math.Sqrt(1-signal) * rng.NormFloat64()
+// A step that the next batch does not confirm is taken back. With the same cases and the opposite
+// residuals, nothing is left of it.
+func TestTakesBack(t *testing.T) {
+	n := testnet.MLP{Widths: []int{5, 2}, Cases: 60, Loss: testnet.Squares(1)}.Build(3)
+	l := NewTrainer(t, n)
+	y := testnet.Data(l.Net.Input("y"))
+	start := testnet.Weights(l.Params)
+	predicted := make([]float64, len(y)) // x W + b, by hand
+	for c := range 60 {
+		for k := range 2 {
+			predicted[c*2+k] = start[10+k]
+			for i := range 5 {
+				predicted[c*2+k] += testnet.Data(l.X)[c*5+i] * start[i*2+k]
 			}
-			m := slopes(-floats.Dot(grad, grad), -floats.Dot(last, grad)) // Delta = -grad
-			m.past = k > 0
-			factors = append(factors, n.trust(cases, m))
-			n.remember(m, step{})
-			last = grad
 		}
-		if got, want := floats.Sum(factors[10:])/190, math.Max(signal, 1.0/9); math.Abs(got-want) > 0.03 {
-			t.Errorf("signal %g of the squared length: factor %g on average, want %g", signal, got, want)
-		}
+	}
+	l.Steps(t, 1)
+	moved := testnet.Weights(l.Params)
+	for i := range y {
+		y[i] = 2*predicted[i] - y[i]
+	}
+	l.Steps(t, 1)
+	left := floats.Distance(testnet.Weights(l.Params), start, 2) / floats.Distance(moved, start, 2)
+	if st := statsOf(l); left > 0.05 || st.Momentum > -0.9 {
+		t.Errorf("%.3g of the step is left; %v", left, st)
+	}
+	l.Steps(t, 1)
+	if e := trainingOf(l).control.noise.evidence; e.steps != 1 {
+		t.Errorf("a step back is evidence: %+v", e)
 	}
 }
 
@@ -168,17 +223,18 @@ func TestSteady(t *testing.T) {
 	})
 }
 
-// What is remembered: the curvature of the last step, the longest step, by 0.95 shorter with every
-// step since, and the fading mean of the curvature along Delta relative to the slope, of which one
-// that is not finite is no part.
+// What is remembered: the curvature of the last step, its factor unless it took back another, and
+// the fading mean of the curvature along Delta relative to the slope, of which one that is not
+// finite is no part.
 func TestRemember(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var n noise
-		var lengths, stretches []float64
+		var stretches []float64
 		var last step
+		var factor float64
 		number := rapid.Float64Range(0.01, 10)
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
-			m := slopes(-number.Draw(t, "slope"), -number.Draw(t, "confirmed"))
+			m := &span{slope: [2]float64{-number.Draw(t, "slope")}, tookBack: rapid.Bool().Draw(t, "took back")}
 			m.f[0][0] = number.Draw(t, "curvature along Delta")
 			switch rapid.IntRange(0, 12).Draw(t, "kind") {
 			case 0:
@@ -188,14 +244,13 @@ func TestRemember(t *testing.T) {
 			default:
 				stretches = append(stretches, -m.f[0][0]/m.slope[0])
 			}
-			last = step{curvature: number.Draw(t, "curvature"), squares: number.Draw(t, "squares")}
-			lengths = append(lengths, math.Sqrt(last.squares))
-			n.remember(m, last)
+			last = step{curvature: number.Draw(t, "curvature")}
+			n.remember(m, last, 0.3)
+			if factor = 0.3; m.tookBack {
+				factor = 0
+			}
 		}
-		var reach, stretch float64
-		for i, length := range lengths {
-			reach = max(reach, length*math.Pow(0.95, float64(len(lengths)-1-i)))
-		}
+		var stretch float64
 		for i, s := range stretches {
 			weight := math.Pow(0.8, float64(len(stretches)-1-i))
 			if i > 0 {
@@ -207,215 +262,32 @@ func TestRemember(t *testing.T) {
 		if len(stretches) > 0 {
 			geometric = math.Exp(stretch)
 		}
-		testnet.Near(t, "curvature, reach, stretch", []float64{n.curvature, n.reach, n.stretch},
-			[]float64{last.curvature, reach, geometric}, 1e-12)
+		testnet.Near(t, "curvature, factor, stretch", []float64{n.curvature, n.factor, n.stretch},
+			[]float64{last.curvature, factor, geometric}, 1e-12)
 	})
 }
 
-func TestBold(t *testing.T) {
-	for _, c := range []struct {
-		reach, length float64
-		want          bool
-	}{
-		{0, 1e9, false}, // the first step is
-		{1, 2.9, false}, {1, 3.1, true}, {1, 0.1, false}, {1e-3, 4e-3, true}, {1, 0, false}, {1, math.NaN(), false},
-	} {
-		n := noise{reach: c.reach}
-		want := 0.0
-		if c.want {
-			want = 0.25
-		}
-		if least, tried := n.leastRho(step{squares: c.length * c.length}, 17); tried != c.want || least != want {
-			t.Errorf("a step of length %g after ones of %g: tried %v, least rho %g", c.length, c.reach, tried, least)
-		}
-		if least, tried := n.leastRho(step{squares: c.length * c.length}, 16); !tried || least != want {
-			t.Errorf("a step of length %g after ones of %g, from 16 cases: tried %v, least rho %g",
-				c.length, c.reach, tried, least)
-		}
-	}
-}
-
-// A bold step keeps at least a quarter of what the model promises on its own batch. One that is not
-// bold, or by the paper's rules, may keep nothing.
-func TestBoldStepsAreShortened(t *testing.T) {
-	course := func(seed uint64, reach float64, opts ...Option) (least float64, halved bool) {
-		n := testnet.MLP{Widths: []int{3, 8, 2}, Cases: 30, Unit: gorgonia.Tanh,
-			Loss: testnet.Squares(0.01)}.Build(seed)
-		l := NewTrainer(t, n, append(opts, WithDamping(1e-6), WithNormConstraint(math.Inf(1)),
-			WithDampingAdaptation(1, 0.99))...)
-		least = math.Inf(1)
-		for range 15 {
-			trainingOf(l).control.noise.reach = reach
-			l.Steps(t, 1)
-			least = min(least, statsOf(l).Rho)
-			halved = halved || statsOf(l).Shrink < 30.0/46-1e-9
-		}
-		return least, halved
-	}
-	bad := 0
-	for seed := range uint64(16) {
-		without, halved := course(seed, 0)
-		if halved {
-			t.Error("a step that is not bold was shortened")
-		}
-		if without < 0.25 {
-			bad++
-		}
-		if rho, halved := course(seed, 1e-9); rho < 0.25 || without < 0.25 && !halved {
-			t.Errorf("rho %g, want 1/4 at least, and %g without being shortened; halved: %v", rho, without, halved)
-		}
-	}
-	if bad < 5 {
-		t.Errorf("%d courses have a bad step", bad)
-	}
-	if rho, halved := course(4, 1e-9, WithPaperRules()); rho >= 0.25 || halved {
-		t.Errorf("by the paper's rules: rho %g, halved: %v", rho, halved)
-	}
-}
-
-// risings counts the steps at which a trend is seen to rise, and tells the first from step from on,
-// or -1.
-func risings(objective func(k int) float64, steps, from int) (n, first int) {
-	var tr trend
-	first = -1
-	for k := range steps {
-		tr.see(objective(k))
-		if tr.rising() {
-			n++
-			if k >= from && first < 0 {
-				first = k
-			}
-		}
-	}
-	return n, first
-}
-
-// An objective that falls by a tenth of the noise from step to step never rises.
-func TestFallingTrend(t *testing.T) {
-	for seed := range uint64(200) {
-		rng := rand.New(rand.NewPCG(seed, 5))
-		if n, _ := risings(func(k int) float64 { return 100 - 0.1*float64(k) + rng.NormFloat64() }, 300, 0); n > 0 {
-			t.Errorf("seed %d: %d of 300 steps rise", seed, n)
-		}
-	}
-}
-
-// One that has fallen and then rises by a tenth of the noise from step to step, or once by four
-// times of it, is found out within a few tens of steps.
-func TestRisingTrend(t *testing.T) {
-	for seed := range uint64(200) {
-		for name, rise := range map[string]func(k float64) float64{
-			"slow": func(k float64) float64 { return 0.1 * k }, "sudden": func(float64) float64 { return 4 },
-		} {
-			rng := rand.New(rand.NewPCG(seed, 6))
-			_, first := risings(func(k int) float64 {
-				h := 50 - 0.1*float64(min(k, 200)) + rng.NormFloat64()
-				if k > 200 {
-					h += rise(float64(k - 200))
-				}
-				return h
-			}, 300, 200)
-			if first < 0 || first > 250 {
-				t.Errorf("seed %d, %s rise at step 200: found out at step %d", seed, name, first)
-			}
-		}
-	}
-}
-
-// Noise about a level is no rise.
-func TestFlatTrend(t *testing.T) {
-	rises := 0
-	for seed := range uint64(100) {
-		rng := rand.New(rand.NewPCG(seed, 7))
-		n, _ := risings(func(int) float64 { return 1 + 0.3*rng.NormFloat64() }, 300, 0)
-		rises += n
-	}
-	if share := float64(rises) / (100 * 300); share > 0.05 {
-		t.Errorf("%.0f %% of the steps are seen to rise", 100*share)
-	}
-}
-
-// A new level is a rise, and after some hundred steps no longer. Noise that alternates leaves the
-// mean where it is.
-func TestTrendForgets(t *testing.T) {
-	var tr trend
-	see := func(level float64, steps int) {
-		for k := range steps {
-			tr.see(level + 0.1*float64(1-k%2*2))
-		}
-	}
-	for _, c := range []struct {
-		level  float64
-		steps  int
-		rising bool
-	}{{1, 100, false}, {2, 30, true}, {2, 100, true}, {2, 1200, false}, {1, 30, false}, {1.5, 60, true},
-		{0.5, 60, false}, {1, 60, true}} {
-		see(c.level, c.steps)
-		if got := tr.rising(); got != c.rising {
-			t.Errorf("after %d steps at %g: rising %v, want %v", c.steps, c.level, got, c.rising)
-		}
-	}
-}
-
-// There is no trend in ten steps, and what is not finite is not seen.
-func TestTrendOfFewSteps(t *testing.T) {
-	var tr trend
-	for k := range trendFrom {
-		tr.see(float64(k * k))
-		if tr.rising() {
-			t.Errorf("rising after %d steps", k+1)
-		}
-	}
-	for k := range 20 {
-		tr.see(1000 * float64(k+1))
-	}
-	if !tr.rising() {
-		t.Error("not rising")
-	}
-	before := tr
-	for _, h := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-		tr.see(h)
-	}
-	if tr != before {
-		t.Errorf("%+v after what is not finite, before %+v", tr, before)
-	}
-}
-
-func TestAdaptWithProvisions(t *testing.T) {
+func TestAdaptLambdaByShare(t *testing.T) {
 	const lambda, omega = 8, 0.5
-	falling, rising := trend{count: 50, mean: 1, best: 1, variance: 0.01},
-		trend{count: 50, mean: 3, best: 1, variance: 0.01}
-	if falling.rising() || !rising.rising() {
-		t.Fatal("the trends are not what they are called")
-	}
 	nan, inf := math.NaN(), math.Inf(1)
 	for _, c := range []struct {
-		trend trend
 		rho   float64
 		share float64 // of lambda in the step's curvature
 		want  float64
 	}{
 		// The paper's rule, but lambda does not fall to where it makes no difference.
-		{falling, 1, 1, 4}, {falling, 0.5, 1, 8}, {falling, 0.1, 1, 16}, {falling, nan, 1, 16}, {falling, -inf, 1, 16},
-		{falling, 1, 0.051, 4}, {falling, 1, 0.049, 8}, {falling, 0.5, 0.01, 8}, {falling, 0.1, 0.01, 16},
-		{falling, nan, 1e-9, 16},
-		{falling, 1, 9.9, 4}, {falling, 1, nan, 4}, {falling, 0.1, nan, 16},
+		{1, 1, 4}, {0.5, 1, 8}, {0.1, 1, 16}, {nan, 1, 16}, {-inf, 1, 16}, {1, 0.051, 4}, {1, 0.049, 8},
+		{0.5, 0.01, 8}, {0.1, 0.01, 16}, {nan, 1e-9, 16}, {1, 9.9, 4}, {1, nan, 4}, {0.1, nan, 16},
 		// Where it outweighs the curvature by far, it falls to where it does not, but by 1/1000 at
 		// most.
-		{falling, 1, 50, 1.6}, {falling, 1, 1e3, 0.08}, {falling, 1, 1e9, 0.008}, {falling, 1, inf, 0.008},
-		{falling, 0.5, 1e9, 8}, {falling, 0.1, 1e9, 16}, {rising, 1, 200, 0.4}, {rising, 1, inf, 0.008},
-		// Up, whatever the batch says, from there at least, until the steps are short.
-		{rising, 1, 1, 32}, {rising, 0.5, 1, 32}, {rising, 0.1, 1, 32}, {rising, nan, 9.9, 32},
-		{rising, 1, 0.05, 32}, {rising, 1, 0.005, 320}, {rising, 1, 5e-8, 3.2e7},
-		{rising, 1, 10.1, 8}, {rising, 0.1, 50, 8}, {rising, 1, 99, 8}, {rising, 1, nan, 8},
+		{1, 50, 1.6}, {1, 1e3, 0.08}, {1, 1e9, 0.008}, {1, inf, 0.008}, {0.5, 1e9, 8}, {0.1, 1e9, 16},
 	} {
-		n := noise{trend: c.trend}
 		s := step{squares: 2, curvature: lambda * 2 / c.share}
 		if math.IsNaN(c.share) {
 			s = step{} // a zero step
 		}
-		if got := adaptLambdaByTrend(lambda, c.rho, omega, s, n.trend.rising()); math.Abs(got-c.want) > 1e-9*c.want {
-			t.Errorf("rising %v, rho %g, share %g: lambda %g, want %g", c.trend.rising(), c.rho, c.share, got, c.want)
+		if got := adaptLambdaByShare(lambda, c.rho, omega, s); math.Abs(got-c.want) > 1e-9*c.want {
+			t.Errorf("rho %g, share %g: lambda %g, want %g", c.rho, c.share, got, c.want)
 		}
 	}
 }
@@ -430,8 +302,7 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 		odd := func() float64 {
 			return []float64{0, -1, 1e9, math.NaN(), math.Inf(1), math.Inf(-1), rng.NormFloat64()}[rng.IntN(7)]
 		}
-		trainingOf(l).control.noise = noise{odd(), odd(), odd(), odd(), odd(),
-			trend{rng.IntN(100), odd(), odd(), odd()}}
+		trainingOf(l).control.noise = noise{evidence{odd(), odd(), rng.IntN(100)}, odd(), odd(), odd()}
 		l.Steps(t, 1)
 		twin.Steps(t, 1)
 		checkTwins(t, l, twin)
@@ -449,8 +320,7 @@ func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
 		WithGammaAdaptation(100, 0.95), // no search in these steps, since the paper's rules have none that is early
 		WithInverseUpdatePeriod(20)}
 	l, paper := NewTrainer(t, n.Build(6), opts...), NewTrainer(t, n.Build(6), append(opts, WithPaperRules())...)
-	// as if there had been a step before the first
-	trainingOf(l).control.noise.own, trainingOf(l).control.noise.confirmed = -1, -1
+	trainingOf(l).control.noise.evidence = evidence{2, 1, 1000} // as if there had been steps before the first
 	for k := 1; k <= 12; k++ {
 		l.Steps(t, 1)
 		paper.Steps(t, 1)
@@ -555,7 +425,7 @@ func TestWhenGammaIsSearchedFor(t *testing.T) {
 	}
 }
 
-// When lambda goes up it takes gamma along.
+// gamma stays near lambda.
 func TestGammaFollowsLambda(t *testing.T) {
 	for name, opts := range map[string][]Option{"default": nil, "paper's rules": {WithPaperRules()}} {
 		l := NewTrainer(t, testnet.MLP{Widths: []int{4, 3}, Cases: 8, Loss: testnet.Squares(1)}.Build(7),
@@ -563,10 +433,9 @@ func TestGammaFollowsLambda(t *testing.T) {
 		l.Steps(t, 4)
 		c := trainingOf(l)
 		c.control.gamma = 0.01
-		c.control.noise.trend = trend{count: 50, mean: 3, best: 1, variance: 1e-9}
 		l.Steps(t, 1)
 		lambda, gamma := c.control.lambda, c.control.gamma
-		if name == "default" && (lambda <= 1 || math.Abs(gamma*gamma-lambda/10) > 1e-12) || name != "default" &&
+		if name == "default" && (lambda == 1 || math.Abs(gamma*gamma-lambda/10) > 1e-12) || name != "default" &&
 			gamma != 0.01 {
 			t.Errorf("%s: lambda %g, gamma %g", name, lambda, gamma)
 		}
@@ -695,17 +564,17 @@ func TestStretchForgetsOutliers(t *testing.T) {
 	along := func(curvature float64) *span { return &span{f: [2][2]float64{{curvature}}, slope: [2]float64{-1}} }
 	var n noise
 	for range 30 {
-		n.remember(along(100), step{})
+		n.remember(along(100), step{}, 1)
 	}
-	n.remember(along(1e8), step{})
-	n.remember(along(0), step{}) // tells nothing
+	n.remember(along(1e8), step{}, 1)
+	n.remember(along(0), step{}, 1) // tells nothing
 	for k := range 10 {
 		m := along(100)
 		n.steady(m)
 		if raised := m.f[0][0]; raised < 100 || k == 0 && raised > 250 || k > 2 && raised > 100 {
 			t.Errorf("%d steps after a curvature of 1e8, one of 100 is raised to %g", k+1, raised)
 		}
-		n.remember(along(100), step{})
+		n.remember(along(100), step{}, 1)
 	}
 	if low := along(1); func() float64 { n.steady(low); return low.f[0][0] }() < leastMean*99 {
 		t.Errorf("a curvature of 1, after many of 100, is only raised to %g", low.f[0][0])

@@ -25,10 +25,9 @@ type parameter[T program.Float] struct {
 	accumulated []T     // sum of the gradients of the chunks before; made when first needed
 
 	// State.
-	previous   []T // delta0: the previous update of this parameter
-	gradBefore []T // the gradient of the step that made it
-	mean       []T // the iterate average
-	averages   int // iterates in it
+	previous []T // delta0: the previous update of this parameter
+	mean     []T // the iterate average
+	averages int // iterates in it
 
 	unused [][]T // buffers of the parameter's size
 }
@@ -52,7 +51,7 @@ type place[T program.Float] struct {
 
 func newParameter[T program.Float](n *gorgonia.Node) *parameter[T] {
 	size := n.Shape().TotalSize()
-	return &parameter[T]{key: keyOf(n), previous: make([]T, size), gradBefore: make([]T, size)}
+	return &parameter[T]{key: keyOf(n), previous: make([]T, size)}
 }
 
 func (p *parameter[T]) size() int { return len(p.previous) }
@@ -202,7 +201,6 @@ func (p *parameter[T]) after(weights, update []T) {
 func (p *parameter[T]) write(update []T) float64 {
 	parallel.For(len(update), parallel.Grain, func(from, to int) {
 		linalg.Axpy(1, update[from:to], p.weights.data[from:to])
-		copy(p.gradBefore[from:to], p.grad[from:to])
 	})
 	p.weights.flush()
 	p.giveBack(p.previous)

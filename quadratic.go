@@ -237,13 +237,13 @@ type span struct {
 	f, dots [2][2]float64
 	slope   [2]float64 // grad^T Delta, grad^T delta0
 	past    bool       // there is a previous update
-	// confirmed is the slope along Delta by the gradient of the previous batch, moved to the
-	// present parameters; see noise.trust.
-	confirmed float64
+
+	evidence evidence // about the previous steps, by this batch too
+	tookBack bool     // the step takes back a part of the previous update
 }
 
 // spanOf computes the inner products of the proposal, the previous update and the gradients. It
-// does not set f. Its confirmed lacks the term with the curvature.
+// does not set f.
 func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err error) {
 	m.past = past
 	for _, p := range params {
@@ -259,7 +259,6 @@ func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err err
 		m.dots[0][1] -= s[2]
 		m.dots[1][1] += s[3]
 		m.slope[1] += s[4]
-		m.confirmed -= s[5]
 	}
 	if m.slope[0] > 0 {
 		return m, errUphill
@@ -275,16 +274,14 @@ var errUphill = &ParamError{Param: "(all)", Op: "preconditioning", Err: ErrNotPo
 		"in float64"}
 
 // innerProducts returns U.U and grad.U for the direction U. If past, it also returns U.delta0,
-// delta0.delta0, grad.delta0 and the inner product of the previous gradient with U. It reads the
-// memory once.
-func (p *parameter[T]) innerProducts(past bool) (s [6]float64) {
+// delta0.delta0 and grad.delta0. It reads the memory once.
+func (p *parameter[T]) innerProducts(past bool) (s [5]float64) {
 	linalg.Sums(p.size(), s[:], func(from, to int, s []float64) {
 		u, grad := p.direction[from:to], p.grad[from:to]
 		s[0], s[1] = linalg.Dot64(u, u), linalg.Dot64(grad, u)
 		if past {
 			v := p.previous[from:to]
 			s[2], s[3], s[4] = linalg.Dot64(u, v), linalg.Dot64(v, v), linalg.Dot64(grad, v)
-			s[5] = linalg.Dot64(p.gradBefore[from:to], u)
 		}
 	})
 	return s
@@ -326,10 +323,10 @@ func (r step) form(m *[2][2]float64) float64 {
 // model, is below this.
 const collinear = 1e-10
 
-// shrunk returns the step multiplied by a factor below 1.
-func (r step) shrunk(by float64, m *span, c float64) step {
-	r.alpha, r.mu = by*r.alpha, by*r.mu
-	r.curvature, r.squares = by*by*r.curvature, by*by*r.squares
+// scaled returns the step multiplied by a factor, plus a multiple of the previous update.
+func (r step) scaled(by, back float64, m *span, c float64) step {
+	r.alpha, r.mu = by*r.alpha, by*r.mu+back
+	r.curvature, r.squares = r.form(&m.f), r.form(&m.dots)
 	r.change = r.alpha*m.slope[0] + r.mu*m.slope[1] + (r.curvature+c*r.squares)/2
 	return r
 }

@@ -273,7 +273,7 @@ func TestShrunkStep(t *testing.T) {
 		for _, momentum := range []bool{false, true} {
 			full := p.minimise(m.c, momentum)
 			by := rapid.Float64Range(0.01, 1).Draw(t, "by")
-			s := full.shrunk(by, p, m.c)
+			s := full.scaled(by, 0, p, m.c)
 			testnet.Near(t, "alpha, mu", []float64{s.alpha, s.mu}, []float64{by * full.alpha, by * full.mu}, 1e-15)
 			d := m.step(s.alpha, s.mu)
 			// The two terms of the change nearly cancel, so that its rounding is that of the slope.

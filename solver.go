@@ -719,7 +719,7 @@ func (t *training[T]) decide(a *attempt[T]) (best proposed[T], next control, jud
 		return best, next, judged, err
 	}
 	best.lambda, best.gamma = next.lambda, next.gamma
-	next.noise.remember(&best.span, best.step)
+	next.noise.remember(&best.span, best.step, best.factor)
 	if a.k == 1 && t.cfg.damping == 0 {
 		next.lambda *= afterStart
 		next.gamma = startOfGamma(next.lambda, t.cfg.l2)

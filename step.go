@@ -137,7 +137,6 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 		return proposed[T]{}, next, err
 	}
 	a.vmObjective = a.objectiveOfVM()
-	next.noise.trend.see(a.vmObjective)
 	if next.lambda == 0 {
 		if err := a.startDamping(&next); err != nil {
 			return proposed[T]{}, next, err
@@ -147,12 +146,8 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	if err != nil {
 		return best, next, err
 	}
-	least, tried := next.noise.leastRho(best.step, a.cases)
-	if a.batch.hasTerms() { // of which the quadratic model knows only the slope
-		least, tried = max(least, lowRho), true
-	}
-	if tried && !a.cfg.paperRules {
-		if err := a.shorten(&best, least, &next); err != nil {
+	if a.batch.hasTerms() && !a.cfg.paperRules { // of which the quadratic model knows only the slope
+		if err := a.shorten(&best, lowRho, &next); err != nil {
 			best.release(a.plan.order)
 			return best, next, err
 		}
@@ -297,10 +292,8 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	}
 	m.f = a.quadratic.products(past)
 	p.fisher = m.f
-	m.confirmed += m.f[0][1] + a.cfg.l2*m.dots[0][1]
-	limit := normLimit(a.cfg, a.cases, a.predicted)
-	gain := largestGain(a.cfg, a.bounded, a.vmObjective)
-	p.step, p.factor = a.before.noise.limited(&m, damp, a.cfg, a.cases, limit, gain)
+	most := bounds{normLimit(a.cfg, a.cases, a.predicted), largestGain(a.cfg, a.bounded, a.vmObjective), 1 / a.nats(1)}
+	p.step, p.factor = a.before.noise.limited(&m, damp, a.cfg, a.cases, most)
 	p.span = m
 	if !p.finite() {
 		return p, &GraphError{Node: a.batch[len(a.batch)-1].graph.cost.Name(), What: "minimising the quadratic model",
@@ -363,7 +356,7 @@ func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error
 		if reductionRatio(before, after, p.step, next.lambda, false) >= least {
 			break
 		}
-		p.step, p.factor = p.shrunk(0.5, &p.span, next.lambda+a.cfg.l2), p.factor/2
+		p.step, p.factor = p.scaled(0.5, 0, &p.span, next.lambda+a.cfg.l2), p.factor/2
 		for _, u := range p.updates {
 			linalg.Scale(0.5, u)
 		}
@@ -389,9 +382,6 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	if err != nil {
 		return verdict{}, err
 	}
-	if math.IsNaN(a.batch.cost()) {
-		next.noise.trend.see(before)
-	}
 	v := verdict{rho: reductionRatio(before, after, p.step, next.lambda, a.cfg.undampedRho)}
 	v.rejected = a.cfg.reject && !(after <= before)
 	rounding := math.Abs(before) * rounding[T]() / 1000
@@ -404,7 +394,7 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	case a.cfg.paperRules || v.rejected:
 		next.lambda = adaptLambda(next.lambda, v.rho, a.cfg.lambdaDecay)
 	default:
-		next.lambda = adaptLambdaByTrend(next.lambda, v.rho, a.cfg.lambdaDecay, p.step, next.noise.trend.rising())
+		next.lambda = adaptLambdaByShare(next.lambda, v.rho, a.cfg.lambdaDecay, p.step)
 		next.gamma = math.Max(next.gamma, leastGamma(a.cfg, next.lambda))
 	}
 	a.watch.lap(&a.time.Rho)
