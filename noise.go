@@ -29,14 +29,14 @@ type noise struct {
 }
 
 const (
-	halfTrusted = 16.0    // a first step from this many cases is made by half
-	fade        = 0.8     // factor on the logarithm of the mean stretch from step to step
-	leastPast   = 1.0 / 2 // lower bound: fraction of the previous update's curvature
-	leastMean   = 1.0 / 8 // lower bound: fraction of the fading mean stretch
-	takesBack   = 1.0 / 2 // a step of which less than this part is confirmed is taken back to that part
+	halfTrusted = 16.0      // a first step from this many cases is made by half
+	fade        = 0.8       // factor on the logarithm of the mean stretch from step to step
+	leastPast   = 1.0 / 2   // lower bound: fraction of the previous update's curvature
+	leastMean   = 1.0 / 8   // lower bound: fraction of the fading mean stretch
+	takesBack   = 1.0 / 2   // a step of which less than this part is confirmed is taken back to that part
 	leastPart   = 1.0 / 200 // smallest factor on a step
-	mostNats    = 1.0 // largest change of a target variable's distribution, in nats, by a step from a large batch
-	mostGain    = 2.0 // largest promised gain, in objectives, if the objective can't fall below zero
+	mostNats    = 1.0       // largest change of a target variable's distribution, in nats, by a step from a large batch
+	mostGain    = 2.0       // largest promised gain, in objectives, if the objective can't fall below zero
 )
 
 // evidence sums up how long the steps should have been, by the batches after them.
@@ -117,23 +117,36 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most boun
 		factor = m.evidence.share(cases, most.unit)
 		n.steady(m)
 	}
-	share := factor
 	s = m.minimise(damp, m.past && !cfg.noMomentum)
-	if s.curvature*factor*factor > most.curvature {
-		factor = math.Sqrt(most.curvature / s.curvature)
-	}
-	if -s.change*factor*(2-factor) > most.gain { // with factor f on the step, M(delta) - M(0) is s.change f (2 - f)
-		part := -most.gain / s.change
-		factor = part / (1 + math.Sqrt(1-part)) // 1 - sqrt(1 - part), also where part is tiny
-	}
 	if factor < 1 {
 		s = s.scaled(factor, 0, m, damp)
 	}
-	if m.past && !cfg.paperRules && !cfg.noMomentum && share < takesBack*n.factor {
-		m.tookBack = true
-		s = s.scaled(1, share/n.factor-1, m, damp)
+	if m.past && !cfg.paperRules && !cfg.noMomentum && factor < takesBack*n.factor {
+		back := m.back(factor/n.factor-1, damp)
+		m.tookBack = back < 0
+		s = s.scaled(1, back, m, damp)
 	}
-	return s, factor
+	part := 1.0
+	if s.curvature > most.curvature {
+		part = math.Sqrt(most.curvature / s.curvature)
+	}
+	slope := s.alpha*m.slope[0] + s.mu*m.slope[1]
+	bend := 2 * (s.change - slope)
+	if -part*(slope+part*bend/2) > most.gain { // with which part of the step it is the most
+		part = 2 * most.gain / (math.Sqrt(slope*slope-2*bend*most.gain) - slope)
+	}
+	if part < 1 {
+		s = s.scaled(part, 0, m, damp)
+	}
+	return s, part * factor
+}
+
+// back returns a multiple of the previous update, wanted where the present batch agrees: not above
+// the one with the smallest M, which is the part that the batch does not confirm, and not below
+// twice that, where M is what it is without.
+func (s *span) back(wanted, c float64) float64 {
+	lowest := math.Max(-1, math.Min(0, -s.slope[1]/(s.f[1][1]+c*s.dots[1][1])))
+	return math.Max(math.Min(lowest, wanted), 2*lowest)
 }
 
 // normLimit returns kappa for a batch with this number of cases; see WithNormConstraint. u says

@@ -580,3 +580,22 @@ func TestStretchForgetsOutliers(t *testing.T) {
 		t.Errorf("a curvature of 1, after many of 100, is only raised to %g", low.f[0][0])
 	}
 }
+
+// A step back never raises the quadratic model along the previous update, and is none where the
+// batch confirms it.
+func TestBackNeverRaisesTheModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		number := rapid.Float64Range(-10, 10)
+		m := span{slope: [2]float64{-1, number.Draw(t, "slope")}}
+		m.f[1][1], m.dots[1][1] = math.Abs(number.Draw(t, "curvature"))+1e-3, 1
+		const c = 0.1
+		wanted := rapid.Float64Range(-1, -0.5).Draw(t, "wanted")
+		back := m.back(wanted, c)
+		if change := back*m.slope[1] + back*back/2*(m.f[1][1]+c); change > 1e-9 {
+			t.Errorf("%g of the update raises the model by %g", back, change)
+		}
+		if (m.slope[1] <= 0) != (back == 0) || back < -2 {
+			t.Errorf("slope %g: %g of the update", m.slope[1], back)
+		}
+	})
+}
