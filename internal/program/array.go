@@ -23,15 +23,21 @@ type buffer[T Float] struct {
 	data []T
 	set  bool // data holds something now
 	lent bool // data is the caller's
+	own  []T  // its memory, while data is the caller's
 }
 
 // lend makes data the buffer's until release.
-func (b *buffer[T]) lend(data []T) { b.data, b.set, b.lent = data, true, true }
+func (b *buffer[T]) lend(data []T) {
+	if !b.lent {
+		b.own = b.data
+	}
+	b.data, b.set, b.lent = data, true, true
+}
 
 // release empties the buffer. Its own memory it keeps.
 func (b *buffer[T]) release() {
 	if b.set = false; b.lent {
-		b.data, b.lent = nil, false
+		b.data, b.lent, b.own = b.own, false, nil
 	}
 }
 

@@ -1,10 +1,6 @@
 package program
 
-import (
-	"math/rand/v2"
-
-	"gorgonia.org/tensor"
-)
+import "gorgonia.org/tensor"
 
 // A rule computes one op and its derivatives. The slices that it is given have the right sizes. It
 // writes its results over whatever dst holds.
@@ -29,8 +25,23 @@ type batch struct {
 	dtype tensor.Dtype // of the program's floats
 	all   int          // cases there are
 	cases int          // cases being run
-	rng   *rand.Rand   // of Dropout and random nodes
+	rows  []int        // which these are; nil for all
+	seed  uint64       // of Dropout and random nodes
+	mode  Mode
 }
+
+// A Mode says how Dropout and BatchNorm run: as while training, as in an evaluation, or, by
+// default, as the user's op is set at each run.
+type Mode uint8
+
+const (
+	AsSet Mode = iota
+	Training
+	Evaluation
+)
+
+// training reports whether an op trains that is set so or not.
+func (m Mode) training(set bool) bool { return m == Training || m == AsSet && set }
 
 // A call is one node's place in a run: its operands, its result, and what its rule keeps between
 // the sweeps.

@@ -14,7 +14,7 @@ type copier struct {
 	bySrc map[*gorgonia.Node]*Node
 
 	operands *gorgonia.ExprGraph
-	cuts     []*gorgonia.Node
+	cuts     map[*gorgonia.Node]bool
 	dtype    tensor.Dtype // of the program's floats
 	err      error        // the first
 }
@@ -26,8 +26,11 @@ func copyAncestors(outputs, cuts []*gorgonia.Node, dt tensor.Dtype) (*copier, er
 		// A subgraph of its own, since after the removal of a node the user's graph may answer From
 		// with the operands of another node.
 		operands: outputs[0].Graph().ExactSubgraphRoots(outputs...),
-		cuts:     cuts,
+		cuts:     map[*gorgonia.Node]bool{},
 		dtype:    dt,
+	}
+	for _, n := range cuts {
+		c.cuts[n] = true
 	}
 	for _, n := range outputs {
 		c.copy(n)
@@ -47,7 +50,7 @@ func (c *copier) copy(src *gorgonia.Node) *Node {
 	} else {
 		n.Dtype = dt
 	}
-	if slices.Contains(c.cuts, src) {
+	if c.cuts[src] {
 		return n
 	}
 	if n.Op = decode(src); n.IsLeaf() {

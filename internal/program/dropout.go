@@ -1,5 +1,7 @@
 package program
 
+import "github.com/gorgonia-kfac/kfac/internal/parallel"
+
 // Dropout zeroes elements with the probability prob and scales the others by 1/(1-prob), if it is
 // training. Its settings are read at each run.
 type Dropout struct {
@@ -8,22 +10,31 @@ type Dropout struct {
 
 func (Dropout) String() string { return "Dropout" }
 
-// dropoutRule multiplies by a mask. While training, each Forward draws it anew: 0 with the op's
+// dropoutRule multiplies by a mask. While training it is drawn from the run's seed: 0 with the op's
 // probability p, else 1/(1-p). The user's op and its random generator are not touched.
 type dropoutRule[T Float] struct{ Dropout }
 
 func (r dropoutRule[T]) forward(c *call[T]) error {
 	mask := c.buf(0, len(c.out.Data))
 	p, training := r.Settings()
-	for i := range mask {
-		switch {
-		case !training || p == 0:
+	if !c.batch.mode.training(training) || p == 0 {
+		for i := range mask {
 			mask[i] = 1
-		case c.batch.rng.Float64() < 1-p:
-			mask[i] = T(1 / (1 - p))
-		default:
-			mask[i] = 0
 		}
+	} else {
+		kept, key := T(1/(1-p)), streamOf(c)
+		c.pieces(func(from, to, at int) {
+			parallel.For(to-from, parallel.Grain, func(lo, hi int) {
+				var s stream
+				for i := from + lo; i < from+hi; i++ {
+					s.start(key, at+i-from)
+					mask[i] = 0
+					if s.uniform() < 1-p {
+						mask[i] = kept
+					}
+				}
+			})
+		})
 	}
 	return r.reverse(c, 0, c.in[0].Data, c.out.Data)
 }

@@ -12,6 +12,7 @@ import (
 type BatchNorm struct {
 	Op       *gorgonia.BatchNormOp
 	Epsilon  float64
+	Momentum float64     // of the running statistics: the weight of the batch's
 	Training func() bool // read at each run
 }
 
@@ -49,7 +50,7 @@ type batchNormRule[T Float] struct {
 func (r batchNormRule[T]) forward(c *call[T]) error {
 	x, shape := c.in[0].Data, c.in[0].Shape
 	m := normaliserOf(c, shape[1], shape[0], size(shape[2:]))
-	if r.Training() {
+	if c.batch.mode.training(r.Training()) {
 		measure(m, x, r.Epsilon)
 	} else if err := r.running(c, m); err != nil {
 		return err
@@ -75,6 +76,30 @@ func (r batchNormRule[T]) running(c *call[T], m *normaliser) error {
 		}
 	}
 	m.fixed = true
+	return nil
+}
+
+// move moves the running statistics of the user's op towards those of the last forward pass, as the
+// op itself does while training.
+func (r batchNormRule[T]) move(c *call[T]) error {
+	m, ok := c.state.(*normaliser)
+	if !ok || m.fixed {
+		return nil
+	}
+	mean, variance := r.Op.Stats()
+	means, err := floats[T](mean, []int{m.sets})
+	if err != nil {
+		return fmt.Errorf("running statistics: %w", err)
+	}
+	variances, err := floats[T](variance, []int{m.sets})
+	if err != nil {
+		return fmt.Errorf("running statistics: %w", err)
+	}
+	for i := range means {
+		unbiased := m.variance[i] * m.count() / max(m.count()-1, 1)
+		means[i] += T(r.Momentum * (m.mean[i] - float64(means[i])))
+		variances[i] += T(r.Momentum * (unbiased - float64(variances[i])))
+	}
 	return nil
 }
 

@@ -13,6 +13,7 @@ type normaliser struct {
 	sets, runs, n int
 	fixed         bool // mean and variance are given, not those of the elements
 	mean, inv     []float64
+	variance      []float64 // of the elements
 	s1, s2        []float64 // scratch
 }
 
@@ -23,8 +24,11 @@ func normaliserOf[T Float](c *call[T], sets, runs, n int) *normaliser {
 		m = &normaliser{
 			mean: make([]float64, sets),
 			inv:  make([]float64, sets),
-			s1:   make([]float64, sets),
-			s2:   make([]float64, sets),
+
+			variance: make([]float64, sets),
+
+			s1: make([]float64, sets),
+			s2: make([]float64, sets),
 		}
 		c.state = m
 	}
@@ -69,7 +73,8 @@ func measure[T Float](m *normaliser, x []T, epsilon float64) {
 		m.s2[i] += sum
 	})
 	for i, s := range m.s2 {
-		m.inv[i] = 1 / math.Sqrt(s/m.count()+epsilon)
+		m.variance[i] = s / m.count()
+		m.inv[i] = 1 / math.Sqrt(m.variance[i]+epsilon)
 	}
 }
 

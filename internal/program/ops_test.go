@@ -80,8 +80,13 @@ func TestDropout(t *testing.T) {
 	if sd := math.Sqrt(n * p * (1 - p)); math.Abs(float64(kept)-n*(1-p)) > 5*sd {
 		t.Errorf("%d of %d elements were kept, want about %v", kept, n, n*(1-p))
 	}
+	s.r.Reseed(8)
 	if slices.Equal(y, s.forward(nil)) {
-		t.Error("two runs draw the same mask")
+		t.Error("two seeds draw the same mask")
+	}
+	s.r.Reseed(7)
+	if !slices.Equal(y, s.forward(nil)) {
+		t.Error("one seed draws different masks")
 	}
 	if again := prepare[float64](t, b, out); !slices.Equal(y, again.forward(nil)) {
 		t.Error("two runs with the same seed draw different masks")
@@ -126,9 +131,94 @@ func TestRandom(t *testing.T) {
 			low < c.lowest || high > c.most {
 			t.Errorf("%s: mean %v, standard deviation %v, from %v to %v", name, m, math.Sqrt(v), low, high)
 		}
+		s.r.Reseed(8)
 		s.forward(nil)
 		if slices.Equal(x, s.r.Value(s.p.Node(c.node)).Data) {
-			t.Errorf("%s: two runs draw the same", name)
+			t.Errorf("%s: two seeds draw the same", name)
+		}
+	}
+}
+
+// Some of the cases draw what they draw in the whole batch, in another program of the node too.
+func TestDrawsOfCases(t *testing.T) {
+	const cases, width, p = 6, 50, 0.4
+	b := newBuilder(tensor.Float64, 1)
+	x := b.positive(cases, width)
+	dropped := must(gorgonia.Dropout(x, p))
+	out := must(gorgonia.Add(dropped, gorgonia.GaussianRandomNode(b.g, tensor.Float64, 0, 1, cases, width)))
+	s := prepare[float64](t, b, out)
+	all := slices.Clone(s.forward(nil))
+	rows := []int{4, 0, 5}
+	some := s.forward(rows)
+	for i, row := range rows {
+		if !slices.Equal(some[i*width:(i+1)*width], all[row*width:(row+1)*width]) {
+			t.Errorf("case %d draws otherwise than in the whole batch", row)
+		}
+	}
+	other := prepare[float64](t, b, must(gorgonia.Sum(out)))
+	other.forward(nil)
+	if !slices.Equal(other.r.Value(other.p.Node(out)).Data, all) {
+		t.Error("another program draws otherwise")
+	}
+}
+
+// Modes stand in for the settings of the ops, which stay as they are.
+func TestModes(t *testing.T) {
+	b := newBuilder(tensor.Float64, 1)
+	dropped := must(gorgonia.Dropout(b.positive(40), 0.5))
+	s := prepare[float64](t, b, dropped)
+	s.r.SetMode(Evaluation)
+	if y := s.forward(nil); !slices.Equal(y, s.r.Value(s.vars[0]).Data) {
+		t.Error("Dropout drops in an evaluation")
+	}
+	dropped.Op().(gorgonia.TrainModeOp).SetTraining(false)
+	s.r.SetMode(Training)
+	if !slices.Contains(s.forward(nil), 0) {
+		t.Error("Dropout does not drop while training")
+	}
+}
+
+// MoveStatistics moves running statistics as Gorgonia's tape machine does.
+func TestMoveStatistics(t *testing.T) {
+	t.Run("float64", testMoveStatistics[float64])
+	t.Run("float32", testMoveStatistics[float32])
+}
+
+func testMoveStatistics[T Float](t *testing.T) {
+	for _, shape := range [][]int{{4, 3}, {3, 2, 2, 3}} {
+		build := func() (*builder, *gorgonia.Node, *gorgonia.BatchNormOp) {
+			b := newBuilder(dtypeOf[T](), 3)
+			scale := []int{1, shape[1], 1, 1}[:len(shape)]
+			out, _, _, op, err := gorgonia.BatchNorm(b.x(shape...), b.x(scale...), b.x(scale...), 0.3, 1e-3)
+			return b, must(out, err), op
+		}
+		b, _, want := build()
+		vm := gorgonia.NewTapeMachine(b.g)
+		b2, out, got := build()
+		if err := got.SetTraining(true); err != nil { // which resets them, as making the machine does
+			t.Fatal(err)
+		}
+		s := prepare[T](t, b2, out)
+		for range 3 {
+			if err := vm.RunAll(); err != nil {
+				t.Fatal(err)
+			}
+			vm.Reset()
+			s.forward(nil)
+			if err := s.r.MoveStatistics(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantMean, wantVariance := want.Stats()
+		mean, variance := got.Stats()
+		tolerance := 10 * precisionOf[T]().value
+		compare(t, "mean", float64s(mean.Data()), float64s(wantMean.Data()), tolerance)
+		compare(t, "variance", float64s(variance.Data()), float64s(wantVariance.Data()), tolerance)
+		s.r.SetMode(Evaluation)
+		s.forward(nil)
+		before := slices.Clone(float64s(mean.Data()))
+		if err := s.r.MoveStatistics(); err != nil || !slices.Equal(before, float64s(mean.Data())) {
+			t.Errorf("an evaluation moves the running statistics (%v)", err)
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package program
 
+import "math/rand/v2"
+
 // Random draws new values at each run.
 type Random struct {
 	Kind string // uniform, gaussian or binomial
@@ -8,13 +10,18 @@ type Random struct {
 
 func (o Random) String() string { return "Random " + o.Kind }
 
-// randomRule draws at each Forward. It has no operands, so no derivative is ever asked of it.
+// randomRule draws from the run's seed. It has no operands, so no derivative is ever asked of it.
 type randomRule[T Float] struct{ Random }
 
 func (r randomRule[T]) forward(c *call[T]) error {
-	for i := range c.out.Data {
-		c.out.Data[i] = T(r.draw(c.batch.rng.Float64, c.batch.rng.NormFloat64))
-	}
+	var s stream
+	key, gaussian := streamOf(c), rand.New(&s).NormFloat64
+	c.pieces(func(from, to, at int) {
+		for i := range c.out.Data[from:to] {
+			s.start(key, at+i)
+			c.out.Data[from+i] = T(r.draw(s.uniform, gaussian))
+		}
+	})
 	return nil
 }
 

@@ -2,7 +2,6 @@ package program
 
 import (
 	"fmt"
-	"math/rand/v2"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
@@ -13,7 +12,6 @@ type Run[T Float] struct {
 	p      *Program
 	calls  []call[T] // by node
 	batch  batch     // of the calls: what the last Forward ran
-	rows   []int     // that it was given
 	inputs *Inputs[T]
 	adopts bool // Adopt is running
 
@@ -46,10 +44,12 @@ func NewRun[T Float](p *Program, seed uint64) (*Run[T], error) {
 // Program returns the program that it runs.
 func (r *Run[T]) Program() *Program { return r.p }
 
-// Reseed restarts what Dropout and random nodes draw.
-func (r *Run[T]) Reseed(seed uint64) {
-	r.batch.rng = rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15))
-}
+// Reseed sets the seed of what Dropout and random nodes draw. With one seed every Forward draws the
+// same, for the whole batch as for some of its cases, and in all programs that share the node.
+func (r *Run[T]) Reseed(seed uint64) { r.batch.seed = seed }
+
+// SetMode says how Dropout and BatchNorm run from the next Forward on.
+func (r *Run[T]) SetMode(m Mode) { r.batch.mode = m }
 
 // Cases is the number of cases that the last Forward ran.
 func (r *Run[T]) Cases() int { return r.batch.cases }
@@ -75,7 +75,7 @@ func (r *Run[T]) Use(in *Inputs[T]) { r.inputs = in }
 // Forward computes the values of all nodes for the listed cases, in that order, or for the whole
 // batch if rows is nil.
 func (r *Run[T]) Forward(rows []int) error {
-	r.batch.cases, r.rows = r.p.Cases, rows
+	r.batch.cases, r.batch.rows = r.p.Cases, rows
 	if rows != nil {
 		if r.p.Whole != "" {
 			return fmt.Errorf("program: can't be run on a part of the batch: %s", r.p.Whole)
@@ -117,15 +117,29 @@ func (r *Run[T]) Forward(rows []int) error {
 	return nil
 }
 
+// MoveStatistics moves the running statistics of the user's BatchNorm ops that were training in the
+// last Forward towards those of its cases, as Gorgonia's VM does.
+func (r *Run[T]) MoveStatistics() error {
+	for i := range r.calls {
+		c := &r.calls[i]
+		if b, ok := c.rule.(batchNormRule[T]); ok {
+			if err := b.move(c); err != nil {
+				return c.fail("forward", err)
+			}
+		}
+	}
+	return nil
+}
+
 // Pick returns the part of data that belongs to the cases of the last Forward. data is laid out as
 // the whole value of n. The result is data itself if it is all of it, and else lasts until the next
 // Pick for n.
 func (r *Run[T]) Pick(n *Node, data []T) []T {
-	if r.rows == nil || n.CaseAxis < 0 {
+	if r.batch.rows == nil || n.CaseAxis < 0 {
 		return data
 	}
 	picked := r.calls[n.index].picked.sized(size(r.calls[n.index].out.Shape))
-	pickCases(picked, data, n, r.p.Cases, r.rows)
+	pickCases(picked, data, n, r.p.Cases, r.batch.rows)
 	return picked
 }
 
@@ -166,6 +180,20 @@ func (r *Run[T]) Reverse(seeds []Seed[T], path Path) error {
 		}
 	}
 	return nil
+}
+
+// ReverseInto is Reverse, and writes the gradients of the nodes of into, of which nothing else has to
+// be swept back, to their Data. The run does not keep these.
+func (r *Run[T]) ReverseInto(seeds []Seed[T], path Path, into []Seed[T]) error {
+	for _, s := range into {
+		r.grads[s.Node.index].lend(s.Data)
+	}
+	err := r.Reverse(seeds, path)
+	for _, s := range into {
+		r.Gradient(s.Node) // zero if nothing has reached it
+		r.grads[s.Node.index].release()
+	}
+	return err
 }
 
 // reverseInto adds to the gradient of operand k of c. The first contribution is written in place.
