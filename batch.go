@@ -38,12 +38,13 @@ func (g GrowingBatch) Chunks(k, size int) int {
 // A chunk is the part of an update that one RunAll computed: the cases that the user's graph held
 // then. An update usually has one chunk. A chunk keeps the graph of its cases and the graph's plan.
 type chunk[T program.Float] struct {
-	graph  *graph[T]
-	plan   *planned[T]
-	inputs *program.Inputs[T] // what it lacks, or all if it is nil: the present inputs of the user's graph
-	shared bool               // where numbers are drawn: the private runs have the VM's
-	units                     // of its cost
+	graph *graph[T]
+	plan  *planned[T]
+	conditions[T]
+	units  // of its cost
 	cases  int
+	own    bool // the RunAll was one of the solver's own VM
+	shared bool // where numbers are drawn: the private runs have the VM's
 
 	cost            float64 // the user's cost as the VM computed it
 	statisticsCases int     // number of cases that the factors were estimated from
@@ -51,9 +52,8 @@ type chunk[T program.Float] struct {
 	all bool // the statistics used all cases
 
 	// For the exact Fisher products.
-	rows []int  // the cases used; nil: all
-	seed uint64 // seed for Dropout and random nodes
-	held bool   // the model's run holds the forward pass of rows already, from the statistics
+	rows []int // the cases used; nil: all
+	held bool  // the model's run holds the forward pass of rows already, from the statistics
 }
 
 // A batch holds the chunks of an update.

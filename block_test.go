@@ -128,7 +128,7 @@ func TestSampledDiagonalConverges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	mean := make([]float64, 2)
 	for range draws {
-		_, err := c.sampler.sample(c.plan.model, nil, c.plan.path, c.graph.weights, 1, 1, rng)
+		err := sampled(c, 1, rng)
 		testnet.Check(t, err)
 		avg := firstAverages(t, c)
 		floats.AddScaled(mean, 1.0/draws, avg[at].Moments[0])

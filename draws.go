@@ -48,8 +48,7 @@ func (g *graph[T]) draw(seed uint64) (shared bool, err error) {
 	if err != nil {
 		return false, graphError(err)
 	}
-	run.Use(nil)
-	run.Reseed(seed)
+	conditions[T]{seed: seed}.set(run)
 	err = run.Adopt()
 	shared = err == nil && (!g.drawsInputs() || !otherCost[T](costValue(g.cost), g.costOf(run)))
 	if err != nil && !errors.Is(err, program.ErrOtherDraws) {

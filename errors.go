@@ -36,6 +36,9 @@ var (
 	ErrLoss = errors.New("the cost is not the declared distribution's negative log-likelihood")
 	// ErrGradient: the gradient from the user's VM is not the gradient of the cost.
 	ErrGradient = errors.New("the gradient is not that of the cost")
+	// ErrStale: what the graph holds is not what the solver's VM has run last, or Step has taken in
+	// that run before.
+	ErrStale = errors.New("not what was run")
 	// ErrAveraged: the parameters hold the averaged weights of UseAverage. Restore them first.
 	ErrAveraged = errors.New("the parameters hold the averaged weights")
 	// ErrSameName: two parameters of one graph have the same name. Attach identifies parameters by

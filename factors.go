@@ -9,8 +9,8 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// sampler runs the model in the solver's own program on some cases, samples targets from the
-// predictions, and sweeps their gradients back (Martens & Grosse 2015, sections 5 and 8).
+// sampler chooses cases, samples targets from the predictions of the solver's own program for them,
+// and sweeps their gradients back (Martens & Grosse 2015, sections 5 and 8).
 type sampler[T program.Float] struct {
 	seeds []program.Seed[T]
 	perm  []int
@@ -35,23 +35,11 @@ func (s *sampler[T]) forget() {
 	}
 }
 
-// A sample records what was drawn.
-type sample struct {
-	seed uint64 // seed for Dropout and random nodes
-	all  bool   // the run holds the forward pass of the whole batch
-}
-
-// sample draws cases and targets with rng and runs the forward and the backward pass. The gradients
-// are those of each case's negative log-likelihood, summed where cases meet, not averaged. Each
-// output's gradient is multiplied by the square root of its weight in the objective. path leads
-// from the observed nodes to the outputs.
-func (s *sampler[T]) sample(m *model[T], inputs *program.Inputs[T], path program.Path, weights []float64,
-	fraction float64, atLeast int, rng *rand.Rand) (sample, error) {
-	drawn := sample{seed: rng.Uint64()}
-	rows := s.choose(m.Program, fraction, atLeast, rng)
-	if err := m.forward(inputs, drawn.seed, rows); err != nil {
-		return drawn, err
-	}
+// sample draws targets with rng for the last forward pass of the model, and sweeps back from them.
+// The gradients are those of each case's negative log-likelihood, summed where cases meet, not
+// averaged. Each output's gradient is multiplied by the square root of its weight in the objective.
+// path leads from the observed nodes to the outputs.
+func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, rng *rand.Rand) error {
 	for len(s.seeds) < len(m.outputs) {
 		s.seeds = append(s.seeds, program.Seed[T]{})
 	}
@@ -66,11 +54,7 @@ func (s *sampler[T]) sample(m *model[T], inputs *program.Inputs[T], path program
 			seed.Data[j] = T(root * r)
 		}
 	}
-	if err := m.run.Reverse(seeds, path); err != nil {
-		return drawn, graphError(err)
-	}
-	drawn.all = rows == nil
-	return drawn, nil
+	return graphError(m.run.Reverse(seeds, path))
 }
 
 // partOf returns the number of cases for a fraction of the batch, but at least atLeast. It may

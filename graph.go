@@ -25,6 +25,8 @@ type graph[T program.Float] struct {
 	models  []*model[T]      // made so far
 	seed    uint64
 
+	machine *machine[T] // the solver's own VM, if it has been asked for one
+
 	used bool         // a RunAll of this graph was used by a Step or Accumulate
 	tail *lossTail[T] // tail of the cost; made at the first RunAll
 	units
@@ -69,8 +71,31 @@ func (u units) measured(scales []float64, rounding float64) units {
 // meanings; each has its own model.
 type model[T program.Float] struct {
 	*program.Program
-	run     *program.Run[T]
+	run     *program.Run[T] // that holds the last forward pass: whole, or part
+	whole   *program.Run[T]
+	part    *program.Run[T] // of cases that whole holds; made when first needed
+	held    held
 	outputs []*output
+}
+
+// held says that the whole run of a model holds the forward pass of the solver's own VM.
+type held struct {
+	on   bool
+	seed uint64
+}
+
+// conditions are what a run of the user's graph depends on, beside the cases.
+type conditions[T program.Float] struct {
+	inputs *program.Inputs[T] // nil: the present inputs of the user's graph
+	seed   uint64             // of Dropout and random nodes
+	mode   program.Mode
+}
+
+// set gives the conditions to a run.
+func (c conditions[T]) set(run *program.Run[T]) {
+	run.Use(c.inputs)
+	run.Reseed(c.seed)
+	run.SetMode(c.mode)
 }
 
 // output is a head with its node in a program.
@@ -133,9 +158,10 @@ func (g *graph[T]) model(p *program.Program) (*model[T], error) {
 		m.outputs = append(m.outputs, &output{head: h, node: p.Outputs[i], cols: columns(p, p.Outputs[i])})
 	}
 	var err error
-	if m.run, err = program.NewRun[T](p, g.seed); err != nil {
+	if m.whole, err = program.NewRun[T](p, g.seed); err != nil {
 		return nil, graphError(err)
 	}
+	m.run = m.whole
 	g.models = append(g.models, m)
 	return m, nil
 }
@@ -240,11 +266,25 @@ func (m *model[T]) bounded() bool {
 }
 
 // forward runs the model on the cases in rows, or on all cases if rows is nil, and reads its
-// outputs. inputs are the inputs of the run; nil means the present inputs of the user's graph.
-func (m *model[T]) forward(inputs *program.Inputs[T], seed uint64, rows []int) error {
-	m.run.Use(inputs)
-	m.run.Reseed(seed)
-	if err := m.run.Forward(rows); err != nil {
+// outputs. It takes from the run of the solver's own VM what that has computed.
+func (m *model[T]) forward(c conditions[T], rows []int) (err error) {
+	m.run = m.whole
+	switch own := m.held.on && m.held.seed == c.seed && c.inputs == nil; {
+	case own && rows == nil:
+	case own:
+		if m.part == nil {
+			if m.part, err = program.NewRun[T](m.Program, c.seed); err != nil {
+				return graphError(err)
+			}
+		}
+		m.run = m.part
+		err = m.part.ForwardFrom(m.whole, rows)
+	default:
+		m.held.on = false
+		c.set(m.run)
+		err = m.run.Forward(rows)
+	}
+	if err != nil {
 		return graphError(err)
 	}
 	for _, o := range m.outputs {
@@ -282,8 +322,7 @@ func (g *graph[T]) ownCost(inputs *program.Inputs[T]) (float64, error) {
 	if err != nil {
 		return 0, graphError(err)
 	}
-	run.Use(inputs)
-	run.Reseed(g.seed)
+	conditions[T]{inputs: inputs, seed: g.seed}.set(run)
 	if err := run.Forward(nil); err != nil {
 		return 0, graphError(err)
 	}

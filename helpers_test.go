@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 
 	"gonum.org/v1/gonum/mat"
@@ -23,6 +24,16 @@ func attach(t rapid.TB, n *testnet.Net, opts ...Option) *training[float64] {
 	_, err = c.check(&chunk[float64]{})
 	testnet.Check(t, err)
 	return c
+}
+
+// sampled runs the model on a part of the batch, at least one case, and samples targets for it.
+func sampled(c *training[float64], fraction float64, rng *rand.Rand) error {
+	m := c.plan.model
+	of := conditions[float64]{seed: rng.Uint64()}
+	if err := m.forward(of, c.sampler.choose(m.Program, fraction, 1, rng)); err != nil {
+		return err
+	}
+	return c.sampler.sample(m, c.plan.path, c.graph.weights, rng)
 }
 
 // trainingOf is the engine of a float64 trainer.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
@@ -309,6 +310,7 @@ type lowRanks[T program.Float] struct {
 	of     map[*block[T]]*curvature.LowRank[T] // forms that match the gradient given to Step
 
 	errors map[*block[T]][]T
+	kept   []*block[T] // blocks whose errors are those of this step already
 	forms  map[*block[T]]*curvature.LowRank[T]
 }
 
@@ -356,6 +358,8 @@ func (r *lowRanks[T]) reset() {
 func (r *lowRanks[T]) forget() {
 	r.reset()
 	clear(r.errors)
+	clear(r.kept)
+	r.kept = r.kept[:0]
 	clear(r.forms)
 }
 
@@ -366,21 +370,43 @@ const worthSweep = 2
 // sweep computes the errors of the chosen blocks. It sweeps the gradient of the objective back
 // through the forward pass of the statistics.
 func (r *lowRanks[T]) sweep(g *graph[T], p *planned[T]) error {
-	if len(r.chosen) == 0 {
+	defer func() { r.kept = r.kept[:0] }()
+	if !slices.ContainsFunc(r.chosen, func(b *block[T]) bool { return !slices.Contains(r.kept, b) }) {
 		return nil
 	}
 	m := p.model
-	seeds, err := g.tail.gradients(m.run, m.outputs, T(1/(g.scale()*float64(m.Cases))))
+	seeds, err := g.tail.gradients(m.run, m.outputs, lowRankScale(g, m))
 	if err != nil {
 		return graphError(err)
 	}
 	if err := m.run.Reverse(seeds, p.path); err != nil {
 		return graphError(err)
 	}
-	for i, b := range r.chosen {
-		r.errors[b] = r.hooks[i].errors(r.errors[b][:0], m.run)
-	}
+	r.take(m.run, 1)
 	return nil
+}
+
+// lowRankScale makes a gradient of the user's cost one of the objective.
+func lowRankScale[T program.Float](g *graph[T], m *model[T]) T {
+	return T(1 / (g.scale() * float64(m.Cases)))
+}
+
+// keep takes the errors of the blocks that were chosen in the last step from the run of the
+// solver's own VM, which has swept back the gradient of the cost. Times scale it is that of the
+// objective.
+func (r *lowRanks[T]) keep(run *program.Run[T], scale T) {
+	r.take(run, scale)
+	r.kept = append(r.kept[:0], r.chosen...)
+}
+
+// take takes the errors of the chosen blocks from a run.
+func (r *lowRanks[T]) take(run *program.Run[T], scale T) {
+	for i, b := range r.chosen {
+		r.errors[b] = r.hooks[i].errors(r.errors[b][:0], run)
+		if scale != 1 {
+			linalg.Scale(scale, r.errors[b])
+		}
+	}
 }
 
 // match decides for which blocks the form is valid: V must equal the product. V is the gradient

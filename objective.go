@@ -9,10 +9,7 @@ import (
 
 // objective evaluates h on the whole batch: the user's cost in the solver's units, plus the L2
 // term. It can do so at other parameters than the present ones.
-type objective struct {
-	seed uint64
-	eta  float64
-}
+type objective struct{ eta float64 }
 
 // at returns h on all cases of the batch. values holds the values of the parameters. If an element
 // is nil, the parameter keeps the user's value and is left out of the L2 term.
@@ -22,7 +19,7 @@ func at[T program.Float](h objective, b batch[T], params []*parameter[T], values
 		squares += linalg.Dot64(v, v)
 	}
 	for i := range b {
-		cost, err := costAt(h, &b[i], params, values)
+		cost, err := costAt(&b[i], params, values)
 		if err != nil {
 			return 0, graphError(err)
 		}
@@ -35,7 +32,7 @@ func at[T program.Float](h objective, b batch[T], params []*parameter[T], values
 }
 
 // costAt returns the cost of a chunk, in the user's units.
-func costAt[T program.Float](h objective, k *chunk[T], params []*parameter[T], values [][]T) (float64, error) {
+func costAt[T program.Float](k *chunk[T], params []*parameter[T], values [][]T) (float64, error) {
 	g := k.graph
 	run, err := g.costs()
 	if err != nil {
@@ -51,8 +48,7 @@ func costAt[T program.Float](h objective, k *chunk[T], params []*parameter[T], v
 		}
 		defer run.Bind(leaf, nil)
 	}
-	run.Use(k.inputs)
-	run.Reseed(h.seed) // the same random numbers at every point
+	k.conditions.set(run) // the same random numbers at every point
 	if err := run.Forward(nil); err != nil {
 		return 0, err
 	}

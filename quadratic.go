@@ -91,7 +91,7 @@ func (q *quadratic[T]) load(i int) error {
 	}
 	q.loaded = -1
 	k := &q.batch[i]
-	if err := k.plan.model.forward(k.inputs, k.seed, k.rows); err != nil {
+	if err := k.plan.model.forward(k.conditions, k.rows); err != nil {
 		return err
 	}
 	q.loaded = i
@@ -103,13 +103,13 @@ func (q *quadratic[T]) load(i int) error {
 func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v [][]T) error {
 	for i := range q.batch {
 		k := &q.batch[i]
-		run := k.plan.model.run
 		if err := q.differences(i, params, v); err != nil {
 			return err
 		}
 		if err := q.load(i); err != nil {
 			return err
 		}
+		run := k.plan.model.run
 		q.directions = q.directions[:0]
 		for j, p := range params {
 			if at := k.plan.places[p]; v[j] != nil && at.reached {
@@ -140,7 +140,7 @@ func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v 
 // differences of the outputs.
 func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) error {
 	k := &q.batch[chunk]
-	run := k.plan.model.run
+	model := k.plan.model
 	q.differenced = q.differenced[:0]
 	var size, length float64 // squared norms of weights and direction
 	for j, p := range params {
@@ -158,17 +158,18 @@ func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) e
 		q.differenced = q.differenced[:0]
 		return nil
 	}
-	q.slopes = grown(q.slopes, len(k.plan.model.outputs))
+	q.slopes = grown(q.slopes, len(model.outputs))
+	model.held.on = false
 	defer func() {
 		for _, b := range q.differenced {
-			run.Bind(b.leaf, nil)
+			model.whole.Bind(b.leaf, nil)
 		}
 	}()
 	for _, sign := range []float64{1, -1} {
 		for _, b := range q.differenced {
 			at := slices.Clone(b.param.weights.data)
 			linalg.Axpy(T(sign*distance), b.direction, at)
-			if err := run.Bind(b.leaf, at); err != nil {
+			if err := model.whole.Bind(b.leaf, at); err != nil {
 				return graphError(err)
 			}
 		}
@@ -176,7 +177,7 @@ func (q *quadratic[T]) differences(chunk int, params []*parameter[T], v [][]T) e
 		if err := q.load(chunk); err != nil {
 			return err
 		}
-		for h, o := range k.plan.model.outputs {
+		for h, o := range model.outputs {
 			q.slopes[h] = linalg.Resized(q.slopes[h], len(o.z))
 			for n, z := range o.z {
 				if sign > 0 {

@@ -18,7 +18,7 @@ import (
 // the first.
 func sampledFactors(t *testing.T, c *training[float64], fraction float64, rng *rand.Rand) averages[float64] {
 	t.Helper()
-	_, err := c.sampler.sample(c.plan.model, nil, c.plan.path, c.graph.weights, fraction, 1, rng)
+	err := sampled(c, fraction, rng)
 	testnet.Check(t, err)
 	return firstAverages(t, c)
 }
@@ -242,7 +242,7 @@ func TestSampleOfOutputNotFinite(t *testing.T) {
 	n := testnet.MLP{Widths: []int{3, 2}, Cases: 4, Loss: testnet.Binary}.Build(12)
 	c := attach(t, n)
 	testnet.Data(n.X)[7] = math.NaN()
-	_, err := c.sampler.sample(c.plan.model, nil, c.plan.path, c.graph.weights, 1, 1, rand.New(rand.NewPCG(1, 1)))
+	err := sampled(c, 1, rand.New(rand.NewPCG(1, 1)))
 	var graph *GraphError
 	if !errors.Is(err, ErrNotFinite) || !errors.As(err, &graph) || graph.Node != n.Out.Name() {
 		t.Errorf("error %v, want a GraphError of %q that wraps ErrNotFinite", err, n.Out.Name())

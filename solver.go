@@ -41,6 +41,7 @@ type engine interface {
 	accumulate(model []gorgonia.ValueGrad) error
 	step(model []gorgonia.ValueGrad) (Stats, error)
 	useAverage() (restore func(), err error)
+	vm(nodes []*gorgonia.Node) (vmEngine, error)
 	describe() Plan
 }
 
@@ -408,6 +409,12 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	k.plan = t.plan
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
 	watch.lap(&time.Gradients)
+	if k.own = t.graph.machine.left(given); k.own {
+		k.mode, k.shared = program.Training, true
+		if err := t.graph.machine.fresh(); err != nil {
+			return k, err
+		}
+	}
 	if checked, err := t.check(&k); err != nil {
 		return k, err
 	} else if checked {
@@ -550,7 +557,7 @@ func (t *training[T]) restore(before snapshot[T], err *error) {
 
 // check compares the cost with the declared distribution, and so finds its scale, at the first
 // RunAll of each graph. It compares the gradients with the cost at some of the RunAlls, and where
-// something is odd.
+// something is odd, unless they are the solver's own.
 func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 	g := t.graph
 	if !g.used {
@@ -571,6 +578,9 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 	k.units = g.units
 	if err := finiteCost(g); err != nil {
 		return true, err
+	}
+	if k.own {
+		return true, nil
 	}
 	if err := t.draw(k); err != nil {
 		return true, err
@@ -613,7 +623,7 @@ func (t *training[T]) measure(first, atOutputs bool) error {
 // so that it costs next to nothing.
 func (t *training[T]) compareCosts(k *chunk[T]) (checked bool, err error) {
 	g := t.graph
-	if !t.cfg.gradientCheck || !k.all || g.random() || (t.steps+1)%t.cfg.lambdaPeriod != 0 {
+	if k.own || !t.cfg.gradientCheck || !k.all || g.random() || (t.steps+1)%t.cfg.lambdaPeriod != 0 {
 		return false, nil
 	}
 	own, err := g.tail.value(t.plan.model.run, t.plan.model.outputs)
@@ -629,11 +639,20 @@ func (t *training[T]) compareCosts(k *chunk[T]) (checked bool, err error) {
 // observe samples targets, and takes the rows of the blocks out of the run.
 func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	m := t.plan.model
-	// A generator of its own for each chunk, so that a failed one leaves no trace.
-	rng := rand.New(rand.NewPCG(t.cfg.seed+uint64(len(t.chunks))<<32, uint64(t.steps+1)))
-	least := leastStatistics(&t.cfg, m.Cases)
-	drawn, err := t.sampler.sample(m, k.inputs, t.plan.path, t.graph.weights, t.cfg.statsFraction, least, rng)
-	if err != nil {
+	rng := chunkRandom(&t.cfg, len(t.chunks), t.steps)
+	k.seed = rng.Uint64()
+	rows := t.sampler.choose(m.Program, t.cfg.statsFraction, leastStatistics(&t.cfg, m.Cases), rng)
+	k.all = rows == nil
+	if err := m.forward(k.conditions, rows); err != nil {
+		return err
+	}
+	if vm := t.graph.machine; k.own && k.all && vm.errors && vm.of == m {
+		t.low.keep(m.run, lowRankScale(t.graph, m))
+	}
+	if k.own {
+		t.graph.machine.errors = false // the next sweep writes over them
+	}
+	if err := t.sampler.sample(m, t.plan.path, t.graph.weights, rng); err != nil {
 		return err
 	}
 	k.statisticsCases = m.run.Cases()
@@ -643,12 +662,14 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	}
 	watch.lap(&time.Factors)
 	k.rows = t.sampler.choose(m.Program, t.cfg.modelFraction, t.cfg.minModelCases, rng)
-	k.seed = rng.Uint64()
-	k.all = drawn.all
-	if k.held = drawn.all && k.rows == nil; k.held {
-		k.seed = drawn.seed
-	}
+	k.held = k.all && k.rows == nil
 	return nil
+}
+
+// chunkRandom is a generator for a chunk of the step after so many. It is one of its own, so that a
+// chunk that fails leaves no trace. Its first number is the seed of Dropout and random nodes.
+func chunkRandom(cfg *config, chunk, steps int) *rand.Rand {
+	return rand.New(rand.NewPCG(cfg.seed+uint64(chunk)<<32, uint64(steps+1)))
 }
 
 // objectiveGradient makes the parameters' gradients those of the solver's objective, and returns
@@ -681,10 +702,11 @@ func (t *training[T]) refreshes(k int) (bool, error) {
 }
 
 // findLowRank finds the blocks whose gradient is known as a product in low rank, where that pays.
-// That takes a run of the whole batch in which nothing is random, and an update of a single chunk.
+// That takes a run of the whole batch that draws what the user's VM has drawn, and an update of a
+// single chunk.
 func (t *training[T]) findLowRank(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	t.low.reset()
-	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && !t.graph.random() {
+	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && (last.shared || !t.graph.random()) {
 		t.low.choose(t.plan)
 	}
 	if err := t.low.sweep(t.graph, t.plan); err != nil {
@@ -700,7 +722,7 @@ func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh b
 	watch *stopwatch) *attempt[T] {
 	return &attempt[T]{
 		cfg: &t.cfg, k: k, plan: t.plan, batch: update, averages: avg, low: t.low, before: t.control,
-		background: &t.background, quadratic: t.quadratic, objective: objective{seed: t.cfg.seed, eta: t.cfg.l2},
+		background: &t.background, quadratic: t.quadratic, objective: objective{eta: t.cfg.l2},
 		refresh: refresh, cases: update.cases(), predicted: update.predicted(), bounded: t.plan.model.bounded(),
 		watch: watch, time: time,
 	}
@@ -777,6 +799,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.steps++
 	t.runs++
 	t.graph.used = true
+	t.graph.machine.finish()
 	if math.IsInf(squares, 1) { // the squares only
 		squares = 0
 		for i, p := range t.plan.order {
@@ -825,6 +848,7 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	t.chunks = append(t.chunks, k)
 	t.runs++
 	t.graph.used = true
+	t.graph.machine.finish()
 	return nil
 }
 

@@ -90,7 +90,7 @@ func TestUncorrelatedDirectionSolvesKroneckerSystem(t *testing.T) {
 func sampledAverages(t rapid.TB, c *training[float64]) averages[float64] {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(7, 7))
-	_, err := c.sampler.sample(c.plan.model, nil, c.plan.path, c.graph.weights, 1, 1, rng)
+	err := sampled(c, 1, rng)
 	testnet.Check(t, err)
 	return observed(t, c)
 }

@@ -3,6 +3,7 @@ package program
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 )
@@ -95,6 +96,11 @@ func (r batchNormRule[T]) move(c *call[T]) error {
 	if err != nil {
 		return fmt.Errorf("running statistics: %w", err)
 	}
+	if !nonzero(means) && !nonzero(variances) { // not used yet: a VM of Gorgonia's starts them so
+		for i := range variances {
+			variances[i] = 1
+		}
+	}
 	for i := range means {
 		unbiased := m.variance[i] * m.count() / max(m.count()-1, 1)
 		means[i] += T(r.Momentum * (m.mean[i] - float64(means[i])))
@@ -102,6 +108,8 @@ func (r batchNormRule[T]) move(c *call[T]) error {
 	}
 	return nil
 }
+
+func nonzero[T Float](x []T) bool { return slices.ContainsFunc(x, func(v T) bool { return v != 0 }) }
 
 // groupNormRule standardises each group of channels of each case.
 type groupNormRule[T Float] struct {

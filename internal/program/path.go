@@ -21,3 +21,20 @@ func (p *Program) Path(from ...*Node) Path {
 
 // Has reports whether n lies on the path.
 func (p Path) Has(n *Node) bool { return p.on[n.index] }
+
+// toward is the part of the path that leads to the given nodes, these included.
+func (p Path) toward(program *Program, to ...*Node) Path {
+	leads := make([]bool, len(p.on))
+	for _, n := range to {
+		leads[n.index] = true
+	}
+	for i := len(leads) - 1; i >= 0; i-- {
+		leads[i] = leads[i] && p.on[i]
+		if leads[i] {
+			for _, k := range program.Nodes[i].Kids {
+				leads[k.index] = true
+			}
+		}
+	}
+	return Path{leads}
+}

@@ -13,7 +13,8 @@ type Run[T Float] struct {
 	calls  []call[T] // by node
 	batch  batch     // of the calls: what the last Forward ran
 	inputs *Inputs[T]
-	adopts bool // Adopt is running
+	adopts bool    // Adopt is running
+	source *Run[T] // of the whole batch, whose values the next Forward may pick
 
 	grads   []buffer[T] // by node: gradient of the last Reverse
 	tans    []buffer[T] // by node: tangent of the last Tangent
@@ -104,6 +105,10 @@ func (r *Run[T]) Forward(rows []int) error {
 			continue
 		}
 		c.allocate()
+		if r.source != nil && picks(c.node) {
+			r.pickFrom(c)
+			continue
+		}
 		var err error
 		if Draws(c.node.Op) {
 			err = r.draw(c, rows)
@@ -115,6 +120,41 @@ func (r *Run[T]) Forward(rows []int) error {
 		}
 	}
 	return nil
+}
+
+// ForwardFrom is Forward for some of the cases of a run of the same program, which holds the whole
+// batch and has the same inputs, seed and mode. Most values are picked from it, not computed.
+func (r *Run[T]) ForwardFrom(source *Run[T], rows []int) error {
+	r.Use(nil)
+	r.batch.seed, r.batch.mode = source.batch.seed, source.batch.mode
+	for _, n := range r.p.Nodes {
+		if b, ok := n.Op.(BatchNorm); ok && r.batch.mode.training(b.Training()) {
+			source = nil // the statistics are those of the cases that are run
+			break
+		}
+	}
+	r.source = source
+	defer func() { r.source = nil }()
+	return r.Forward(rows)
+}
+
+// picks reports whether the value of a node is all that the rule of its op leaves of a forward pass.
+func picks(n *Node) bool {
+	switch n.Op.(type) {
+	case Unary, Binary, MatMul, BatchedMatMul, MatVec, Im2Col:
+		return true
+	}
+	return false
+}
+
+// pickFrom gives a call the value that it has in the source.
+func (r *Run[T]) pickFrom(c *call[T]) {
+	from := r.source.calls[c.node.index].out.Data
+	if c.node.CaseAxis < 0 {
+		c.out.Data = from
+		return
+	}
+	pickCases(c.out.Data, from, c.node, r.p.Cases, r.batch.rows)
 }
 
 // MoveStatistics moves the running statistics of the user's BatchNorm ops that were training in the
