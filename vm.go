@@ -24,7 +24,8 @@ var _ gorgonia.VM = (*VM)(nil)
 //
 // A VM with gradients trains: Dropout drops, and BatchNorm takes the batch's statistics and moves
 // its running ones. Without, and after [VM.EvalMode], it evaluates: Dropout does not drop, and
-// BatchNorm takes the running ones. The settings that Gorgonia's VMs make for these ops do not count.
+// BatchNorm takes the running ones. The settings that Gorgonia's VMs make for these ops do not
+// count.
 //
 // A VM is not for concurrent use.
 type VM struct {

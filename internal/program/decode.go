@@ -153,7 +153,8 @@ func (f *fields) decode(op gorgonia.Op, n *gorgonia.Node) Op {
 		v := f.v
 		bn, ok := op.(*gorgonia.BatchNormOp)
 		f.ok = f.ok && ok
-		return BatchNorm{bn, f.float("epsilon"), f.float("momentum"), func() bool { return v.FieldByName("training").Bool() }}
+		epsilon, momentum := f.float("epsilon"), f.float("momentum")
+		return BatchNorm{bn, epsilon, momentum, func() bool { return v.FieldByName("training").Bool() }}
 	case "GroupNormOp":
 		return GroupNorm{f.int("numGroups"), f.float("epsilon")}
 	case "dropoutOp":

@@ -151,7 +151,8 @@ func (m *Machine[T]) differentiate(want Wanted) error {
 	params := slices.Clone(want.Params)
 	for _, s := range m.stages() {
 		for _, n := range s.run.p.Nodes {
-			if n.Src.Op() == nil && n.Src.Deriv() != nil && n.Dtype == s.run.p.dtype && !slices.Contains(params, n.Src) {
+			graded := n.Src.Op() == nil && n.Src.Deriv() != nil && n.Dtype == s.run.p.dtype
+			if graded && !slices.Contains(params, n.Src) {
 				params = append(params, n.Src)
 			}
 		}
@@ -397,9 +398,9 @@ type gradientOf[T Float] struct {
 	holder[T]
 	src         *gorgonia.Node
 	first, rest *Node // in the stages; nil if it is not there
-	// deriv is the node that Grad has made for the gradient. It is nil if it can't be given a value:
-	// it is an input or a constant, of another shape, also the gradient of another parameter, or a
-	// part of the model itself.
+	// deriv is the node that Grad has made for the gradient. It is nil if it can't be given a
+	// value: it is an input or a constant, of another shape, the gradient of another parameter too,
+	// or a part of the model itself.
 	deriv *gorgonia.Node
 }
 

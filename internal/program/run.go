@@ -138,7 +138,8 @@ func (r *Run[T]) ForwardFrom(source *Run[T], rows []int) error {
 	return r.Forward(rows)
 }
 
-// picks reports whether the value of a node is all that the rule of its op leaves of a forward pass.
+// picks reports whether the value of a node is all that the rule of its op leaves of a forward
+// pass.
 func picks(n *Node) bool {
 	switch n.Op.(type) {
 	case Unary, Binary, MatMul, BatchedMatMul, MatVec, Im2Col:
@@ -222,8 +223,8 @@ func (r *Run[T]) Reverse(seeds []Seed[T], path Path) error {
 	return nil
 }
 
-// ReverseInto is Reverse, and writes the gradients of the nodes of into, of which nothing else has to
-// be swept back, to their Data. The run does not keep these.
+// ReverseInto is Reverse, and writes the gradients of the nodes of into to their Data. The run does
+// not keep these.
 func (r *Run[T]) ReverseInto(seeds []Seed[T], path Path, into []Seed[T]) error {
 	for _, s := range into {
 		r.grads[s.Node.index].lend(s.Data)

@@ -7,8 +7,8 @@ import (
 	"gorgonia.org/gorgonia"
 )
 
-// statementsOf finds the Reads of a program's graph: all, or those of the program's nodes. The error
-// is about a statement that no machine here can obey.
+// statementsOf finds the Reads of a program's graph: all, or those of the program's nodes. The
+// error is about a statement that no machine here can obey.
 func statementsOf(p *Program, all bool) (reads []read, err error) {
 	g := p.Outputs[0].Src.Graph()
 	for _, n := range g.AllNodes() {
