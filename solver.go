@@ -646,7 +646,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	if err := m.forward(k.conditions, rows); err != nil {
 		return err
 	}
-	if vm := t.graph.machine; k.own && k.all && vm.errors && vm.of == m {
+	if vm := t.graph.machine; k.own && k.all && vm.errors && vm.of == m.whole {
 		t.low.keep(m.run, lowRankScale(t.graph, m))
 	}
 	if k.own {
@@ -799,7 +799,8 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.steps++
 	t.runs++
 	t.graph.used = true
-	t.graph.machine.finish()
+	t.graph.machine.spend()
+	t.plan.model.held = held{}
 	if math.IsInf(squares, 1) { // the squares only
 		squares = 0
 		for i, p := range t.plan.order {
@@ -848,7 +849,8 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	t.chunks = append(t.chunks, k)
 	t.runs++
 	t.graph.used = true
-	t.graph.machine.finish()
+	t.graph.machine.spend()
+	t.plan.model.held = held{}
 	return nil
 }
 
