@@ -706,7 +706,7 @@ func (t *training[T]) refreshes(k int) (bool, error) {
 // single chunk.
 func (t *training[T]) findLowRank(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	t.low.reset()
-	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && (last.shared || !t.graph.random()) {
+	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && (last.own || !t.graph.random()) {
 		t.low.choose(t.plan)
 	}
 	if err := t.low.sweep(t.graph, t.plan); err != nil {
