@@ -409,6 +409,7 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	k.plan = t.plan
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
 	watch.lap(&time.Gradients)
+	k.seed = chunkRandom(&t.cfg, len(t.chunks), t.steps).Uint64()
 	if k.own = t.graph.machine.left(given); k.own {
 		k.mode, k.shared = program.Training, true
 		if err := t.graph.machine.fresh(); err != nil {
@@ -571,7 +572,7 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 	often := checksGradients(t.runs)
 	measured := !g.used || often || g.tail.moved()
 	if measured {
-		if err := t.measure(!g.used, often); err != nil {
+		if err := t.measure(k.conditions, !g.used, often); err != nil {
 			return true, err
 		}
 	}
@@ -594,14 +595,14 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 
 // measure finds the scale of the cost, by the loss check. first says that it is the graph's first
 // RunAll, and atOutputs that the factors are also to be compared with those at the model's outputs.
-func (t *training[T]) measure(first, atOutputs bool) error {
+func (t *training[T]) measure(of conditions[T], first, atOutputs bool) error {
 	g, m := t.graph, t.plan.model
 	scales, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed)
 	if err != nil {
 		return err
 	}
 	if atOutputs && !g.random() {
-		if err := m.forward(nil, t.cfg.seed, nil); err != nil {
+		if err := m.forward(of, nil); err != nil {
 			return err
 		}
 		if err := g.tail.checkFactors(m.run, m.outputs, probes, scales); err != nil {
@@ -640,7 +641,7 @@ func (t *training[T]) compareCosts(k *chunk[T]) (checked bool, err error) {
 func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	m := t.plan.model
 	rng := chunkRandom(&t.cfg, len(t.chunks), t.steps)
-	k.seed = rng.Uint64()
+	rng.Uint64() // the chunk's seed
 	rows := t.sampler.choose(m.Program, t.cfg.statsFraction, leastStatistics(&t.cfg, m.Cases), rng)
 	k.all = rows == nil
 	if err := m.forward(k.conditions, rows); err != nil {
