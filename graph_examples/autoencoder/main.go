@@ -153,7 +153,10 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data mnist.Set, 
 	if err != nil {
 		return err
 	}
-	vm := gorgonia.NewTapeMachine(m.graph, gorgonia.BindDualValues(m.params...))
+	vm, err := trial.NewMachine(s.Machine, solver, m.cost, m.params)
+	if err != nil {
+		return err
+	}
 	defer vm.Close()
 
 	decoder := newDecoder(layers)

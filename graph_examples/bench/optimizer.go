@@ -2,19 +2,33 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
 // period is the longest T3. Within it K-FAC does all that it does not do at every step.
 const period = 20
 
-// optimizerNames are Gorgonia's, and K-FAC with parts of it on and off.
+// optimizerNames are Gorgonia's, on its tape machine, and K-FAC on its own VM, with parts of it on
+// and off. Those that end with -vm and -tape run on the other of the two.
 var optimizerNames = []string{
-	"adam", "momentum",
-	"kfac", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum", "kfac-background",
+	"adam", "adam-vm", "momentum",
+	"kfac", "kfac-tape", "kfac-rate", "kfac-tri", "kfac-rate-tri", "kfac-nomomentum", "kfac-background",
+}
+
+// machineOf parts a name in the optimizer's and the machine's.
+func machineOf(name string) (optimizer, machine string) {
+	if base, ok := strings.CutSuffix(name, "-vm"); ok {
+		return base, "kfac"
+	}
+	if base, ok := strings.CutSuffix(name, "-tape"); ok {
+		return base, "tape"
+	}
+	return name, "own"
 }
 
 // newSolver makes an optimizer. The rates do not change the time: they are so small that no model
@@ -56,11 +70,15 @@ func newTrainer(name string, m *model, seed uint64, options ...kfac.Option) (*tr
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		return nil, err
 	}
-	solver, err := newSolver(name, m, seed, options...)
+	optimizer, machine := machineOf(name)
+	solver, err := newSolver(optimizer, m, seed, options...)
 	if err != nil {
 		return nil, err
 	}
-	vm := gorgonia.NewTapeMachine(m.cost.Graph(), gorgonia.BindDualValues(m.params...))
+	vm, err := trial.NewMachine(machine, solver, m.cost, m.params)
+	if err != nil {
+		return nil, err
+	}
 	return &trainer{name, m, vm, gorgonia.NodesToValueGrads(m.params), solver}, nil
 }
 

@@ -141,7 +141,10 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist
 	if err != nil {
 		return err
 	}
-	vm := gorgonia.NewTapeMachine(m.graph, gorgonia.BindDualValues(m.params...))
+	vm, err := trial.NewMachine(s.Machine, solver, m.cost, m.params)
+	if err != nil {
+		return err
+	}
 	defer vm.Close()
 
 	classifier := newClassifier(layers)

@@ -75,6 +75,9 @@ func compare(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
+	if s.full && s.Machine == "kfac" {
+		return errors.New("-full with -vm kfac: only a tape machine adds up the gradients of chunks for the baselines")
+	}
 	if !s.full {
 		data = firstOf(data, s.Cases)
 	}
@@ -99,7 +102,10 @@ func (p problem) train(ctx context.Context, run *trial.Run, s settings, data, te
 	if err != nil {
 		return err
 	}
-	vm := gorgonia.NewTapeMachine(m.graph, gorgonia.BindDualValues(m.params...))
+	vm, err := trial.NewMachine(s.Machine, solver, m.cost, m.params)
+	if err != nil {
+		return err
+	}
 	defer vm.Close()
 	journal, err := newJournal(s.Out, run.Name)
 	if err != nil {

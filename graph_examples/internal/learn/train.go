@@ -58,7 +58,10 @@ func (t Task) Train(ctx context.Context, run *trial.Run, s trial.Settings) (trai
 	if err != nil {
 		return nil, math.Inf(1), err
 	}
-	vm := gorgonia.NewTapeMachine(m.Cost.Graph(), gorgonia.BindDualValues(m.Params...))
+	vm, err := trial.NewMachine(s.Machine, solver, m.Cost, m.Params)
+	if err != nil {
+		return nil, math.Inf(1), err
+	}
 	defer vm.Close()
 
 	meter, err := t.newMeter(m, s)

@@ -26,6 +26,7 @@ type Settings struct {
 	Others     []string           // that do not run unless they are asked for
 	Rates      map[string]float64 // learning rate of each optimizer that takes one; 0: its own default
 	Seed       uint64             // of the initial weights, the batches and K-FAC's samples
+	Machine    string             // one of Machines; "" is the first
 	Grid       bool               // run the learning-rate grid of the baselines instead
 	Data       string             // of the program; "": those it finds by itself
 	DataUsage  string             // of the flag -data; "": there is none
@@ -59,6 +60,9 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.IntVar(&s.Eval, "eval", s.Eval, "cases on which the error is measured, from the first")
 	f.IntVar(&s.Every, "every", s.Every, "updates from one measurement of the error to the next")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the initial weights, the batches and K-FAC's samples")
+	f.StringVar(&s.Machine, "vm", Machines[0],
+		"what runs the graph: own is K-FAC's own VM and Gorgonia's tape machine for the others, "+
+			"tape and kfac are one of the two for all")
 	f.BoolVar(&s.Grid, "grid", s.Grid,
 		"run the baselines over their grid of learning rates, print the errors, and stop")
 	if s.DataUsage != "" {
@@ -132,6 +136,9 @@ func (s Settings) check(known []string) error {
 		if c.value < 1 {
 			return fmt.Errorf("-%s is %d, must be at least 1", c.flag, c.value)
 		}
+	}
+	if !slices.Contains(Machines, s.Machine) {
+		return fmt.Errorf("-vm: no %q; there are %s", s.Machine, strings.Join(Machines, ", "))
 	}
 	if !(s.Seconds >= 0) {
 		return fmt.Errorf("-seconds is %g, must be 0 (no limit) or more", s.Seconds)
