@@ -10,8 +10,7 @@ import (
 
 // TestStepAllocations: in steady state a Step allocates little, and no more later than earlier,
 // nothing of the size of the model or of the batch; and one with new inverses little beside the
-// matrices. Nearly all of it is gonum's: its parallel GEMM starts a goroutine for each tile. The
-// rest are closures that are handed to the processors.
+// matrices. Nearly all of it are closures that are handed to the processors.
 func TestStepAllocations(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains a while")
