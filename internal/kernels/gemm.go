@@ -189,6 +189,9 @@ func (p *product[T]) run() {
 	width := p.width()
 	p.panels = (p.n + width - 1) / width
 	p.blockPanels = blockAcross
+	if p.tA { // whose rows are copied once for each block
+		p.blockPanels = 2 * blockAcross
+	}
 	p.packs = p.tB || p.m > 4*p.rows
 	forks := p.m*p.n*p.k >= worthForks
 	pieces := (p.k + depthMost - 1) / depthMost
