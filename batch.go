@@ -3,8 +3,10 @@ package kfac
 import (
 	"math"
 
+	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/likelihood"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -46,8 +48,9 @@ type chunk[T program.Float] struct {
 	own    bool // the RunAll was one of the solver's own VM
 	shared bool // where numbers are drawn: the private runs have the VM's
 
-	cost            float64 // the user's cost as the VM computed it
-	statisticsCases int     // number of cases that the factors were estimated from
+	cost            float64   // the user's cost as the VM computed it
+	variances       []float64 // by output; see variances
+	statisticsCases int       // number of cases that the factors were estimated from
 
 	all bool // the statistics used all cases
 
@@ -87,9 +90,10 @@ func (b batch[T]) cost() (mean float64) {
 type predicted struct {
 	variables float64 // mean number of target variables of a case
 	weighted  float64 // the same, each with its output's weight in the objective
-	known     float64 // the same, of the outputs whose unit is known
-	unknown   bool    // there is an output whose unit is that of its residuals
-	objective float64 // mean over cases of the negative log-likelihood, as far as it is known; else +Inf
+	// spread is the same, each also with its variance in units of the declared one. The variance of
+	// a discrete variable is that of the model; that of others is the larger one of the declared
+	// variance and the mean squared residual.
+	spread float64
 }
 
 // predicted says what a case of the batch predicts.
@@ -101,17 +105,46 @@ func (b batch[T]) predicted() (u predicted) {
 			n := part * float64(o.Variables(o.cols))
 			u.variables += n
 			u.weighted += n * b[i].weights[k]
-			if o.ownUnit {
-				u.unknown = true
-			} else {
-				u.known += n * b[i].weights[k]
-			}
+			u.spread += n * b[i].weights[k] * o.spread(b[i].variances[k])
 		}
 	}
-	if u.objective = b.likelihood(); !(u.objective > 0) { // true for NaN too: the VM did not keep the cost
-		u.objective = math.Inf(1)
-	}
 	return u
+}
+
+// errorUnits returns, by output, the unit that its errors count in: that of the output whose errors
+// count most in the objective.
+func (k *chunk[T]) errorUnits(weights []float64) []float64 {
+	most, units := 0.0, make([]float64, len(weights))
+	for i, o := range k.plan.model.outputs {
+		variance := k.variances[i]
+		if g, ok := o.Likelihood.(likelihood.Gaussian); ok && len(o.z)/o.cols < fewRows {
+			// Too few to tell. This is never less than half of the targets' mean square.
+			variance += floats.Dot(o.z, o.z) / float64(len(o.z)) / g.Variance
+		}
+		most = max(most, weights[i]*o.spread(variance))
+	}
+	for i, o := range k.plan.model.outputs {
+		units[i] = math.Sqrt(most / weights[i])
+		if g, ok := o.Likelihood.(likelihood.Gaussian); ok {
+			units[i] *= math.Sqrt(g.Variance)
+		}
+		if !(units[i] > 0) || math.IsInf(units[i], 0) {
+			units[i] = 1
+		}
+	}
+	return units
+}
+
+// spread returns the variance of a target variable in units of the declared one. residual is the
+// mean squared residual in these units.
+func (h head) spread(residual float64) float64 {
+	switch {
+	case h.ownUnit:
+		return residual
+	case h.Discrete():
+		return 1
+	}
+	return math.Max(1, residual)
 }
 
 // hasTerms reports whether the cost depends on a parameter that was given in another way than

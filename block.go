@@ -29,10 +29,13 @@ type block[T program.Float] struct {
 type group[T program.Float] struct {
 	params []*parameter[T]
 	shape  curvature.Shape
-	// interleaved: the weight is out x in and there is a bias. V interleaves the two, so their
-	// gradients and directions are separate copies.
-	interleaved bool
-	places      []place[T] // by parameter: its gradient and its direction
+	// apart: V is in other coordinates, or the weight is out x in and V interleaves weight and
+	// bias. So the gradients and directions of the parameters are separate copies.
+	apart  bool
+	coords *coordinates[T] // that V and U are in; nil for the parameters' own
+	places []place[T]      // by parameter: its gradient and its direction
+
+	previous []T // scratch: the previous updates of the parameters, in coords
 }
 
 // newBlock makes the block of the given groups. rows is the number of row buffers.
@@ -49,7 +52,7 @@ func newBlock[T program.Float](name string, c curvature.Block[T], rows int, grou
 		for _, p := range g.params {
 			n := p.size()
 			at := place[T]{grad: v[:n:n], direction: u[:n:n]}
-			if g.interleaved {
+			if g.apart {
 				at = place[T]{grad: make([]T, n), direction: make([]T, n)}
 			} else {
 				v, u = v[n:], u[n:]
@@ -65,7 +68,7 @@ func layerGroup[T program.Float](s curvature.Shape, weight, bias *parameter[T]) 
 	if bias == nil {
 		return group[T]{params: []*parameter[T]{weight}, shape: s}
 	}
-	return group[T]{params: []*parameter[T]{weight, bias}, shape: s, interleaved: s.OutByIn}
+	return group[T]{params: []*parameter[T]{weight, bias}, shape: s, apart: s.OutByIn}
 }
 
 // matches reports whether the block has this name, these parameters and factors of these shapes.
@@ -88,34 +91,76 @@ func (b *block[T]) apply(inverse curvature.Inverse[T], low *curvature.LowRank[T]
 }
 
 // weave copies gradients into V if together, and U to the directions otherwise. It does so only for
-// groups whose weight and bias interleave.
+// groups whose parameters have separate copies.
 func (b *block[T]) weave(together bool) {
 	for i := range b.groups {
 		g := &b.groups[i]
 		switch {
-		case !g.interleaved:
+		case !g.apart:
 		case together:
-			g.weave(b.v[i], g.places[0].grad, g.places[1].grad, true)
+			g.weave(gradientIn, b.v[i], func(p int) []T { return g.places[p].grad })
 		default:
-			g.weave(b.u[i], g.places[0].direction, g.places[1].direction, false)
+			g.weave(directionOut, b.u[i], func(p int) []T { return g.places[p].direction })
 		}
 	}
 }
 
-// weave copies weight (out x in) and bias to the matrix m (out x abar) if toMatrix, and from m to
-// them otherwise.
-func (g *group[T]) weave(m, weight, bias []T, toMatrix bool) {
-	in, abar := g.shape.In, g.shape.Abar()
-	for o := range g.shape.Out {
-		row := m[o*abar : (o+1)*abar]
-		if toMatrix {
-			copy(row, weight[o*in:(o+1)*in])
-			row[in] = bias[o]
-		} else {
-			copy(weight[o*in:(o+1)*in], row)
-			bias[o] = row[in]
+// weave fills the matrix m, which is in the group's coordinates, from what the weight and the bias
+// have in their own. With directionOut it is the other way round.
+func (g *group[T]) weave(to change, m []T, of func(param int) []T) {
+	weight, s := of(0), g.shape
+	mi, mo, wi, wo := s.Out, 1, s.Out, 1 // strides of m and of the weight, by input and by output
+	if s.OutByIn {
+		mi, mo, wi, wo = 1, s.Abar(), 1, s.In
+	}
+	var bias, last []T // last is the row of m for the bias
+	if s.Bias {
+		bias, last = of(1), m[s.In*mi:]
+		_, _, unit := g.coords.at(0)
+		for o := range bias {
+			switch x := &last[o*mo]; to {
+			case gradientIn:
+				*x = unit * bias[o]
+			case directionOut:
+				bias[o] = unit * *x
+			case weightsIn:
+				*x = bias[o] / unit
+			}
 		}
 	}
+	for i := range s.In {
+		shift, scale, unit := g.coords.at(i)
+		for o := range s.Out {
+			x, w := &m[i*mi+o*mo], &weight[i*wi+o*wo]
+			switch to {
+			case gradientIn:
+				*x = *w / scale
+			case directionOut:
+				*w = *x / scale
+			case weightsIn:
+				*x = *w * scale
+			}
+			switch {
+			case shift == 0:
+			case to == gradientIn:
+				*x -= shift * bias[o] / scale
+			case to == directionOut:
+				bias[o] -= shift * *w
+			case to == weightsIn:
+				last[o*mo] += shift * *w / unit
+			}
+		}
+	}
+}
+
+// given reports whether all parameters of the group were given.
+func (g *group[T]) given() bool {
+	for _, p := range g.params {
+		if !p.given {
+			return false
+		}
+	}
+	return true
 }
 
 // layerError converts an error of package curvature to a *LayerError.
@@ -394,7 +439,66 @@ func (pl *planner[T]) groupOf(l *layers.Layer) group[T] {
 	if l.Bias != nil {
 		bias = pl.params[l.Bias.Src]
 	}
-	return layerGroup(shapeOf(l), pl.params[l.Weight.Src], bias)
+	g := layerGroup(shapeOf(l), pl.params[l.Weight.Src], bias)
+	if pl.standardises() && (pl.ofData(l) || pl.headOf(l) >= 0) {
+		g.coords, g.apart = &coordinates[T]{}, true
+	}
+	return g
+}
+
+// standardises reports whether lambda counts in coordinates that do not depend on the units of
+// data. It counts in the weights' own where the user has set it, and by the paper's rules.
+func (pl *planner[T]) standardises() bool {
+	c := pl.cfg
+	return !c.paperRules && c.learningRate == 0 && c.damping == 0 && c.l2 == 0
+}
+
+// ofData reports whether a layer's inputs are data: no parameter is above them.
+func (pl *planner[T]) ofData(l *layers.Layer) bool {
+	if l.Tied != nil || l.Convolution() {
+		return false
+	}
+	var leaves []*program.Node
+	for n := range pl.params {
+		if leaf := pl.model.Node(n); leaf != nil {
+			leaves = append(leaves, leaf)
+		}
+	}
+	learned := pl.model.Path(leaves...)
+	for _, s := range l.Sites {
+		if s.Lookup || s.OneHot || learned.Has(s.Input) {
+			return false
+		}
+	}
+	return true
+}
+
+// headOf returns the index of the output that is that of a layer, plus its bias, or -1.
+func (pl *planner[T]) headOf(l *layers.Layer) int {
+	if l.Tied != nil {
+		return -1
+	}
+	n := l.Sites[0].Output
+	for {
+		for i, o := range pl.model.outputs {
+			if o.node == n {
+				return i
+			}
+		}
+		if len(n.Users) != 1 {
+			return -1
+		}
+		n = n.Users[0]
+		switch op := n.Op.(type) {
+		case program.Reshape, program.Transpose:
+		case program.Binary:
+			if op.Kind != "+" {
+				return -1
+			}
+		default:
+			return -1
+		}
+	}
 }
 
 // single makes the block of a single layer, unless its parameters have the same block already.
@@ -412,7 +516,7 @@ func (pl *planner[T]) single(l *layers.Layer) {
 		make = func() curvature.Block[T] { return curvature.NewTied[T](s) }
 	}
 	b := pl.same(name, len(h.layers), make, g)
-	pl.use(b, h)
+	pl.use(b, pl.inCoordinates(h, b))
 	pl.unreduced[b] = !l.Reduce
 }
 
@@ -430,7 +534,20 @@ func (pl *planner[T]) chain(chain []*layers.Layer) {
 		shapes[i] = groups[i].shape
 	}
 	make := func() curvature.Block[T] { return curvature.NewChain[T](shapes) }
-	pl.use(pl.same("chain", len(chain), make, groups...), newLayerHook[T](chain...))
+	b := pl.same("chain", len(chain), make, groups...)
+	pl.use(b, pl.inCoordinates(newLayerHook[T](chain...), b))
+}
+
+// inCoordinates gives a hook the coordinates of its block's layers.
+func (pl *planner[T]) inCoordinates(h *layerHook[T], b *block[T]) *layerHook[T] {
+	for i, l := range h.layers {
+		h.coords = append(h.coords, nil)
+		h.ofData, h.head = append(h.ofData, false), append(h.head, -1)
+		if i < len(b.groups) && b.groups[i].coords != nil && l.Tied == nil {
+			h.coords[i], h.ofData[i], h.head[i] = b.groups[i].coords, pl.ofData(l), pl.headOf(l)
+		}
+	}
+	return h
 }
 
 // planRest makes the blocks of the parameters outside layers: small full blocks for those that act

@@ -73,11 +73,11 @@ var likelihoods = map[string]testnet.Likelihood{
 	"joint": testnet.TwoHeads,
 }
 
-// The heads' weights are their shares in the cost relative to the first's: 2 * 0.2 and 1.
+// The heads' weights are their shares in the cost, 2 * 0.2 and 1, relative to the largest.
 func TestJointWeights(t *testing.T) {
 	c := attach(t, testnet.MLP{Widths: []int{3, 2}, Cases: 5, Loss: testnet.TwoHeads}.Build(1))
 	testnet.Near(t, "scale and weights", append([]float64{c.graph.scale()}, c.graph.weights...),
-		[]float64{0.4 / 5, 1, 2.5}, identity)
+		[]float64{1.0 / 5, 0.4, 1}, identity)
 }
 
 // With one case, the expectations over cases are that case.

@@ -98,6 +98,27 @@ func leastStatistics(cfg *config, cases int) int {
 	return least
 }
 
+// settle finds the coordinates of blocks that are new from the run of the model; see
+// layerHook.settle.
+func (p *planned[T]) settle(units []float64) {
+	for _, h := range p.hooks {
+		if h, ok := h.(*layerHook[T]); ok {
+			h.settle(p.model.run, units)
+		}
+	}
+}
+
+// keepCoordinates makes the coordinates of all blocks final.
+func (p *planned[T]) keepCoordinates() {
+	for _, b := range p.blocks {
+		for _, g := range b.groups {
+			if g.coords != nil {
+				g.coords.settled = true
+			}
+		}
+	}
+}
+
 // observe gives each block its rows of a run.
 func observe[T program.Float](p *planned[T]) error {
 	for i, b := range p.blocks {

@@ -185,25 +185,10 @@ func inputsChanged[T program.Float](cost *gorgonia.Node, own float64) string {
 func largestGradient[T program.Float](run *program.Run[T], leaves []*program.Node) (norm float64) {
 	for _, n := range leaves {
 		if g := run.Gradient(n); linalg.Finite(g) {
-			norm = max(norm, normOf(g))
+			norm = max(norm, linalg.Norm(g))
 		}
 	}
 	return norm
-}
-
-// normOf is the Euclidean norm, also where squares over- or underflow.
-func normOf[T program.Float](x []T) float64 {
-	var largest, sum float64
-	for _, v := range x {
-		largest = max(largest, math.Abs(float64(v)))
-	}
-	if largest == 0 {
-		return 0
-	}
-	for _, v := range x {
-		sum += float64(v) / largest * (float64(v) / largest)
-	}
-	return largest * math.Sqrt(sum)
 }
 
 // gradientTolerance is the difference allowed relative to a gradient's norm; float32 sums in
@@ -216,7 +201,7 @@ const vmPrecision = 1e-6
 
 // compareGradients allows a difference of the given norm at least.
 func compareGradients[T program.Float](name string, got, want []T, least float64) *GradientError {
-	unit := max(normOf(want), normOf(got)) // so that no square over- or underflows
+	unit := max(linalg.Norm(want), linalg.Norm(got)) // so that no square over- or underflows
 	if unit == 0 {
 		return nil
 	}

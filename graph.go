@@ -38,17 +38,15 @@ type graph[T program.Float] struct {
 // units converts the user's cost to the solver's objective.
 type units struct {
 	scales  []float64 // c of each output, from the first RunAll; until then, those of the previous graph
-	weights []float64 // of each output in the objective: its scale divided by the first output's scale
+	weights []float64 // of each output in the objective: its scale divided by the largest scale
 }
 
-// scale returns c of the first output that the cost depends on.
-func (u units) scale() float64 {
+// scale returns the largest c, that of the outputs which count in full in the objective.
+func (u units) scale() (largest float64) {
 	for _, c := range u.scales {
-		if c > 0 {
-			return c
-		}
+		largest = max(largest, c)
 	}
-	return 0
+	return largest
 }
 
 // measured returns the units for the given scales. A scale that equals the previous graph's scale
@@ -343,7 +341,8 @@ type lossTail[T program.Float] struct {
 	path   program.Path
 	seeds  []program.Seed[T]
 	movers []mover[T]
-	varies bool // the factors have changed, though no mover has
+	varies bool  // the factors have changed, though no mover has
+	whole  [][]T // by output: scratch of spreadOut
 }
 
 func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
@@ -418,6 +417,71 @@ func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T)
 		t.seeds = append(t.seeds, program.Seed[T]{Node: outputs[i].node, Data: t.run.Gradient(leaf)})
 	}
 	return t.seeds, nil
+}
+
+// variances returns the mean squared residual of each output, in units of the declared variance, on
+// the cases in rows, or on all if rows is nil. It is 1 for an output of discrete variables. The run
+// of the model holds the forward pass of these cases.
+//
+// The residual follows from the cost's gradient with respect to the output, c (mean - target) in
+// these units, which for a case does not depend on what the others predict.
+func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
+	made := make([]float64, len(m.outputs))
+	discrete := true
+	for i, o := range m.outputs {
+		made[i] = 1
+		discrete = discrete && o.Discrete()
+	}
+	if discrete {
+		return made, nil
+	}
+	t := g.tail
+	for i, leaf := range t.leaves {
+		o := m.outputs[i]
+		if err := t.run.Bind(leaf, t.spreadOut(i, m.run.Value(o.node).Data, o.cols, rows)); err != nil {
+			return nil, graphError(err)
+		}
+	}
+	if err := t.sweep(1); err != nil {
+		return nil, graphError(err)
+	}
+	for i, o := range m.outputs {
+		if variance, ok := o.Likelihood.(likelihood.Gaussian); ok && g.scales[i] > 0 {
+			residual := linalg.Norm(t.of(i, rows, o.cols)) / g.scales[i]
+			made[i] = residual * residual * variance.Variance / float64(len(o.z))
+		}
+	}
+	return made, nil
+}
+
+// spreadOut returns the values of an output for the cases in rows as those of the whole batch, with
+// zeros for the other cases.
+func (t *lossTail[T]) spreadOut(output int, z []T, cols int, rows []int) []T {
+	if rows == nil {
+		return z
+	}
+	for len(t.whole) < len(t.leaves) {
+		t.whole = append(t.whole, make([]T, t.leaves[len(t.whole)].Size()))
+	}
+	whole := t.whole[output]
+	clear(whole)
+	for i, r := range rows {
+		copy(whole[r*cols:(r+1)*cols], z[i*cols:(i+1)*cols])
+	}
+	return whole
+}
+
+// of returns the gradients with respect to an output for the cases in rows, or for all if rows is
+// nil.
+func (t *lossTail[T]) of(output int, rows []int, cols int) []T {
+	grad := t.run.Gradient(t.leaves[output])
+	if rows == nil {
+		return grad
+	}
+	for i, r := range rows { // into what spreadOut has bound, which is not needed any more
+		copy(t.whole[output][i*cols:(i+1)*cols], grad[r*cols:(r+1)*cols])
+	}
+	return t.whole[output][:len(rows)*cols]
 }
 
 // costValue returns the value that the VM left in the cost node, or NaN.

@@ -24,6 +24,8 @@ type rowBuffer[T program.Float] struct {
 	lookups []int
 
 	meanA, sumG []T // rows reduced over positions
+
+	atilde, gtilde []T // rows in other coordinates
 }
 
 // layerHook captures the inputs and gradients of one layer or of a chain of layers. A tied weight
@@ -31,6 +33,12 @@ type rowBuffer[T program.Float] struct {
 type layerHook[T program.Float] struct {
 	layers []*layers.Layer
 	rows   []curvature.Rows[T]
+
+	// By layer: the coordinates of its rows, nil for its own; whether they are those of data; and
+	// the output that is the layer's, or -1.
+	coords []*coordinates[T]
+	ofData []bool
+	head   []int
 }
 
 // newLayerHook makes the hook of one layer or of a chain of layers.
@@ -58,6 +66,9 @@ func (h *layerHook[T]) observed() (nodes []*program.Node) {
 func (h *layerHook[T]) capture(run *program.Run[T], buffers []rowBuffer[T]) []curvature.Rows[T] {
 	for i, l := range h.layers {
 		h.rows[i] = captureLayer(l, run, &buffers[i])
+		if i < len(h.coords) && !h.coords[i].own() {
+			h.rows[i] = buffers[i].standardised(h.rows[i], h.coords[i], l.In)
+		}
 		h.rows[i].Steps = len(l.Sites)
 		if l.Patches != nil {
 			h.rows[i].Patches = (*curvature.Grid)(l.Patches)
@@ -79,6 +90,44 @@ func captureLayer[T program.Float](l *layers.Layer, run *program.Run[T], buf *ro
 		buf.append(l, s, run)
 	}
 	return curvature.Rows[T]{A: buf.a, G: buf.g, Lookups: buf.lookups, Cases: run.Cases()}
+}
+
+// standardised returns rows in other coordinates.
+func (c *rowBuffer[T]) standardised(r curvature.Rows[T], in *coordinates[T], inputs int) curvature.Rows[T] {
+	if in.scale > 0 {
+		c.atilde = in.standard(c.atilde, r.A, inputs)
+		r.A = c.atilde
+	}
+	if in.unit > 0 {
+		c.gtilde = append(c.gtilde[:0], r.G...)
+		linalg.Scale(T(in.unit), c.gtilde)
+		r.G = c.gtilde
+	}
+	return r
+}
+
+// settle finds the coordinates of the layers from a run of the first batch. units are those of the
+// errors, by output.
+func (h *layerHook[T]) settle(run *program.Run[T], units []float64) {
+	for i, c := range h.coords {
+		if c == nil || c.settled {
+			continue
+		}
+		*c = coordinates[T]{}
+		l := h.layers[i]
+		if h.ofData[i] {
+			var buf rowBuffer[T]
+			for _, s := range l.Sites {
+				buf.append(l, s, run)
+			}
+			x := make([]float64, len(buf.a))
+			linalg.Convert(x, buf.a)
+			c.standardise(x, l.In, l.Bias != nil)
+		}
+		if h.head[i] >= 0 && units[h.head[i]] != 1 {
+			c.unit = units[h.head[i]]
+		}
+	}
 }
 
 // append adds the rows of one use of the layer.
@@ -120,6 +169,9 @@ func (h *layerHook[T]) errors(rows []T, run *program.Run[T]) []T {
 	for _, s := range l.Sites {
 		g := run.Gradient(s.Output)
 		rows = appendRows(rows, g, len(g)/l.Out, l.Out, s.OutputColumns)
+	}
+	if c := h.coords[0]; c != nil && c.unit > 0 {
+		linalg.Scale(T(c.unit), rows)
 	}
 	return rows
 }

@@ -135,8 +135,8 @@ func Bernoulli(logits *gorgonia.Node) Distribution {
 //
 // The variance is that of the targets about the model's best prediction: their noise. It says how
 // much a change of the predictions means. By default a step from a large batch changes them by
-// sqrt(2) standard deviations at most, so with a variance that is much too small training takes
-// many steps. Where the variance is not known, declare [SquaredError]; Gaussian(mean, 0) is the
+// sqrt(2) standard deviations at most, the declared one or that of the batch's residuals, whichever
+// is larger. Where the variance is not known, declare [SquaredError]; Gaussian(mean, 0) is the
 // same.
 //
 // The scale of the cost does not matter: the solver finds the factor between the cost and the

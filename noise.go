@@ -160,12 +160,7 @@ func normLimit(cfg *config, cases int, u predicted) float64 {
 	case cfg.paperRules:
 		return math.Inf(1)
 	}
-	limit := 2 * mostNats * u.known
-	if u.unknown {
-		// With an estimated variance 2 h / d of d variables, 2 nats for each are 4 h.
-		limit += 4 * mostNats * u.objective
-	}
-	return limit * trustedPart(cases)
+	return 2 * mostNats * u.spread * trustedPart(cases)
 }
 
 // normConstraint returns nu = min(1, sqrt(kappa / (lr^2 V.U))), the factor on the learning rate lr.

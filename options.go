@@ -171,8 +171,11 @@ func WithMomentum(mu float64) Option {
 // the curvature, in nats per squared unit of a parameter. Its meaning does not depend on the scale
 // of the cost. A larger lambda makes steps more careful.
 //
-// Default: found by trial steps on the first batch. The paper sets 150 for its autoencoders and
-// leaves other problems to the user (Martens & Grosse 2015, section 6.5).
+// Default: found by trial steps on the first batch, and counted in coordinates in which the units
+// of inputs and targets do not matter: inputs that are data minus their medians, divided by a
+// typical distance from these, and outputs in units of the first batch's errors. A lambda that is
+// given counts in the weights as they are, and so it does with WithL2Reg. The paper sets 150 for
+// its autoencoders and leaves other problems to the user (Martens & Grosse 2015, section 6.5).
 //
 // With WithLearningRate lambda stays fixed and the default is 0.03. This lies between the best
 // values for the MNIST autoencoder (0.003 to 0.03) and for the MNIST classifier (0.03 to 0.1) of
@@ -193,7 +196,9 @@ func WithDamping(lambda float64) Option {
 //
 // With the quadratic model, kappa limits delta^T F delta for the update delta. The default is 2 d
 // B/(B+16) for B cases. So a step from a large batch may change the predictive distribution by one
-// nat per target variable. With WithPaperRules the default is no limit.
+// nat per target variable. Of a Gaussian, that is by sqrt(2) standard deviations, those of the
+// batch's residuals where these are larger than the declared ones. In a Joint, each output counts
+// with its weight in the cost. With WithPaperRules the default is no limit.
 func WithNormConstraint(kappa float64) Option {
 	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)",
 		func(c *config) { c.normLimit = kappa })

@@ -245,26 +245,55 @@ type span struct {
 
 // spanOf computes the inner products of the proposal, the previous update and the gradients. It
 // does not set f.
-func spanOf[T program.Float](params []*parameter[T], past bool) (m span, err error) {
+func spanOf[T program.Float](blocks []*block[T], past bool) (m span, err error) {
 	m.past = past
-	for _, p := range params {
-		if !p.given {
-			continue
+	for _, b := range blocks {
+		for i := range b.groups {
+			if err := addGroup(&m, b, i); err != nil {
+				return m, err
+			}
 		}
-		s := p.innerProducts(past)
-		m.dots[0][0] += s[0]
-		m.slope[0] -= s[1]
-		if math.IsInf(m.slope[0], 0) || math.IsNaN(m.slope[0]) {
-			return m, gradientOverflow(p.name)
-		}
-		m.dots[0][1] -= s[2]
-		m.dots[1][1] += s[3]
-		m.slope[1] += s[4]
 	}
 	if m.slope[0] > 0 {
 		return m, errUphill
 	}
 	return m, nil
+}
+
+// addGroup adds the inner products of the parameters of a group that were given, in the group's
+// coordinates.
+func addGroup[T program.Float](m *span, b *block[T], group int) error {
+	g := &b.groups[group]
+	if g.coords != nil && g.given() {
+		if m.past {
+			g.previous = linalg.Resized(g.previous, len(b.u[group]))
+			g.weave(weightsIn, g.previous, func(p int) []T { return g.params[p].previous })
+		}
+		s := innerProducts(b.u[group], b.v[group], g.previous, m.past)
+		return m.add(s, g.params[0].name)
+	}
+	for _, p := range g.params {
+		if p.given {
+			s := innerProducts(p.direction, p.grad, p.previous, m.past)
+			if err := m.add(s, p.name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// add adds inner products.
+func (m *span) add(s [5]float64, param string) error {
+	m.dots[0][0] += s[0]
+	m.slope[0] -= s[1]
+	if math.IsInf(m.slope[0], 0) || math.IsNaN(m.slope[0]) {
+		return gradientOverflow(param)
+	}
+	m.dots[0][1] -= s[2]
+	m.dots[1][1] += s[3]
+	m.slope[1] += s[4]
+	return nil
 }
 
 // errUphill: the directions of all parameters together point uphill. So the inverses are not
@@ -276,12 +305,12 @@ var errUphill = &ParamError{Param: "(all)", Op: "preconditioning", Err: ErrNotPo
 
 // innerProducts returns U.U and grad.U for the direction U. If past, it also returns U.delta0,
 // delta0.delta0 and grad.delta0. It reads the memory once.
-func (p *parameter[T]) innerProducts(past bool) (s [5]float64) {
-	linalg.Sums(p.size(), s[:], func(from, to int, s []float64) {
-		u, grad := p.direction[from:to], p.grad[from:to]
+func innerProducts[T program.Float](u, grad, delta0 []T, past bool) (s [5]float64) {
+	linalg.Sums(len(u), s[:], func(from, to int, s []float64) {
+		u, grad := u[from:to], grad[from:to]
 		s[0], s[1] = linalg.Dot64(u, u), linalg.Dot64(grad, u)
 		if past {
-			v := p.previous[from:to]
+			v := delta0[from:to]
 			s[2], s[3], s[4] = linalg.Dot64(u, v), linalg.Dot64(v, v), linalg.Dot64(grad, v)
 		}
 	})

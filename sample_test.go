@@ -274,3 +274,30 @@ func TestLeastStatistics(t *testing.T) {
 		}
 	}
 }
+
+// The variance of the residuals of a part of the batch is that of their differences from the
+// targets, in units of the declared variance, whatever the scale of the cost.
+func TestVariancesOfResiduals(t *testing.T) {
+	for _, rows := range [][]int{nil, {3}, {4, 0, 6}} {
+		n := testnet.MLP{Widths: []int{3, 2}, Cases: 7, Loss: testnet.Times(testnet.Squares(0.3), 50)}.Build(3)
+		c := attach(t, n)
+		c.sampler.choose = func(*program.Program, float64, int, *rand.Rand) []int { return rows }
+		rng := rand.New(rand.NewPCG(1, 1))
+		drawn, err := c.sampler.sample(c.plan.model, nil, c.plan.path, c.graph.weights, 1, 1, rng)
+		testnet.Check(t, err)
+		got, err := c.graph.variances(c.plan.model, drawn.rows)
+		testnet.Check(t, err)
+		all := rows
+		if rows == nil {
+			all = []int{0, 1, 2, 3, 4, 5, 6}
+		}
+		var want float64
+		for i, row := range all {
+			for j := range 2 {
+				r := c.plan.model.outputs[0].z[2*i+j] - testnet.Data(n.Input("y"))[2*row+j]
+				want += r * r / 0.3 / float64(2*len(all))
+			}
+		}
+		testnet.Near(t, "variance", got, []float64{want}, identity)
+	}
+}

@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -99,7 +101,7 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 	if dist == nil || len(partsOf(dist)) == 0 {
 		return nil, &ConfigError{"distribution", "none", "Categorical, Bernoulli, Gaussian or a Joint of them"}
 	}
-	heads := partsOf(dist)
+	heads := slices.Clone(partsOf(dist))
 	for i, h := range heads {
 		if err := h.err(); err != nil {
 			return nil, &ConfigError{h.name(), err.Error(), "a predictive distribution of one of the model's outputs"}
@@ -119,6 +121,8 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 			}
 		}
 	}
+	// In the order in which the graph has them, so that their order in a Joint does not matter.
+	slices.SortFunc(heads, func(a, b head) int { return cmp.Compare(a.output().ID(), b.output().ID()) })
 	return heads, nil
 }
 
@@ -657,6 +661,11 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 		return err
 	}
 	k.statisticsCases = m.run.Cases()
+	var err error
+	if k.variances, err = t.graph.variances(m, rows); err != nil {
+		return err
+	}
+	t.plan.settle(k.errorUnits(t.graph.weights))
 	watch.lap(&time.Capture)
 	if err := observe(t.plan); err != nil {
 		return err
@@ -797,6 +806,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	if t.cfg.backgroundLag > 0 {
 		t.background.launch(blocks, a.k, inversePeriod(&t.cfg, t.plan), t.cfg.backgroundLag, next.gamma)
 	}
+	t.plan.keepCoordinates()
 	t.steps++
 	t.runs++
 	t.graph.used = true
@@ -806,7 +816,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 		squares = 0
 		for i, p := range t.plan.order {
 			if best.updates[i] != nil {
-				norm = math.Hypot(norm, normOf(p.previous))
+				norm = math.Hypot(norm, linalg.Norm(p.previous))
 			}
 		}
 	}
@@ -848,6 +858,7 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 		}
 	}
 	t.chunks = append(t.chunks, k)
+	t.plan.keepCoordinates()
 	t.runs++
 	t.graph.used = true
 	t.graph.machine.spend()

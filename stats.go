@@ -22,8 +22,9 @@ type Stats struct {
 	// Cost is the user's cost as the VM computed it, in the user's units. With several chunks it is
 	// the mean over the chunks. It is NaN if the VM did not keep it.
 	Cost float64
-	// Scale is the factor c of the first output whose factor is not 0: the cost is c times the sum
-	// over cases of the negative log-likelihood, plus other terms.
+	// Scale is the factor c of the output: the cost is c times the sum over cases of the negative
+	// log-likelihood, plus other terms. In a Joint it is the largest one: the objective counts that
+	// output's negative log-likelihood in full, and those of the others in proportion to their c.
 	Scale  float64
 	Cases  int // in all chunks together
 	Chunks int // RunAlls of this update: 1, plus 1 for each Accumulate

@@ -138,10 +138,10 @@ func checkPresence(t *testing.T, c *training[float64], st Stats, byRate bool) {
 }
 
 // KL is 1/2 delta^T F delta, and QuadModelChange is that with the damping and the slope, by the
-// dense Fisher matrix.
+// dense Fisher matrix. A lambda that the user has set counts in the weights' own coordinates.
 func TestKLByTheDenseFisher(t *testing.T) {
 	for _, eta := range []float64{0, 0.01} {
-		tr := NewTrainer(t, statsNet(), WithL2Reg(eta))
+		tr := NewTrainer(t, statsNet(), WithL2Reg(eta), WithDamping(0.1))
 		c := trainingOf(tr)
 		tr.Steps(t, 1) // finds the weights of the losses
 		for range 8 {

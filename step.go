@@ -96,7 +96,7 @@ func (a *attempt[T]) fixed() (proposed[T], error) {
 	if p.inverses, err = a.direct(a.before.gamma, a.refresh); err != nil {
 		return p, err
 	}
-	m, err := spanOf(a.plan.order, false)
+	m, err := spanOf(a.plan.blocks, false)
 	if err != nil {
 		p.release(a.plan.order)
 		return p, err
@@ -185,11 +185,10 @@ func (a *attempt[T]) objectiveOfVM() float64 {
 
 // nats brings a divergence to nats, where the unit of the only output is that of its residuals.
 func (a *attempt[T]) nats(divergence float64) float64 {
-	u := a.predicted
-	if !u.unknown || u.known > 0 || len(a.plan.model.outputs) > 1 || math.IsInf(u.objective, 1) {
+	if outputs := a.plan.model.outputs; len(outputs) > 1 || !outputs[0].ownUnit {
 		return divergence
 	}
-	return divergence / (2 * u.objective / u.variables)
+	return divergence * a.predicted.weighted / a.predicted.spread
 }
 
 // given returns pick of each parameter that was given, and nil for the others.
@@ -281,7 +280,7 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 			p.release(a.plan.order)
 		}
 	}()
-	m, err := spanOf(a.plan.order, past)
+	m, err := spanOf(a.plan.blocks, past)
 	if err != nil {
 		return p, err
 	}
@@ -325,9 +324,10 @@ func (a *attempt[T]) startDamping(next *control) error {
 	start, ok := startOfLambda(a.averages.meanCurvature(a.plan.blocks, a.plan.order), before, try)
 	if !ok { // there is next to no curvature: from where a gradient step promises half of the objective
 		var squares float64
-		for _, p := range a.plan.order {
-			if p.given {
-				squares += linalg.Dot64(p.grad, p.grad)
+		for _, b := range a.plan.blocks {
+			b.weave(true)
+			for _, v := range b.v {
+				squares += linalg.Dot64(v, v)
 			}
 		}
 		if byGradient := squares / math.Abs(before); byGradient > start && !math.IsInf(byGradient, 1) {

@@ -4,6 +4,8 @@
 package linalg
 
 import (
+	"math"
+
 	"github.com/gorgonia-kfac/kfac/internal/kernels"
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
@@ -29,6 +31,21 @@ func Dot64[T Float](x, y []T) float64 {
 		return kernels.Dot(x, y)
 	}
 	return Sum(len(x), func(from, to int) float64 { return kernels.Dot(x[from:to], y[from:to]) })
+}
+
+// Norm returns the Euclidean norm, also where squares over- or underflow.
+func Norm[T Float](x []T) float64 {
+	var largest, sum float64
+	for _, v := range x {
+		largest = max(largest, math.Abs(float64(v)))
+	}
+	if largest == 0 {
+		return 0
+	}
+	for _, v := range x {
+		sum += float64(v) / largest * (float64(v) / largest)
+	}
+	return largest * math.Sqrt(sum)
 }
 
 // piece is the number of elements that Sum and Sums give f at once.

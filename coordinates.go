@@ -1,0 +1,107 @@
+package kfac
+
+import (
+	"math"
+	"slices"
+
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// coordinates are those that the weights of a layer are damped in, so that the units of data do not
+// matter. A layer whose inputs are data sees them standardised, and one whose outputs are those of
+// the model has them in the unit of the errors:
+//
+//	a~ = [(a - m)/s, 1],  W~ = s W/t,  b~ = (b + m W)/t,  g~ = t g.
+//
+// Without damping the coordinates make no difference (Martens & Grosse 2015, section 10). m, s and
+// t are those of the first batch, and stay. Before it the coordinates are the weights' own.
+type coordinates[T program.Float] struct {
+	settled bool      // by a batch that was taken in
+	shift   []float64 // m, by input; nil for 0
+	scale   float64   // s; 0 for 1
+	unit    float64   // t; 0 for 1
+}
+
+// own reports whether the coordinates are the weights' own.
+func (c *coordinates[T]) own() bool { return c == nil || c.scale == 0 && c.unit == 0 }
+
+// at returns m, s/t and t of an input.
+func (c *coordinates[T]) at(i int) (shift, scale, unit T) {
+	if c.own() {
+		return 0, 1, 1
+	}
+	s, t := 1.0, 1.0
+	if c.scale > 0 {
+		s = c.scale
+	}
+	if c.unit > 0 {
+		t = c.unit
+	}
+	if c.shift != nil {
+		shift = T(c.shift[i])
+	}
+	return shift, T(s / t), T(t)
+}
+
+// standardise finds m and s from rows of inputs, x: m is the median of each input, if there is a
+// bias to take it, and s the median distance from it of all numbers that differ from it. So neither a case that is far off nor inputs that are mostly 0 count. An s for each input
+// would make much of those that hardly vary, as the pixels at the border of an image.
+func (c *coordinates[T]) standardise(x []float64, inputs int, bias bool) {
+	rows := len(x) / inputs
+	c.shift = make([]float64, inputs)
+	column, distances := make([]float64, rows), make([]float64, 0, len(x))
+	for i := range inputs {
+		for r := range column {
+			column[r] = x[r*inputs+i]
+		}
+		if bias && rows > 1 {
+			c.shift[i] = median(column)
+		}
+		for _, v := range column {
+			if d := math.Abs(v - c.shift[i]); d > rounded*math.Abs(c.shift[i]) {
+				distances = append(distances, d)
+			}
+		}
+	}
+	c.scale = median(distances)
+	if c.scale == 0 { // all rows are the same
+		c.shift = nil
+	}
+}
+
+const (
+	fewRows = 16   // the unit of so few errors is not taken from them alone
+	rounded = 1e-6 // a smaller relative difference is rounding
+)
+
+// median sorts x. It returns 0 for no numbers.
+func median(x []float64) float64 {
+	slices.Sort(x)
+	if n := len(x); n > 0 {
+		return x[(n-1)/2]/2 + x[n/2]/2
+	}
+	return 0
+}
+
+// standard returns rows of inputs in these coordinates, in the memory of dst.
+func (c *coordinates[T]) standard(dst, a []T, inputs int) []T {
+	dst = linalg.Resized(dst, len(a))
+	for i := range inputs {
+		shift, _, _ := c.at(i)
+		scale := T(c.scale)
+		for at := i; at < len(a); at += inputs {
+			dst[at] = (a[at] - shift) / scale
+		}
+	}
+	return dst
+}
+
+// A change of coordinates of a layer's matrix.
+type change int
+
+const (
+	gradientIn   change = iota // V~ from V
+	directionOut               // U from U~
+	weightsIn                  // W~ from W
+)
