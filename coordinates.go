@@ -45,8 +45,9 @@ func (c *coordinates[T]) at(i int) (shift, scale, unit T) {
 }
 
 // standardise finds m and s from rows of inputs, x: m is the median of each input, if there is a
-// bias to take it, and s the median distance from it of all numbers that differ from it. So neither a case that is far off nor inputs that are mostly 0 count. An s for each input
-// would make much of those that hardly vary, as the pixels at the border of an image.
+// bias to take it, and s the median distance from it of all numbers that differ from it. So neither
+// a case that is far off nor inputs that are mostly 0 count. An s for each input would make much of
+// those that hardly vary, as the pixels at the border of an image.
 func (c *coordinates[T]) standardise(x []float64, inputs int, bias bool) {
 	rows := len(x) / inputs
 	c.shift = make([]float64, inputs)
