@@ -8,6 +8,8 @@
 //	err = solver.Step(gorgonia.NodesToValueGrads(params))
 //	vm.Reset()
 //
+// vm is any of Gorgonia's VMs, or [Solver.VM], which is several times as fast.
+//
 // # What it computes
 //
 // Natural gradient descent moves the parameters by -F^-1 times the gradient of the cost. F is the

@@ -30,6 +30,12 @@ func TestLossFalls(t *testing.T) {
 	learntest.Falls(t, program, append(few, "-lstm")...)
 }
 
+func TestMachines(t *testing.T) {
+	few := append(slices.Clone(small[2:]), "-steps", "4")
+	learntest.SameOnMachines(t, program, few...)
+	learntest.SameOnMachines(t, program, append(few, "-lstm")...)
+}
+
 func TestProgram(t *testing.T) { learntest.Runs(t, program, []string{"charrnn"}, small...) }
 
 // Two strands of four characters are read in sequences of two; then all begins again.

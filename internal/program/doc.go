@@ -13,9 +13,12 @@
 // InverseSqrt, AveragePool2D, ...) the rule here is right. Ops without a rule, among them ops of
 // the user's own, are run by their Do and differentiated by their SymDiff (opaque.go).
 //
+// A [Machine] runs programs as a Gorgonia VM runs a graph. It leaves values and gradients with the
+// user's nodes, and moves BatchNorm's running statistics.
+//
 // The package adds no node to the user's graph and removes none. It calls neither Grad nor any
-// Gorgonia VM. The state that ops carry (BatchNorm's running statistics, Dropout's masks) stays as
-// it was. The package knows nothing of K-FAC.
+// Gorgonia VM. Apart from a Machine's, runs leave the state that ops carry (BatchNorm's running
+// statistics, Dropout's masks) as it was. The package knows nothing of K-FAC.
 //
 // Arrays are dense and row-major. A scalar has no axes and one element.
 //

@@ -41,8 +41,8 @@ func (normRule[T]) tangent(c *call[T], tan [][]T, dst []T) error {
 }
 
 // batchNormRule standardises each channel of (B,C) or (B,C,H,W). While training it does so by the
-// statistics of the cases being run, else by the running statistics of the user's op. It reads
-// these and never writes them.
+// statistics of the cases being run, else by the running statistics of the user's op. Only
+// move writes to these.
 type batchNormRule[T Float] struct {
 	BatchNorm
 	normRule[T]

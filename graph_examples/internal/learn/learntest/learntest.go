@@ -4,6 +4,7 @@ package learntest
 import (
 	"context"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -37,6 +38,40 @@ func Falls(t *testing.T, p learn.Program, args ...string) {
 				t.Errorf("%s, %s: loss %g after %d updates, %g before (diverged: %v)",
 					s.Dtype, c.Name, last.Error, last.Updates, first, c.Diverged)
 			}
+		}
+	}
+}
+
+// SameOnMachines trains p in float64 with K-FAC and Adam on the VM of package kfac and on a tape
+// machine, for the few steps that args ask for. It fails the test unless the losses are the same.
+func SameOnMachines(t *testing.T, p learn.Program, args ...string) {
+	t.Helper()
+	var losses [][]float64
+	for _, machine := range []string{"tape", "kfac"} {
+		s, err := p.Defaults.Parse(p.Name, append(args, "-dtype", "float64", "-every", "1",
+			"-optimizers", "kfac,adam", "-vm", machine), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		task, err := p.Task(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, curves, err := task.Curves(context.Background(), s, s.Entrants(nil), io.Discard)
+		if err != nil {
+			t.Fatalf("-vm %s: %v", machine, err)
+		}
+		var all []float64
+		for _, c := range curves {
+			for _, point := range c.Points {
+				all = append(all, point.Error)
+			}
+		}
+		losses = append(losses, all)
+	}
+	for i, want := range losses[0] {
+		if got := losses[1][i]; !(math.Abs(got-want) <= 1e-7*math.Abs(want)) {
+			t.Errorf("measurement %d: loss %v, on a tape machine %v", i, got, want)
 		}
 	}
 }
