@@ -76,12 +76,13 @@ func (m *Machine[T]) stageOf(n *Node) *stage[T] {
 	return m.rest
 }
 
-// sumOf is a sum of the elements' bits, each multiplied by a number of its place.
+// sumOf is a sum of the elements' bits, each multiplied by an odd number of its place. It tells any
+// change of one element, and any exchange of two in float32.
 func sumOf[E any](x []E, bits func(E) uint64) uint64 {
 	part := func(from, to int) (sum uint64) {
 		weight := uint64(2*from + 1)
 		for _, v := range x[from:to] {
-			sum += mixed(bits(v)) * weight
+			sum += bits(v) * weight
 			weight += 2
 		}
 		return sum
