@@ -645,7 +645,7 @@ func (pl *planner[T]) reportOn(nodes []*gorgonia.Node) {
 		pl.report.Params = append(pl.report.Params, pl.rows[n])
 	}
 	for _, o := range pl.model.outputs {
-		pl.report.Losses = append(pl.report.Losses, o.name())
+		pl.report.Losses = append(pl.report.Losses, o.plan())
 	}
 	note := func(s string) { pl.report.Notes = append(pl.report.Notes, s) }
 	if pl.cfg.tridiagonal {

@@ -2,13 +2,14 @@
 // arXiv:1503.05671), as a solver for Gorgonia. It takes the place of gorgonia.NewAdamSolver in a
 // program; the model, its graph, the VM and the training loop stay as they are:
 //
-//	solver, err := kfac.NewSolver(cost, kfac.Categorical(logits))
+//	solver := kfac.New()
 //	...
 //	err = vm.RunAll()
 //	err = solver.Step(gorgonia.NodesToValueGrads(params))
 //	vm.Reset()
 //
 // vm is any of Gorgonia's VMs, or [Solver.VM], which is several times as fast.
+// [New] finds in the graph what the model predicts. [NewSolver] is told.
 //
 // # What it computes
 //
@@ -62,7 +63,8 @@
 //
 // # Limits
 //
-// The cost must be a negative log-likelihood of the model's output. Other costs are refused.
+// The cost must be a negative log-likelihood of the model's output. Other costs are refused. [New]
+// tells by the way in which it is written which one it is.
 //
 // # Options
 //

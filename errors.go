@@ -34,6 +34,9 @@ var (
 	ErrEmpty = errors.New("no elements")
 	// ErrLoss: the cost is not the negative log-likelihood of the declared distribution.
 	ErrLoss = errors.New("the cost is not the declared distribution's negative log-likelihood")
+	// ErrNotInferred: a solver of New can't tell from the graph what the cost is, or what the model
+	// predicts.
+	ErrNotInferred = errors.New("what the model predicts can't be told from the graph")
 	// ErrGradient: the gradient from the user's VM is not the gradient of the cost.
 	ErrGradient = errors.New("the gradient is not that of the cost")
 	// ErrStale: what the graph holds is not what the solver's VM has run last, or Step has taken in
@@ -53,7 +56,7 @@ var (
 	ErrStrict = errors.New("no Kronecker block")
 )
 
-// ConfigError reports an invalid argument of NewSolver or Attach, an invalid call of UseAverage, or
+// ConfigError reports an invalid argument of New, NewSolver or Attach, an invalid call of UseAverage, or
 // a call during another one of the same Solver.
 type ConfigError struct {
 	Setting string // the argument, option or method, e.g. "WithDamping"
@@ -113,6 +116,29 @@ func (e *LossError) Error() string {
 }
 
 func (e *LossError) Unwrap() error { return ErrLoss }
+
+// InferenceError reports that a solver of [New] can't tell from the graph of the parameters what is
+// minimised, or what the model predicts. It wraps ErrNotInferred. No weight has been changed.
+type InferenceError struct {
+	Cost    string   // name of the cost; empty if it was not found
+	Found   string   // what stands in the way
+	Outputs []string // nodes that may be the model's outputs, or the cost, with their shapes
+	Hint    string   // the line to write
+}
+
+func (e *InferenceError) Error() string {
+	where := "kfac: "
+	if e.Cost != "" {
+		where += fmt.Sprintf("cost %q: ", e.Cost)
+	}
+	s := fmt.Sprintf("%s%v: %s", where, ErrNotInferred, e.Found)
+	if len(e.Outputs) > 0 {
+		s += "; candidates: " + strings.Join(e.Outputs, ", ")
+	}
+	return withHint(s, e.Hint)
+}
+
+func (e *InferenceError) Unwrap() error { return ErrNotInferred }
 
 // GradientError reports that a parameter's gradient differs from the gradient of the cost as the
 // solver computes it. It wraps ErrGradient. No weight has been changed.

@@ -30,7 +30,8 @@ func attempt(t *testing.T, f func() error) (err error) {
 // typed reports whether err is one of the package's error types.
 func typed(err error) bool {
 	for _, target := range []any{new(*kfac.ConfigError), new(*kfac.ParamError), new(*kfac.LayerError),
-		new(*kfac.LossError), new(*kfac.GradientError), new(*kfac.GraphError), new(*kfac.PanicError)} {
+		new(*kfac.LossError), new(*kfac.InferenceError), new(*kfac.GradientError), new(*kfac.GraphError),
+		new(*kfac.PanicError)} {
 		if errors.As(err, target) {
 			return true
 		}

@@ -9,6 +9,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/gorgonia-kfac/kfac/internal/likelihood"
+	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
 // Distribution declares R(y|z): the distribution that the model's output z predicts for the targets
@@ -35,6 +36,8 @@ type head struct {
 	// The variance of the targets is unknown. The likelihood is that of variance 1, and what counts
 	// in standard deviations counts in those of the residuals.
 	ownUnit bool
+
+	found string // how it was found, where it was not declared but inferred from the cost
 }
 
 // bounded reports whether the negative log-likelihood, without its normalising constant, can't fall
@@ -47,7 +50,15 @@ func (h head) name() string {
 	if h.node == nil {
 		return h.kind + "(nil)"
 	}
-	return fmt.Sprintf("%s(%s)", h.kind, h.node.Name())
+	return fmt.Sprintf("%s(%s)", h.kind, program.NameOf(h.node))
+}
+
+// plan returns what the plan says of the output.
+func (h head) plan() string {
+	if h.found == "" {
+		return h.name()
+	}
+	return fmt.Sprintf("%s, inferred from the cost: %s", h.name(), h.found)
 }
 
 func (h head) output() *gorgonia.Node { return h.node }

@@ -34,6 +34,10 @@ type Solver struct {
 	stats  Stats
 	engine engine
 
+	infers  bool    // attaches by itself; see New
+	invalid error   // an option of New
+	calling calling // while it attaches by itself
+
 	hasLogged bool // an error
 }
 
@@ -45,6 +49,8 @@ type engine interface {
 	useAverage() (restore func(), err error)
 	vm(nodes []*gorgonia.Node) (vmEngine, error)
 	describe() Plan
+	graphOf() *gorgonia.ExprGraph
+	mark() (back func())
 }
 
 // NewSolver attaches to the graph of cost, a scalar node whose ancestors hold the model. dist
@@ -57,33 +63,49 @@ type engine interface {
 // and ErrStrict.
 func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (_ *Solver, err error) {
 	defer recovered("NewSolver", &err)
-	cfg := defaults()
-	for _, o := range opts {
-		if o == nil {
-			return nil, &ConfigError{"option", "nil", "an option of this package"}
-		}
-		if err := o(&cfg); err != nil {
-			return nil, err
-		}
-	}
-	if err := cfg.validate(); err != nil {
-		return nil, err
-	}
-	heads, err := headsOf(dist, cost)
+	cfg, err := configured(opts)
 	if err != nil {
 		return nil, err
 	}
 	s := &Solver{cfg: cfg}
-	if cost.Dtype() == tensor.Float32 {
-		s.engine, err = newTraining[float32](cost, heads, cfg)
-	} else {
-		s.engine, err = newTraining[float64](cost, heads, cfg)
-	}
-	if err != nil {
+	if err := s.attach(cost, dist); err != nil {
 		return nil, err
 	}
-	s.plan = s.engine.describe()
 	return s, nil
+}
+
+// configured are the settings that some options make.
+func configured(opts []Option) (config, error) {
+	cfg := defaults()
+	for _, o := range opts {
+		if o == nil {
+			return cfg, &ConfigError{"option", "nil", "an option of this package"}
+		}
+		if err := o(&cfg); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, cfg.validate()
+}
+
+// attach goes on with the graph of cost. The first one decides about the dtype.
+func (s *Solver) attach(cost *gorgonia.Node, dist Distribution) error {
+	heads, err := headsOf(dist, cost)
+	if err != nil {
+		return err
+	}
+	if s.engine != nil {
+		err = s.engine.attach(cost, heads)
+	} else if cost.Dtype() == tensor.Float32 {
+		s.engine, err = newEngine[float32](cost, heads, s.cfg)
+	} else {
+		s.engine, err = newEngine[float64](cost, heads, s.cfg)
+	}
+	if err != nil {
+		return err
+	}
+	s.plan = s.engine.describe()
+	return nil
 }
 
 // headsOf are the declared outputs of a cost, checked by themselves, as is the cost.
@@ -161,18 +183,10 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 // parameters, and *ParamError with ErrSameName.
 func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) (err error) {
 	defer recovered("Attach", &err)
-	if err := s.made("Attach"); err != nil {
+	if err := s.usable("Attach"); err != nil {
 		return err
 	}
-	heads, err := headsOf(dist, cost)
-	if err != nil {
-		return err
-	}
-	if err := s.engine.attach(cost, heads); err != nil {
-		return err
-	}
-	s.plan = s.engine.describe()
-	return nil
+	return s.attach(cost, dist)
 }
 
 // calling is held by the call in progress, of which there may be but one.
@@ -216,10 +230,24 @@ func (s *Solver) logged(call string, err error) error {
 	return err
 }
 
-// made reports a solver that NewSolver has not made.
-func (s *Solver) made(call string) error {
-	if s == nil || s.engine == nil {
-		return &ConfigError{call, "a nil or zero Solver", "one that NewSolver has returned without an error"}
+// usable reports a solver that neither NewSolver nor New has made, or New with a wrong option.
+func (s *Solver) usable(call string) error {
+	if s == nil || s.engine == nil && !s.infers {
+		return &ConfigError{call, "a nil or zero Solver", "one of New, or one that NewSolver has returned without an error"}
+	}
+	if s.invalid != nil {
+		return s.logged(call, s.invalid)
+	}
+	return nil
+}
+
+// attached reports a solver that is not usable, or has no graph yet.
+func (s *Solver) attached(call string) error {
+	if err := s.usable(call); err != nil {
+		return err
+	}
+	if s.engine == nil {
+		return &ConfigError{call, "a Solver of New that has no graph yet", "a Step, an Accumulate or an Attach before it"}
 	}
 	return nil
 }
@@ -236,12 +264,17 @@ func (s *Solver) made(call string) error {
 // errors are *ParamError, *GraphError, *LayerError, *LossError, *GradientError and, where an op or
 // this package panics, *PanicError; errors.Is finds the sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
-	if err := s.made("Step"); err != nil {
+	if err := s.usable("Step"); err != nil {
 		return err
 	}
 	start := time.Now()
+	back, err := s.follow("Step", model)
+	if err != nil {
+		return s.logged("Step", err)
+	}
 	stats, err := s.engine.step(model)
 	if err != nil {
+		back()
 		return s.logged("Step", err)
 	}
 	stats.Time.Total = time.Since(start)
@@ -273,10 +306,15 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 // be the same in all calls for one update. The errors are those of Step; a chunk that makes one
 // does not count, and those before it do.
 func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
-	if err := s.made("Accumulate"); err != nil {
+	if err := s.usable("Accumulate"); err != nil {
 		return err
 	}
+	back, err := s.follow("Accumulate", model)
+	if err != nil {
+		return s.logged("Accumulate", err)
+	}
 	if err := s.engine.accumulate(model); err != nil {
+		back()
 		return s.logged("Accumulate", err)
 	}
 	s.plan = s.engine.describe()
@@ -289,7 +327,7 @@ func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 // before the average has begun.
 func (s *Solver) UseAverage() (restore func(), err error) {
 	defer recovered("UseAverage", &err)
-	if err := s.made("UseAverage"); err != nil {
+	if err := s.attached("UseAverage"); err != nil {
 		return nil, err
 	}
 	return s.engine.useAverage()
@@ -334,6 +372,26 @@ func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config)
 	}
 	t.adopt(g, plan)
 	return t, nil
+}
+
+// newEngine is newTraining, or nil where that fails.
+func newEngine[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (engine, error) {
+	t, err := newTraining[T](cost, heads, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *training[T]) graphOf() *gorgonia.ExprGraph { return t.graph.cost.Graph() }
+
+// mark returns what goes back to the graph that the training has now.
+func (t *training[T]) mark() (back func()) {
+	graph, plan, rebuilt := t.graph, t.plan, t.rebuilt
+	return func() {
+		t.adopt(graph, plan)
+		t.rebuilt = rebuilt
+	}
 }
 
 func (t *training[T]) describe() Plan { return t.plan.describe(t.unreached) }

@@ -1,0 +1,310 @@
+package infer
+
+import (
+	"slices"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac/internal/program"
+)
+
+// A Family is a kind of predictive distribution.
+type Family int
+
+// The families that can be told from a cost.
+const (
+	Categorical Family = iota + 1
+	Bernoulli
+	SquaredError
+)
+
+// An Output is what a model predicts the targets with.
+type Output struct {
+	Family Family
+	Node   *program.Node // of the natural parameters
+	How    string        // it was found, e.g. "log of a sigmoid"
+}
+
+// Found is what a cost was found to be.
+type Found struct {
+	Outputs []Output
+	Unknown []*program.Node // terms that depend on parameters and data in another way
+	Guesses []*program.Node // nodes on the way to them that may be outputs
+}
+
+// Outputs finds the outputs of a program whose only output is the cost, given parameters that are
+// trained.
+func Outputs(p *program.Program, params []*gorgonia.Node) Found {
+	s := newSearch(p, params)
+	s.again(false)
+	s.again(false) // what is before an output is the model's, and no term of the cost
+	unknown, guesses := s.unknown()
+	if len(unknown) > 0 {
+		// A probability whose logarithm is missing: the loss check says so.
+		if outputs := s.outputs; s.again(true) {
+			if unknown, guesses = s.unknown(); len(unknown) > 0 {
+				s.outputs = outputs
+				unknown, guesses = s.unknown()
+			}
+		}
+	}
+	slices.SortStableFunc(s.outputs, func(a, b Output) int { return int(a.Node.Src.ID() - b.Node.Src.ID()) })
+	return Found{s.outputs, unknown, guesses}
+}
+
+// A search goes from the cost down to the outputs.
+type search struct {
+	p       *program.Program
+	trained program.Path // what depends on parameters
+	data    program.Path // what depends on data
+	outputs []Output
+	known   []*program.Node // outputs of the searches before
+	weak    bool            // takes a probability for one that a logarithm was meant to be taken of
+	seen    map[visit]bool
+}
+
+// A visit is that of a node, inside a logarithm or not.
+type visit struct {
+	n   *program.Node
+	log bool
+}
+
+func newSearch(p *program.Program, params []*gorgonia.Node) *search {
+	s := &search{p: p}
+	var trained, tensors, data []*program.Node
+	for _, n := range p.Nodes {
+		switch {
+		case !n.IsLeaf() || n.Src.Op() != nil: // computed, or a constant
+		case slices.Contains(params, n.Src) || n.Src.Deriv() != nil:
+			trained = append(trained, n)
+		default:
+			data = append(data, n)
+			if n.Size() > 1 { // one number may be the weight of a term
+				tensors = append(tensors, n)
+			}
+		}
+	}
+	s.trained = p.Path(trained...)
+	if s.data = p.Path(tensors...); !s.data.Has(p.Outputs[0]) {
+		s.data = p.Path(data...)
+	}
+	return s
+}
+
+// again searches from the cost to the outputs found so far and to others, and reports whether it
+// has found any.
+func (s *search) again(weak bool) bool {
+	s.known = nil
+	for _, o := range s.outputs {
+		s.known = append(s.known, o.Node)
+	}
+	before := s.outputs
+	s.outputs, s.weak, s.seen = nil, weak, map[visit]bool{}
+	s.term(s.p.Outputs[0])
+	if weak { // beside those that are known
+		found := s.outputs
+		s.outputs = before
+		for _, o := range found {
+			s.add(o.Family, o.Node, o.How)
+		}
+	}
+	return len(s.outputs) > 0
+}
+
+// add adds an output, if there is something in it to train.
+func (s *search) add(f Family, n *program.Node, how string) {
+	same := func(o Output) bool { return o.Node == n }
+	if s.trained.Has(n) && !slices.ContainsFunc(s.outputs, same) {
+		s.outputs = append(s.outputs, Output{f, n, how})
+	}
+}
+
+// matters reports whether a node depends on parameters and data. Others are constant, or a penalty
+// on weights.
+func (s *search) matters(n *program.Node) bool { return s.trained.Has(n) && s.data.Has(n) }
+
+// enter reports whether a node is to be visited.
+func (s *search) enter(n *program.Node, log bool) bool {
+	v := visit{n, log}
+	if s.seen[v] || !s.matters(n) || slices.Contains(s.known, n) {
+		return false
+	}
+	s.seen[v] = true
+	return true
+}
+
+// term searches a node that the cost is linear in, or would be if its logarithms and squares were.
+func (s *search) term(n *program.Node) {
+	if !s.enter(n, false) {
+		return
+	}
+	if d := squared(n); d != nil {
+		s.add(SquaredError, s.predicted(d), "square of a difference")
+		return
+	}
+	switch op := n.Op.(type) {
+	case program.Unary:
+		s.unary(op.Kind, n.Kids[0])
+	case program.SoftMax:
+		switch {
+		case op.Log:
+			s.add(Categorical, n.Kids[0], "log-softmax")
+		case s.weak:
+			s.add(Categorical, n.Kids[0], "softmax")
+		}
+	default:
+		for _, k := range summands(n) {
+			s.term(k)
+		}
+	}
+}
+
+// unary searches a function of k that the cost has as a term.
+func (s *search) unary(kind string, k *program.Node) {
+	switch kind {
+	case "softplus":
+		s.add(Bernoulli, unsigned(k), "softplus")
+	case "ln", "log2":
+		s.logarithm(k)
+	case "log1p":
+		if is(k, "exp") {
+			s.add(Bernoulli, unsigned(k.Kids[0]), "log of 1 + exp")
+		} else {
+			s.logarithm(k)
+		}
+	case "neg", "sqrt": // of a root the loss check says what is wrong
+		s.term(k)
+	case "sigmoid":
+		if s.weak {
+			s.add(Bernoulli, unsigned(k), "sigmoid")
+		}
+	}
+}
+
+// logarithm searches a node of which the cost has the logarithm as a term.
+func (s *search) logarithm(n *program.Node) {
+	if !s.enter(n, true) {
+		return
+	}
+	switch op := n.Op.(type) {
+	case program.SoftMax:
+		s.add(Categorical, n.Kids[0], "log of a softmax")
+	case program.Sum:
+		if k := beforeShaping(n.Kids[0]); is(k, "exp") {
+			s.add(Categorical, beforeShift(k.Kids[0]), "log of a sum of exp")
+		} else {
+			s.logarithm(n.Kids[0])
+		}
+	case program.Unary:
+		switch op.Kind {
+		case "sigmoid":
+			s.add(Bernoulli, unsigned(n.Kids[0]), "log of a sigmoid")
+		case "exp":
+			s.term(n.Kids[0])
+		case "inv", "neg":
+			s.logarithm(n.Kids[0])
+		}
+	case program.Binary:
+		s.binaryLogarithm(op.Kind, n)
+	default:
+		for _, k := range movedFrom(n) {
+			s.logarithm(k)
+		}
+	}
+}
+
+// binaryLogarithm searches a sum, a product or the like of which the cost has the logarithm.
+func (s *search) binaryLogarithm(kind string, n *program.Node) {
+	for i, k := range n.Kids {
+		other := n.Kids[1-i]
+		switch {
+		case kind == "+" && is(k, "exp") && !s.matters(other):
+			s.add(Bernoulli, unsigned(k.Kids[0]), "log of 1 + exp")
+		case kind == "^" && i == 1:
+		case slices.Contains([]string{"+", "-", "⊙", "÷", "^", "max", "min"}, kind):
+			s.logarithm(k)
+		}
+	}
+}
+
+// predicted is the output in a difference from targets: the side that is trained. Without targets
+// it is the difference itself, or a node that only a factor stands before.
+func (s *search) predicted(d *program.Node) *program.Node {
+	switch op := d.Op.(type) {
+	case program.Reshape, program.Repeat:
+		return s.predicted(d.Kids[0])
+	case program.Unary:
+		if op.Kind == "neg" || op.Kind == "abs" {
+			return s.predicted(d.Kids[0])
+		}
+	case program.Binary:
+		for i, k := range d.Kids {
+			other := d.Kids[1-i]
+			if s.trained.Has(other) || !s.trained.Has(k) {
+				continue
+			}
+			switch {
+			case op.Kind == "-" || op.Kind == "+" && s.data.Has(other):
+				return k
+			case op.Kind == "⊙" || op.Kind == "÷" && i == 0:
+				if inner := s.predicted(k); inner != k {
+					return inner
+				}
+			}
+		}
+	}
+	return d
+}
+
+// unknown are the terms that still depend on parameters and data when the outputs are cut off, and
+// nodes on the way to them that may be outputs.
+func (s *search) unknown() (terms, guesses []*program.Node) {
+	open := map[*program.Node]bool{}
+	cut := func(n *program.Node) bool {
+		return slices.ContainsFunc(s.outputs, func(o Output) bool { return o.Node == n })
+	}
+	for _, n := range s.p.Nodes {
+		if cut(n) || !s.trained.Has(n) {
+			continue
+		}
+		open[n] = n.IsLeaf() || slices.ContainsFunc(n.Kids, func(k *program.Node) bool { return open[k] })
+	}
+	seen := map[*program.Node]bool{}
+	var look func(n *program.Node)
+	look = func(n *program.Node) {
+		if seen[n] || !open[n] || !s.data.Has(n) {
+			return
+		}
+		seen[n] = true
+		kids := summands(n)
+		if len(kids) == 0 {
+			terms = append(terms, n)
+			guesses = s.guess(guesses, n, seen)
+			return
+		}
+		for _, k := range kids {
+			look(k)
+		}
+	}
+	look(s.p.Outputs[0])
+	return terms, guesses
+}
+
+// guess adds the outputs of layers that n is an elementwise function of.
+func (s *search) guess(guesses []*program.Node, n *program.Node, seen map[*program.Node]bool) []*program.Node {
+	if isLayer(n) || s.addsBias(n) {
+		return append(guesses, n)
+	}
+	for _, k := range n.Kids {
+		if s.matters(k) && !seen[k] {
+			seen[k] = true
+			guesses = s.guess(guesses, k, seen)
+		}
+	}
+	return guesses
+}
+
+// addsBias reports whether a node is a layer with its bias.
+func (s *search) addsBias(n *program.Node) bool {
+	return isBinary(n, "+") && (!s.data.Has(n.Kids[0]) || !s.data.Has(n.Kids[1]))
+}
