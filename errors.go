@@ -56,8 +56,8 @@ var (
 	ErrStrict = errors.New("no Kronecker block")
 )
 
-// ConfigError reports an invalid argument of New, NewSolver or Attach, an invalid call of UseAverage, or
-// a call during another one of the same Solver.
+// ConfigError reports an invalid argument of New, NewSolver or Attach, an invalid call of
+// UseAverage, or a call during another one of the same Solver.
 type ConfigError struct {
 	Setting string // the argument, option or method, e.g. "WithDamping"
 	Got     string // the argument as it is

@@ -435,3 +435,26 @@ func TestWhichIsTheCost(t *testing.T) {
 	testnet.Check(t, gorgonia.NewLispMachine(d.Graph).RunAll())
 	refused(t, kfac.New().Step(d.ValueGrads()), kfac.ErrNotInferred, "2 scalars", "kfac.NewSolver(cost, ")
 }
+
+// The solver's own VM, too, needs no more than the cost.
+func TestNewOnItsOwnVM(t *testing.T) {
+	var weights [2][]float64
+	for i := range 2 {
+		n := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
+		n.Grad(t)
+		solver := kfac.New()
+		nodes := gorgonia.Nodes{n.Cost}
+		if i == 0 {
+			_, err := solver.VM()
+			refused(t, err, nil, "solver.VM(cost)")
+		} else {
+			solver, nodes = kfac.NewSolverOf(t, n), nil
+		}
+		vm, err := solver.VM(nodes...)
+		testnet.Check(t, err)
+		tr := &kfac.Trainer{Net: n, Run: vm.RunAll, Solver: solver}
+		tr.Steps(t, 5)
+		weights[i] = testnet.Weights(n.Params)
+	}
+	testnet.SameBits(t, "weights", weights[0], weights[1])
+}

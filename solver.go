@@ -189,6 +189,56 @@ func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) (err error) {
 	return s.attach(cost, dist)
 }
 
+// followList is follow for the parameters that Step or Accumulate is given.
+func (s *Solver) followList(call string, model []gorgonia.ValueGrad) (back func(), err error) {
+	if !s.infers || len(model) > 0 && s.isAttachedTo(model[0]) {
+		return func() {}, nil
+	}
+	nodes, err := listed(model)
+	if err != nil {
+		return nil, err
+	}
+	return s.follow(call, nodes)
+}
+
+func (s *Solver) isAttachedTo(param gorgonia.ValueGrad) bool {
+	n, ok := param.(*gorgonia.Node)
+	return ok && n != nil && s.engine != nil && s.engine.graphOf() == n.Graph()
+}
+
+// follow attaches a solver of New to the graph of some nodes, parameters or what depends on them,
+// if it is not attached to it. back undoes that.
+func (s *Solver) follow(call string, nodes []*gorgonia.Node) (back func(), err error) {
+	if s.isAttachedTo(nodes[0]) {
+		return func() {}, nil
+	}
+	if err := s.calling.begin(call); err != nil {
+		return nil, err
+	}
+	defer s.calling.end()
+	defer recovered(call, &err)
+	cost, err := inferCost(nodes)
+	if err != nil {
+		return nil, err
+	}
+	dist, err := inferDistribution(cost, nodes)
+	if err != nil {
+		return nil, err
+	}
+	engine, plan := s.engine, s.plan
+	detach := func() {}
+	if engine != nil {
+		detach = engine.mark()
+	}
+	if err := s.attach(cost, dist); err != nil {
+		return nil, err
+	}
+	return func() {
+		detach()
+		s.engine, s.plan = engine, plan
+	}, nil
+}
+
 // calling is held by the call in progress, of which there may be but one.
 type calling struct{ on atomic.Bool }
 
@@ -233,7 +283,8 @@ func (s *Solver) logged(call string, err error) error {
 // usable reports a solver that neither NewSolver nor New has made, or New with a wrong option.
 func (s *Solver) usable(call string) error {
 	if s == nil || s.engine == nil && !s.infers {
-		return &ConfigError{call, "a nil or zero Solver", "one of New, or one that NewSolver has returned without an error"}
+		return &ConfigError{call, "a nil or zero Solver",
+			"one of New, or one that NewSolver has returned without an error"}
 	}
 	if s.invalid != nil {
 		return s.logged(call, s.invalid)
@@ -247,7 +298,8 @@ func (s *Solver) attached(call string) error {
 		return err
 	}
 	if s.engine == nil {
-		return &ConfigError{call, "a Solver of New that has no graph yet", "a Step, an Accumulate or an Attach before it"}
+		return &ConfigError{call, "a Solver of New that has no graph yet",
+			"a Step, an Accumulate or an Attach before it"}
 	}
 	return nil
 }
@@ -268,7 +320,7 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 		return err
 	}
 	start := time.Now()
-	back, err := s.follow("Step", model)
+	back, err := s.followList("Step", model)
 	if err != nil {
 		return s.logged("Step", err)
 	}
@@ -309,7 +361,7 @@ func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 	if err := s.usable("Accumulate"); err != nil {
 		return err
 	}
-	back, err := s.follow("Accumulate", model)
+	back, err := s.followList("Accumulate", model)
 	if err != nil {
 		return s.logged("Accumulate", err)
 	}

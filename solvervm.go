@@ -20,16 +20,27 @@ import (
 // draw comes from WithSeed and the number of the step, and all of a step sees the same.
 //
 // nodes are further nodes whose values are wanted, and inputs whose gradients are wanted although
-// Grad was not called for them. After Attach another VM is needed.
+// Grad was not called for them. After Attach another VM is needed. A solver of [New] finds its
+// graph by the first of the nodes, as in solver.VM(cost).
 //
 // The errors are those of [NewVM].
 func (s *Solver) VM(nodes ...*gorgonia.Node) (_ *VM, err error) {
 	defer recovered("VM", &err)
-	if err := s.made("VM"); err != nil {
+	if err := s.usable("VM"); err != nil {
 		return nil, err
+	}
+	back := func() {}
+	if s.infers && len(nodes) > 0 && nodes[0] != nil {
+		if back, err = s.follow("VM", nodes[:1]); err != nil {
+			return nil, err
+		}
+	}
+	if s.engine == nil {
+		return nil, &ConfigError{"VM", "no node, and a Solver of New that has no graph yet", "solver.VM(cost)"}
 	}
 	engine, err := s.engine.vm(nodes)
 	if err != nil {
+		back()
 		return nil, err
 	}
 	return &VM{engine: engine, mode: program.Training}, nil
