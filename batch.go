@@ -102,7 +102,7 @@ func (b batch[T]) predicted() (u predicted) {
 	for i := range b {
 		part := float64(b[i].cases) / cases
 		for k, o := range b[i].plan.model.outputs {
-			n := part * float64(o.Variables(o.cols))
+			n := part * float64(o.rows*o.Variables(o.cols))
 			u.variables += n
 			u.weighted += n * b[i].weights[k]
 			u.spread += n * b[i].weights[k] * o.spread(b[i].variances[k])

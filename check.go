@@ -8,6 +8,7 @@ import (
 
 	"gonum.org/v1/gonum/floats"
 
+	"github.com/gorgonia-kfac/kfac/internal/likelihood"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -20,11 +21,11 @@ const lossTolerance = 1e-2
 // checkLoss compares the user's cost with the declared distribution and finds the scale c of each
 // output.
 //
-// For every distribution here d(-log r(y|z))/dz = mean(z) - T(y). So whatever the targets are, the
-// gradient of the cost with respect to z at two points must differ by c (mean(z1) - mean(z0)), and
-// what is left, mean(z0) - gradient/c, must be a possible target. The cost is run privately with
-// the outputs cut off and given random z0 and z1, so the check does not depend on what the model
-// predicts.
+// For all distributions here but Laplace's d(-log r(y|z))/dz = mean(z) - T(y). So whatever the
+// targets are, the gradient of the cost with respect to z at two points must differ by c (mean(z1)
+// - mean(z0)), and what is left, mean(z0) - gradient/c, must be a possible target. The cost is run
+// privately with the outputs cut off and given random z0 and z1, so the check does not depend on
+// what the model predicts.
 //
 // An output of gradient zero has the factor 0 if others have not, and if the cost has weights that
 // can be zero for a time. Then its form is checked when it has another.
@@ -41,7 +42,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 		}
 		again := false
 		for i, o := range outputs {
-			again = !o.Discrete() && probes[i].widen() || again
+			again = o.widens() && probes[i].widen() || again
 		}
 		if !again {
 			break
@@ -154,6 +155,9 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	for i := range 2 {
 		floats.Scale(1/unit, p.grad[i])
 	}
+	if l, ok := o.Likelihood.(likelihood.Scaled); ok {
+		return p.scaleBy(l, o)
+	}
 	// Least squares for c, in these units, in  grad1 - grad0 = c (mean1 - mean0).
 	var dot, norm, change, size float64
 	for i := range z {
@@ -196,9 +200,35 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	o.ImpliedTarget(target, target, z, o.cols)
 	if err := o.CheckTarget(target, o.cols, lossTolerance); err != nil {
 		return 0, &LossError{Output: o.name(), Expected: "targets that the distribution can have",
-			Found: err.Error(), Hint: "one-hot rows or probabilities for Categorical, numbers in [0, 1] for Bernoulli"}
+			Found: err.Error(), Hint: "one-hot rows or probabilities for Categorical, numbers in [0, 1] for " +
+				"Bernoulli, counts for Poisson"}
 	}
 	return c * unit, nil
+}
+
+// scaleBy finds c where the likelihood tells it from each gradient.
+func (p *probe[T]) scaleBy(l likelihood.Scaled, o *output) (float64, error) {
+	var all []float64
+	z, c := make([]float64, len(p.z[0])), make([]float64, len(p.z[0]))
+	rising := 0.0 // the least change of the gradient, in the direction of the output's
+	for i := range 2 {
+		linalg.Convert(z, p.z[i])
+		l.Factors(c, p.grad[i], z, o.cols)
+		for j, cj := range c {
+			if cj != 0 {
+				all = append(all, cj)
+			}
+			rising = min(rising, (p.grad[1][j]-p.grad[0][j])*float64(p.z[1][j]-p.z[0][j]))
+		}
+	}
+	mean := floats.Sum(all) / float64(len(all))
+	if low, high := floats.Min(all), floats.Max(all); rising < 0 || !(high-low <= 2*lossTolerance*mean) {
+		return 0, &LossError{Output: o.name(), Expected: "a gradient c times that of the distribution, c > 0",
+			Found: fmt.Sprintf("c from %.4g to %.4g", low*p.unit, high*p.unit),
+			Hint: "declare the distribution that the cost is the negative log-likelihood of; common slips: a squared " +
+				"error, weights that differ from case to case, a sign"}
+	}
+	return mean * p.unit, nil
 }
 
 // largest is the largest element of the gradients.

@@ -58,8 +58,8 @@
 // small full block. Every other parameter has a diagonal block, or the identity if its gradient
 // can't be computed. [Solver.Plan] reports the treatment of each parameter and the reason.
 //
-// Losses: [Categorical], [Bernoulli], [SquaredError] and [Gaussian], and [Joint] for several
-// outputs.
+// Losses: [Categorical], [Bernoulli], [Poisson], [SquaredError], [Gaussian] and [Laplace], and
+// [Joint] for several outputs.
 //
 // # Limits
 //

@@ -7,6 +7,7 @@ import (
 
 	"gorgonia.org/gorgonia"
 
+	"github.com/gorgonia-kfac/kfac/internal/likelihood"
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -104,6 +105,12 @@ func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probe
 		p, c := &probes[i], scales[i]
 		z, mean := make([]float64, len(p.mean[0])), make([]float64, len(p.mean[0]))
 		linalg.Convert(z, run.Value(o.node).Data)
+		if l, ok := o.Likelihood.(likelihood.Scaled); ok {
+			if err := checkScale(l, o, z, seeds[i].Data, c); err != nil {
+				return err
+			}
+			continue
+		}
 		o.Mean(mean, z, o.cols)
 		var dot, squares, terms float64
 		for j, found := range seeds[i].Data {
@@ -121,13 +128,34 @@ func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probe
 			continue
 		}
 		if ratio := dot / squares; !(math.Abs(ratio-1) < factorTolerance) {
-			return &LossError{Output: o.name(), Expected: "a multiple of the negative log-likelihood",
-				Found: fmt.Sprintf("%.4g times it at the model's outputs and %.4g times at others", ratio*c, c),
-				Hint: "does the cost take a root, a power or a logarithm of the likelihood, as a root mean square " +
-					"does? what is under the root has the same minimum: minimise that"}
+			return otherFactor(o, ratio*c, c)
 		}
 	}
 	return nil
+}
+
+// checkScale is checkFactors where the likelihood tells the factor from each gradient.
+func checkScale[T program.Float](l likelihood.Scaled, o *output, z []float64, grad []T, c float64) error {
+	g, factors := make([]float64, len(z)), make([]float64, len(z))
+	linalg.Convert(g, grad)
+	l.Factors(factors, g, z, o.cols)
+	sum, n := 0.0, 0.0
+	for _, f := range factors {
+		if f != 0 {
+			sum, n = sum+f, n+1
+		}
+	}
+	if n > 0 && !(math.Abs(sum/n-c) < factorTolerance*c) {
+		return otherFactor(o, sum/n, c)
+	}
+	return nil
+}
+
+func otherFactor(o *output, here, elsewhere float64) error {
+	return &LossError{Output: o.name(), Expected: "a multiple of the negative log-likelihood",
+		Found: fmt.Sprintf("%.4g times it at the model's outputs and %.4g times at others", here, elsewhere),
+		Hint: "does the cost take a root, a power or a logarithm of the likelihood, as a root mean square " +
+			"does? what is under the root has the same minimum: minimise that"}
 }
 
 const (

@@ -149,10 +149,13 @@ func (c *comparison[T]) findRounding(g *graph[T], outputs []*output, seed uint64
 			return err
 		}
 		sum := 1.0
-		if _, classes := o.Likelihood.(likelihood.Categorical); classes {
+		if o.classes() > 0 {
 			sum = math.Sqrt(float64(o.cols))
 		}
 		o.Mean(o.y, o.z, o.cols)
+		if _, ok := o.Likelihood.(likelihood.Scaled); ok {
+			clear(o.y) // it is no difference
+		}
 		difference := c.run.Gradient(node)
 		terms := make([]T, len(o.y))
 		for j, mean := range o.y {

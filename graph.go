@@ -100,10 +100,14 @@ func (c conditions[T]) set(run *program.Run[T]) {
 type output struct {
 	head
 	node *program.Node
-	cols int // natural parameters per case
+	cols int // natural parameters of a row
+	rows int // in a case: the positions of a Categorical, else 1
 
 	z, y []float64 // scratch: natural parameters, targets or residuals
 }
+
+// perCase returns the number of natural parameters of a case.
+func (o *output) perCase() int { return o.rows * o.cols }
 
 func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*graph[T], error) {
 	g := &graph[T]{cost: cost, heads: heads, seed: seed}
@@ -153,7 +157,11 @@ func (g *graph[T]) model(p *program.Program) (*model[T], error) {
 	}
 	m := &model[T]{Program: p}
 	for i, h := range g.heads {
-		m.outputs = append(m.outputs, &output{head: h, node: p.Outputs[i], cols: columns(p, p.Outputs[i])})
+		o := &output{head: h, node: p.Outputs[i], cols: columns(p, p.Outputs[i]), rows: 1}
+		if classes := h.classes(); classes > 0 {
+			o.rows, o.cols = o.cols/classes, classes
+		}
+		m.outputs = append(m.outputs, o)
 	}
 	var err error
 	if m.whole, err = program.NewRun[T](p, g.seed); err != nil {
@@ -183,8 +191,7 @@ func columns(p *program.Program, n *program.Node) int {
 func (g *graph[T]) modelFor(params []*gorgonia.Node) (*model[T], error) {
 	vectors := false
 	for _, h := range g.heads {
-		_, classes := h.Likelihood.(likelihood.Categorical)
-		vectors = vectors || len(h.output().Shape()) == 1 && !classes
+		vectors = vectors || len(h.output().Shape()) == 1 && h.classes() == 0
 	}
 	m, err := g.with(vectors)
 	if err != nil || !vectors {
@@ -438,7 +445,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 	t := g.tail
 	for i, leaf := range t.leaves {
 		o := m.outputs[i]
-		if err := t.run.Bind(leaf, t.spreadOut(i, m.run.Value(o.node).Data, o.cols, rows)); err != nil {
+		if err := t.run.Bind(leaf, t.spreadOut(i, m.run.Value(o.node).Data, o.perCase(), rows)); err != nil {
 			return nil, graphError(err)
 		}
 	}
@@ -447,7 +454,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 	}
 	for i, o := range m.outputs {
 		if variance, ok := o.Likelihood.(likelihood.Gaussian); ok && g.scales[i] > 0 {
-			residual := linalg.Norm(t.of(i, rows, o.cols)) / g.scales[i]
+			residual := linalg.Norm(t.of(i, rows, o.perCase())) / g.scales[i]
 			made[i] = residual * residual * variance.Variance / float64(len(o.z))
 		}
 	}

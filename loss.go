@@ -17,9 +17,9 @@ import (
 // section 2). K-FAC needs the distribution because the Fisher matrix is an expectation over targets
 // drawn from the model, not over the targets of the data.
 //
-// Make one with [Categorical], [Bernoulli], [SquaredError] or [Gaussian], or with [Joint] for a
-// model with several outputs. These functions accept any arguments. [NewSolver] reports invalid
-// ones as a *ConfigError.
+// Make one with [Categorical], [Bernoulli], [Poisson], [SquaredError], [Gaussian] or [Laplace], or
+// with [Joint] for a model with several outputs. These functions accept any arguments. [NewSolver]
+// reports invalid ones as a *ConfigError.
 type Distribution interface {
 	heads() []head
 }
@@ -43,6 +43,25 @@ type head struct {
 // bounded reports whether the negative log-likelihood, without its normalising constant, can't fall
 // below zero.
 func (h head) bounded() bool { return h.ownUnit || h.Discrete() }
+
+// classes returns the number of classes of a Categorical, else 0.
+func (h head) classes() int {
+	if _, ok := h.Likelihood.(likelihood.Categorical); !ok {
+		return 0
+	}
+	shape := h.node.Shape()
+	return shape[len(shape)-1]
+}
+
+// widens reports whether targets may be large beside probes of size one, which may be made as
+// large.
+func (h head) widens() bool {
+	switch h.Likelihood.(type) {
+	case likelihood.Gaussian, likelihood.Laplace:
+		return true
+	}
+	return false
+}
 
 // name returns the kind and the name of the output, for messages and for the plan:
 // "Categorical(logits)".
@@ -103,10 +122,11 @@ func (j joint) heads() []head { return j }
 // Its negative log-likelihood is the softmax cross-entropy. Targets are one-hot, or probabilities
 // that sum to one.
 //
-// logits is the node of z, of shape (B, K) for B cases, or (K) for a single case. It may also be
-// the node of SoftMax or LogSoftMax of such a z over the last axis, or the node of Log of SoftMax.
-// The solver then finds z itself. Other shapes, fewer than two classes and a softmax over another
-// axis are errors, which [NewSolver] reports.
+// logits is the node of z, of shape (B, K) for B cases, or (K) for a single case. With shape (B, T,
+// K), or more axes between, each case has a class at each of T positions, and its negative
+// log-likelihood is the sum over them. It may also be the node of SoftMax or LogSoftMax of such a z
+// over the last axis, or the node of Log of SoftMax. The solver then finds z itself. Other shapes,
+// fewer than two classes and a softmax over another axis are errors, which [NewSolver] reports.
 func Categorical(logits *gorgonia.Node) Distribution {
 	node, err := traceSoftmax(logits)
 	if err == nil {
@@ -117,9 +137,9 @@ func Categorical(logits *gorgonia.Node) Distribution {
 
 func checkClasses(logits *gorgonia.Node) error {
 	shape := logits.Shape()
-	if dims := len(shape); dims != 1 && dims != 2 {
-		return fmt.Errorf("the logits have shape %v, where (cases, classes) or, for a single case, (classes) is "+
-			"needed; reshape them in the model", shape)
+	if len(shape) == 0 {
+		return fmt.Errorf("the logits have shape %v, where (cases, classes), (cases, positions, classes) or, for a "+
+			"single case, (classes) is needed; reshape them in the model", shape)
 	}
 	if classes := shape[len(shape)-1]; classes < 2 {
 		return fmt.Errorf("the logits have shape %v, which leaves each case fewer than two classes; a single logit "+
@@ -138,6 +158,33 @@ func checkClasses(logits *gorgonia.Node) error {
 func Bernoulli(logits *gorgonia.Node) Distribution {
 	node, err := traceSigmoid(logits)
 	return head{kind: "Bernoulli", node: node, problem: err, Likelihood: likelihood.Bernoulli{}}
+}
+
+// Poisson declares that every entry of the output is the logarithm of the mean of an independent
+// count, exp(z). Its negative log-likelihood is exp(z) - y z + log(y!), summed over the entries of
+// a case; the cost may lack log(y!). Targets are at least 0.
+//
+// logRate is the node of z, of any shape.
+func Poisson(logRate *gorgonia.Node) Distribution {
+	return head{kind: "Poisson", node: logRate, problem: checkNode(logRate), Likelihood: likelihood.Poisson{}}
+}
+
+// Laplace declares that the cost is an absolute error: every entry of the output is the median of
+// an independent target whose density falls by e at every scale. The negative log-likelihood is
+// |z-y|/scale + log(2 scale), summed over the entries of a case; the cost is a sum or a mean of
+// |z-y|, in any scale. Its Fisher matrix is that of a Gaussian of variance scale^2.
+//
+// scale is positive and finite, in the unit of the targets: the mean absolute error of the model's
+// best predictions. It says how much a change of the predictions means, as the variance of a
+// [Gaussian] does.
+//
+// median is the node of z, of any shape.
+func Laplace(median *gorgonia.Node, scale float64) Distribution {
+	err := checkNode(median)
+	if square := scale * scale; err == nil && (!(scale > 0) || math.IsInf(square, 0) || math.IsInf(1/square, 0)) {
+		err = fmt.Errorf("the scale is %g, where a positive, finite number is needed", scale)
+	}
+	return head{kind: "Laplace", node: median, problem: err, Likelihood: likelihood.Laplace{Scale: scale}}
 }
 
 // Gaussian declares that every entry of the output is the mean of an independent normal target with

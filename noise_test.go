@@ -371,7 +371,8 @@ func TestBoundOfSteps(t *testing.T) {
 	} {
 		for i, residual := range test.residuals {
 			k := chunk[float64]{graph: &graph[float64]{}, plan: &planned[float64]{model: &model[float64]{}}, cases: 8}
-			k.plan.model.outputs = []*output{{head: test.h, cols: 3}, {head: Bernoulli(nil).(head), cols: 4}}
+			other := Bernoulli(nil).(head)
+			k.plan.model.outputs = []*output{{head: test.h, cols: 3, rows: 1}, {head: other, cols: 4, rows: 1}}
 			k.weights, k.variances = []float64{1, 0.25}, []float64{residual, 1}
 			nats := normLimit(&config{}, 8, batch[float64]{k}.predicted()) / 2
 			if want := (3*test.want[i] + 0.25*4) * 8 / (8 + 16); math.Abs(nats/want-1) > identity {

@@ -191,8 +191,8 @@ func WithDamping(lambda float64) Option {
 // With WithLearningRate, the learning rate lr is multiplied by min(1, sqrt(kappa/(lr^2 V.U))). V is
 // the gradient, U is the preconditioned gradient, and V.U = U^T F U (Ba, Grosse & Martens 2017,
 // section 5). The default is 0.001 sqrt(d), where d is the number of target variables of a case: 1
-// for Categorical, the number of outputs for Bernoulli and Gaussian. On MNIST this is about the
-// best value of a grid for both the autoencoder (d = 784) and the classifier (d = 1).
+// for Categorical, the number of outputs for most others. On MNIST this is about the best value of
+// a grid for both the autoencoder (d = 784) and the classifier (d = 1).
 //
 // With the quadratic model, kappa limits delta^T F delta for the update delta. The default is 2 d
 // B/(B+16) for B cases. So a step from a large batch may change the predictive distribution by one

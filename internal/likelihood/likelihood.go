@@ -18,9 +18,11 @@ import (
 type Likelihood interface {
 	// Variables is the number of independent target variables of a case of cols natural parameters.
 	Variables(cols int) int
-	// Discrete reports whether y is discrete. A likelihood is then at most 1.
+	// Discrete reports whether y is a class or a bit. T(y) and E[T(y)] are then in [0, 1], and
+	// -log r(y|z) without its normalising constant is not negative.
 	Discrete() bool
-	// Mean writes E[T(y)]: softmax(z), sigmoid(z) or z/variance. dst may alias z.
+	// Mean writes E[T(y)]: softmax(z), sigmoid(z), exp(z) or z/variance. Its derivative is F_R. dst
+	// may alias z.
 	Mean(dst, z []float64, cols int)
 	// Sample draws y from R(y|z). A row of the Categorical is one-hot.
 	Sample(y, z []float64, cols int, rng *rand.Rand)
@@ -40,6 +42,15 @@ type Likelihood interface {
 	// one. The error names row, column and value. tol is the rounding to allow in each entry, and
 	// in the sum of a row where that sum is fixed.
 	CheckTarget(y []float64, cols int, tol float64) error
+}
+
+// Scaled is a Likelihood whose residual is not E[T(y)] - T(y), so that the factor between it and
+// the gradient of a cost shows in another way.
+type Scaled interface {
+	Likelihood
+	// Factors writes, for each entry, the c with which grad is c times a residual at z. It is 0
+	// where grad is 0.
+	Factors(c, grad, z []float64, cols int)
 }
 
 func impossibleTarget(i, cols int, value float64, want string) error {

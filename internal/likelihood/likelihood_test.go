@@ -20,6 +20,19 @@ var distributions = map[string]likelihood.Likelihood{
 	"bernoulli":      likelihood.Bernoulli{},
 	"gaussian":       likelihood.Gaussian{Variance: 1},
 	"gaussian(0.37)": likelihood.Gaussian{Variance: 0.37},
+	"poisson":        likelihood.Poisson{},
+	"laplace(0.7)":   likelihood.Laplace{Scale: 0.7},
+}
+
+// statistic is T(y), in the units of Mean.
+func statistic(l likelihood.Likelihood, y float64) float64 {
+	switch l := l.(type) {
+	case likelihood.Gaussian:
+		return y / l.Variance
+	case likelihood.Laplace:
+		return y / l.Scale / l.Scale
+	}
+	return y
 }
 
 func numbers(bound float64, n int) *rapid.Generator[[]float64] {
@@ -28,8 +41,11 @@ func numbers(bound float64, n int) *rapid.Generator[[]float64] {
 
 // possibleTargets draws targets that are possible for l, between the outcomes as well as at them.
 func possibleTargets(t *rapid.T, l likelihood.Likelihood, rows, cols int) []float64 {
-	if _, ok := l.(likelihood.Gaussian); ok {
+	switch l.(type) {
+	case likelihood.Gaussian:
 		return numbers(5, rows*cols).Draw(t, "y")
+	case likelihood.Laplace: // away from z, where there is no derivative
+		return rapid.SliceOfN(rapid.SampledFrom([]float64{-9, -7.5, 6.5, 8}), rows*cols, rows*cols).Draw(t, "y")
 	}
 	y := rapid.SliceOfN(rapid.Float64Range(0, 1), rows*cols, rows*cols).Draw(t, "y")
 	if _, ok := l.(likelihood.Categorical); ok {
@@ -130,7 +146,7 @@ func TestMomentsByEnumeration(t *testing.T) {
 	checkAll(t, func(t *rapid.T, l likelihood.Likelihood, z []float64, cols int) {
 		z = z[:cols]
 		r, zero, product := make([]float64, cols), make([]float64, cols), make([]float64, cols)
-		first, second, statistic := make([]float64, cols), make([]float64, cols*cols), make([]float64, cols)
+		first, second, ofTargets := make([]float64, cols), make([]float64, cols*cols), make([]float64, cols)
 		for _, o := range likelihoodtest.Outcomes(l, z) {
 			l.Residual(r, o.Y, z, cols)
 			for i := range r {
@@ -138,16 +154,12 @@ func TestMomentsByEnumeration(t *testing.T) {
 				for j := range r {
 					second[i*cols+j] += o.Prob * r[i] * r[j]
 				}
-				ty := o.Y[i]
-				if g, ok := l.(likelihood.Gaussian); ok {
-					ty /= g.Variance
-				}
-				statistic[i] += o.Prob * ty
+				ofTargets[i] += o.Prob * statistic(l, o.Y[i])
 			}
 		}
 		checkClose(t, "E[residual]", first, zero, 1e-12)
 		l.Mean(product, z, cols)
-		checkClose(t, "E[T(y)]", product, statistic, 1e-12)
+		checkClose(t, "E[T(y)]", product, ofTargets, 1e-12)
 		for j := range cols {
 			unit := make([]float64, cols)
 			unit[j] = 1
@@ -161,12 +173,23 @@ func TestMomentsByEnumeration(t *testing.T) {
 func TestProbabilitiesSumToOne(t *testing.T) {
 	checkAll(t, func(t *rapid.T, l likelihood.Likelihood, z []float64, cols int) {
 		var total float64
-		if g, ok := l.(likelihood.Gaussian); ok {
-			deviation, step := math.Sqrt(g.Variance), 0.1
+		at := func(y float64) float64 { return math.Exp(-l.NegLogLikelihood([]float64{y}, z[:1], 1)) }
+		switch l := l.(type) {
+		case likelihood.Gaussian:
+			deviation, step := math.Sqrt(l.Variance), 0.1
 			for x := -12.0; x <= 12; x += step { // the trapezoidal rule is exact to rounding here
-				total += step * deviation * math.Exp(-l.NegLogLikelihood([]float64{z[0] + x*deviation}, z[:1], 1))
+				total += step * deviation * at(z[0]+x*deviation)
 			}
-		} else {
+		case likelihood.Poisson:
+			for y := 0.0; y < 1000; y++ {
+				total += at(y)
+			}
+		case likelihood.Laplace:
+			const step = 1.0 / 16 // of which the geometric series is known
+			for x := -40.0; x <= 40; x += step {
+				total += l.Scale * 2 * math.Tanh(step/2) * at(z[0]+x*l.Scale)
+			}
+		default:
 			for _, o := range likelihoodtest.Outcomes(l, z[:cols]) {
 				nll := l.NegLogLikelihood(o.Y, z[:cols], cols)
 				checkClose(t, "probability", []float64{math.Exp(-nll)}, []float64{o.Prob}, 1e-12)
@@ -179,6 +202,10 @@ func TestProbabilitiesSumToOne(t *testing.T) {
 
 func TestImpliedTarget(t *testing.T) {
 	checkAll(t, func(t *rapid.T, l likelihood.Likelihood, z []float64, cols int) {
+		if s, ok := l.(likelihood.Scaled); ok {
+			checkScaled(t, s, z, cols)
+			return
+		}
 		y := possibleTargets(t, l, len(z)/cols, cols)
 		r, back := make([]float64, len(z)), make([]float64, len(z))
 		l.Residual(r, y, z, cols)
@@ -190,6 +217,21 @@ func TestImpliedTarget(t *testing.T) {
 		l.ImpliedTarget(r, r, z, cols)
 		checkClose(t, "implied target in place of r", r, back, 0)
 	})
+}
+
+// checkScaled finds the factor of a gradient, and a target of the same residual.
+func checkScaled(t *rapid.T, l likelihood.Scaled, z []float64, cols int) {
+	y := possibleTargets(t, l, len(z)/cols, cols)
+	r, c, back := make([]float64, len(z)), make([]float64, len(z)), make([]float64, len(z))
+	l.Residual(r, y, z, cols)
+	l.ImpliedTarget(back, r, z, cols)
+	l.Residual(back, back, z, cols)
+	checkClose(t, "residual of the implied target", back, r, 1e-12)
+	for i := range r {
+		r[i], back[i] = 3*r[i], 3
+	}
+	l.Factors(c, r, z, cols)
+	checkClose(t, "factors", c, back, 1e-12)
 }
 
 // Every row counts for itself: what is computed on a batch is what is computed case by case.
@@ -233,16 +275,16 @@ func TestMeanInPlace(t *testing.T) {
 	})
 }
 
-// A case of three natural parameters has one class or three targets. Only the Gaussian's have a
-// density.
+// A case of three natural parameters has one class or three targets. Only classes and bits are
+// discrete.
 func TestVariables(t *testing.T) {
 	for name, l := range distributions {
 		_, classes := l.(likelihood.Categorical)
-		_, density := l.(likelihood.Gaussian)
+		_, bits := l.(likelihood.Bernoulli)
 		if n := l.Variables(3); n != 1 && classes || n != 3 && !classes {
 			t.Errorf("%s: %d variables", name, n)
 		}
-		if l.Discrete() == density {
+		if l.Discrete() != (classes || bits) {
 			t.Errorf("%s: discrete is %v", name, l.Discrete())
 		}
 	}
@@ -314,7 +356,7 @@ func TestNaNPropagates(t *testing.T) {
 			z := []float64{1, 2}
 			z[at] = math.NaN()
 			all := allOf(l, []float64{0.5, 0.5}, z, 2)
-			// The Fisher product, result 2, is left out: that of the Gaussian does not depend on z.
+			// The Fisher product, result 2, is left out: not all depend on z.
 			for _, k := range []int{0, 1, 3, 4} {
 				if !slices.ContainsFunc(all[k], math.IsNaN) {
 					t.Errorf("%s: result %d with z = %v is %v", name, k, z, all[k])
@@ -365,6 +407,10 @@ func TestCheckTarget(t *testing.T) {
 		{likelihood.Gaussian{Variance: 1}, []float64{-1e30, 7, 0, 1}, ""},
 		{likelihood.Gaussian{Variance: 1}, []float64{0, 1, inf, 0}, "row 1, column 0 is +Inf"},
 		{likelihood.Gaussian{Variance: 1}, []float64{0, nan}, "row 0, column 1 is NaN"},
+		{likelihood.Laplace{Scale: 1}, []float64{0, nan}, "row 0, column 1 is NaN"},
+		{likelihood.Poisson{}, []float64{0, 1e9, -1e-4, 0.5}, ""},
+		{likelihood.Poisson{}, []float64{0, 1, -0.25, 1}, "row 1, column 0 is -0.25"},
+		{likelihood.Poisson{}, []float64{0, inf, nan, 1}, "row 0, column 1 is +Inf"},
 	} {
 		err := c.l.CheckTarget(c.y, 2, 1e-3)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

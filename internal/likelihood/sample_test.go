@@ -40,19 +40,53 @@ func TestSampleFrequencies(t *testing.T) {
 				}
 			}
 		}
-		scale := 1.0 // of y, whose covariance is the Fisher matrix where T(y) = y
-		if g, ok := l.(likelihood.Gaussian); ok {
-			scale = g.Variance
+		// The covariance of y is the Fisher matrix where T(y) = y. Five standard deviations: that
+		// of an entry of the covariance is at most scale sqrt((kurtosis - 1)/rows), the Gaussian's
+		// 2.
+		scale, spread := 1.0, math.Sqrt2
+		switch l := l.(type) {
+		case likelihood.Gaussian:
+			scale = l.Variance
 			for i := range wantCov {
 				wantCov[i] *= scale * scale
 			}
+		case likelihood.Laplace:
+			scale, spread = 2*l.Scale*l.Scale, math.Sqrt(5)
+			for i := range wantCov {
+				wantCov[i] *= l.Scale * l.Scale * scale
+			}
+		case likelihood.Poisson:
+			scale = slices.Max(wantCov)
+			spread = math.Sqrt(2 + 1/scale)
 		}
-		// Five standard deviations. That of an entry of the covariance is at most the Gaussian's,
-		// sqrt(2) scale/sqrt(rows).
 		for i := range cols {
 			checkClose(t, name+" mean", mean[i:i+1], wantMean[i:i+1], 5*math.Sqrt(wantCov[i*cols+i]/rows))
 		}
-		checkClose(t, name+" covariance", cov, wantCov, 5*math.Sqrt2*scale/math.Sqrt(rows))
+		checkClose(t, name+" covariance", cov, wantCov, 5*spread*scale/math.Sqrt(rows))
+	}
+}
+
+// Large counts come by other ways than small ones: their distribution function is the sum of the
+// probabilities.
+func TestPoissonDistribution(t *testing.T) {
+	const draws = 40000
+	rng := rand.New(rand.NewPCG(7, 1))
+	for _, mean := range []float64{0.3, 9.9, 10.1, 40, 1000} {
+		z, seen := []float64{math.Log(mean)}, make([]float64, 3000)
+		y := []float64{0}
+		for range draws {
+			likelihood.Poisson{}.Sample(y, z, 1, rng)
+			seen[int(y[0])]++
+		}
+		var got, want, worst float64
+		for k := range seen {
+			got += seen[k] / draws
+			want += math.Exp(-likelihood.Poisson{}.NegLogLikelihood([]float64{float64(k)}, z, 1))
+			worst = max(worst, math.Abs(got-want))
+		}
+		if worst > 1.95/math.Sqrt(draws) { // Kolmogorov's bound, passed by chance once in a thousand times
+			t.Errorf("mean %g: the distribution functions differ by %.4f", mean, worst)
+		}
 	}
 }
 

@@ -18,7 +18,8 @@ type Outcome struct {
 
 // Outcomes enumerates the targets of one case with their probabilities. For the Gaussian these are
 // the nodes z ± sqrt(variance) of the two-point Gauss-Hermite rule in each entry. The rule gives
-// the expectation of every polynomial of degree three or less in an entry exactly.
+// the expectation of every polynomial of degree three or less in an entry exactly. So does that for
+// the Poisson up to degree two. The Laplace has only two residuals, and each has a target here.
 func Outcomes(l likelihood.Likelihood, z []float64) []Outcome {
 	if _, ok := l.(likelihood.Categorical); ok {
 		var all []Outcome
@@ -37,6 +38,11 @@ func Outcomes(l likelihood.Likelihood, z []float64) []Outcome {
 			low, high, p = 0, 1, math.Exp(zi)/(math.Exp(zi)+1)
 		case likelihood.Gaussian:
 			low, high, p = zi-math.Sqrt(l.Variance), zi+math.Sqrt(l.Variance), 0.5
+		case likelihood.Poisson:
+			mean := math.Exp(zi)
+			low, high, p = mean-math.Sqrt(mean), mean+math.Sqrt(mean), 0.5
+		case likelihood.Laplace:
+			low, high, p = zi-l.Scale, zi+l.Scale, 0.5
 		default:
 			panic(fmt.Sprintf("likelihoodtest: the outcomes of %T are not known", l))
 		}
@@ -68,6 +74,10 @@ func Fisher(l likelihood.Likelihood, z []float64) []float64 {
 			f[i*n+i] = p * (1 - p)
 		case likelihood.Gaussian:
 			f[i*n+i] = 1 / l.Variance
+		case likelihood.Poisson:
+			f[i*n+i] = math.Exp(z[i])
+		case likelihood.Laplace:
+			f[i*n+i] = 1 / l.Scale / l.Scale
 		default:
 			panic(fmt.Sprintf("likelihoodtest: the Fisher matrix of %T is not known", l))
 		}

@@ -1,0 +1,121 @@
+package kfac_test
+
+import (
+	"math"
+	"testing"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
+)
+
+// A lossCase is a loss as people write it, with its declaration.
+type lossCase struct {
+	cost    func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node
+	declare func(z *gorgonia.Node) kfac.Distribution
+	outputs []int // shape of a case's output; nil: (3)
+}
+
+func mean(n *gorgonia.Node) *gorgonia.Node { return gorgonia.Must(gorgonia.Mean(n)) }
+
+// counts are Poisson targets, whose rates depend on the inputs.
+func counts(s *testnet.Sketch, shape ...int) []float64 {
+	y := make([]float64, tensor.Shape(shape).TotalSize())
+	for i := range y {
+		for left := math.Exp(1 + s.Rng.NormFloat64()/2); left > 0; left -= s.Rng.ExpFloat64() {
+			y[i]++
+		}
+	}
+	return y
+}
+
+var lossCases = map[string]lossCase{
+	"counts": {
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			y := s.Leaf("y", counts(s, z.Shape()...), z.Shape()...)
+			return mean(testnet.Sub(gorgonia.Must(gorgonia.Exp(z)), testnet.Hadamard(y, z)))
+		},
+		declare: kfac.Poisson,
+	},
+	"absolute error": {
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			return mean(gorgonia.Must(gorgonia.Abs(testnet.Sub(z, s.Random("y", z.Shape()...)))))
+		},
+		declare: func(z *gorgonia.Node) kfac.Distribution { return kfac.Laplace(z, 0.5) },
+	},
+	"classes at positions": {
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			rows := z.Shape()[0] * z.Shape()[1]
+			y := s.Leaf("y", testnet.OneHots(s.Rng, rows, z.Shape()[2]), z.Shape()...)
+			logs := gorgonia.Must(gorgonia.Log(gorgonia.Must(gorgonia.SoftMax(z, 2))))
+			return gorgonia.Must(gorgonia.Neg(mean(testnet.Hadamard(logs, y))))
+		},
+		declare: kfac.Categorical,
+		outputs: []int{4, 3},
+	},
+}
+
+// lossNet is a perceptron that learns its inputs by heart, of one loss.
+func lossNet(t *testing.T, l lossCase) (n *testnet.Net, z *gorgonia.Node) {
+	t.Helper()
+	n = testnet.NewNet(11)
+	outputs := l.outputs
+	if outputs == nil {
+		outputs = []int{3}
+	}
+	width := tensor.Shape(outputs).TotalSize()
+	const cases = 48
+	n.X = n.Random("x", cases, 4)
+	w1, b1 := n.Random("w1", 4, 8), n.Random("b1", 1, 8)
+	w2, b2 := n.Random("w2", 8, width), n.Random("b2", 1, width)
+	n.Params = gorgonia.Nodes{w1, b1, w2, b2}
+	affine := func(x, w, b *gorgonia.Node) *gorgonia.Node {
+		return gorgonia.Must(gorgonia.BroadcastAdd(testnet.Mul(x, w), b, nil, []byte{0}))
+	}
+	z = affine(gorgonia.Must(gorgonia.Tanh(affine(n.X, w1, b1))), w2, b2)
+	if len(outputs) > 1 {
+		z = gorgonia.Must(gorgonia.Reshape(z, append(tensor.Shape{cases}, outputs...)))
+	}
+	n.Out, n.Cost = z, l.cost(n.Sketch, z)
+	n.Grad(t)
+	return n, z
+}
+
+// costAfter returns the cost after as many updates.
+func costAfter(t *testing.T, n *testnet.Net, solver gorgonia.Solver, updates int) float64 {
+	t.Helper()
+	vm := gorgonia.NewTapeMachine(n.Graph, gorgonia.BindDualValues(n.Params...))
+	defer vm.Close()
+	for range updates {
+		testnet.Check(t, vm.RunAll())
+		testnet.Check(t, solver.Step(n.ValueGrads()))
+		vm.Reset()
+	}
+	testnet.Check(t, vm.RunAll())
+	return testnet.Numbers(n.Cost.Value())[0]
+}
+
+// Every loss trains: no worse than Adam at the best rate of a grid, after as many updates.
+func TestLossesTrain(t *testing.T) {
+	const updates = 30
+	for name, l := range lossCases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			best := math.Inf(1)
+			for _, rate := range []float64{0.3, 0.1, 0.03, 0.01} {
+				n, _ := lossNet(t, l)
+				best = min(best, costAfter(t, n, gorgonia.NewAdamSolver(gorgonia.WithLearnRate(rate)), updates))
+			}
+			n, z := lossNet(t, l)
+			solver, err := kfac.NewSolver(n.Cost, l.declare(z))
+			testnet.Check(t, err)
+			if got := costAfter(t, n, solver, updates); !(got <= best) {
+				t.Errorf("the cost is %.5g after %d updates, Adam's %.5g", got, updates, best)
+			} else {
+				t.Logf("%.5g, Adam %.5g", got, best)
+			}
+		})
+	}
+}
