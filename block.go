@@ -71,6 +71,15 @@ func layerGroup[T program.Float](s curvature.Shape, weight, bias *parameter[T]) 
 	return group[T]{params: []*parameter[T]{weight, bias}, shape: s, apart: s.OutByIn}
 }
 
+// in returns the group of a layer with coordinates of its own, or without.
+func (g group[T]) in(coords bool) group[T] {
+	g.coords, g.apart = nil, len(g.params) > 1 && g.shape.OutByIn
+	if coords && g.shape.In > 0 {
+		g.coords, g.apart = &coordinates[T]{}, true
+	}
+	return g
+}
+
 // matches reports whether the block has this name, these parameters and factors of these shapes.
 func (b *block[T]) matches(name string, groups []group[T]) bool {
 	return b.name == name && slices.EqualFunc(b.groups, groups, func(x, y group[T]) bool {
@@ -182,6 +191,36 @@ func (b *block[T]) layerError(err error) error {
 		Hint: hint}
 }
 
+// signature says what a block is: its kind, parameters, and the form of its factors.
+func (b *block[T]) signature() string { return signatureOf(b.name, b.groups) }
+
+func signatureOf[T program.Float](name string, groups []group[T]) string {
+	for _, g := range groups {
+		for _, p := range g.params {
+			name += ", " + p.key.String()
+		}
+		name += fmt.Sprintf(", %+v", g.shape)
+	}
+	return name
+}
+
+// A savedBlock says what a block is, and where its state is.
+type savedBlock struct {
+	Path      string
+	Params    []string // names
+	Signature string
+	// Coordinates are the groups that have coordinates of their own, which in another graph, where
+	// a layer is the last, they would not have.
+	Coordinates []int
+	Factors     bool // its averages and inverses are there too
+}
+
+// A storedBlock is the state of a block that the plan lacks, until a graph brings it.
+type storedBlock struct {
+	savedBlock
+	from *archive
+}
+
 // A planned is the solver's plan for the parameters in one graph.
 type planned[T program.Float] struct {
 	report Plan
@@ -201,7 +240,9 @@ type planned[T program.Float] struct {
 	// oneHot says by weight, for each of its uses in order, whether the inputs are one-hot rows.
 	// The inputs of the first step with the use decide it.
 	oneHot    map[key][]bool
-	undecided bool // a use is new, and its graph's first step is still to come
+	stored    []storedBlock         // of a loaded state, whose blocks no graph has brought yet
+	jobs      map[*block[T]]*job[T] // of blocks whose state was stored, for the background
+	undecided bool                  // a use is new, and its graph's first step is still to come
 
 	path  program.Path // from the observed nodes to the outputs
 	reach program.Path // from the parameters to the outputs, for forward mode
@@ -379,6 +420,13 @@ func (pl *planner[T]) same(name string, rows int, make func() curvature.Block[T]
 			}
 		}
 	}
+	for _, s := range pl.before.stored {
+		if s.Signature == signatureOf(name, groups) {
+			for i, g := range groups {
+				groups[i] = g.in(slices.Contains(s.Coordinates, i))
+			}
+		}
+	}
 	return newBlock(name, make(), rows, groups...)
 }
 
@@ -440,10 +488,7 @@ func (pl *planner[T]) groupOf(l *layers.Layer) group[T] {
 		bias = pl.params[l.Bias.Src]
 	}
 	g := layerGroup(shapeOf(l), pl.params[l.Weight.Src], bias)
-	if pl.standardises() && (pl.ofData(l) || pl.headOf(l) >= 0) {
-		g.coords, g.apart = &coordinates[T]{}, true
-	}
-	return g
+	return g.in(pl.standardises() && (pl.ofData(l) || pl.headOf(l) >= 0))
 }
 
 // standardises reports whether lambda counts in coordinates that do not depend on the units of
@@ -521,8 +566,12 @@ func (pl *planner[T]) single(l *layers.Layer) {
 }
 
 func (pl *planner[T]) wasRecurrent(g group[T]) bool {
+	const name = "recurrent layer"
+	groups := []group[T]{g}
 	b := pl.before.blockOf[g.params[0]]
-	return b != nil && b.matches("recurrent layer", []group[T]{g})
+	return b != nil && b.matches(name, groups) || slices.ContainsFunc(pl.before.stored, func(s storedBlock) bool {
+		return s.Signature == signatureOf(name, groups)
+	})
 }
 
 // chain makes the block of a chain of layers, unless exactly this chain has one already. A chain

@@ -84,5 +84,5 @@
 // Checks: [WithStrict], [WithoutGradientCheck], [WithoutReachCheck].
 //
 // Other: [WithSeed], [WithStats], [WithLogger], [WithIterateAveraging] with [Solver.UseAverage],
-// [GrowingBatch] with [Solver.Accumulate].
+// [GrowingBatch] with [Solver.Accumulate]; [Solver.Save] and [Solver.Load].
 package kfac

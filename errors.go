@@ -52,6 +52,20 @@ var (
 	ErrOtherWeights = errors.New("not the weights that it was trained to")
 	// ErrSharedMemory: the weights of two parameters lie in the same memory.
 	ErrSharedMemory = errors.New("two parameters share memory")
+	// ErrTruncated: a file of a state ends before its end, as where writing was interrupted.
+	ErrTruncated = errors.New("the file is truncated")
+	// ErrDamaged: a file of a state is not what was written.
+	ErrDamaged = errors.New("the file is damaged")
+	// ErrForeignFile: a file is none that Save has written.
+	ErrForeignFile = errors.New("not a file of a solver's state")
+	// ErrNewerFile: a file of a state was written by another version of this package.
+	ErrNewerFile = errors.New("a file of another version")
+	// ErrOtherModel: a file holds the state of another model.
+	ErrOtherModel = errors.New("the state of another model")
+	// ErrOtherSettings: a file holds the state of a solver with other settings.
+	ErrOtherSettings = errors.New("the state of a solver with other settings")
+	// ErrInUpdate: Save or Load was called between Accumulate and Step.
+	ErrInUpdate = errors.New("in the middle of an update")
 	// ErrStrict: WithStrict is set, and a parameter would not get a Kronecker block.
 	ErrStrict = errors.New("no Kronecker block")
 )
@@ -176,6 +190,25 @@ func withHint(s, hint string) string {
 	}
 	return s + " (" + strings.TrimSpace(hint) + ")"
 }
+
+// StateError reports that a state could not be saved or loaded. Nothing has been changed: neither
+// the solver, nor a weight, nor the file that SaveFile was to replace.
+type StateError struct {
+	Call string // the method, e.g. "Load"
+	What string // what is wrong, in detail; may be empty
+	Hint string // what to try; may be empty
+	Err  error
+}
+
+func (e *StateError) Error() string {
+	s := fmt.Sprintf("kfac: %s: %v", e.Call, e.Err)
+	if e.What != "" {
+		s += ": " + e.What
+	}
+	return withHint(s, e.Hint)
+}
+
+func (e *StateError) Unwrap() error { return e.Err }
 
 // PanicError is a panic in an op of the user's graph, or in this package. No weight has been
 // changed, and the solver is as it was.

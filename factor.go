@@ -164,3 +164,44 @@ const (
 	// factorTolerance is by how much the factor at the model's outputs may be off.
 	factorTolerance = 0.1
 )
+
+// A measurement is that of a cost's scales, and what they were measured at, so that the graph of a
+// loaded state goes on with the same ones as long as they are right.
+type measurement[T program.Float] struct {
+	scales []float64
+	there  bool // the scales are those of this graph, not of the one before
+	cases  int
+	movers [][]T // their values
+	varies bool
+}
+
+// measurement returns the present one.
+func (g *graph[T]) measurement() measurement[T] {
+	switch {
+	case !g.used && g.loaded != nil:
+		return *g.loaded
+	case !g.used:
+		return measurement[T]{scales: g.scales}
+	}
+	m := measurement[T]{scales: g.scales, there: true, cases: g.models[0].Cases, varies: g.tail.varies}
+	for _, v := range g.tail.movers {
+		m.movers = append(m.movers, v.last)
+	}
+	return m
+}
+
+// resumes reports whether scales were loaded that were measured in such a graph.
+func (g *graph[T]) resumes() bool {
+	return g.loaded != nil && g.loaded.there && g.loaded.cases == g.models[0].Cases
+}
+
+// resume makes the tail of a loaded graph know what its factors were measured at.
+func (t *lossTail[T]) resume(m *measurement[T]) {
+	if m == nil || len(m.movers) != len(t.movers) {
+		return
+	}
+	t.varies = m.varies
+	for i := range t.movers {
+		t.movers[i].last = slices.Clone(m.movers[i])
+	}
+}

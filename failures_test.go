@@ -31,6 +31,7 @@ func attempt(t *testing.T, f func() error) (err error) {
 func typed(err error) bool {
 	for _, target := range []any{new(*kfac.ConfigError), new(*kfac.ParamError), new(*kfac.LayerError),
 		new(*kfac.LossError), new(*kfac.InferenceError), new(*kfac.GradientError), new(*kfac.GraphError),
+		new(*kfac.StateError),
 		new(*kfac.PanicError)} {
 		if errors.As(err, target) {
 			return true

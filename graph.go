@@ -27,8 +27,9 @@ type graph[T program.Float] struct {
 
 	machine *machine[T] // the solver's own VM, if it has been asked for one
 
-	used bool         // a RunAll of this graph was used by a Step or Accumulate
-	tail *lossTail[T] // tail of the cost; made at the first RunAll
+	used   bool            // a RunAll of this graph was used by a Step or Accumulate
+	tail   *lossTail[T]    // tail of the cost; made at the first RunAll
+	loaded *measurement[T] // with which a state was loaded into this graph, before the first RunAll
 	units
 
 	saved []*program.Inputs[T] // inputs of the chunks of an update

@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
@@ -221,6 +222,13 @@ func (j *job[T]) collect() (curvature.Inverse[T], error) {
 	return j.inverse, j.err
 }
 
+// release gives back the averages that the inversion was made from; a job that was loaded has none.
+func (j *job[T]) release(b *block[T]) {
+	if j.averages != nil {
+		b.Release(j.averages)
+	}
+}
+
 // launch starts a goroutine for each block whose turn it is after step k.
 func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma float64) {
 	if g.jobs == nil {
@@ -286,7 +294,7 @@ func (g *background[T]) finish(blocks []*block[T], k int, anew bool) {
 		case anew:
 			g.drop(b)
 		case k >= j.due:
-			b.Release(j.averages)
+			j.release(b)
 			delete(g.jobs, b)
 		}
 	}
@@ -298,8 +306,16 @@ func (g *background[T]) drop(b *block[T]) {
 	if inverse, err := j.collect(); err == nil {
 		inverse.Release()
 	}
-	b.Release(j.averages)
+	j.release(b)
 	delete(g.jobs, b)
+}
+
+// take adds jobs of a state that was loaded, which have ended.
+func (g *background[T]) take(jobs map[*block[T]]*job[T]) {
+	if g.jobs == nil {
+		g.jobs = map[*block[T]]*job[T]{}
+	}
+	maps.Copy(g.jobs, jobs)
 }
 
 // lowRanks holds the gradients of a step that are known in low-rank form, as products of the

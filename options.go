@@ -525,3 +525,31 @@ func WithPaperRules() Option {
 func WithUndampedRho() Option {
 	return modelOption("WithUndampedRho", func(c *config) error { c.undampedRho = true; return nil })
 }
+
+// A StateOption says what of a state Save writes or Load reads. The default is everything.
+type StateOption func(*stateOptions)
+
+type stateOptions struct{ noWeights, noFactors, otherSettings bool }
+
+func stateOptionsOf(opts []StateOption) (o stateOptions) {
+	for _, set := range opts {
+		if set != nil {
+			set(&o)
+		}
+	}
+	return o
+}
+
+// WithoutWeights leaves the weights out of a file, or those of the graph as they are. They are then
+// for the program to save. A file without them can only be loaded by this option.
+func WithoutWeights() StateOption { return func(o *stateOptions) { o.noWeights = true } }
+
+// WithoutFactors leaves the curvature's averages and inverses out: most of a file. They begin anew
+// with the next step, from its batch alone, and the training is another than it would have been:
+// some ten steps make less progress, the more so the smaller the batch is beside the layers.
+func WithoutFactors() StateOption { return func(o *stateOptions) { o.noFactors = true } }
+
+// WithOtherSettings has Load accept a state of a solver with other options, and go on with those of
+// this solver, say with another learning rate. Options that the form of the factors depends on,
+// such as WithMaxDim, can only be others if the factors are left out; see WithoutFactors.
+func WithOtherSettings() StateOption { return func(o *stateOptions) { o.otherSettings = true } }

@@ -17,6 +17,7 @@ import (
 type parameter[T program.Float] struct {
 	key
 	place[T] // in the graph that the solver is attached to; zero if that lacks it
+	extents  []int
 
 	given       bool    // in the list of this step
 	memory      extent  // of the weights, where it was last found to be the parameter's own
@@ -37,6 +38,8 @@ type key struct{ name, shape string }
 
 func keyOf(n *gorgonia.Node) key { return key{program.NameOf(n), program.FormatShape(n.Shape())} }
 
+func (k key) String() string { return fmt.Sprintf("%q of shape %s", k.name, k.shape) }
+
 // A place is what a parameter is in one graph.
 type place[T program.Float] struct {
 	src  *gorgonia.Node
@@ -51,7 +54,7 @@ type place[T program.Float] struct {
 
 func newParameter[T program.Float](n *gorgonia.Node) *parameter[T] {
 	size := n.Shape().TotalSize()
-	return &parameter[T]{key: keyOf(n), previous: make([]T, size)}
+	return &parameter[T]{key: keyOf(n), extents: slices.Clone(n.Shape()), previous: make([]T, size)}
 }
 
 func (p *parameter[T]) size() int { return len(p.previous) }
@@ -81,22 +84,13 @@ func (p *parameter[T]) readWeights(same bool) error {
 	fail := func(err error, hint string) error {
 		return &ParamError{Param: p.name, Op: "reading the weights", Hint: hint, Err: err}
 	}
-	v := p.src.Value()
-	if v == nil {
-		return fail(ErrNoValue,
-			"it has no value: give it one with WithInit or WithValue, and call RunAll before Step")
-	}
-	if !sameExtents(v.Shape(), p.src.Shape()) {
-		err := fmt.Errorf("%w: the value has shape %v, the graph says %v", ErrShape, v.Shape(), p.src.Shape())
-		return fail(err, "was its tensor reshaped or transposed in place?")
-	}
 	var buf []T
 	if !same {
 		buf = p.weights.copied()
 	}
-	weights, err := flatten(v, buf)
+	weights, err := p.findWeights(p.src, buf)
 	if err != nil {
-		return fail(err, otherType)
+		return err
 	}
 	if !linalg.Finite(weights.data) {
 		return fail(ErrNotFinite,
@@ -108,6 +102,38 @@ func (p *parameter[T]) readWeights(same bool) error {
 	}
 	p.weights = weights
 	return nil
+}
+
+// presentWeights returns the parameter's weights: those in the graph, or, if the last step was not
+// given the parameter, those that it was trained to. same is as in readWeights.
+func (p *parameter[T]) presentWeights(same bool) ([]T, error) {
+	if p.src == nil || !p.given && p.weights.data != nil {
+		return p.weights.data, nil
+	}
+	q := parameter[T]{key: p.key, place: p.place, weights: flat[T]{data: p.weights.data}}
+	err := q.readWeights(same)
+	return q.weights.data, err
+}
+
+// findWeights finds the parameter's weights in its node, whatever they are. buf is used for copies.
+func (p *parameter[T]) findWeights(n *gorgonia.Node, buf []T) (flat[T], error) {
+	fail := func(err error, hint string) (flat[T], error) {
+		return flat[T]{}, &ParamError{Param: p.name, Op: "reading the weights", Hint: hint, Err: err}
+	}
+	v := n.Value()
+	if v == nil {
+		return fail(ErrNoValue,
+			"it has no value: give it one with WithInit or WithValue, and call RunAll before Step")
+	}
+	if !sameExtents(v.Shape(), n.Shape()) {
+		err := fmt.Errorf("%w: the value has shape %v, the graph says %v", ErrShape, v.Shape(), n.Shape())
+		return fail(err, "was its tensor reshaped or transposed in place?")
+	}
+	weights, err := flatten(v, buf)
+	if err != nil {
+		return fail(err, otherType)
+	}
+	return weights, nil
 }
 
 // readGradient copies the parameter's gradient.

@@ -47,6 +47,8 @@ type engine interface {
 	accumulate(model []gorgonia.ValueGrad) error
 	step(model []gorgonia.ValueGrad) (Stats, error)
 	useAverage() (restore func(), err error)
+	save(a *archive, o stateOptions) error
+	load(a *archive, o stateOptions) error
 	vm(nodes []*gorgonia.Node) (vmEngine, error)
 	describe() Plan
 	graphOf() *gorgonia.ExprGraph
@@ -397,17 +399,21 @@ type training[T program.Float] struct {
 	quadratic  *quadratic[T]
 	background background[T]
 
-	// State, with that of the parameters and their blocks.
-	control  control
-	steps    int  // done
-	runs     int  // RunAlls that were taken in
-	rebuilt  bool // there has been another graph
-	odd      odd  // what was odd and had an innocent reason
+	progress      // state, with that of the parameters and their blocks
 	averaged bool // the parameters hold the average, until it is restored
 
 	calling   calling
 	chunks    batch[T]         // that were accumulated for the update in progress
 	unreached []*gorgonia.Node // in the list given last, but not on the way to the cost
+}
+
+// progress is the state of a training beside that of its parameters, blocks and graph.
+type progress struct {
+	control control
+	steps   int  // done
+	runs    int  // RunAlls that were taken in
+	rebuilt bool // there has been another graph
+	odd     odd  // what was odd and had an innocent reason
 }
 
 func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*training[T], error) {
@@ -625,13 +631,19 @@ func (t *training[T]) settled() bool { return t.runs > 0 }
 func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia.Node, early bool) (
 	*planned[T], error) {
 	pl := planner[T]{cfg: &t.cfg, graph: g, before: before, settled: t.settled(), early: early}
-	return pl.plan(nodes)
+	plan, err := pl.plan(nodes)
+	if err != nil {
+		return nil, err
+	}
+	return plan, plan.revive(before.stored)
 }
 
 // adopt goes on with a graph and a plan, and lets go of those before.
 func (t *training[T]) adopt(g *graph[T], plan *planned[T]) {
 	t.graph, t.plan = g, plan
 	plan.setPlaces()
+	t.background.take(plan.jobs)
+	plan.jobs = nil
 	t.sampler.forget()
 	t.low.forget()
 	t.quadratic.forget()
@@ -682,6 +694,7 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 		if g.tail, err = newLossTail[T](g.cost, g.heads, t.cfg.seed); err != nil {
 			return true, err
 		}
+		g.tail.resume(g.loaded)
 	}
 	often := checksGradients(t.runs)
 	measured := !g.used || often || g.tail.moved()
@@ -723,14 +736,23 @@ func (t *training[T]) measure(of conditions[T], first, atOutputs bool) error {
 			return err
 		}
 	}
-	if !first && !g.tail.moved() {
+	if (!first || atOutputs && g.resumes()) && !g.tail.moved() {
 		for i, c := range scales {
 			g.tail.varies = g.tail.varies || math.Abs(c-g.scales[i]) > lossTolerance*c
 		}
 	}
+	g.units = g.units.measured(scales, t.sameScale(first, atOutputs))
 	g.tail.remember()
-	g.units = g.units.measured(scales, rounding[T]())
 	return nil
+}
+
+// sameScale returns the relative difference up to which a measured scale is taken to be that of
+// before. After Load a training that was not interrupted would not have measured.
+func (t *training[T]) sameScale(first, often bool) float64 {
+	if first && !often && t.graph.resumes() && !t.graph.tail.moved() {
+		return lossTolerance
+	}
+	return rounding[T]()
 }
 
 // compareCosts checks the gradients where the VM's cost is not that of what the graph holds now. It
@@ -896,7 +918,9 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	best.inverses.keep(blocks)
 	t.background.finish(blocks, a.k, best.inverses.anew)
 	for _, p := range t.plan.absent {
-		t.plan.blockOf[p].Discard()
+		if b := t.plan.blockOf[p]; b != nil { // not where it is stored until a graph brings it
+			b.Discard()
+		}
 	}
 	a.watch.lap(&a.time.Factors)
 	var squares float64

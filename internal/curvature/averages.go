@@ -23,9 +23,10 @@ type moments[T Float] struct {
 	unused    pool[Averages[T]]
 }
 
-// add adds a moment to the block. overflow is the error to report if the moment's average is not
-// finite.
-func (b *moments[T]) add(f *moment[T], overflow Error) *moment[T] {
+// add adds a moment to the block, by a name that is its own in the block. overflow is the error to
+// report if the moment's average is not finite.
+func (b *moments[T]) add(name string, f *moment[T], overflow Error) *moment[T] {
+	f.name = name
 	overflow.Err = ErrNotFinite
 	b.list, b.overflows = append(b.list, f), append(b.overflows, overflow)
 	return f

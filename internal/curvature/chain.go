@@ -1,5 +1,10 @@
 package curvature
 
+import (
+	"fmt"
+	"strconv"
+)
+
 // Chain is the block of a chain of layers: each layer feeds the next one and nothing else. Its
 // inverse is block-tridiagonal (Martens & Grosse 2015, section 4.3). Each layer is used once for
 // each case, so the cross moments of neighbours can pair their rows case by case. Every factor is
@@ -30,13 +35,14 @@ func NewChain[T Float](shapes []Shape) *Chain[T] {
 	var abar, out []int
 	for i, s := range shapes {
 		abar, out = append(abar, s.Abar()), append(out, s.Out)
-		b.layers = append(b.layers, newFactors(&b.moments, s, i))
+		b.layers = append(b.layers, newFactors(&b.moments, s, i, strconv.Itoa(i)))
 		b.turned = append(b.turned, turned[T]{on: s.OutByIn, rows: s.Out, cols: s.Abar()})
 	}
 	for i := range n - 1 {
 		overflow := Error{Layer: i, Op: "averages of its cross moments", Next: true}
-		b.crossA = append(b.crossA, b.add(newCross[T](abar[i], abar[i+1]), overflow))
-		b.crossG = append(b.crossG, b.add(newCross[T](out[i], out[i+1]), overflow))
+		pair := fmt.Sprintf("%d,%d", i, i+1)
+		b.crossA = append(b.crossA, b.add("A"+pair, newCross[T](abar[i], abar[i+1]), overflow))
+		b.crossG = append(b.crossG, b.add("G"+pair, newCross[T](out[i], out[i+1]), overflow))
 	}
 	b.ready()
 	b.inverses.make = func() *chainInverse[T] { return &chainInverse[T]{block: b, links: newTridiagonal[T](abar, out)} }
@@ -76,6 +82,8 @@ func (b *Chain[T]) Trace(avg *Averages[T]) (sum float64) {
 }
 
 func (b *Chain[T]) Immediate() bool { return false }
+
+func (b *Chain[T]) NewInverse() Inverse[T] { return b.inverses.get() }
 
 func (b *Chain[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	v, w, n := b.inverses.get(), b.work.get(), len(b.layers)
@@ -145,6 +153,11 @@ func (v *chainInverse[T]) Apply(u, grad [][]T) {
 	}
 	clear(b.u) // do not keep references to the caller's memory
 	clear(b.v)
+}
+
+func (v *chainInverse[T]) State(to Visitor[T]) {
+	to.Count("raised", &v.raised)
+	v.links.state(to, func(side string, i int) string { return fmt.Sprint(side, i) })
 }
 
 func (v *chainInverse[T]) Raised() int { return v.raised }

@@ -61,6 +61,11 @@ type Block[T Float] interface {
 	// stay unchanged until the inversion is done. If the block is Immediate, they must stay
 	// unchanged while the inverse is in use.
 	Invert(*Averages[T], Damping) *Inversion[T]
+	// State shows the current averages to a Visitor.
+	State(Visitor[T])
+	// NewInverse returns an inverse that a Visitor is to fill in; nil if the block is Immediate.
+	NewInverse() Inverse[T]
+
 	// Immediate reports whether an inverse costs nothing. If so, each step makes a new inverse from
 	// its own averages.
 	Immediate() bool
@@ -80,6 +85,8 @@ type Inverse[T Float] interface {
 	Apply(u, v [][]T)
 	// Raised returns the number of factors whose damping was raised.
 	Raised() int
+	// State shows the inverse to a Visitor. That of an Immediate block has none of its own.
+	State(Visitor[T])
 	// Release ends the use of the inverse. Its memory may then be used for another one.
 	Release()
 }

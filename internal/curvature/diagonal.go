@@ -21,7 +21,7 @@ var _ Block[float64] = (*Diagonal[float64])(nil)
 // repeat along the parameter.
 func NewDiagonal[T Float](n, size int) *Diagonal[T] {
 	b := &Diagonal[T]{size: size}
-	b.squares = b.add(newCross[T](n, 1), Error{Op: opSquares})
+	b.squares = b.add("squares", newCross[T](n, 1), Error{Op: opSquares})
 	b.ready()
 	return b
 }
@@ -72,5 +72,8 @@ func (v diagonalInverse[T]) Apply(u, grad [][]T) {
 	}
 }
 
-func (v diagonalInverse[T]) Raised() int { return 0 }
-func (v diagonalInverse[T]) Release()    {}
+func (b *Diagonal[T]) NewInverse() Inverse[T] { return nil }
+
+func (v diagonalInverse[T]) Raised() int      { return 0 }
+func (v diagonalInverse[T]) State(Visitor[T]) {}
+func (v diagonalInverse[T]) Release()         {}

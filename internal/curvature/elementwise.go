@@ -37,7 +37,7 @@ func NewElementwise[T Float](params, elements, fullBlock int) *Elementwise[T] {
 	if params == 1 && elements <= fullBlock {
 		b.width, b.channels = elements, 1
 	}
-	b.mean = b.add(newCross[T](b.channels*b.width, b.width), Error{Op: opSquares})
+	b.mean = b.add("F", newCross[T](b.channels*b.width, b.width), Error{Op: opSquares})
 	b.ready()
 	b.work, b.v = make([]float64, b.width*b.width), make([]float64, b.width)
 	return b
@@ -148,5 +148,8 @@ func (b *Elementwise[T]) solve(block []T, damping float64) {
 	}
 }
 
-func (v elementwiseInverse[T]) Raised() int { return 0 }
-func (v elementwiseInverse[T]) Release()    {}
+func (b *Elementwise[T]) NewInverse() Inverse[T] { return nil }
+
+func (v elementwiseInverse[T]) Raised() int      { return 0 }
+func (v elementwiseInverse[T]) State(Visitor[T]) {}
+func (v elementwiseInverse[T]) Release()         {}

@@ -41,13 +41,14 @@ const (
 	opAverages = "averages of its second moments"
 )
 
-// newFactors adds the two factors of a layer to a block's moments.
-func newFactors[T Float](b *moments[T], s Shape, layer int) *factors[T] {
+// newFactors adds the two factors of a layer to a block's moments. number follows A and G in their
+// names.
+func newFactors[T Float](b *moments[T], s Shape, layer int, number string) *factors[T] {
 	overflow := Error{Layer: layer, Op: opAverages}
 	f := &factors[T]{
 		shape: s, layer: layer,
-		a: b.add(newFactor[T](s.sizeA(), s.DiagonalA), overflow),
-		g: b.add(newFactor[T](s.Out, s.DiagonalG), overflow),
+		a: b.add("A"+number, newFactor[T](s.sizeA(), s.DiagonalA), overflow),
+		g: b.add("G"+number, newFactor[T](s.Out, s.DiagonalG), overflow),
 	}
 	f.a.inputs = true
 	return f
@@ -105,7 +106,7 @@ type layer[T Float] struct {
 }
 
 // init adds the moments A and G. Other moments may be added after it, before ready is called.
-func (b *layer[T]) init(s Shape) { b.factors = newFactors(&b.moments, s, 0) }
+func (b *layer[T]) init(s Shape) { b.factors = newFactors(&b.moments, s, 0, "") }
 
 func (b *layer[T]) Observe(rows []Rows[T]) error { return b.factors.observe(rows[0]) }
 

@@ -16,6 +16,7 @@ func NewIdentity[T Float]() *Identity[T] {
 func (b *Identity[T]) Observe([]Rows[T]) error    { return nil }
 func (b *Identity[T]) Trace(*Averages[T]) float64 { return 0 }
 func (b *Identity[T]) Immediate() bool            { return true }
+func (b *Identity[T]) NewInverse() Inverse[T]     { return nil }
 
 func (b *Identity[T]) Invert(*Averages[T], Damping) *Inversion[T] {
 	return done[T](identity[T]{})
@@ -28,5 +29,6 @@ func (identity[T]) Apply(u, v [][]T) {
 		copy(u[i], v[i])
 	}
 }
-func (identity[T]) Raised() int { return 0 }
-func (identity[T]) Release()    {}
+func (identity[T]) Raised() int      { return 0 }
+func (identity[T]) State(Visitor[T]) {}
+func (identity[T]) Release()         {}

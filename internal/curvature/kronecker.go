@@ -23,6 +23,8 @@ func (b *Kronecker[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	return b.products.invert(a, g, dampA, dampG, nil)
 }
 
+func (b *Kronecker[T]) NewInverse() Inverse[T] { return b.products.inverses.get() }
+
 // LowRankSavings returns the number of multiplications that the low-rank form of a gradient saves
 // and the number of positions R, if the run observed last was the whole batch. The saving is 0 if a
 // factor is diagonal, or if A was not computed from Abar itself. It does not detect rows that were

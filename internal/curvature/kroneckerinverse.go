@@ -57,6 +57,11 @@ type KroneckerInverse[T Float] struct {
 
 func (v *KroneckerInverse[T]) Raised() int { return count(v.a.raised, v.g.raised) }
 
+func (v *KroneckerInverse[T]) State(to Visitor[T]) {
+	v.a.state(to, "A^-1")
+	v.g.state(to, "G^-1")
+}
+
 func (v *KroneckerInverse[T]) Release() { v.owner.inverses.put(v) }
 
 // Apply computes U = A^-1 V G^-1 for V of size abar x out. If OutByIn, V is out x abar and U = G^-1

@@ -13,6 +13,7 @@ import (
 // A diagonal moment keeps only E[x_i^2], as n x 1. It is used where the diagonal is exact (one-hot
 // inputs), and where the whole matrix would be too large.
 type moment[T Float] struct {
+	name      string
 	n, m      int
 	diagonal  bool
 	symmetric bool // y is x

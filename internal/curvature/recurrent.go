@@ -34,7 +34,8 @@ func NewRecurrent[T Float](s Shape, stationary bool) *Recurrent[T] {
 	b := &Recurrent[T]{stationary: stationary, turned: turned[T]{on: s.OutByIn, rows: out, cols: abar}}
 	b.init(s)
 	overflow := Error{Op: "averages of the cross moments of its time steps"}
-	b.lagA, b.lagG = b.add(newCross[T](abar, abar), overflow), b.add(newCross[T](out, out), overflow)
+	b.lagA = b.add("A'", newCross[T](abar, abar), overflow)
+	b.lagG = b.add("G'", newCross[T](out, out), overflow)
 	b.ready()
 	nextA, nextG := 0, 0 // sizes; in a stationary chain the layer is its own neighbour
 	if stationary {
@@ -66,6 +67,8 @@ func (b *Recurrent[T]) Observe(rows []Rows[T]) error {
 	}
 	return nil
 }
+
+func (b *Recurrent[T]) NewInverse() Inverse[T] { return b.inverses.get() }
 
 // Invert first computes K and s of both sides, and then the gains, which need both.
 func (b *Recurrent[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
@@ -166,6 +169,13 @@ func (v *recurrentInverse[T]) apply(u, grad []T) {
 		b.y = append(b.y[:0], u...)
 		v.subtract(u, a.psiT, g.psiT, b.y, 0, 0)
 	}
+}
+
+// State leaves out the number of steps, which only the gains depend on.
+func (v *recurrentInverse[T]) State(to Visitor[T]) {
+	to.Count("raised", &v.raised)
+	v.tridiagonal.state(to, func(side string, _ int) string { return side })
+	to.Tensor("gains", v.gains, v.a[0].n, v.g[0].n)
 }
 
 func (v *recurrentInverse[T]) Raised() int { return v.raised }

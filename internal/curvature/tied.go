@@ -1,5 +1,7 @@
 package curvature
 
+import "strconv"
+
 // Tied is the block of a weight that is used both as W and as W^T. Each use has Kronecker factors
 // of its own. The moments are A_1, G_1, A_2, G_2. The sum
 //
@@ -30,7 +32,7 @@ func NewTied[T Float](s Shape) *Tied[T] {
 	b := &Tied[T]{}
 	turned := Shape{In: s.Out, Out: s.In, DiagonalA: s.DiagonalG, DiagonalG: s.DiagonalA}
 	for i, s := range []Shape{s, turned} {
-		b.ways[i] = newFactors(&b.moments, s, 0)
+		b.ways[i] = newFactors(&b.moments, s, 0, strconv.Itoa(i+1))
 	}
 	b.moments.ready()
 	b.products.ready(s)
@@ -55,6 +57,8 @@ func (b *Tied[T]) Trace(avg *Averages[T]) float64 {
 }
 
 func (b *Tied[T]) Immediate() bool { return false }
+
+func (b *Tied[T]) NewInverse() Inverse[T] { return b.products.inverses.get() }
 
 func (b *Tied[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	sum := b.sums.get()

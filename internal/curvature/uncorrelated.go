@@ -73,6 +73,8 @@ func (b *Uncorrelated[T]) Trace(avg *Averages[T]) float64 {
 	return b.traceA(avg.Moments[0]) * b.factors.g.trace(avg.Moments[1])
 }
 
+func (b *Uncorrelated[T]) NewInverse() Inverse[T] { return b.inverses.get() }
+
 func (b *Uncorrelated[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 	v, w := b.inverses.get(), b.work.get()
 	a, g, s := avg.Moments[0], avg.Moments[1], b.factors.shape
@@ -177,6 +179,17 @@ func (v *uncorrelatedInverse[T]) applyA(row []T) {
 			patches[c*k+i] = tmp[c*k+i] + shift*q
 		}
 	}
+}
+
+func (v *uncorrelatedInverse[T]) State(to Visitor[T]) {
+	n := v.block.channels
+	to.Tensor("P", v.p, n, n)
+	to.Tensor("q", v.q, n)
+	rest := []T{v.gain, v.cross, v.corner}
+	to.Tensor("gain, cross, corner", rest, len(rest))
+	v.gain, v.cross, v.corner = rest[0], rest[1], rest[2]
+	visitFlag(to, "P raised", &v.a.raised)
+	v.g.state(to, "G^-1")
 }
 
 func (v *uncorrelatedInverse[T]) Raised() int { return count(v.a.raised, v.g.raised) }

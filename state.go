@@ -1,0 +1,136 @@
+package kfac
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Save writes the whole state of the solver and the weights: a training that is loaded from it goes
+// on as if it had never stopped, to the last bit, in the same process or in another. It is for the
+// program to bring its own state along, such as the order of its batches, and random numbers that
+// Gorgonia draws.
+//
+// The file is in the format safetensors, which other tools can read. The factors A and G of the
+// layer with the weight w are blocks/w/A and blocks/w/G, weights are weights/w, and lambda and the
+// like are texts in the metadata.
+//
+// Save waits for inverses in the background, and changes nothing. Parameters are known by their
+// names. The errors are *StateError, with ErrInUpdate between Accumulate and Step, and ErrAveraged
+// within UseAverage, and *ParamError with ErrSameName, or for weights that can't be read.
+func (s *Solver) Save(w io.Writer, opts ...StateOption) (err error) {
+	defer recovered("Save", &err)
+	if err := s.attached("Save"); err != nil {
+		return err
+	}
+	a := newArchive()
+	if err := s.engine.save(a, stateOptionsOf(opts)); err != nil {
+		return stateError("Save", err)
+	}
+	return stateError("Save", a.write(w))
+}
+
+// Load puts the solver, and the weights of its graph, in the state that Save has written, and
+// zeroes the gradients. RunAll comes next. The solver is that of the same model, by names and
+// shapes of parameters, with the same settings; its graph may be another one, and a first Step of
+// its own is not needed.
+//
+// A solver of [New] needs a graph first, by [Solver.VM] or [Solver.Attach].
+//
+// Parameters that the graph lacks, as after Attach, get their state when a graph brings them. Their
+// weights then have to be those that they had; Load can be called again with that graph to write
+// them.
+//
+// An error leaves everything as it was. It is a *StateError with ErrTruncated, ErrDamaged,
+// ErrForeignFile, ErrNewerFile, ErrOtherModel, ErrOtherSettings, ErrInUpdate, ErrAveraged or what r
+// has returned, or a *ParamError for weights that can't be written. Load reads r to its end.
+func (s *Solver) Load(r io.Reader, opts ...StateOption) (err error) {
+	defer recovered("Load", &err)
+	if err := s.attached("Load"); err != nil {
+		return err
+	}
+	file, err := io.ReadAll(r)
+	if err != nil {
+		return stateError("Load", err)
+	}
+	return s.load(file, opts)
+}
+
+func (s *Solver) load(file []byte, opts []StateOption) error {
+	a, err := readArchive(file)
+	if err != nil {
+		return stateError("Load", err)
+	}
+	if err := s.engine.load(a, stateOptionsOf(opts)); err != nil {
+		return stateError("Load", err)
+	}
+	s.plan, s.stats = s.engine.describe(), Stats{}
+	return nil
+}
+
+// SaveFile saves to a file, which it replaces when all is written: whatever happens, there is the
+// file before or the new one. It is written as path.tmp first.
+func (s *Solver) SaveFile(path string, opts ...StateOption) error {
+	temporary := path + ".tmp"
+	if err := s.saveTo(temporary, opts); err != nil {
+		os.Remove(temporary)
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		os.Remove(temporary)
+		return stateError("Save", err)
+	}
+	if dir, err := os.Open(filepath.Dir(path)); err == nil {
+		dir.Sync() // so that the new name lasts; some systems can't
+		dir.Close()
+	}
+	return nil
+}
+
+func (s *Solver) saveTo(path string, opts []StateOption) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return stateError("Save", err)
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	err = s.Save(w, opts...)
+	if err == nil {
+		err = stateError("Save", errors.Join(w.Flush(), f.Sync()))
+	}
+	if closed := f.Close(); err == nil {
+		err = stateError("Save", closed)
+	}
+	return err
+}
+
+// LoadFile loads what SaveFile has saved.
+func (s *Solver) LoadFile(path string, opts ...StateOption) (err error) {
+	defer recovered("Load", &err)
+	if err := s.attached("Load"); err != nil {
+		return err
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		return stateError("Load", err)
+	}
+	return s.load(file, opts)
+}
+
+// stateError says in an error which call has failed. Errors about parameters go through.
+func stateError(call string, err error) error {
+	var param *ParamError
+	var config *ConfigError
+	var state *StateError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &param), errors.As(err, &config):
+		return err
+	case errors.As(err, &state):
+		state.Call = call
+		return state
+	}
+	return &StateError{Call: call, Err: err}
+}
