@@ -130,6 +130,11 @@ func searchesGamma(cfg *config, k int) bool {
 // tried, the best first lambda of a grid was lower than the best lambda for the first step alone.
 const afterStart = 1.0 / 5
 
+// leastRate is the least alpha with which a step counts for the start of lambda. With too little
+// damping, Delta lies where the approximation of the Fisher matrix is worst: the step lowers the
+// objective only because alpha is tiny, and rho does not see it.
+const leastRate = 1.0 / 4
+
 // startOfLambda chooses lambda before the first step. The paper leaves this choice to the user (150
 // for its autoencoders, section 6.5). try returns the objective on the first batch after a step
 // with the given lambda. before is the objective without a step.

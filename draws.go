@@ -9,11 +9,10 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// A cost with Dropout or random nodes is another function at each draw. All runs of an update have
-// to draw the same numbers: else a step that fits one mask is judged by another, the quadratic
-// model promises too much, and lambda rises without end. The numbers are the VM's where they can be
-// had, so that its cost and its gradients are those of the private runs. Where not, the private
-// runs draw their own, and the gradient is theirs too.
+// A cost with Dropout or random nodes is another function at each draw. The runs that a step is
+// made from have to draw the same numbers: else the quadratic model is not that of the gradient.
+// The numbers are the VM's where they can be had. Where not, the private runs draw their own, and
+// the gradient is theirs too. The objective then draws others; see costAt.
 
 // draw finds the numbers that the private runs of the chunk draw, and replaces gradients that are
 // not those of the cost with these numbers.

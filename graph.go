@@ -88,6 +88,7 @@ type conditions[T program.Float] struct {
 	inputs *program.Inputs[T] // nil: the present inputs of the user's graph
 	seed   uint64             // of Dropout and random nodes
 	mode   program.Mode
+	anew   bool // what is random draws by the seed, whatever inputs hold
 }
 
 // set gives the conditions to a run.
@@ -95,6 +96,13 @@ func (c conditions[T]) set(run *program.Run[T]) {
 	run.Use(c.inputs)
 	run.Reseed(c.seed)
 	run.SetMode(c.mode)
+	run.DrawAnew(c.anew)
+}
+
+// others returns conditions under which other random numbers are drawn.
+func (c conditions[T]) others() conditions[T] {
+	c.seed, c.anew = ^c.seed, true
+	return c
 }
 
 // output is a head with its node in a program.

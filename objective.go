@@ -13,13 +13,17 @@ type objective struct{ eta float64 }
 
 // at returns h on all cases of the batch. values holds the values of the parameters. If an element
 // is nil, the parameter keeps the user's value and is left out of the L2 term.
+//
+// What is random draws the same numbers at every point of an update, but others than those that the
+// step was made from: a step fits the masks of Dropout as it fits the cases of a small batch, and
+// looks perfect with these.
 func at[T program.Float](h objective, b batch[T], params []*parameter[T], values [][]T) (float64, error) {
 	var squares, sum float64
 	for _, v := range values {
 		squares += linalg.Dot64(v, v)
 	}
 	for i := range b {
-		cost, err := costAt(&b[i], params, values)
+		cost, err := costAt(&b[i], b[i].conditions.others(), params, values)
 		if err != nil {
 			return 0, graphError(err)
 		}
@@ -31,8 +35,8 @@ func at[T program.Float](h objective, b batch[T], params []*parameter[T], values
 	return sum/float64(b.cases()) + h.eta/2*squares, nil
 }
 
-// costAt returns the cost of a chunk, in the user's units.
-func costAt[T program.Float](k *chunk[T], params []*parameter[T], values [][]T) (float64, error) {
+// costAt returns the cost of a chunk under these conditions, in the user's units.
+func costAt[T program.Float](k *chunk[T], c conditions[T], params []*parameter[T], values [][]T) (float64, error) {
 	g := k.graph
 	run, err := g.costs()
 	if err != nil {
@@ -48,7 +52,7 @@ func costAt[T program.Float](k *chunk[T], params []*parameter[T], values [][]T) 
 		}
 		defer run.Bind(leaf, nil)
 	}
-	k.conditions.set(run) // the same random numbers at every point
+	c.set(run)
 	if err := run.Forward(nil); err != nil {
 		return 0, err
 	}

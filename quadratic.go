@@ -343,6 +343,12 @@ func (s *span) minimise(c float64, momentum bool) step {
 	return r
 }
 
+// rate returns the alpha with the smallest M along Delta. It is 1 where the approximation of the
+// Fisher matrix, with its damping, is exact along Delta.
+func (s *span) rate(c float64) float64 {
+	return -s.slope[0] / (s.f[0][0] + c*s.dots[0][0])
+}
+
 // form returns the quadratic form of the step with a matrix over the two directions. Only the upper
 // triangle of m is read.
 func (r step) form(m *[2][2]float64) float64 {

@@ -315,6 +315,9 @@ func (a *attempt[T]) startDamping(next *control) error {
 			return math.Inf(1) // the damping is too small to compute with
 		}
 		defer p.release(a.plan.order)
+		if p.span.rate(lambda+a.cfg.l2) < leastRate {
+			return math.Inf(1)
+		}
 		after, err := after(a.objective, a.batch, a.plan.order, p.updates)
 		if err != nil || math.IsNaN(after) {
 			return math.Inf(1)
@@ -384,13 +387,13 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	}
 	v := verdict{rho: reductionRatio(before, after, p.step, next.lambda, a.cfg.undampedRho)}
 	v.rejected = a.cfg.reject && !(after <= before)
-	rounding := math.Abs(before) * rounding[T]() / 1000
-	if off := math.Abs(before - a.vmObjective); off > rounding && !a.batch.random() {
-		rounding = off
+	doubt := math.Abs(before) * rounding[T]() / 1000
+	if off := math.Abs(before - a.vmObjective); off > doubt { // rounding, or other masks of Dropout
+		doubt = off
 	}
 	switch {
 	case !adapt && !v.rejected:
-	case !a.cfg.paperRules && !(-p.change > trustworthy*rounding): // what it has changed is no evidence
+	case !a.cfg.paperRules && !(-p.change > trustworthy*doubt): // what it has changed is no evidence
 	case a.cfg.paperRules || v.rejected:
 		next.lambda = adaptLambda(next.lambda, v.rho, a.cfg.lambdaDecay)
 	default:
@@ -401,8 +404,8 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	return v, nil
 }
 
-// trustworthy is how many times the objective's rounding a promised change has to be, so that its
-// reduction ratio counts for lambda.
+// trustworthy is how many times the doubt about the objective a promised change has to be, so that
+// its reduction ratio counts for lambda.
 const trustworthy = 3
 
 // objectiveBefore returns the objective before the step. change is the change that the step

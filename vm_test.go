@@ -433,8 +433,8 @@ func dropped(p float64) *testnet.Net {
 	return n.Ends(n.Layer(h, 1, 8, 2, true, false), testnet.Binary)
 }
 
-// Training with Dropout is reproducible; seeds draw other masks. Gradient, statistics, model and
-// objective see the same ones: the gradient is that of the objective at the step's seed.
+// Training with Dropout is reproducible; seeds draw other masks. Gradient, statistics and model
+// see the same ones: the gradient is that of the cost at the step's seed.
 func TestVMWithDropout(t *testing.T) {
 	train := func(seed uint64) (costs []float64) {
 		tr := onOwnVM(t, dropped(0.3), WithSeed(seed), WithStepRejection())
@@ -458,7 +458,7 @@ func TestVMWithDropout(t *testing.T) {
 			of := chunk[float64]{graph: c.graph, plan: c.plan,
 				conditions: conditions[float64]{seed: c.graph.machine.seed, mode: program.Training}}
 			cost := func() float64 {
-				v, err := costAt(&of, nil, nil)
+				v, err := costAt(&of, of.conditions, nil, nil)
 				testnet.Check(t, err)
 				return v
 			}

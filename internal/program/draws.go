@@ -51,9 +51,12 @@ func (in *Inputs[T]) KeepDrawn(run *Run[T]) {
 	}
 }
 
+// DrawAnew says whether the following runs draw by their seed even where inputs hold numbers.
+func (r *Run[T]) DrawAnew(on bool) { r.anew = on }
+
 // draw computes the result of an op that draws.
 func (r *Run[T]) draw(c *call[T], rows []int) error {
-	if r.inputs != nil && !r.adopts {
+	if r.inputs != nil && !r.adopts && !r.anew {
 		if kept := r.inputs.floats[c.node.Src]; kept != nil {
 			return r.drawKept(c, kept, rows)
 		}

@@ -14,6 +14,7 @@ type Run[T Float] struct {
 	batch  batch     // of the calls: what the last Forward ran
 	inputs *Inputs[T]
 	adopts bool    // Adopt is running
+	anew   bool    // see DrawAnew
 	source *Run[T] // of the whole batch, whose values the next Forward may pick
 
 	grads   []buffer[T] // by node: gradient of the last Reverse
