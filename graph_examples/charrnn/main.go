@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/text"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
@@ -56,21 +57,21 @@ func task(s *trial.Settings) (learn.Task, error) {
 	if length < 1 || hidden < 1 {
 		return learn.Task{}, fmt.Errorf("-length is %d and -hidden %d, both must be at least 1", length, hidden)
 	}
-	text, err := load(s.Data)
+	book, err := text.Load(s.Data)
 	if err != nil {
 		return learn.Task{}, err
 	}
-	s.Cases = min(s.Cases, (len(text.characters)-1)/length)
+	s.Cases = min(s.Cases, (len(book.Characters)-1)/length)
 	if s.Cases < s.Batch {
 		return learn.Task{}, fmt.Errorf("the text holds %d sequences of %d characters, too few for a batch of %d",
 			s.Cases, length, s.Batch)
 	}
-	text.characters = text.characters[:s.Cases*length+1]
+	book.Characters = book.Characters[:s.Cases*length+1]
 	s.Eval = max(s.Eval/s.Batch, 1) * s.Batch
 	batch, long := s.Batch, length
-	read := func(m *learn.Model) func() { return text.read(m, batch, long) }
+	read := func(m *learn.Model) func() { return book.Read(m, batch, long) }
 	return learn.Task{
-		Model:     newModel(text.kinds, length, hidden, lstm),
+		Model:     newModel(book.Kinds, length, hidden, lstm),
 		Draw:      read,
 		Walk:      read,
 		WalkBatch: batch, WalkBatches: s.Eval / batch,
