@@ -94,6 +94,9 @@ type predicted struct {
 	// a discrete variable is that of the model; that of others is the larger one of the declared
 	// variance and the mean squared residual.
 	spread float64
+	// noise is the weighted one with the mean squared residual as the variance of those that are not
+	// discrete, whatever was declared.
+	noise float64
 }
 
 // predicted says what a case of the batch predicts.
@@ -106,6 +109,7 @@ func (b batch[T]) predicted() (u predicted) {
 			u.variables += n
 			u.weighted += n * b[i].weights[k]
 			u.spread += n * b[i].weights[k] * o.spread(b[i].variances[k])
+			u.noise += n * b[i].weights[k] * b[i].variances[k]
 		}
 	}
 	return u

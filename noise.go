@@ -75,7 +75,7 @@ func (e evidence) with(gain, bend, limit float64) evidence {
 
 // share returns the part of a step from a batch with this number of cases that is signal. The
 // first steps are on the safe side by a standard error, which is divided by their number. A slope
-// has the variance unit * bend / cases: unit is that of a nat in F.
+// has the variance unit * bend / cases: unit is the variance of the residuals, where F has 1.
 func (e evidence) share(cases int, unit float64) float64 {
 	if !(e.bend > 0) {
 		return trustedPart(cases)
@@ -104,7 +104,7 @@ func (n *noise) seen(m *span, eta, limit float64) evidence {
 type bounds struct {
 	curvature float64 // delta^T F delta
 	gain      float64 // reduction of the objective that the model promises
-	unit      float64 // a nat, in the units of F
+	unit      float64 // variance of the residuals, where F has 1
 }
 
 // limited minimises the quadratic model over the span and shortens the step where it is not to be

@@ -623,3 +623,23 @@ func TestBackNeverRaisesTheModel(t *testing.T) {
 		}
 	})
 }
+
+// A declared variance that is far from that of the residuals makes no difference to the first steps:
+// what is noise is measured.
+func TestDeclaredVarianceIsNoNoise(t *testing.T) {
+	for _, variance := range []float64{1e-6, 1, 1e6} {
+		n := testnet.MLP{Widths: []int{5, 2}, Cases: 60, Loss: testnet.Squares(variance)}.Build(3)
+		l := NewTrainer(t, n)
+		first := 0.0
+		for range 4 {
+			l.Steps(t, 1)
+			if first == 0 {
+				first = statsOf(l).Cost
+			}
+		}
+		if part := trainingOf(l).control.noise.evidence.share(60, 1e-30); part < 0.9 || statsOf(l).Shrink < 0.9 {
+			t.Errorf("variance %g: share %g, factor %g, cost %g of the first", variance, part, statsOf(l).Shrink,
+				statsOf(l).Cost/first)
+		}
+	}
+}

@@ -291,7 +291,8 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	}
 	m.f = a.quadratic.products(past)
 	p.fisher = m.f
-	most := bounds{normLimit(a.cfg, a.cases, a.predicted), largestGain(a.cfg, a.bounded, a.vmObjective), 1 / a.nats(1)}
+	most := bounds{normLimit(a.cfg, a.cases, a.predicted), largestGain(a.cfg, a.bounded, a.vmObjective),
+		a.predicted.noise / a.predicted.weighted}
 	p.step, p.factor = a.before.noise.limited(&m, damp, a.cfg, a.cases, most)
 	p.span = m
 	if !p.finite() {
