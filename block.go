@@ -753,7 +753,7 @@ func carryOver[T program.Float](before *planned[T], g *graph[T]) (
 		}
 	}
 	if len(nodes) == 0 {
-		return nil, nil, &GraphError{Node: g.cost.Name(), Err: ErrForeign,
+		return nil, nil, &GraphError{Node: program.NameOf(g.cost), Err: ErrForeign,
 			What: "looking for the parameters trained so far among the inputs of its graph",
 			Hint: fmt.Sprintf("none of them has the name and shape of a parameter of the old graph (%s); "+
 				"give a parameter the same name in every graph", names(before.order))}

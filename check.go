@@ -80,8 +80,7 @@ func probeCost[T program.Float](tail *lossTail[T], outputs []*output, probes []p
 		}
 		if v := tail.run.Value(tail.cost).Data; !linalg.Finite(v) {
 			return &LossError{Output: outputs[0].head.name(), Expected: "a finite cost", Found: fmt.Sprint(v[0]),
-				Hint: "is a target or an input NaN, or so large that the cost overflows, or the logarithm of 0 " +
-					"taken, as in Log(HadamardProd(softmax, y)) where HadamardProd(Log(softmax), y) is meant?"}
+				Hint: notFinite(tail.run, tail.path)}
 		}
 		for i, leaf := range tail.leaves {
 			linalg.Convert(probes[i].grad[point], tail.run.Gradient(leaf))
@@ -187,9 +186,7 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 			Expected: expected,
 			Found: fmt.Sprintf("best c %.4g, with which the gradient's change is still off by %.3g of its size",
 				c*unit, math.Sqrt(miss/change)),
-			Hint: "declare the distribution that the cost is the negative log-likelihood of, at the output that " +
-				"it is computed from; common slips: a missing logarithm, a softmax for several independent labels, " +
-				"weights that differ from case to case, a root of the mean (minimise what is under it), a sign",
+			Hint: p.mismatch(o).slip(),
 		}
 	}
 	linalg.Convert(z, p.z[0])
@@ -231,16 +228,18 @@ func (p *probe[T]) scaleBy(l likelihood.Scaled, o *output) (float64, error) {
 	return mean * p.unit, nil
 }
 
+func (p *probe[T]) mismatch(o *output) mismatch {
+	m := mismatch{Likelihood: o.Likelihood, output: program.NameOf(o.output()), cols: o.cols}
+	m.grad, m.mean = p.grad, p.mean
+	for i := range 2 {
+		m.z[i] = make([]float64, len(p.z[i]))
+		linalg.Convert(m.z[i], p.z[i])
+	}
+	return m
+}
+
 // largest is the largest element of the gradients.
 func (p *probe[T]) largest() float64 { return max(largestOf(p.grad[0]), largestOf(p.grad[1])) }
-
-// largestOf is the largest absolute value.
-func largestOf(x []float64) (largest float64) {
-	for _, v := range x {
-		largest = max(largest, math.Abs(v))
-	}
-	return largest
-}
 
 // finiteCost reports a cost that the VM has computed and that is not finite, whatever its gradients
 // are. The solver's own cost tells whether the data or the VM is to blame.

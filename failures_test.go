@@ -562,59 +562,72 @@ func TestWrongLoss(t *testing.T) {
 		name     string
 		loss     testnet.Likelihood
 		declared string
+		words    string // which slip it was
 		spoil    func(m *testnet.Net)
 	}{
-		{"softmax declared as Bernoulli", testnet.CrossEntropy, "Bernoulli", nil},
-		{"softmax declared as Gaussian", testnet.CrossEntropy, "Gaussian", nil},
-		{"sigmoid declared as Categorical", testnet.BinaryCrossEntropy, "Categorical", nil},
-		{"sigmoid declared as Gaussian", testnet.BinaryCrossEntropy, "Gaussian", nil},
-		{"squared error declared as Categorical", testnet.SquaredError, "Categorical", nil},
-		{"squared error declared as Bernoulli", testnet.SquaredError, "Bernoulli", nil},
-		{"sign forgotten, softmax", negative(testnet.CrossEntropy), "Categorical", nil},
-		{"sign forgotten, sigmoid", negative(testnet.BinaryCrossEntropy), "Bernoulli", nil},
-		{"sign forgotten, squared error", negative(testnet.SquaredError), "Gaussian", nil},
+		{"softmax declared as Bernoulli", testnet.CrossEntropy, "Bernoulli", "cross-entropy of a softmax", nil},
+		{"softmax declared as Gaussian", testnet.CrossEntropy, "Gaussian", "declare kfac.Categorical", nil},
+		{"sigmoid declared as Categorical", testnet.BinaryCrossEntropy, "Categorical", "declare kfac.Bernoulli", nil},
+		{"sigmoid declared as Gaussian", testnet.BinaryCrossEntropy, "Gaussian", "declare kfac.Bernoulli", nil},
+		{"squared error declared as Categorical", testnet.SquaredError, "Categorical", "kfac.SquaredError", nil},
+		{"squared error declared as Bernoulli", testnet.SquaredError, "Bernoulli", "declare kfac.SquaredError", nil},
+		{"sign forgotten, softmax", negative(testnet.CrossEntropy), "Categorical", "minus what it should be", nil},
+		{"sign forgotten, sigmoid", negative(testnet.BinaryCrossEntropy), "Bernoulli", "minus what it should be", nil},
+		{"sign forgotten, squared error", negative(testnet.SquaredError), "Gaussian", "minus what it should be", nil},
 		{"no logarithm", written(func(out, y *gorgonia.Node) *gorgonia.Node {
 			return testnet.Neg(testnet.Mean(testnet.Hadamard(gorgonia.Must(gorgonia.SoftMax(out)), y)))
-		}), "Categorical", nil},
+		}), "Categorical", "a logarithm is missing", nil},
+		{"no logarithm, of bits", written(func(out, y *gorgonia.Node) *gorgonia.Node {
+			return testnet.Neg(testnet.Mean(testnet.Hadamard(testnet.Sigmoid(out), y)))
+		}), "Bernoulli", "a logarithm is missing", nil},
+		{"softmax over the cases", written(func(out, y *gorgonia.Node) *gorgonia.Node {
+			logp := gorgonia.Must(gorgonia.LogSoftMax(out, 0))
+			return testnet.Neg(testnet.Mean(testnet.Hadamard(logp, y)))
+		}), "Categorical", "another axis", nil},
+		{"an output that has to be positive", written(func(out, y *gorgonia.Node) *gorgonia.Node {
+			return testnet.Neg(testnet.Mean(gorgonia.Must(gorgonia.Log(testnet.Add(out, testnet.Hadamard(y, out))))))
+		}), "Gaussian", "has to be positive", nil},
 		{"logarithm of the product", written(func(out, y *gorgonia.Node) *gorgonia.Node {
 			p := testnet.Hadamard(gorgonia.Must(gorgonia.SoftMax(out)), y)
 			return testnet.Neg(testnet.Mean(gorgonia.Must(gorgonia.Log(p))))
-		}), "Categorical", nil},
+		}), "Categorical", "HadamardProd(Log(softmax), y) is meant", nil},
 		{"squared error of probabilities", func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
 			return testnet.SquaredError(s, gorgonia.Must(gorgonia.SoftMax(out)))
-		}, "Categorical", nil},
+		}, "Categorical", "kfac.SquaredError of the node of the probabilities", nil},
 		{"squared error of probabilities declared as Gaussian logits",
 			func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
 				return testnet.SquaredError(s, testnet.Sigmoid(out))
-			}, "Gaussian", nil},
+			}, "Gaussian", "", nil},
 		{"absolute error", written(func(out, y *gorgonia.Node) *gorgonia.Node {
 			return testnet.Mean(gorgonia.Must(gorgonia.Abs(testnet.Sub(out, y))))
-		}), "Gaussian", nil},
+		}), "Gaussian", "", nil},
 		{"weights of the cases", func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
 			scale := s.Leaf("case weights", testnet.Normals(rand.New(rand.NewPCG(1, 1)), 72, 1), 24, 3)
 			squares := testnet.Square(testnet.Sub(out, s.Y))
 			return testnet.Mean(testnet.Hadamard(squares, testnet.Square(scale))), testnet.Normal(out)
-		}, "Gaussian", nil},
+		}, "Gaussian", "", nil},
 		{"weights of the classes", func(s *testnet.Sketch, out *gorgonia.Node) (*gorgonia.Node, testnet.Loss) {
 			scale := s.Leaf("class weights", []float64{1, 2, 5}, 3)
 			weighted := gorgonia.Must(gorgonia.BroadcastHadamardProd(testnet.LogSoftMax(out), scale, nil, []byte{0}))
 			return testnet.Neg(testnet.Mean(testnet.Hadamard(weighted, s.Y))), testnet.Categorical(out)
-		}, "Categorical", nil},
-		{"two ones in a row of targets", testnet.CrossEntropy, "Categorical", func(m *testnet.Net) {
+		}, "Categorical", "weighs its cases differently, by factors from 0.2", nil},
+		{"two ones in a row of targets", testnet.CrossEntropy, "Categorical", "one-hot rows", func(m *testnet.Net) {
 			for k := range 3 {
 				set(m.Y, 6+k, 1)
 			}
 		}},
-		{"targets not scaled to [0, 1]", testnet.BinaryCrossEntropy, "Bernoulli", func(m *testnet.Net) {
+		{"targets not scaled to [0, 1]", testnet.BinaryCrossEntropy, "Bernoulli", "[0, 1]", func(m *testnet.Net) {
 			set(m.Y, 5, 255)
 		}},
-		{"negative targets", testnet.BinaryCrossEntropy, "Bernoulli", func(m *testnet.Net) { set(m.Y, 5, -1) }},
+		{"negative targets", testnet.BinaryCrossEntropy, "Bernoulli", "[0, 1]", func(m *testnet.Net) {
+			set(m.Y, 5, -1)
+		}},
 		{"a cost that is constant", written(func(out, y *gorgonia.Node) *gorgonia.Node {
 			return testnet.Mean(testnet.Sub(out, out))
-		}), "Gaussian", nil},
+		}), "Gaussian", "cancels it out", nil},
 		{"a cost that is linear", written(func(out, y *gorgonia.Node) *gorgonia.Node {
 			return testnet.Mean(testnet.Hadamard(out, y))
-		}), "Gaussian", nil},
+		}), "Gaussian", "linear in it", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := testnet.NewMLP[float64](1, small, c.loss)
@@ -631,7 +644,8 @@ func TestWrongLoss(t *testing.T) {
 			before := stateOf(m.Params, tr, solver)
 			for range 2 {
 				err := attempt(t, func() error { return solver.Step(tr.ValueGrads()) })
-				refused(t, err, kfac.ErrLoss, c.declared, m.Out.Name(), "expected", "found")
+				output := "(the sum of a matrix product and b1)"
+				refused(t, err, kfac.ErrLoss, c.declared, c.words, output, "expected", "found")
 				var le *kfac.LossError
 				if !errors.As(err, &le) || le.Hint == "" {
 					t.Errorf("no hint: %v", err)

@@ -79,7 +79,8 @@ func checkGradients[T program.Float](g *graph[T], p *planned[T], inputs *program
 	err = c.compare()
 	var wrong *GradientError
 	if errors.As(err, &wrong) && wrong.Hint == "" {
-		for _, hint := range []string{softmaxFault(c.run), inputsChanged[T](g.cost, own), wrongVM} {
+		changed := inputsChanged[T](g.cost, own)
+		for _, hint := range []string{softmaxFault(c.run), viewOfColumns(g.whole), changed, wrongVM} {
 			if wrong.Hint == "" {
 				wrong.Hint = hint
 			}
@@ -228,7 +229,9 @@ func compareGradients[T program.Float](name string, got, want []T, least float64
 		e.Hint = noRun
 	case times >= 2 && unexplained < gradientTolerance*math.Sqrt(gg):
 		e.Hint = fmt.Sprintf("it looks like the sum of %g RunAlls: gradients add up with BindDualValues until a Step "+
-			"zeroes them", times)
+			"zeroes them; for one update from several batches call Accumulate after each RunAll but the last", times)
+	default:
+		e.Hint = changedGradient(got, want)
 	}
 	return e
 }
@@ -239,7 +242,7 @@ const noRun = "the VM's gradient is zero or unrelated: was the VM Reset and RunA
 
 // wrongVM is the hint where nothing else explains a gradient.
 const wrongVM = "was another batch run since the last Step, for a validation say? With BindDualValues its gradient " +
-	"is added: zero the gradients after it, or run it in a graph of its own. Were gradients changed after RunAll " +
-	"(clipped, scaled)? Or is the VM wrong: Gorgonia v0.9.18 computes wrong gradients for some graphs (Reshape " +
-	"followed by Add or Sub, AveragePool2D, ...), and its LispMachine where a part of the graph was run before " +
-	"(build a new graph); if you know better, WithoutGradientCheck()"
+	"is added: zero the gradients after it, or run it in a graph of its own. Or is the VM wrong: Gorgonia v0.9.18 " +
+	"computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, ...), and its " +
+	"LispMachine where a part of the graph was run before (build a new graph); if you know better, " +
+	"WithoutGradientCheck()"

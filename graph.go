@@ -553,7 +553,7 @@ func notTrained(h head) error {
 }
 
 func notInCost(h head) error {
-	return &GraphError{Node: h.output().Name(), What: "looking for the output among the ancestors of the cost",
+	return &GraphError{Node: program.NameOf(h.output()), What: "looking for the output among the ancestors of the cost",
 		Err: ErrLoss, Hint: h.name() + " declares an output that the cost does not depend on; " +
 			"give the node that the cost is computed from"}
 }

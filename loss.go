@@ -280,7 +280,8 @@ func traceSoftmax(n *gorgonia.Node) (*gorgonia.Node, error) {
 	logits := onlyOperand(softmax)
 	var axis int
 	if _, err := fmt.Sscanf(softmax.Op().String(), "Softmax{%d,", &axis); err != nil {
-		return logits, fmt.Errorf("the axis of %q is unreadable (%w); pass the node of the logits", softmax.Name(), err)
+		return logits, fmt.Errorf("the axis of %q is unreadable (%w); pass the node of the logits",
+			program.NameOf(softmax), err)
 	}
 	// Gorgonia stores the last axis as -1.
 	if last := len(logits.Shape()) - 1; axis != -1 && axis != last {

@@ -244,8 +244,8 @@ func TestSampleOfOutputNotFinite(t *testing.T) {
 	testnet.Data(n.X)[7] = math.NaN()
 	err := sampled(c, 1, rand.New(rand.NewPCG(1, 1)))
 	var graph *GraphError
-	if !errors.Is(err, ErrNotFinite) || !errors.As(err, &graph) || graph.Node != n.Out.Name() {
-		t.Errorf("error %v, want a GraphError of %q that wraps ErrNotFinite", err, n.Out.Name())
+	if !errors.Is(err, ErrNotFinite) || !errors.As(err, &graph) || graph.Node != program.NameOf(n.Out) {
+		t.Errorf("error %v, want a GraphError of %q that wraps ErrNotFinite", err, program.NameOf(n.Out))
 	}
 }
 

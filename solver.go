@@ -119,7 +119,7 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 		return nil, &ConfigError{"cost", err.Error(), "a scalar of type float32 or float64"}
 	}
 	if len(cost.Shape()) != 0 && cost.Shape().TotalSize() != 1 {
-		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", cost.Name(), cost.Shape()),
+		return nil, &ConfigError{"cost", fmt.Sprintf("node %q of shape %v", program.NameOf(cost), cost.Shape()),
 			"a scalar (take its Mean or Sum)"}
 	}
 	if dist == nil || len(partsOf(dist)) == 0 {

@@ -296,7 +296,8 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	p.step, p.factor = a.before.noise.limited(&m, damp, a.cfg, a.cases, most)
 	p.span = m
 	if !p.finite() {
-		return p, &GraphError{Node: a.batch[len(a.batch)-1].graph.cost.Name(), What: "minimising the quadratic model",
+		cost := a.batch[len(a.batch)-1].graph.cost
+		return p, &GraphError{Node: program.NameOf(cost), What: "minimising the quadratic model",
 			Err: ErrNotFinite, Hint: "raise WithDamping"}
 	}
 	err = a.update(&p)

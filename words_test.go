@@ -45,6 +45,19 @@ func inLoop(done int, spoil func(t *testing.T, tr *kfac.Trainer)) func(t *testin
 	}
 }
 
+// onGradients changes the gradients by hand.
+func onGradients(f func(float64) float64) func(t *testing.T, tr *kfac.Trainer) {
+	return func(t *testing.T, tr *kfac.Trainer) {
+		for _, p := range tr.Params {
+			g, err := p.Grad()
+			testnet.Check(t, err)
+			for i, v := range g.Data().([]float64) {
+				g.Data().([]float64)[i] = f(v)
+			}
+		}
+	}
+}
+
 // withOption makes a solver with an option.
 func withOption(o kfac.Option) func(t *testing.T) error {
 	return func(*testing.T) error {
@@ -108,7 +121,22 @@ var mistakes = []mistake{
 	{"three RunAlls for one Step", inLoop(0, func(t *testing.T, tr *kfac.Trainer) {
 		testnet.Check(t, tr.Run())
 		testnet.Check(t, tr.Run())
-	}), kfac.ErrGradient, []string{"sum of 3 RunAlls", "Step zeroes them"}, []string{"WithoutGradientCheck"}},
+	}), kfac.ErrGradient, []string{"sum of 3 RunAlls", "Step zeroes them", "Accumulate"},
+		[]string{"WithoutGradientCheck"}},
+	{"clipped gradients", inLoop(0, onGradients(func(v float64) float64 { return max(-1e-2, min(1e-2, v)) })),
+		kfac.ErrGradient, []string{"cut off at 0.01", "bounds its steps"}, []string{"WithoutGradientCheck"}},
+	{"scaled gradients", inLoop(1, onGradients(func(v float64) float64 { return v / 4 })),
+		kfac.ErrGradient, []string{"multiplied by 0.25", "bounds its steps"}, []string{"WithoutGradientCheck"}},
+	{"a view of columns as input", func(t *testing.T) error {
+		n := testnet.NewNet(7)
+		table := testnet.Tensor(n.Dtype, n.Normals(30), 6, 5)
+		view, err := table.Slice(nil, gorgonia.S(1, 3))
+		testnet.Check(t, err)
+		n.X = gorgonia.NewMatrix(n.Graph, n.Dtype, gorgonia.WithShape(6, 2), gorgonia.WithName("x"))
+		testnet.Check(t, gorgonia.Let(n.X, view))
+		n.Ends(n.Layer(n.X, 0, 2, 1, false, false), testnet.Squares(1))
+		return kfac.NewTrainer(t, n).Try()
+	}, kfac.ErrGradient, []string{`"x" is a view of columns`, "Materialize"}, []string{"WithoutGradientCheck"}},
 	{"a machine that is not reset", func(t *testing.T) error {
 		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
 		m.Grad(t)

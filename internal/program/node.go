@@ -31,15 +31,6 @@ func (n *Node) IsLeaf() bool { _, ok := n.Op.(Leaf); return ok }
 // Name is the name of the user's node; see NameOf.
 func (n *Node) Name() string { return NameOf(n.Src) }
 
-// NameOf is the name that the user gave to a node. Gorgonia makes one like "%!s(<nil>)()" where an
-// input has none; its shape says more.
-func NameOf(n *gorgonia.Node) string {
-	if name := n.Name(); !strings.HasPrefix(name, "%!s(<nil>)") {
-		return name
-	}
-	return "unnamed " + FormatShape(n.Shape())
-}
-
 // FormatShape writes a shape as in "(2, 4)", or as "scalar".
 func FormatShape(shape []int) string {
 	if len(shape) == 0 {

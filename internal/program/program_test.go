@@ -20,7 +20,8 @@ func TestNameOf(t *testing.T) {
 	scalar := gorgonia.NewScalar(g, tensor.Float64)
 	sum := gorgonia.Must(gorgonia.Add(named, matrix))
 	for want, n := range map[string]*gorgonia.Node{
-		"w": named, "unnamed (2, 4)": matrix, "unnamed (3)": vector, "unnamed scalar": scalar, sum.Name(): sum,
+		"w": named, "unnamed (2, 4)": matrix, "unnamed (3)": vector, "unnamed scalar": scalar,
+		"the sum of w and unnamed (2, 4)": sum,
 	} {
 		if got := NameOf(n); got != want {
 			t.Errorf("%q, want %q", got, want)
