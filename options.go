@@ -57,6 +57,8 @@ type config struct {
 	averaging   float64 // xi; 0: no average
 	averageFrom int
 
+	skipInRow int // batches whose gradient is not finite that may be left out in a row
+
 	seed          uint64
 	gradientCheck bool
 	strict        bool

@@ -158,8 +158,9 @@ func (p *parameter[T]) readGradient() error {
 	}
 	copy(p.grad, values.data)
 	if !linalg.Finite(p.grad) {
-		return fail(ErrNotFinite, "look for NaN or infinity in the input and in the targets, and for overflow in the "+
-			"model; to go on, zero the gradients, as BindDualValues adds the next to them")
+		return fail(errGradientNotFinite, "look for NaN or infinity in the input and in the targets, and for overflow "+
+			"in the model; to go on, zero the gradients (ZeroGradients), as BindDualValues adds the next to them; "+
+			"WithSkipNotFinite does so by itself")
 	}
 	return nil
 }

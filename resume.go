@@ -173,6 +173,8 @@ func (p *progress) state(to scalars) {
 	to.Count("runs", &p.runs)
 	to.Flag("rebuilt", &p.rebuilt)
 	to.Count("odd again", &p.odd.again)
+	to.Count("skipped", &p.skipped.all)
+	to.Count("skipped in a row", &p.skipped.inRow)
 	to.Number("lambda", &p.control.lambda)
 	to.Number("gamma", &p.control.gamma)
 	to.Number("mismatch", &p.control.mismatch)

@@ -47,6 +47,7 @@ func (c *config) settings() []setting {
 		of("WithGammaAdaptation", c.gammaPeriod, c.gammaDecay, c.gammaAgain),
 		of("WithMaxGamma", c.maxGamma),
 		of("WithIterateAveraging", c.averaging, c.averageFrom),
+		of("WithSkipNotFinite", c.skipInRow),
 		of("WithSeed", c.seed),
 	}
 }

@@ -314,7 +314,7 @@ func (s *Solver) attached(call string) error {
 // subset may be given; the others stay as they are.
 //
 // If it returns an error no weight, no gradient and no state of the solver has changed. To go on
-// with another batch, zero the gradients: with BindDualValues the next RunAll adds to them. The
+// with another batch, call [ZeroGradients]: with BindDualValues the next RunAll adds to them. The
 // errors are *ParamError, *GraphError, *LayerError, *LossError, *GradientError and, where an op or
 // this package panics, *PanicError; errors.Is finds the sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
@@ -414,6 +414,7 @@ type progress struct {
 	runs    int  // RunAlls that were taken in
 	rebuilt bool // there has been another graph
 	odd     odd  // what was odd and had an innocent reason
+	skipped skipped
 }
 
 func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*training[T], error) {
@@ -460,6 +461,11 @@ func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 		return st, err
 	}
 	defer t.calling.end()
+	defer func() {
+		if t.skip(model, &err) {
+			st = t.skippedStats()
+		}
+	}()
 	defer t.restore(t.snapshot(), &err)
 	defer recovered("Step", &err)
 	watch := stopwatch{last: time.Now()}
@@ -905,6 +911,7 @@ func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged
 	st.QuadModelChange, st.KL = best.change, a.nats(best.form(&best.fisher)/2)
 	st.Rho, st.Rejected = judged.rho, judged.rejected
 	st.PreconGradNorm = best.norm
+	st.SkippedBatches = t.skipped.all
 	st.InverseUpdated, st.DampingRaised = best.inverses.renewed, best.inverses.raised
 }
 
@@ -943,6 +950,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.plan.keepCoordinates()
 	t.steps++
 	t.runs++
+	t.skipped.inRow = 0
 	t.graph.used = true
 	t.graph.machine.spend()
 	t.plan.model.held = held{}
@@ -967,6 +975,7 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 		return err
 	}
 	defer t.calling.end()
+	defer func() { t.skip(model, &err) }()
 	defer t.restore(t.snapshot(), &err)
 	defer recovered("Accumulate", &err)
 	var time PhaseTimes
@@ -994,6 +1003,7 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	t.chunks = append(t.chunks, k)
 	t.plan.keepCoordinates()
 	t.runs++
+	t.skipped.inRow = 0
 	t.graph.used = true
 	t.graph.machine.spend()
 	t.plan.model.held = held{}

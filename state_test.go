@@ -454,7 +454,7 @@ var transient = map[string]string{
 		"inverseOperations iterationOperations",
 	"graph": "cost heads whole costRun models seed machine used saved drawn",
 	"job":   "averages inversion done panicked collected",
-	"noise": "", "evidence": "", "control": "", "progress": "", "odd": "",
+	"noise": "", "evidence": "", "control": "", "progress": "", "odd": "", "skipped": "",
 }
 
 // stateful are the fields that Save writes.
@@ -470,15 +470,17 @@ var stateful = map[string]string{
 	"noise":       "evidence factor curvature stretch",
 	"evidence":    "gain bend steps",
 	"control":     "lambda gamma noise mismatch",
-	"progress":    "control steps runs rebuilt odd",
+	"progress":    "control steps runs rebuilt odd skipped",
 	"odd":         "again",
+	"skipped":     "all inRow",
 }
 
 func TestNoStateIsForgotten(t *testing.T) {
 	for name, of := range map[string]any{"training": training[float64]{}, "parameter": parameter[float64]{},
 		"block": block[float64]{}, "group": group[float64]{}, "coordinates": coordinates[float64]{},
 		"planned": planned[float64]{}, "graph": graph[float64]{}, "job": job[float64]{}, "noise": noise{},
-		"evidence": evidence{}, "control": control{}, "progress": progress{}, "odd": odd{}} {
+		"evidence": evidence{}, "control": control{}, "progress": progress{}, "odd": odd{},
+		"skipped": skipped{}} {
 		known := strings.Fields(transient[name] + " " + stateful[name])
 		var fields []string
 		for i := range reflect.TypeOf(of).NumField() {

@@ -52,6 +52,12 @@ type Stats struct {
 	// WithLearningRate.
 	KL float64
 
+	// Skipped says that the step was not made, since the gradient of its batch is not finite
+	// (WithSkipNotFinite). Step is then the number of the step that the next batch will make.
+	// SkippedBatches is the number of RunAlls left out so far, those of Accumulate among them.
+	Skipped        bool
+	SkippedBatches int
+
 	StatisticsCases int  // cases that the factors were estimated from
 	InverseUpdated  bool // new inverses were computed, or came from the background
 	// AveragesRestarted is the number of curvature blocks whose running averages restarted with

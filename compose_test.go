@@ -1,0 +1,92 @@
+package kfac_test
+
+import (
+	"fmt"
+	"log"
+	"math"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac"
+)
+
+// line is the model y = x theta, with theta = (1, 2) as the best one, and a VM that runs it.
+func line() (out, cost, theta *gorgonia.Node, x *tensor.Dense, vm gorgonia.VM) {
+	g := gorgonia.NewGraph()
+	vector := func(name string, v ...float64) *gorgonia.Node {
+		return gorgonia.NewVector(g, tensor.Float64, gorgonia.WithName(name),
+			gorgonia.WithShape(len(v)), gorgonia.WithValue(tensor.New(tensor.WithBacking(v))))
+	}
+	x = tensor.New(tensor.WithShape(4, 2), tensor.WithBacking([]float64{1, 0, 0, 1, 1, 1, 2, 1}))
+	inputs := gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName("x"), gorgonia.WithShape(4, 2),
+		gorgonia.WithValue(x))
+	y := vector("y", 1, 2, 3, 4)
+	theta = vector("theta", 0, 0)
+	must := gorgonia.Must
+	out = must(gorgonia.Mul(inputs, theta))
+	cost = must(gorgonia.Mean(must(gorgonia.Square(must(gorgonia.Sub(out, y))))))
+	if _, err := gorgonia.Grad(cost, theta); err != nil {
+		log.Fatal(err)
+	}
+	return out, cost, theta, x, gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(theta))
+}
+
+func ExampleWithSkipNotFinite() {
+	out, cost, theta, x, vm := line()
+	defer vm.Close()
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithSkipNotFinite(3))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for batch := range 4 {
+		x.Set(0, 1.0)
+		if batch == 1 {
+			x.Set(0, math.NaN()) // a record that could not be read
+		}
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step([]gorgonia.ValueGrad{theta}); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+		st := solver.Stats()
+		fmt.Printf("step %d left out: %v\n", st.Step, st.Skipped)
+	}
+	fmt.Println("batches left out:", solver.Stats().SkippedBatches)
+	// Output:
+	// step 1 left out: false
+	// step 2 left out: true
+	// step 2 left out: false
+	// step 3 left out: false
+	// batches left out: 1
+}
+
+func ExampleZeroGradients() {
+	out, cost, theta, x, vm := line()
+	defer vm.Close()
+	params := []gorgonia.ValueGrad{theta}
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for batch := range 3 {
+		x.Set(0, 1.0)
+		if batch == 1 {
+			x.Set(0, math.Inf(1))
+		}
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step(params); err != nil {
+			kfac.ZeroGradients(params) // the next RunAll would add to what is there
+			fmt.Println("a batch that does not count")
+		}
+		vm.Reset()
+	}
+	fmt.Println("steps:", solver.Stats().Step)
+	// Output:
+	// a batch that does not count
+	// steps: 2
+}
