@@ -94,8 +94,8 @@ type predicted struct {
 	// a discrete variable is that of the model; that of others is the larger one of the declared
 	// variance and the mean squared residual.
 	spread float64
-	// noise is the weighted one with the mean squared residual as the variance of those that are not
-	// discrete, whatever was declared.
+	// noise is the weighted one with the mean squared residual as the variance of those that are
+	// not discrete, whatever was declared.
 	noise float64
 }
 

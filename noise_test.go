@@ -624,8 +624,8 @@ func TestBackNeverRaisesTheModel(t *testing.T) {
 	})
 }
 
-// A declared variance that is far from that of the residuals makes no difference to the first steps:
-// what is noise is measured.
+// A declared variance that is far from that of the residuals makes no difference to the first
+// steps: what is noise is measured.
 func TestDeclaredVarianceIsNoNoise(t *testing.T) {
 	for _, variance := range []float64{1e-6, 1, 1e6} {
 		n := testnet.MLP{Widths: []int{5, 2}, Cases: 60, Loss: testnet.Squares(variance)}.Build(3)
