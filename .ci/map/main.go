@@ -113,4 +113,6 @@ func reaches(imports map[string][]string, from, to string) bool {
 func last(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 
 // forTests reports whether a package serves tests only.
-func forTests(path string) bool { return strings.HasSuffix(last(path), "test") || last(path) == "testnet" }
+func forTests(path string) bool {
+	return strings.HasSuffix(last(path), "test") || last(path) == "testnet"
+}
