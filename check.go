@@ -29,8 +29,10 @@ const lossTolerance = 1e-2
 //
 // An output of gradient zero has the factor 0 if others have not, and if the cost has weights that
 // can be zero for a time. Then its form is checked when it has another.
-func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64) (
-	scales []float64, probes []probe[T], err error) {
+//
+// If unchecked, a cost that is not what was declared is taken to be a mean over cases.
+func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64, unchecked bool) (
+	scales []float64, weights weighting, probes []probe[T], err error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	probes = make([]probe[T], len(outputs))
 	for i, leaf := range tail.leaves {
@@ -38,7 +40,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 	}
 	for range widenings {
 		if err := probeCost(tail, outputs, probes, rng); err != nil {
-			return nil, nil, err
+			return nil, weights, nil, err
 		}
 		again := false
 		for i, o := range outputs {
@@ -49,19 +51,45 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 		}
 	}
 	allowed := len(tail.movers) > 0 && slices.ContainsFunc(probes, func(p probe[T]) bool { return p.largest() > 0 })
+	var opposite []probe[T] // made when first needed
 	for i, o := range outputs {
+		if o.policy {
+			if err := weighPolicy(i, tail, o, len(outputs), &weights); err != nil {
+				return nil, weights, nil, err
+			}
+			scales = append(scales, o.scaleOfMean(len(probes[i].grad[0])))
+			continue
+		}
 		if allowed && probes[i].largest() == 0 {
 			scales = append(scales, 0)
 			continue
 		}
 		c, err := probes[i].scale(o)
+		if (err != nil || tail.weighs[i]) && probes[i].largest() > 0 {
+			factors, failed := findWeights(i, tail, outputs, probes, &opposite)
+			if failed != nil && !unchecked {
+				return nil, weights, nil, failed
+			}
+			if factors != nil {
+				tail.weighs[i] = true
+				scales = append(scales, weights.weigh(i, len(outputs), factors))
+				continue
+			}
+		}
+		if err != nil && unchecked {
+			c, err = o.scaleOfMean(len(probes[i].grad[0])), nil
+		}
 		if err != nil {
-			return nil, nil, err
+			return nil, weights, nil, err
 		}
 		scales = append(scales, c)
 	}
-	return scales, probes, nil
+	return scales, weights, probes, nil
 }
+
+// scaleOfMean is the scale of a mean over cases, and over the positions of each, for an output of
+// so many entries.
+func (o *output) scaleOfMean(entries int) float64 { return float64(o.cols) / float64(entries) }
 
 // widenings is how often probes are made wider at most: to 1e30 from 1, by 1e4 each time.
 const widenings = 8
@@ -92,10 +120,13 @@ func probeCost[T program.Float](tail *lossTail[T], outputs []*output, probes []p
 // probe holds two points for one output and the cost's gradients there.
 type probe[T program.Float] struct {
 	spread float64 // of the points
-	z      [2][]T
-	grad   [2][]float64
-	mean   [2][]float64
-	unit   float64 // of grad, after scale
+	// The points are opposite, with signs that alternate in rows of so many entries; 0: they are
+	// random.
+	opposite int
+	z        [2][]T
+	grad     [2][]float64
+	mean     [2][]float64
+	unit     float64 // of grad, after scale
 }
 
 func newProbe[T program.Float](leaf *program.Node) (p probe[T]) {
@@ -107,9 +138,17 @@ func newProbe[T program.Float](leaf *program.Node) (p probe[T]) {
 	return p
 }
 
+// draw draws a point.
 func (p *probe[T]) draw(point int, rng *rand.Rand) {
 	for i := range p.z[point] {
-		p.z[point][i] = T(p.spread * rng.NormFloat64())
+		if p.opposite == 0 {
+			p.z[point][i] = T(p.spread * rng.NormFloat64())
+			continue
+		}
+		p.z[point][i] = T(p.spread)
+		if (i%p.opposite%2 == 0) == (point == 0) {
+			p.z[point][i] = -T(p.spread)
+		}
 	}
 }
 
@@ -223,7 +262,7 @@ func (p *probe[T]) scaleBy(l likelihood.Scaled, o *output) (float64, error) {
 		return 0, &LossError{Output: o.name(), Expected: "a gradient c times that of the distribution, c > 0",
 			Found: fmt.Sprintf("c from %.4g to %.4g", low*p.unit, high*p.unit),
 			Hint: "declare the distribution that the cost is the negative log-likelihood of; common slips: a squared " +
-				"error, weights that differ from case to case, a sign"}
+				"error, a sign"}
 	}
 	return mean * p.unit, nil
 }

@@ -63,8 +63,9 @@
 //
 // # Limits
 //
-// The cost must be a negative log-likelihood of the model's output. Other costs are refused. [New]
-// tells by the way in which it is written which one it is.
+// The cost must be a negative log-likelihood of the model's output, of which [Weighted] cases may
+// count more than others. Other costs are refused, but for outputs declared by [Policy], and with
+// [WithoutLossCheck]. [New] tells by the way in which it is written which one it is.
 //
 // # Options
 //
@@ -81,7 +82,7 @@
 // [WithInverseUpdatePeriod], [WithBackgroundInverses], [WithStatisticsFraction],
 // [WithMinStatisticsCases], [WithModelFraction], [WithMinModelCases].
 //
-// Checks: [WithStrict], [WithoutGradientCheck], [WithoutReachCheck].
+// Checks: [WithStrict], [WithoutGradientCheck], [WithoutLossCheck], [WithoutReachCheck].
 //
 // Other: [WithSeed], [WithStats], [WithLogger], [WithIterateAveraging] with [Solver.UseAverage],
 // [GrowingBatch] with [Solver.Accumulate]; [Solver.Save] and [Solver.Load].

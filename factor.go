@@ -96,16 +96,22 @@ func valueNow[T program.Float](n *gorgonia.Node) []T {
 // A multiple has the gradient g(z0) + c (mean(z) - mean(z0)). Where a discrete variable is as good
 // as certain the difference is left out, for a cost may guard its logarithms.
 func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probes []probe[T],
-	scales []float64) error {
+	scales []float64, weights *weighting) error {
 	seeds, err := t.gradients(run, outputs, 1)
 	if err != nil {
 		return graphError(err)
 	}
 	for i, o := range outputs {
+		if o.policy {
+			continue
+		}
 		p, c := &probes[i], scales[i]
 		z, mean := make([]float64, len(p.mean[0])), make([]float64, len(p.mean[0]))
 		linalg.Convert(z, run.Value(o.node).Data)
 		if l, ok := o.Likelihood.(likelihood.Scaled); ok {
+			if t.weighs[i] { // they were compared entry by entry
+				continue
+			}
 			if err := checkScale(l, o, z, seeds[i].Data, c); err != nil {
 				return err
 			}
@@ -114,7 +120,7 @@ func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probe
 		o.Mean(mean, z, o.cols)
 		var dot, squares, terms float64
 		for j, found := range seeds[i].Data {
-			before := p.grad[0][j] * p.unit
+			c, before := c*weights.of(i, j), p.grad[0][j]*p.unit
 			want := before + c*(mean[j]-p.mean[0][j])
 			if o.Discrete() && !(math.Abs(want) < certain*c) {
 				continue
@@ -173,6 +179,7 @@ type measurement[T program.Float] struct {
 	cases  int
 	movers [][]T // their values
 	varies bool
+	weighs []bool
 }
 
 // measurement returns the present one.
@@ -183,7 +190,8 @@ func (g *graph[T]) measurement() measurement[T] {
 	case !g.used:
 		return measurement[T]{scales: g.scales}
 	}
-	m := measurement[T]{scales: g.scales, there: true, cases: g.models[0].Cases, varies: g.tail.varies}
+	m := measurement[T]{scales: g.scales, there: true, cases: g.models[0].Cases, varies: g.tail.varies,
+		weighs: g.tail.weighs}
 	for _, v := range g.tail.movers {
 		m.movers = append(m.movers, v.last)
 	}
@@ -199,6 +207,9 @@ func (g *graph[T]) resumes() bool {
 func (t *lossTail[T]) resume(m *measurement[T]) {
 	if m == nil || len(m.movers) != len(t.movers) {
 		return
+	}
+	for i := range min(len(t.weighs), len(m.weighs)) {
+		t.weighs[i] = t.weighs[i] || m.weighs[i]
 	}
 	t.varies = m.varies
 	for i := range t.movers {

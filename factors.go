@@ -37,9 +37,9 @@ func (s *sampler[T]) forget() {
 
 // sample draws targets with rng for the last forward pass of the model, and sweeps back from them.
 // The gradients are those of each case's negative log-likelihood, summed where cases meet, not
-// averaged. Each output's gradient is multiplied by the square root of its weight in the objective.
-// path leads from the observed nodes to the outputs.
-func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, rng *rand.Rand) error {
+// averaged. They are multiplied by the square root of the weight in the objective. path leads from
+// the observed nodes to the outputs, and rows are the cases of the run, or nil for all.
+func (s *sampler[T]) sample(m *model[T], path program.Path, u *units, rows []int, rng *rand.Rand) error {
 	for len(s.seeds) < len(m.outputs) {
 		s.seeds = append(s.seeds, program.Seed[T]{})
 	}
@@ -49,7 +49,11 @@ func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, r
 		o.Residual(o.y, o.y, o.z, o.cols)
 		seed := &seeds[i]
 		seed.Node, seed.Data = o.node, linalg.Resized(seed.Data, len(o.y))
-		root := math.Sqrt(weights[i]) // then the second moments are multiplied by the weight
+		root := math.Sqrt(u.weights[i]) // then the second moments are multiplied by the weight
+		if rows == nil {                // and are means over the cases that count
+			root *= math.Sqrt(float64(m.Cases) / float64(u.count(m.Cases)))
+		}
+		u.each(i, rows, o.perCase(), func(j int, w float64) { o.y[j] *= math.Sqrt(w) })
 		for j, r := range o.y {
 			seed.Data[j] = T(root * r)
 		}
@@ -61,6 +65,25 @@ func (s *sampler[T]) sample(m *model[T], path program.Path, weights []float64, r
 // exceed cases.
 func partOf(cases int, fraction float64, atLeast int) int {
 	return max(int(math.Ceil(fraction*float64(cases))), atLeast)
+}
+
+// cases chooses among the cases that count.
+func (s *sampler[T]) cases(p *program.Program, w *weighting, fraction float64, atLeast int, rng *rand.Rand) []int {
+	if w.cases == nil || p.Whole != "" {
+		return s.choose(p, fraction, atLeast, rng)
+	}
+	s.perm = append(s.perm[:0], w.cases...)
+	n := min(partOf(len(s.perm), fraction, atLeast), len(s.perm))
+	shuffle(s.perm, n, rng)
+	return s.perm[:n]
+}
+
+// shuffle puts a random choice of n elements in front.
+func shuffle(x []int, n int, rng *rand.Rand) {
+	for i := range min(n, len(x)-1) {
+		j := i + rng.IntN(len(x)-i)
+		x[i], x[j] = x[j], x[i]
+	}
 }
 
 // randomCases draws a random subset of the cases: the given fraction of the batch, but at least
@@ -76,10 +99,7 @@ func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast i
 	for i := range s.perm {
 		s.perm[i] = i
 	}
-	for i := range n {
-		j := i + rng.IntN(p.Cases-i)
-		s.perm[i], s.perm[j] = s.perm[j], s.perm[i]
-	}
+	shuffle(s.perm, n, rng)
 	return s.perm[:n]
 }
 

@@ -158,6 +158,7 @@ func (c *comparison[T]) findRounding(g *graph[T], outputs []*output, seed uint64
 			clear(o.y) // it is no difference
 		}
 		difference := c.run.Gradient(node)
+		g.each(i, nil, o.perCase(), func(j int, w float64) { o.y[j] *= w })
 		terms := make([]T, len(o.y))
 		for j, mean := range o.y {
 			size := sum * (2*math.Abs(g.scales[i]*mean) + math.Abs(float64(difference[j]))) // c (|mean| + |T|) or more

@@ -40,6 +40,7 @@ type graph[T program.Float] struct {
 type units struct {
 	scales  []float64 // c of each output, from the first RunAll; until then, those of the previous graph
 	weights []float64 // of each output in the objective: its scale divided by the largest scale
+	weighting
 }
 
 // scale returns the largest c, that of the outputs which count in full in the objective.
@@ -52,8 +53,8 @@ func (u units) scale() (largest float64) {
 
 // measured returns the units for the given scales. A scale that equals the previous graph's scale
 // up to rounding is replaced by it. Then the steps agree to the last bit.
-func (u units) measured(scales []float64, rounding float64) units {
-	new := units{make([]float64, len(scales)), make([]float64, len(scales))}
+func (u units) measured(scales []float64, w weighting, rounding float64) units {
+	new := units{make([]float64, len(scales)), make([]float64, len(scales)), w}
 	for i, s := range scales {
 		if i < len(u.scales) && math.Abs(s-u.scales[i]) <= rounding*s {
 			s = u.scales[i]
@@ -357,8 +358,9 @@ type lossTail[T program.Float] struct {
 	path   program.Path
 	seeds  []program.Seed[T]
 	movers []mover[T]
-	varies bool  // the factors have changed, though no mover has
-	whole  [][]T // by output: scratch of spreadOut
+	varies bool   // the factors have changed, though no mover has
+	weighs []bool // by output: its weights are measured
+	whole  [][]T  // by output: scratch of spreadOut
 }
 
 func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
@@ -372,6 +374,7 @@ func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64
 	}
 	t := &lossTail[T]{cost: p.Outputs[0]}
 	for i, h := range heads {
+		t.weighs = append(t.weighs, h.weight != nil)
 		leaf := p.Node(cuts[i])
 		if leaf == nil {
 			return nil, notInCost(h)
@@ -462,9 +465,16 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 		return nil, graphError(err)
 	}
 	for i, o := range m.outputs {
-		if variance, ok := o.Likelihood.(likelihood.Gaussian); ok && g.scales[i] > 0 {
-			residual := linalg.Norm(t.of(i, rows, o.perCase())) / g.scales[i]
-			made[i] = residual * residual * variance.Variance / float64(len(o.z))
+		if variance, ok := o.Likelihood.(likelihood.Gaussian); ok && g.scales[i] > 0 && !o.policy {
+			grad, n := t.of(i, rows, o.perCase()), float64(len(o.z))
+			g.each(i, rows, o.perCase(), func(j int, w float64) {
+				if w > 0 {
+					grad[j] /= T(math.Sqrt(w))
+				}
+				n += w - 1
+			})
+			residual := linalg.Norm(grad) / g.scales[i]
+			made[i] = residual * residual * variance.Variance / n
 		}
 	}
 	return made, nil

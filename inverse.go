@@ -404,7 +404,7 @@ func (r *lowRanks[T]) sweep(g *graph[T], p *planned[T]) error {
 
 // lowRankScale makes a gradient of the user's cost one of the objective.
 func lowRankScale[T program.Float](g *graph[T], m *model[T]) T {
-	return T(1 / (g.scale() * float64(m.Cases)))
+	return T(1 / (g.scale() * float64(g.count(m.Cases))))
 }
 
 // keep takes the errors of the blocks that were chosen in the last step from the run of the

@@ -33,6 +33,9 @@ type head struct {
 
 	likelihood.Likelihood // may be nil only if problem is set
 
+	weight *gorgonia.Node // its weights, if they were declared
+	policy bool           // the cost is not its negative log-likelihood
+
 	// The variance of the targets is unknown. The likelihood is that of variance 1, and what counts
 	// in standard deviations counts in those of the residuals.
 	ownUnit bool
@@ -42,7 +45,7 @@ type head struct {
 
 // bounded reports whether the negative log-likelihood, without its normalising constant, can't fall
 // below zero.
-func (h head) bounded() bool { return h.ownUnit || h.Discrete() }
+func (h head) bounded() bool { return !h.policy && (h.ownUnit || h.Discrete()) }
 
 // classes returns the number of classes of a Categorical, else 0.
 func (h head) classes() int {
@@ -100,6 +103,31 @@ func Joint(parts ...Distribution) Distribution {
 			}
 		}
 		all = append(all, partsOf(part)...)
+	}
+	return all
+}
+
+// Policy declares what the model predicts where the cost is not its negative log-likelihood:
+// policy gradients (REINFORCE, PPO, the actor of an actor-critic), whose terms have advantages of
+// either sign, or distillation by other terms. The curvature is the Fisher matrix of dist, while
+// gradient and objective are those of the cost. There is no loss check for these outputs.
+//
+// The cost is taken to be a mean over cases (and over positions, for a [Categorical] at several),
+// as its scale can't be found. By default a step changes the predictions by a divergence of 0.01
+// nats per case at most (Schulman et al. 2015), which [WithNormConstraint] changes. With
+// [WithLearningRate] that is the rule of ACKTR (Wu et al. 2017).
+//
+// A critic beside it is declared as it is:
+//
+//	kfac.Joint(kfac.Policy(kfac.Categorical(logits)), kfac.SquaredError(value))
+func Policy(dist Distribution) Distribution {
+	if dist == nil {
+		return Joint(nil)
+	}
+	var all joint
+	for _, h := range partsOf(dist) {
+		h.kind, h.policy = "Policy "+h.kind, true
+		all = append(all, h)
 	}
 	return all
 }

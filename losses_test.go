@@ -2,6 +2,7 @@ package kfac_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"gorgonia.org/gorgonia"
@@ -55,6 +56,73 @@ var lossCases = map[string]lossCase{
 		declare: kfac.Categorical,
 		outputs: []int{4, 3},
 	},
+}
+
+// weighted makes a loss of classes whose log-likelihoods are multiplied by these weights.
+func weighted(weights func(s *testnet.Sketch, rows int) []float64, outputs ...int) lossCase {
+	l := lossCase{declare: kfac.Categorical, outputs: outputs}
+	l.cost = func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+		shape := z.Shape()
+		classes := shape[len(shape)-1]
+		rows := shape.TotalSize() / classes
+		y, w := testnet.OneHots(s.Rng, rows, classes), weights(s, rows)
+		for i := range y {
+			y[i] *= w[i/classes]
+		}
+		logs := gorgonia.Must(gorgonia.Log(gorgonia.Must(gorgonia.SoftMax(z, len(shape)-1))))
+		return gorgonia.Must(gorgonia.Neg(mean(testnet.Hadamard(logs, s.Leaf("y", y, shape...)))))
+	}
+	return l
+}
+
+func init() {
+	lossCases["class weights"] = weighted(func(s *testnet.Sketch, rows int) (w []float64) {
+		for range rows {
+			w = append(w, []float64{0.2, 1, 4}[s.Rng.IntN(3)])
+		}
+		return w
+	})
+	lossCases["soft labels that sum to two"] = weighted(func(s *testnet.Sketch, rows int) []float64 {
+		return slices.Repeat([]float64{2}, rows)
+	})
+	lossCases["padded positions"] = weighted(func(s *testnet.Sketch, rows int) []float64 {
+		w := make([]float64, rows)
+		for i := range w {
+			if i%4 < 1+i/4%4 && i >= 16 { // all of the first four sequences is padding
+				w[i] = 1
+			}
+		}
+		return w
+	}, 4, 3)
+	lossCases["weight of the positive class"] = lossCase{
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			bits := make([]float64, z.Shape().TotalSize())
+			for i := range bits {
+				bits[i] = float64(s.Rng.IntN(2))
+			}
+			y := s.Leaf("y", bits, z.Shape()...)
+			likely := testnet.Mul(testnet.Hadamard(y, testnet.Softplus(testnet.Neg(z))), gorgonia.NewConstant(5.0))
+			unlikely := testnet.Hadamard(testnet.Sub(gorgonia.NewConstant(1.0), y), testnet.Softplus(z))
+			return mean(testnet.Add(likely, unlikely))
+		},
+		declare: kfac.Bernoulli,
+	}
+	lossCases["weights of outputs, missing targets"] = lossCase{
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			w := make([]float64, z.Shape().TotalSize())
+			for i := range w {
+				w[i] = []float64{1, 10, 0.1}[i%3]
+				if s.Rng.IntN(4) == 0 {
+					w[i] = 0
+				}
+			}
+			residual := testnet.Sub(z, s.Random("y", z.Shape()...))
+			return mean(testnet.Hadamard(testnet.Square(residual), s.Leaf("weights", w, z.Shape()...)))
+		},
+		declare: func(z *gorgonia.Node) kfac.Distribution {
+			return kfac.Weighted(kfac.SquaredError(z), z.Graph().ByName("weights")[0])
+		},
+	}
 }
 
 // lossNet is a perceptron that learns its inputs by heart, of one loss.

@@ -36,6 +36,7 @@ const (
 	takesBack   = 1.0 / 2   // a step of which less than this part is confirmed is taken back to that part
 	leastPart   = 1.0 / 200 // smallest factor on a step
 	mostNats    = 1.0       // largest change of a target variable's distribution, in nats, by a step from a large batch
+	policyNats  = 1.0 / 100 // largest divergence of a policy from that before the step, in nats per case
 	mostGain    = 2.0       // largest promised gain, in objectives, if the objective can't fall below zero
 )
 
@@ -159,6 +160,8 @@ func normLimit(cfg *config, cases int, u predicted) float64 {
 		return 1e-3 * u.weighted / math.Sqrt(u.variables)
 	case cfg.paperRules:
 		return math.Inf(1)
+	case u.policy:
+		return 2 * policyNats
 	}
 	return 2 * mostNats * u.spread * trustedPart(cases)
 }

@@ -61,6 +61,7 @@ type config struct {
 
 	seed          uint64
 	gradientCheck bool
+	lossCheck     bool
 	strict        bool
 	unreached     bool
 	onStats       func(Stats)
@@ -85,6 +86,7 @@ func defaults() config {
 		maxGamma:      math.Inf(1),
 		seed:          1,
 		gradientCheck: true,
+		lossCheck:     true,
 		logger:        slog.Default,
 	}
 }
@@ -200,7 +202,8 @@ func WithDamping(lambda float64) Option {
 // B/(B+16) for B cases. So a step from a large batch may change the predictive distribution by one
 // nat per target variable. Of a Gaussian, that is by sqrt(2) standard deviations, those of the
 // batch's residuals where these are larger than the declared ones. In a Joint, each output counts
-// with its weight in the cost. With WithPaperRules the default is no limit.
+// with its weight in the cost. With an output declared by [Policy] the default is 0.02. With
+// WithPaperRules it is no limit.
 func WithNormConstraint(kappa float64) Option {
 	return number("WithNormConstraint", kappa, kappa > 0, "a number > 0 (nats)",
 		func(c *config) { c.normLimit = kappa })
@@ -383,6 +386,16 @@ func WithSeed(seed uint64) Option {
 // the VM has drawn can be read from the graph. Default: the check is on.
 func WithoutGradientCheck() Option {
 	return func(c *config) error { c.gradientCheck = false; return nil }
+}
+
+// WithoutLossCheck takes a cost that is not the declared negative log-likelihood, such as one that
+// is nobody's. What it gives up: a slip in the cost or in the declaration goes on unseen, and then
+// the curvature is that of another function. Where the cost has no factor to the likelihood it is
+// taken to be a mean over cases; if it is a sum, steps and damping are in other units than this
+// documentation says. The objective limits no step. Where only some outputs are not what the cost
+// is made of, declare these by [Policy]. Default: the check is on.
+func WithoutLossCheck() Option {
+	return func(c *config) error { c.lossCheck = false; return nil }
 }
 
 // WithStrict makes it an error if a parameter does not get a Kronecker block: a *ParamError with

@@ -130,6 +130,7 @@ func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v 
 				jv[h][n] = sign * slope
 			}
 			o.FisherProduct(fjv[h], jv[h], o.z, o.cols)
+			k.each(h, k.rows, o.perCase(), func(j int, w float64) { fjv[h][j] *= w })
 		}
 	}
 	return nil

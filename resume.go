@@ -205,6 +205,7 @@ func (m *measurement[T]) state(to ledger[T]) {
 	to.Flag("measured", &m.there)
 	to.Count("measured/cases", &m.cases)
 	to.Flag("measured/varies", &m.varies)
+	m.weighs = visitList(to, "measured/weighs", m.weighs, func(name string, x *bool) { to.Flag(name, x) })
 	m.movers = visitList(to, "measured/movers", m.movers, func(name string, x *[]T) { to.List(name, x) })
 }
 

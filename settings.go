@@ -42,6 +42,7 @@ func (c *config) settings() []setting {
 		of("WithMinModelCases", c.minModelCases),
 		of("WithStepRejection", c.reject),
 		of("WithPaperRules", c.paperRules),
+		of("WithoutLossCheck", !c.lossCheck),
 		of("WithUndampedRho", c.undampedRho),
 		of("WithDampingAdaptation", c.lambdaPeriod, c.lambdaDecay),
 		of("WithGammaAdaptation", c.gammaPeriod, c.gammaDecay, c.gammaAgain),

@@ -703,13 +703,14 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 		g.tail.resume(g.loaded)
 	}
 	often := checksGradients(t.runs)
-	measured := !g.used || often || g.tail.moved()
+	measured := !g.used || often || g.tail.moved() || slices.Contains(g.tail.weighs, true)
 	if measured {
 		if err := t.measure(k.conditions, !g.used, often); err != nil {
 			return true, err
 		}
 	}
 	k.units = g.units
+	k.cases = g.count(k.cases)
 	if err := finiteCost(g); err != nil {
 		return true, err
 	}
@@ -730,15 +731,16 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 // RunAll, and atOutputs that the factors are also to be compared with those at the model's outputs.
 func (t *training[T]) measure(of conditions[T], first, atOutputs bool) error {
 	g, m := t.graph, t.plan.model
-	scales, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed)
+	scales, weights, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed, !t.cfg.lossCheck)
 	if err != nil {
 		return err
 	}
-	if atOutputs && !g.random() {
+	weights.findCases(m.outputs, m.Cases)
+	if atOutputs && !g.random() && t.cfg.lossCheck {
 		if err := m.forward(of, nil); err != nil {
 			return err
 		}
-		if err := g.tail.checkFactors(m.run, m.outputs, probes, scales); err != nil {
+		if err := g.tail.checkFactors(m.run, m.outputs, probes, scales, &weights); err != nil {
 			return err
 		}
 	}
@@ -747,7 +749,7 @@ func (t *training[T]) measure(of conditions[T], first, atOutputs bool) error {
 			g.tail.varies = g.tail.varies || math.Abs(c-g.scales[i]) > lossTolerance*c
 		}
 	}
-	g.units = g.units.measured(scales, t.sameScale(first, atOutputs))
+	g.units = g.units.measured(scales, weights, t.sameScale(first, atOutputs))
 	g.tail.remember()
 	return nil
 }
@@ -755,7 +757,8 @@ func (t *training[T]) measure(of conditions[T], first, atOutputs bool) error {
 // sameScale returns the relative difference up to which a measured scale is taken to be that of
 // before. After Load a training that was not interrupted would not have measured.
 func (t *training[T]) sameScale(first, often bool) float64 {
-	if first && !often && t.graph.resumes() && !t.graph.tail.moved() {
+	tail := t.graph.tail
+	if first && !often && t.graph.resumes() && !tail.moved() && !slices.Contains(tail.weighs, true) {
 		return lossTolerance
 	}
 	return rounding[T]()
@@ -784,7 +787,8 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	m := t.plan.model
 	rng := chunkRandom(&t.cfg, len(t.chunks), t.steps)
 	rng.Uint64() // the chunk's seed
-	rows := t.sampler.choose(m.Program, t.cfg.statsFraction, leastStatistics(&t.cfg, m.Cases), rng)
+	least := leastStatistics(&t.cfg, k.cases)
+	rows := t.sampler.cases(m.Program, &k.weighting, t.cfg.statsFraction, least, rng)
 	k.all = rows == nil
 	if err := m.forward(k.conditions, rows); err != nil {
 		return err
@@ -795,7 +799,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	if k.own {
 		t.graph.machine.errors = false // the next sweep writes over them
 	}
-	if err := t.sampler.sample(m, t.plan.path, t.graph.weights, rng); err != nil {
+	if err := t.sampler.sample(m, t.plan.path, &k.units, rows, rng); err != nil {
 		return err
 	}
 	k.statisticsCases = m.run.Cases()
@@ -809,7 +813,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 		return err
 	}
 	watch.lap(&time.Factors)
-	k.rows = t.sampler.choose(m.Program, t.cfg.modelFraction, t.cfg.minModelCases, rng)
+	k.rows = t.sampler.cases(m.Program, &k.weighting, t.cfg.modelFraction, t.cfg.minModelCases, rng)
 	k.held = k.all && k.rows == nil
 	return nil
 }
@@ -871,8 +875,9 @@ func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh b
 	return &attempt[T]{
 		cfg: &t.cfg, k: k, plan: t.plan, batch: update, averages: avg, low: t.low, before: t.control,
 		background: &t.background, quadratic: t.quadratic, objective: objective{eta: t.cfg.l2},
-		refresh: refresh, cases: update.cases(), predicted: update.predicted(), bounded: t.plan.model.bounded(),
-		watch: watch, time: time,
+		refresh: refresh, cases: update.cases(), predicted: update.predicted(),
+		bounded: t.cfg.lossCheck && t.plan.model.bounded(),
+		watch:   watch, time: time,
 	}
 }
 

@@ -1,0 +1,140 @@
+package kfac_test
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
+)
+
+// A bandit shows inputs, of which one of three actions is right each, and pays 1 for it.
+type bandit struct {
+	*testnet.Net
+	advantages *gorgonia.Node // by action; 0 for those not taken
+	rng        *rand.Rand
+	paid       float64 // of a case, in the last batch
+}
+
+const bandits = 64 // cases
+
+func newBandit(t *testing.T) *bandit {
+	t.Helper()
+	n := testnet.NewNet(5)
+	n.X = n.Random("x", bandits, 4)
+	w := n.Constant("w", 0, 4, 3)
+	n.Params, n.Out = gorgonia.Nodes{w}, testnet.Mul(n.X, w)
+	b := &bandit{Net: n, advantages: n.Constant("advantages", 0, bandits, 3), rng: rand.New(rand.NewPCG(8, 8))}
+	n.Cost = testnet.Neg(testnet.Mean(testnet.Sum(testnet.Hadamard(testnet.LogSoftMax(n.Out), b.advantages), 1)))
+	n.Grad(t)
+	return b
+}
+
+// play shows new inputs, takes actions by the weights, and leaves the advantages in the graph.
+func (b *bandit) play() {
+	x, w, a := testnet.Data(b.X), testnet.Data(b.Params[0]), testnet.Data(b.advantages)
+	clear(a)
+	b.paid = 0
+	var taken [bandits]int
+	var pay [bandits]float64
+	for i := range bandits {
+		var best, right int
+		high, top := -1e9, -1e9
+		row := x[4*i : 4*i+4]
+		for j := range row {
+			row[j] = b.rng.NormFloat64()
+		}
+		for k := range 3 {
+			z := row[0]*w[k] + row[1]*w[3+k] + row[2]*w[6+k] + row[3]*w[9+k]
+			// The largest of logits with Gumbel noise is a sample of their softmax.
+			if z -= math.Log(b.rng.ExpFloat64()); z > high {
+				high, best = z, k
+			}
+			if row[k] > top {
+				top, right = row[k], k
+			}
+		}
+		taken[i] = best
+		if best == right {
+			pay[i] = 1
+		}
+		b.paid += pay[i] / bandits
+	}
+	for i, k := range taken {
+		a[3*i+k] = pay[i] - b.paid
+	}
+}
+
+// train returns what a case is paid in the last ten batches.
+func (b *bandit) train(t *testing.T, solver gorgonia.Solver, batches int) (paid float64) {
+	t.Helper()
+	vm := gorgonia.NewTapeMachine(b.Graph, gorgonia.BindDualValues(b.Params...))
+	defer vm.Close()
+	for k := range batches {
+		b.play()
+		if k >= batches-10 {
+			paid += b.paid / 10
+		}
+		testnet.Check(t, vm.RunAll())
+		testnet.Check(t, solver.Step(b.ValueGrads()))
+		vm.Reset()
+	}
+	return paid
+}
+
+// REINFORCE learns what pays, from a third by chance to nine tenths, in steps that do not change
+// the policy by more than they may.
+func TestPolicyGradient(t *testing.T) {
+	b := newBandit(t)
+	farthest := 0.0
+	solver, err := kfac.NewSolver(b.Cost, kfac.Policy(kfac.Categorical(b.Out)),
+		kfac.WithStats(func(s kfac.Stats) { farthest = max(farthest, s.KL) }))
+	testnet.Check(t, err)
+	if paid := b.train(t, solver, 80); paid < 0.9 {
+		t.Errorf("a case is paid %.3f", paid)
+	}
+	if farthest > 0.01*(1+1e-9) {
+		t.Errorf("a step changes the policy by %g nats", farthest)
+	}
+}
+
+// Without the declaration such a cost is refused, and taken where there is no check.
+func TestWithoutLossCheck(t *testing.T) {
+	b := newBandit(t)
+	b.play()
+	vm := gorgonia.NewTapeMachine(b.Graph, gorgonia.BindDualValues(b.Params...))
+	defer vm.Close()
+	testnet.Check(t, vm.RunAll())
+	solver, err := kfac.NewSolver(b.Cost, kfac.Categorical(b.Out))
+	testnet.Check(t, err)
+	if err := solver.Step(b.ValueGrads()); !errors.Is(err, kfac.ErrLoss) {
+		t.Errorf("error %v", err)
+	}
+	solver, err = kfac.NewSolver(b.Cost, kfac.Categorical(b.Out), kfac.WithoutLossCheck())
+	testnet.Check(t, err)
+	testnet.Check(t, solver.Step(b.ValueGrads()))
+}
+
+// Where the cost is the likelihood, a policy is trained as what it is, with the same bound.
+func TestPolicyOfLikelihood(t *testing.T) {
+	weights := func(declare func(n *testnet.Net) kfac.Distribution, opts ...kfac.Option) []float64 {
+		n := testnet.NewMLP[float64](1, testnet.Shape{Cases: 32, Widths: []int{4, 5, 3}}, testnet.CrossEntropy)
+		n.Grad(t)
+		solver, err := kfac.NewSolver(n.Cost, declare(n), append(opts, kfac.WithNormConstraint(0.02))...)
+		testnet.Check(t, err)
+		costAfter(t, n, solver, 6)
+		return testnet.Weights(n.Params)
+	}
+	plain := func(n *testnet.Net) kfac.Distribution { return kfac.Categorical(n.Out) }
+	policy := func(n *testnet.Net) kfac.Distribution { return kfac.Policy(kfac.Categorical(n.Out)) }
+	want := weights(plain)
+	testnet.Near(t, "by Policy", weights(policy), want, 1e-9)
+	if got := weights(plain, kfac.WithoutLossCheck()); !slices.Equal(got, want) {
+		t.Error("without the loss check the steps are others")
+	}
+}
