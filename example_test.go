@@ -1,9 +1,11 @@
 package kfac_test
 
 import (
+	"bytes"
 	"fmt"
 	"log"
 	"math/rand/v2"
+	"reflect"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -235,4 +237,124 @@ func ExampleWithStats() {
 	// step 3, 4 cases, inverses updated: true
 	// step 4, 4 cases, inverses updated: false
 	// step 5, 4 cases, inverses updated: true
+}
+
+// yourModel is a model of a user: out = x w, for eight cases of y = 3 x1 - 2 x2.
+func yourModel() (cost, out *gorgonia.Node, params gorgonia.Nodes) {
+	g := gorgonia.NewGraph()
+	matrix := func(name string, rows, cols int, data ...float64) *gorgonia.Node {
+		return gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithShape(rows, cols),
+			gorgonia.WithValue(tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(data))))
+	}
+	x := matrix("x", 8, 2, 1, 0, 0, 1, 1, 1, 2, 1, 1, 2, -1, 0, 0, -1, -2, 1)
+	y := matrix("y", 8, 1, 3, -2, 1, 4, -1, -3, 2, -8)
+	w := matrix("w", 2, 1, 0, 0)
+	out = gorgonia.Must(gorgonia.Mul(x, w))
+	cost = gorgonia.Must(gorgonia.Mean(gorgonia.Must(gorgonia.Square(gorgonia.Must(gorgonia.Sub(out, y))))))
+	if _, err := gorgonia.Grad(cost, w); err != nil {
+		log.Fatal(err)
+	}
+	return cost, out, gorgonia.Nodes{w}
+}
+
+func ExampleNew() {
+	cost, _, params := yourModel() // any model of Gorgonia's
+	vm := gorgonia.NewTapeMachine(cost.Graph(), gorgonia.BindDualValues(params...))
+	defer vm.Close()
+
+	solver := kfac.New() // was: gorgonia.NewAdamSolver()
+	for range 20 {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step(gorgonia.NodesToValueGrads(params)); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+	}
+	fmt.Printf("%.3f\n", params[0].Value().Data())
+	// Output: [3.000 -2.000]
+}
+
+// One machine trains, another evaluates the same graph.
+func ExampleSolver_VM() {
+	cost, out, params := yourModel()
+	solver := kfac.New()
+	vm, err := solver.VM(cost) // was: gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(params...))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer vm.Close()
+	for range 20 {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step(gorgonia.NodesToValueGrads(params)); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	evaluation, err := kfac.NewVM(out)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer evaluation.Close()
+	if err := evaluation.RunAll(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%.1f\n", out.Value().Data().([]float64)[:4])
+	// Output: [3.0 -2.0 1.0 4.0]
+}
+
+// A solver that goes on where another has stopped, here in the same process.
+func ExampleSolver_Save() {
+	train := func(solver *kfac.Solver, vm *kfac.VM, params gorgonia.Nodes, updates int) {
+		for range updates {
+			if err := vm.RunAll(); err != nil {
+				log.Fatal(err)
+			}
+			if err := solver.Step(gorgonia.NodesToValueGrads(params)); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	cost, _, params := yourModel()
+	solver := kfac.New()
+	vm, err := solver.VM(cost)
+	if err != nil {
+		log.Fatal(err)
+	}
+	train(solver, vm, params, 5)
+	var file bytes.Buffer // SaveFile and LoadFile take the name of a file
+	if err := solver.Save(&file); err != nil {
+		log.Fatal(err)
+	}
+	train(solver, vm, params, 5)
+
+	cost, _, again := yourModel()
+	resumed := kfac.New()
+	if vm, err = resumed.VM(cost); err != nil {
+		log.Fatal(err)
+	}
+	if err := resumed.Load(&file); err != nil {
+		log.Fatal(err)
+	}
+	train(resumed, vm, again, 5)
+	fmt.Println("step", resumed.Stats().Step, reflect.DeepEqual(again[0].Value().Data(), params[0].Value().Data()))
+	// Output: step 10 true
+}
+
+// NewSolver is told what the model predicts, where New can't tell it from the cost. With WithStrict
+// it refuses a model with a parameter that gets no Kronecker block.
+func ExampleNewSolver() {
+	cost, out, _ := yourModel()
+	solver, err := kfac.NewSolver(cost, kfac.SquaredError(out), kfac.WithStrict())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(solver.Plan())
+	// Output:
+	// PARAMETER  SHAPE   TREATMENT  BLOCK        WHY
+	// w          (2, 1)  kronecker  w: A 2, G 1  dense layer x w
+	// loss: SquaredError(the matrix product of x and w)
 }
