@@ -80,6 +80,8 @@ func (t *training[T]) others() (others []key) {
 	return others
 }
 
+func (t *training[T]) done() int { return t.steps }
+
 // idle reports why the state can't be saved or loaded now.
 func (t *training[T]) idle() error {
 	switch {

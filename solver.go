@@ -49,6 +49,7 @@ type engine interface {
 	useAverage() (restore func(), err error)
 	save(a *archive, o stateOptions) error
 	load(a *archive, o stateOptions) error
+	done() int
 	vm(nodes []*gorgonia.Node) (vmEngine, error)
 	describe() Plan
 	graphOf() *gorgonia.ExprGraph

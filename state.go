@@ -35,7 +35,8 @@ func (s *Solver) Save(w io.Writer, opts ...StateOption) (err error) {
 // Load puts the solver, and the weights of its graph, in the state that Save has written, and
 // zeroes the gradients. RunAll comes next. The solver is that of the same model, by names and
 // shapes of parameters, with the same settings; its graph may be another one, and a first Step of
-// its own is not needed.
+// its own is not needed. Stats().Step is then the number of steps that had been done; its other
+// fields are zero.
 //
 // A solver of [New] needs a graph first, by [Solver.VM] or [Solver.Attach].
 //
@@ -66,7 +67,7 @@ func (s *Solver) load(file []byte, opts []StateOption) error {
 	if err := s.engine.load(a, stateOptionsOf(opts)); err != nil {
 		return stateError("Load", err)
 	}
-	s.plan, s.stats = s.engine.describe(), Stats{}
+	s.plan, s.stats = s.engine.describe(), Stats{Step: s.engine.done()}
 	return nil
 }
 

@@ -161,10 +161,13 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data mnist.Set, 
 
 	decoder := newDecoder(layers)
 	defer decoder.Close()
+	batches := batch.NewSampler(data.Len(), s.Batch, s.Seed)
+	if err := run.Resume(solver, func(int) { batches.Next() }); err != nil {
+		return err
+	}
 	if err := run.Record(decoder.Error(data.First(s.Eval))); err != nil {
 		return err
 	}
-	batches := batch.NewSampler(data.Len(), s.Batch, s.Seed)
 	for run.More(ctx) {
 		data.CopyPixels(m.pixels, batches.Next())
 		run.Start()
@@ -177,7 +180,7 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data mnist.Set, 
 		vm.Reset()
 		run.Stop()
 		if run.Due(ctx) {
-			if err := run.Record(decoder.Error(data.First(s.Eval))); err != nil {
+			if err := errors.Join(run.Record(decoder.Error(data.First(s.Eval))), run.Save(solver)); err != nil {
 				return err
 			}
 		}

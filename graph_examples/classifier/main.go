@@ -149,10 +149,13 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist
 
 	classifier := newClassifier(layers)
 	defer classifier.Close()
+	batches := batch.NewSampler(data.Len(), s.Batch, s.Seed)
+	if err := run.Resume(solver, func(int) { batches.Next() }); err != nil {
+		return err
+	}
 	if err := run.Record(classifier.Error(test)); err != nil {
 		return err
 	}
-	batches := batch.NewSampler(data.Len(), s.Batch, s.Seed)
 	for run.More(ctx) {
 		cases := batches.Next()
 		data.CopyPixels(m.pixels, cases)
@@ -167,7 +170,7 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist
 		vm.Reset()
 		run.Stop()
 		if run.Due(ctx) {
-			if err := run.Record(classifier.Error(test)); err != nil {
+			if err := errors.Join(run.Record(classifier.Error(test)), run.Save(solver)); err != nil {
 				return err
 			}
 		}

@@ -13,3 +13,7 @@ func TestProgram(t *testing.T) {
 }
 
 func TestMachines(t *testing.T) { learntest.SameOnMachines(t, program, "-steps", "4") }
+
+func TestMain(m *testing.M) { learntest.Main(m, program) }
+
+func TestKilled(t *testing.T) { learntest.Killed(t, 4, "-steps", "150", "-batch", "50") }

@@ -115,16 +115,28 @@ func (p problem) train(ctx context.Context, run *trial.Run, s settings, data, te
 	decoder := p.newDecoder(layers)
 	defer decoder.Close()
 	measured := firstOf(data, s.Eval)
+	growing := kfac.GrowingBatch{First: s.Batch, All: data.Len(), FullAt: fullAt}
+	batches := batch.NewSampler(data.Len(), s.Batch, s.Seed)
+	chunksOf := func(update int) int {
+		if s.full {
+			return growing.Chunks(update, s.Batch)
+		}
+		return 1
+	}
+	first := 1
+	if err := run.Resume(solver, func(update int) {
+		for range chunksOf(update) {
+			batches.Next()
+		}
+		first = update + 1
+	}); err != nil {
+		return err
+	}
 	if err := run.Record(decoder.Error(measured)); err != nil {
 		return err
 	}
-	growing := kfac.GrowingBatch{First: s.Batch, All: data.Len(), FullAt: fullAt}
-	batches := batch.NewSampler(data.Len(), s.Batch, s.Seed)
-	for update := 1; run.More(ctx); update++ {
-		chunks := 1
-		if s.full {
-			chunks = growing.Chunks(update, s.Batch)
-		}
+	for update := first; run.More(ctx); update++ {
+		chunks := chunksOf(update)
 		var cost float64
 		for chunk := range chunks {
 			data.CopyPixels(m.pixels, batches.Next())
@@ -153,7 +165,7 @@ func (p problem) train(ctx context.Context, run *trial.Run, s settings, data, te
 			if err := measure(&r, solver, decoder, measured, test); err != nil {
 				return err
 			}
-			if err := run.Record(r.trainError, nil); err != nil {
+			if err := errors.Join(run.Record(r.trainError, nil), run.Save(solver)); err != nil {
 				return err
 			}
 		}

@@ -76,12 +76,26 @@ func (p Program) Compare(ctx context.Context, s trial.Settings, task Task, name 
 	if err := s.MakeOut(); err != nil {
 		return nil, err
 	}
+	if name != p.Name { // one of several tasks, of which each has a file, as far as it has begun
+		s.Save, s.Resume = fileOf(s.Save, name), fileOf(s.Resume, name)
+		if _, err := os.Stat(s.Resume); errors.Is(err, os.ErrNotExist) {
+			s.Resume = ""
+		}
+	}
 	grid := p.Grid
 	if grid == nil {
 		grid = manyRates
 	}
 	best, curves, err := task.Curves(ctx, s, s.Entrants(grid), os.Stderr)
 	return best, errors.Join(err, show(os.Stdout, s, curves, name, p.Loss))
+}
+
+// fileOf is the file of a task, or "" if there is none.
+func fileOf(path, task string) string {
+	if path == "" {
+		return ""
+	}
+	return path + "." + task
 }
 
 // Curves trains the model of t with each of the entrants. It returns the model with the lowest loss

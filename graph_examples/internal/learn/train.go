@@ -2,6 +2,7 @@ package learn
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 
@@ -74,10 +75,13 @@ func (t Task) Train(ctx context.Context, run *trial.Run, s trial.Settings) (trai
 		loss, err = meter.Loss()
 		return run.Record(loss, err)
 	}
+	next := t.Draw(m)
+	if err := run.Resume(solver, func(int) { next() }); err != nil {
+		return nil, math.Inf(1), err
+	}
 	if err := measure(); err != nil {
 		return nil, math.Inf(1), err
 	}
-	next := t.Draw(m)
 	for run.More(ctx) {
 		next()
 		run.Start()
@@ -90,7 +94,7 @@ func (t Task) Train(ctx context.Context, run *trial.Run, s trial.Settings) (trai
 		vm.Reset()
 		run.Stop()
 		if run.Due(ctx) {
-			if err := measure(); err != nil {
+			if err := errors.Join(measure(), run.Save(solver)); err != nil {
 				return nil, math.Inf(1), err
 			}
 		}

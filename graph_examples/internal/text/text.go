@@ -55,14 +55,15 @@ func New(data []byte) Text {
 
 // Read returns a function that writes the next characters into the inputs of m. The text is cut
 // into one strand for each row of the batch, and each strand into sequences. These follow each
-// other in the runs, with the state of the net. At the end of the strands all begin again.
+// other in the runs, with the state of the net, which is zero before the first run. At the end of
+// the strands all begin again.
 func (t Text) Read(m *learn.Model, rows, length int) func() {
 	strand := (len(t.Characters) - 1) / rows
 	at := strand
 	return func() {
 		for _, s := range m.States {
 			state := s.In.Value().(*tensor.Dense)
-			if at+length > strand {
+			if at+length > strand || s.Out == nil {
 				state.Zero()
 			} else if err := tensor.Copy(state, s.Out.(tensor.Tensor)); err != nil {
 				panic(err) // both have the shape of the state

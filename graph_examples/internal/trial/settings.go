@@ -31,6 +31,8 @@ type Settings struct {
 	Data       string             // of the program; "": those it finds by itself
 	DataUsage  string             // of the flag -data; "": there is none
 	Out        string             // folder for the pictures
+	Save       string             // file that K-FAC is saved to at each measurement; "": none
+	Resume     string             // file of Save that K-FAC goes on from; "": none
 	Dtype      string             // of the model: float32 or float64; "" in the defaults of a program that has one only
 
 	// Flags declares flags of the program's own; it may be nil.
@@ -69,6 +71,8 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 		f.StringVar(&s.Data, "data", s.Data, s.DataUsage)
 	}
 	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
+	f.StringVar(&s.Save, "save", s.Save, "file for K-FAC's state and weights, every -every updates and at the end")
+	f.StringVar(&s.Resume, "resume", s.Resume, "file of -save that K-FAC goes on from, by the same flags")
 	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
 	f.StringVar(optimizers, "solver", *optimizers, "the same as -optimizers, for one of them")
 	lrUsage := "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all"

@@ -2,13 +2,16 @@
 package learntest
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
@@ -103,4 +106,61 @@ func Rows(n, pixels, classes int) learn.Rows {
 		r.Y = append(r.Y, learn.OneHot(classes, rng.IntN(classes)))
 	}
 	return r
+}
+
+// asProgram makes a test's binary the program.
+const asProgram = "LEARNTEST_AS_PROGRAM"
+
+// Main is the TestMain of a program that Killed runs.
+func Main(m *testing.M, p learn.Program) {
+	if os.Getenv(asProgram) != "" {
+		p.Main()
+	}
+	os.Exit(m.Run())
+}
+
+// Killed runs the whole program with K-FAC, kills it several times at random moments, and resumes
+// it. It fails the test unless the state at the end is that of a run that was not disturbed.
+func Killed(t *testing.T, kills int, args ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	start := func(file string) *exec.Cmd {
+		state := filepath.Join(dir, file)
+		all := append([]string{"-optimizers", "kfac", "-every", "1", "-out", dir, "-save", state}, args...)
+		if _, err := os.Stat(state); err == nil {
+			all = append(all, "-resume", state)
+		}
+		c := exec.Command(os.Args[0], all...)
+		c.Env = append(os.Environ(), asProgram+"=1")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	state := func(file string) []byte {
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	finish := func(c *exec.Cmd) {
+		if err := c.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	began := time.Now()
+	finish(start("undisturbed"))
+	took := time.Since(began)
+	for range kills {
+		c := start("disturbed")
+		time.Sleep(time.Duration(rand.Int64N(int64(took))))
+		c.Process.Kill()
+		c.Wait()
+	}
+	finish(start("disturbed"))
+	if !bytes.Equal(state("disturbed"), state("undisturbed")) {
+		t.Errorf("the state after %d kills is another", kills)
+	}
 }
