@@ -560,8 +560,9 @@ func stateOptionsOf(opts []StateOption) (o stateOptions) {
 func WithoutWeights() StateOption { return func(o *stateOptions) { o.noWeights = true } }
 
 // WithoutFactors leaves the curvature's averages and inverses out: most of a file. They begin anew
-// with the next step, from its batch alone, and the training is another than it would have been:
-// some ten steps make less progress, the more so the smaller the batch is beside the layers.
+// with the next step, from its batch alone, and the training is another than it would have been.
+// The next dozen of updates lose between a fifth less and 4 % more than with the factors (a small net
+// with one batch that repeats, saved after 5, 20 and 40 updates).
 func WithoutFactors() StateOption { return func(o *stateOptions) { o.noFactors = true } }
 
 // WithOtherSettings has Load accept a state of a solver with other options, and go on with those of
