@@ -29,68 +29,14 @@ type noise struct {
 }
 
 const (
-	halfTrusted = 16.0      // a first step from this many cases is made by half
-	fade        = 0.8       // factor on the logarithm of the mean stretch from step to step
-	leastPast   = 1.0 / 2   // lower bound: fraction of the previous update's curvature
-	leastMean   = 1.0 / 8   // lower bound: fraction of the fading mean stretch
-	takesBack   = 1.0 / 2   // a step of which less than this part is confirmed is taken back to that part
-	leastPart   = 1.0 / 200 // smallest factor on a step
-	mostNats    = 1.0       // largest change of a target variable's distribution, in nats, by a step from a large batch
-	policyNats  = 1.0 / 100 // largest divergence of a policy from that before the step, in nats per case
-	mostGain    = 2.0       // largest promised gain, in objectives, if the objective can't fall below zero
+	fade       = 0.8       // factor on the logarithm of the mean stretch from step to step
+	leastPast  = 1.0 / 2   // lower bound: fraction of the previous update's curvature
+	leastMean  = 1.0 / 8   // lower bound: fraction of the fading mean stretch
+	takesBack  = 1.0 / 2   // a step of which less than this part is confirmed is taken back to that part
+	mostNats   = 1.0       // largest change of a target variable's distribution, in nats, by a step from a large batch
+	policyNats = 1.0 / 100 // largest divergence of a policy from that before the step, in nats per case
+	mostGain   = 2.0       // largest promised gain, in objectives, if the objective can't fall below zero
 )
-
-// evidence sums up how long the steps should have been, by the batches after them.
-//
-// A step fits the noise of its own batch in two ways: the gradient contains it, and Delta, which
-// is made from this gradient, has a large curvature on just these cases. The two errors are in
-// opposite directions, and neither is small if a batch has fewer cases than the model has
-// parameters. The next batch is independent of the step. By the quadratic model, its gradient
-// where the step delta0 began has the slope grad^T delta0 - delta0^T F delta0 along it. So the best
-// multiple of delta0 is 1 - grad^T delta0 / delta0^T F delta0. Both numbers are at hand, because
-// delta0 is a direction of the next step (section 7).
-//
-// The sums are about the steps as the quadratic model had proposed them, before they were
-// multiplied by a factor: gain is minus the slope, and bend the curvature. gain / bend is the best
-// factor on all of them. It is the part of the steps that is signal: James & Stein's factor.
-type evidence struct {
-	gain, bend float64
-	steps      int // that were summed up
-}
-
-// Older steps count less: the sums are about the last half of the steps, or shortWindow of them. A
-// shorter window sees sooner that there is nothing but noise left, and is too careful for the steps
-// that fit the data: what is best for the next step is less than what is best for a training.
-const shortWindow = 60
-
-// with returns the evidence with one more step. No step counts as one of a larger curvature than
-// limit, so that a few huge steps at the start do not outweigh all others.
-func (e evidence) with(gain, bend, limit float64) evidence {
-	if !(bend > 0) || math.IsInf(bend, 0) || math.IsNaN(gain) || math.IsInf(gain, 0) {
-		return e
-	}
-	weight := math.Min(1, limit/bend)
-	keep := 1 - 1/(shortWindow+float64(e.steps)/2)
-	return evidence{keep*e.gain + weight*gain, keep*e.bend + weight*bend, e.steps + 1}
-}
-
-// share returns the part of a step from a batch with this number of cases that is signal. The
-// first steps are on the safe side by a standard error, which is divided by their number. A slope
-// has the variance unit * bend / cases: unit is the variance of the residuals, where F has 1.
-func (e evidence) share(cases int, unit float64) float64 {
-	if !(e.bend > 0) {
-		return trustedPart(cases)
-	}
-	deviation := math.Sqrt(unit * e.bend / float64(cases))
-	part := (e.gain - deviation/float64(e.steps)) / e.bend
-	if !(part > leastPart) { // true for NaN too
-		return leastPart
-	}
-	return math.Min(part, 1)
-}
-
-// trustedPart returns the factor on a step of which nothing is known but its number of cases.
-func trustedPart(cases int) float64 { return float64(cases) / (float64(cases) + halfTrusted) }
 
 // seen returns the evidence, including that of the present batch about the previous step.
 func (n *noise) seen(m *span, eta, limit float64) evidence {
