@@ -1,6 +1,9 @@
 // Docs fails if a package has no comment, or a name that a user can import has none: a function, a
 // method of an exported type, a type, a constant or a variable. A comment on a group of constants
-// or variables serves for all of it. Error, String and Unwrap need none. It runs in the root:
+// or variables serves for all of it. Error, String and Unwrap need none.
+//
+// It also fails if docs/tuning.md does not name an option or an error of the root package. It runs
+// in the root:
 //
 //	go run ./.ci/docs
 package main
@@ -33,6 +36,10 @@ func main() {
 
 // check returns a message for each package and each name that has no comment.
 func check() (found []string, err error) {
+	tuning, err := os.ReadFile("docs/tuning.md")
+	if err != nil {
+		return nil, err
+	}
 	files := token.NewFileSet()
 	packages := map[string]bool{} // folder: has a package comment
 	err = filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
@@ -45,7 +52,7 @@ func check() (found []string, err error) {
 		if filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
 			return nil
 		}
-		file, err := parser.ParseFile(files, name, nil, parser.ParseComments|parser.SkipObjectResolution)
+		file, err := parser.ParseFile(files, name, nil, parser.ParseComments)
 		if err != nil {
 			return err
 		}
@@ -53,6 +60,9 @@ func check() (found []string, err error) {
 		packages[dir] = packages[dir] || file.Doc != nil
 		if slices.Contains(strings.Split(filepath.ToSlash(dir), "/"), "internal") {
 			return nil
+		}
+		if dir == "." {
+			found = append(found, untold(file, string(tuning))...)
 		}
 		for _, id := range undocumented(file) {
 			found = append(found, fmt.Sprintf("%s: %s has no doc comment", files.Position(id.Pos()), id.Name))
@@ -66,6 +76,36 @@ func check() (found []string, err error) {
 	}
 	slices.Sort(found)
 	return found, err
+}
+
+// untold returns a message for each option and each error of a file that the page does not name.
+func untold(file *ast.File, page string) (found []string) {
+	for _, name := range optionsAndErrors(file) {
+		if !strings.Contains(page, name) {
+			found = append(found, "docs/tuning.md does not name "+name)
+		}
+	}
+	return found
+}
+
+func optionsAndErrors(file *ast.File) (names []string) {
+	for name, object := range file.Scope.Objects {
+		switch object.Kind {
+		case ast.Fun:
+			if strings.HasPrefix(name, "With") {
+				names = append(names, name)
+			}
+		case ast.Typ:
+			if ast.IsExported(name) && strings.HasSuffix(name, "Error") {
+				names = append(names, name)
+			}
+		case ast.Var:
+			if strings.HasPrefix(name, "Err") {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // wellKnown are the methods of which everybody knows what they do.
