@@ -2,8 +2,8 @@
 // method of an exported type, a type, a constant or a variable. A comment on a group of constants
 // or variables serves for all of it. Error, String and Unwrap need none.
 //
-// It also fails if docs/tuning.md does not name an option or an error of the root package. It runs
-// in the root:
+// It also fails if docs/tuning.md does not name an option or an error of the root package, or
+// CONTRIBUTING.md a file of it. It runs in the root:
 //
 //	go run ./.ci/docs
 package main
@@ -40,6 +40,10 @@ func check() (found []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	contributing, err := os.ReadFile("CONTRIBUTING.md")
+	if err != nil {
+		return nil, err
+	}
 	files := token.NewFileSet()
 	packages := map[string]bool{} // folder: has a package comment
 	err = filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
@@ -62,6 +66,9 @@ func check() (found []string, err error) {
 			return nil
 		}
 		if dir == "." {
+			if !strings.Contains(string(contributing), "`"+name+"`") {
+				found = append(found, "CONTRIBUTING.md does not name "+name)
+			}
 			found = append(found, untold(file, string(tuning))...)
 		}
 		for _, id := range undocumented(file) {
