@@ -90,3 +90,54 @@ func ExampleZeroGradients() {
 	// a batch that does not count
 	// steps: 2
 }
+
+// Adam steps along the preconditioned gradient.
+func ExampleWithInner() {
+	out, cost, theta, _, vm := line()
+	defer vm.Close()
+	const rate = 0.1
+	adam := gorgonia.NewAdamSolver(gorgonia.WithLearnRate(rate))
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithLearningRate(rate), kfac.WithInner(adam))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 200 {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step([]gorgonia.ValueGrad{theta}); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+	}
+	fmt.Printf("theta = %.2f\n", theta.Value().Data())
+	// Output: theta = [1.00 2.00]
+}
+
+// The caller makes the step, here by plain gradient descent.
+func ExampleSolver_Precondition() {
+	out, cost, theta, _, vm := line()
+	defer vm.Close()
+	const rate = 0.5
+	params := []gorgonia.ValueGrad{theta}
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithLearningRate(rate),
+		kfac.WithNormConstraint(math.Inf(1)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	descent := gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(rate))
+	for range 20 {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Precondition(params); err != nil {
+			log.Fatal(err)
+		}
+		if err := descent.Step(params); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+	}
+	fmt.Printf("theta = %.2f\n", theta.Value().Data())
+	// Output: theta = [1.00 2.00]
+}

@@ -64,6 +64,8 @@ var (
 	ErrOtherModel = errors.New("the state of another model")
 	// ErrOtherSettings: a file holds the state of a solver with other settings.
 	ErrOtherSettings = errors.New("the state of a solver with other settings")
+	// ErrInner: Save can't write the state of the solver of WithInner.
+	ErrInner = errors.New("the inner solver's state can't be read")
 	// ErrInUpdate: Save or Load was called between Accumulate and Step.
 	ErrInUpdate = errors.New("in the middle of an update")
 	// ErrStrict: WithStrict is set, and a parameter would not get a Kronecker block.

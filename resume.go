@@ -103,6 +103,10 @@ func (t *training[T]) save(a *archive, o stateOptions) error {
 	if err := t.idle(); err != nil {
 		return err
 	}
+	if _, plain := t.cfg.inner.(*gorgonia.VanillaSolver); t.cfg.inner != nil && !plain && !o.noInner {
+		return &StateError{What: fmt.Sprintf("it is a %T", t.cfg.inner), Err: ErrInner,
+			Hint: "Save WithoutInner leaves it out"}
+	}
 	c := t.contents()
 	c.Weights = !o.noWeights
 	if err := distinctKeys(slices.Concat(c.Params, c.Absent)); err != nil {

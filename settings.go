@@ -37,6 +37,7 @@ func (c *config) settings() []setting {
 		of("WithNormConstraint", c.normLimit),
 		of("WithLearningRate", c.learningRate),
 		of("WithMomentum", c.momentum),
+		of("WithInner", fmt.Sprintf("%T", c.inner)),
 		of("WithoutMomentum", c.noMomentum),
 		of("WithModelFraction", c.modelFraction),
 		of("WithMinModelCases", c.minModelCases),

@@ -45,7 +45,7 @@ type Solver struct {
 type engine interface {
 	attach(cost *gorgonia.Node, heads []head) error
 	accumulate(model []gorgonia.ValueGrad) error
-	step(model []gorgonia.ValueGrad) (Stats, error)
+	step(model []gorgonia.ValueGrad, leave bool) (Stats, error)
 	useAverage() (restore func(), err error)
 	save(a *archive, o stateOptions) error
 	load(a *archive, o stateOptions) error
@@ -322,15 +322,20 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	if err := s.usable("Step"); err != nil {
 		return err
 	}
+	return s.update("Step", model)
+}
+
+// update does the work of Step and Precondition.
+func (s *Solver) update(call string, model []gorgonia.ValueGrad) error {
 	start := time.Now()
-	back, err := s.followList("Step", model)
+	back, err := s.followList(call, model)
 	if err != nil {
-		return s.logged("Step", err)
+		return s.logged(call, err)
 	}
-	stats, err := s.engine.step(model)
+	stats, err := s.engine.step(model, call == "Precondition")
 	if err != nil {
 		back()
-		return s.logged("Step", err)
+		return s.logged(call, err)
 	}
 	stats.Time.Total = time.Since(start)
 	s.stats = stats
@@ -399,6 +404,7 @@ type training[T program.Float] struct {
 	low        *lowRanks[T]
 	quadratic  *quadratic[T]
 	background background[T]
+	inner      *inner[T] // makes the steps; nil if there is none
 
 	progress      // state, with that of the parameters and their blocks
 	averaged bool // the parameters hold the average, until it is restored
@@ -425,6 +431,9 @@ func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config)
 	}
 	t := &training[T]{cfg: cfg, graph: g, plan: &planned[T]{}, sampler: newSampler[T](), low: newLowRanks[T](),
 		quadratic: &quadratic[T]{}}
+	if cfg.inner != nil {
+		t.inner = &inner[T]{solver: cfg.inner}
+	}
 	t.control = control{lambda: cfg.damping, gamma: startOfGamma(cfg.damping, cfg.l2)}
 	plan, err := t.planFor(g, t.plan, g.guessParameters(), true)
 	if err != nil {
@@ -456,8 +465,9 @@ func (t *training[T]) mark() (back func()) {
 
 func (t *training[T]) describe() Plan { return t.plan.describe(t.unreached) }
 
-// step does one step; see Solver.Step. Everything up to commit can fail and changes nothing.
-func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
+// step does one step; see Solver.Step. Everything up to commit can fail and changes nothing. leave
+// says that the weights are left to the caller; see Solver.Precondition.
+func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, err error) {
 	if err := t.calling.begin("Step"); err != nil {
 		return st, err
 	}
@@ -475,6 +485,11 @@ func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 	last, err := t.take(model, &st.Time, &watch)
 	if err != nil {
 		return st, err
+	}
+	if leave && !last.own {
+		if err := ownGradients(t.plan.order); err != nil {
+			return st, err
+		}
 	}
 	update := append(t.chunks, last)
 	gradNorm, err := t.objectiveGradient(update)
@@ -502,6 +517,7 @@ func (t *training[T]) step(model []gorgonia.ValueGrad) (st Stats, err error) {
 
 	// Which way, how far, and was it right?
 	a := t.attempt(k, update, averages, refresh, &st.Time, &watch)
+	a.leave = leave
 	best, next, judged, err := t.decide(a)
 	if err != nil {
 		averages.release(t.plan.blocks)
@@ -875,7 +891,7 @@ func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh b
 	watch *stopwatch) *attempt[T] {
 	return &attempt[T]{
 		cfg: &t.cfg, k: k, plan: t.plan, batch: update, averages: avg, low: t.low, before: t.control,
-		background: &t.background, quadratic: t.quadratic, objective: objective{eta: t.cfg.l2},
+		background: &t.background, inner: t.inner, quadratic: t.quadratic, objective: objective{eta: t.cfg.l2},
 		refresh: refresh, cases: update.cases(), predicted: update.predicted(),
 		bounded: t.cfg.lossCheck && t.plan.model.bounded(),
 		watch:   watch, time: time,
@@ -927,6 +943,9 @@ func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged
 func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rejected bool) (
 	norm float64, restarted int) {
 	blocks := t.plan.blocks
+	if a.leave {
+		defer func() { norm = math.NaN() }()
+	}
 	restarted = a.averages.keep(blocks, t.cfg.ema)
 	best.inverses.keep(blocks)
 	t.background.finish(blocks, a.k, best.inverses.anew)
@@ -942,11 +961,13 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 		case update == nil:
 		case rejected:
 			p.reject(update)
+		case a.leave:
+			p.leave(update)
 		default:
 			squares += p.write(update)
 		}
 	}
-	if t.cfg.averaging > 0 && a.k >= t.cfg.averageFrom {
+	if t.cfg.averaging > 0 && !a.leave && a.k >= t.cfg.averageFrom {
 		averageIterates(t.plan.order, t.cfg.averaging)
 	}
 	t.control = next

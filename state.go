@@ -18,8 +18,9 @@ import (
 // like are texts in the metadata.
 //
 // Save waits for inverses in the background, and changes nothing. Parameters are known by their
-// names. The errors are *StateError, with ErrInUpdate between Accumulate and Step, and ErrAveraged
-// within UseAverage, and *ParamError with ErrSameName, or for weights that can't be read.
+// names. The errors are *StateError, with ErrInUpdate between Accumulate and Step, ErrAveraged
+// within UseAverage and ErrInner with WithInner, and *ParamError with ErrSameName, or for weights
+// that can't be read.
 func (s *Solver) Save(w io.Writer, opts ...StateOption) (err error) {
 	defer recovered("Save", &err)
 	if err := s.attached("Save"); err != nil {

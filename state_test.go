@@ -25,9 +25,11 @@ var resumable = map[string]struct {
 	build func() *testnet.Net
 	opts  []Option
 }{
-	"default":    {testnet.FourLayers, nil},
-	"paper":      {testnet.FourLayers, []Option{WithPaperRules()}},
-	"rate":       {testnet.FourLayers, []Option{WithLearningRate(0.05)}},
+	"default": {testnet.FourLayers, nil},
+	"paper":   {testnet.FourLayers, []Option{WithPaperRules()}},
+	"rate":    {testnet.FourLayers, []Option{WithLearningRate(0.05)}},
+	"inner": {testnet.FourLayers, []Option{WithLearningRate(0.05),
+		WithInner(gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(0.05)))}},
 	"L2":         {testnet.FourLayers, []Option{WithL2Reg(1e-3), WithDamping(1)}},
 	"averaging":  {testnet.FourLayers, []Option{WithIterateAveraging(0.9, 3), WithStepRejection()}},
 	"background": {testnet.FourLayers, []Option{WithInverseUpdatePeriod(5), WithBackgroundInverses(4)}},
@@ -445,7 +447,7 @@ func TestSaveFile(t *testing.T) {
 // transient are the fields that are no state: settings, what belongs to a graph, scratch, and what
 // a step makes anew. A field that is new has to be saved, or to be named here.
 var transient = map[string]string{
-	"training":    "cfg graph plan sampler low quadratic background averaged calling chunks unreached",
+	"training":    "cfg graph plan sampler low quadratic background inner averaged calling chunks unreached",
 	"parameter":   "key place extents given memory weights before accumulated unused",
 	"block":       "Block name groups v u rows",
 	"group":       "params shape apart places previous",
@@ -528,6 +530,8 @@ func alter(v reflect.Value) {
 		v.SetFloat(1 / (3 + v.Float()))
 	case reflect.String:
 		v.SetString(v.String() + " or other")
+	case reflect.Interface:
+		v.Set(reflect.ValueOf(gorgonia.NewVanillaSolver()))
 	default:
 		panic(fmt.Sprintf("a setting of type %v", v.Type()))
 	}

@@ -15,7 +15,8 @@ import (
 //	LearningRate Delta + Momentum delta0.
 //
 // Delta = -F0^-1 grad is the negative preconditioned gradient. delta0 is the previous update. If
-// the step was rejected, the update was not made.
+// the step was rejected, the update was not made. With WithInner and Precondition another solver
+// makes the update, and LearningRate and Momentum are NaN.
 type Stats struct {
 	Step int // number of this step, from 1
 

@@ -30,10 +30,12 @@ type attempt[T program.Float] struct {
 	before   control
 
 	background *background[T]
+	inner      *inner[T] // makes the step; nil if there is none
 	quadratic  *quadratic[T]
 	objective  objective
 
 	refresh     bool // the step computes all inverses
+	leave       bool // what is proposed are directions, from which the caller makes the step
 	past        bool // there is a previous update
 	cases       int
 	predicted   predicted
@@ -107,7 +109,37 @@ func (a *attempt[T]) fixed() (proposed[T], error) {
 	p.alpha, p.mu = p.factor*a.cfg.learningRate, a.cfg.momentum
 	nan := math.NaN()
 	p.change, p.fisher[0][0] = nan, nan // not computed
-	return p, a.update(&p)
+	if !a.leave && a.inner == nil {
+		return p, a.update(&p)
+	}
+	p.alpha, p.mu = nan, nan
+	return p, a.precondition(&p)
+}
+
+// precondition makes the directions, shortened by the norm constraint, the updates of a proposal,
+// or what the inner solver makes of them. If that fails, it releases the proposal.
+func (a *attempt[T]) precondition(p *proposed[T]) error {
+	p.updates = make([][]T, len(a.plan.order))
+	var given []*parameter[T]
+	var directions, updates [][]T
+	for i, q := range a.plan.order {
+		if !q.given {
+			continue
+		}
+		u := q.borrow()
+		clear(u)
+		linalg.Axpy(T(p.factor), q.direction, u)
+		p.updates[i] = u
+		given, directions, updates = append(given, q), append(directions, u), append(updates, u)
+	}
+	if a.leave {
+		return nil
+	}
+	err := a.inner.step(given, directions, updates)
+	if err != nil {
+		p.release(a.plan.order)
+	}
+	return err
 }
 
 // update computes the updates of a proposal. If the updated weights overflow, it releases the
