@@ -488,14 +488,7 @@ func (pl *planner[T]) groupOf(l *layers.Layer) group[T] {
 		bias = pl.params[l.Bias.Src]
 	}
 	g := layerGroup(shapeOf(l), pl.params[l.Weight.Src], bias)
-	return g.in(pl.standardises() && (pl.ofData(l) || pl.headOf(l) >= 0))
-}
-
-// standardises reports whether lambda counts in coordinates that do not depend on the units of
-// data. It counts in the weights' own where the user has set it, and by the paper's rules.
-func (pl *planner[T]) standardises() bool {
-	c := pl.cfg
-	return !c.paperRules && c.learningRate == 0 && c.damping == 0 && c.l2 == 0
+	return g.in(pl.cfg.standardises && (pl.ofData(l) || pl.headOf(l) >= 0))
 }
 
 // ofData reports whether a layer's inputs are data: no parameter is above them.

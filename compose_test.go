@@ -141,3 +141,65 @@ func ExampleSolver_Precondition() {
 	fmt.Printf("theta = %.2f\n", theta.Value().Data())
 	// Output: theta = [1.00 2.00]
 }
+
+// The learning rate warms up over ten steps, and falls to a hundredth in the hundred after these.
+func ExampleWithSchedule() {
+	out, cost, theta, _, vm := line()
+	defer vm.Close()
+	rate := kfac.WarmUp(10, kfac.CosineDecay(0.5, 0.005, 100))
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithSchedule(kfac.LearningRate, rate),
+		kfac.WithNormConstraint(math.Inf(1)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 120 {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step([]gorgonia.ValueGrad{theta}); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+		if st := solver.Stats(); st.Step == 1 || st.Step%20 == 0 {
+			fmt.Printf("step %3d: learning rate %.3f\n", st.Step, st.LearningRate)
+		}
+	}
+	fmt.Printf("theta = %.1f\n", theta.Value().Data())
+	// Output:
+	// step   1: learning rate 0.045
+	// step  20: learning rate 0.490
+	// step  40: learning rate 0.404
+	// step  60: learning rate 0.260
+	// step  80: learning rate 0.113
+	// step 100: learning rate 0.020
+	// step 120: learning rate 0.005
+	// theta = [1.0 2.0]
+}
+
+func ExampleSolver_Set() {
+	out, cost, theta, _, vm := line()
+	defer vm.Close()
+	solver, err := kfac.NewSolver(cost, kfac.Gaussian(out, 1), kfac.WithLearningRate(0.5),
+		kfac.WithNormConstraint(math.Inf(1)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 3 {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step([]gorgonia.ValueGrad{theta}); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+		st := solver.Stats()
+		fmt.Printf("step %d: learning rate %g\n", st.Step, st.LearningRate)
+		if err := solver.Set(kfac.LearningRate, st.LearningRate/2); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// step 1: learning rate 0.5
+	// step 2: learning rate 0.25
+	// step 3: learning rate 0.125
+}

@@ -61,6 +61,11 @@ type config struct {
 	averaging   float64 // xi; 0: no average
 	averageFrom int
 
+	schedules [knobs]Schedule // of the dials; nil where there is none
+	// standardises: lambda counts in coordinates that do not depend on the units of data. It counts
+	// in the weights' own where the user has set it, and by the paper's rules.
+	standardises bool
+
 	skipInRow int // batches whose gradient is not finite that may be left out in a row
 
 	seed          uint64
@@ -130,6 +135,8 @@ func (c *config) validate() error {
 		return &ConfigError{"WithBackgroundInverses", fmt.Sprint(c.backgroundLag),
 			fmt.Sprintf("no more than WithInverseUpdatePeriod, %d steps", c.inversePeriod)}
 	}
+	scheduled := c.schedules[dialOf(L2Reg)] != nil
+	c.standardises = !c.paperRules && !byRate && c.damping == 0 && c.l2 == 0 && !scheduled
 	return nil
 }
 

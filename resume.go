@@ -113,7 +113,7 @@ func (t *training[T]) save(a *archive, o stateOptions) error {
 		return err
 	}
 	to := writer[T]{to: a}
-	for _, s := range t.cfg.settings() {
+	for _, s := range t.start.settings() {
 		a.texts["settings/"+s.option] = s.value
 	}
 	t.progress.state(to)
@@ -181,6 +181,10 @@ func (p *progress) state(to scalars) {
 	to.Count("odd again", &p.odd.again)
 	to.Count("skipped", &p.skipped.all)
 	to.Count("skipped in a row", &p.skipped.inRow)
+	for i := range p.turned {
+		to.Flag("set/"+string(dials[i].Knob), &p.turned[i].is)
+		to.Number("set to/"+string(dials[i].Knob), &p.turned[i].value)
+	}
 	to.Number("lambda", &p.control.lambda)
 	to.Number("gamma", &p.control.gamma)
 	to.Number("mismatch", &p.control.mismatch)
@@ -395,7 +399,7 @@ func (t *training[T]) sameModel(c *contents) error {
 
 // sameSettings reports a file of a solver with other settings.
 func (t *training[T]) sameSettings(a *archive, o stateOptions) error {
-	differences, form := t.cfg.otherSettings(func(option string) string { return a.texts["settings/"+option] })
+	differences, form := t.start.otherSettings(func(option string) string { return a.texts["settings/"+option] })
 	switch {
 	case differences == "":
 		return nil

@@ -37,6 +37,7 @@ func (c *config) settings() []setting {
 		of("WithNormConstraint", c.normLimit),
 		of("WithLearningRate", c.learningRate),
 		of("WithMomentum", c.momentum),
+		of("WithSchedule", c.scheduled()),
 		of("WithInner", fmt.Sprintf("%T", c.inner)),
 		of("WithoutMomentum", c.noMomentum),
 		of("WithModelFraction", c.modelFraction),
@@ -52,6 +53,16 @@ func (c *config) settings() []setting {
 		of("WithSkipNotFinite", c.skipInRow),
 		of("WithSeed", c.seed),
 	}
+}
+
+// scheduled are the knobs that have a schedule.
+func (c *config) scheduled() (all []Knob) {
+	for i, s := range c.schedules {
+		if s != nil {
+			all = append(all, dials[i].Knob)
+		}
+	}
+	return all
 }
 
 // otherSettings says which settings are others than those of a state, and whether one of them

@@ -51,6 +51,7 @@ type engine interface {
 	load(a *archive, o stateOptions) error
 	done() int
 	vm(nodes []*gorgonia.Node) (vmEngine, error)
+	set(k Knob, v float64) error
 	describe() Plan
 	graphOf() *gorgonia.ExprGraph
 	mark() (back func())
@@ -396,7 +397,8 @@ func (s *Solver) UseAverage() (restore func(), err error) {
 // training is what a Solver has in one dtype. Its methods tell the story of a step; the work is
 // done by the types of the other files.
 type training[T program.Float] struct {
-	cfg config
+	cfg   config // as it is at this step
+	start config // as it was given
 
 	graph      *graph[T] // that it is attached to
 	plan       *planned[T]
@@ -422,6 +424,7 @@ type progress struct {
 	rebuilt bool // there has been another graph
 	odd     odd  // what was odd and had an innocent reason
 	skipped skipped
+	turned  [knobs]turned
 }
 
 func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config) (*training[T], error) {
@@ -429,8 +432,8 @@ func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config)
 	if err != nil {
 		return nil, err
 	}
-	t := &training[T]{cfg: cfg, graph: g, plan: &planned[T]{}, sampler: newSampler[T](), low: newLowRanks[T](),
-		quadratic: &quadratic[T]{}}
+	t := &training[T]{cfg: cfg, start: cfg, graph: g, plan: &planned[T]{}, sampler: newSampler[T](),
+		low: newLowRanks[T](), quadratic: &quadratic[T]{}}
 	if cfg.inner != nil {
 		t.inner = &inner[T]{solver: cfg.inner}
 	}
@@ -480,6 +483,9 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 	defer t.restore(t.snapshot(), &err)
 	defer recovered("Step", &err)
 	watch := stopwatch{last: time.Now()}
+	if err := t.turn(t.steps + 1); err != nil {
+		return st, err
+	}
 
 	// Gradients in; a private run; rows of a and g; second moments.
 	last, err := t.take(model, &st.Time, &watch)
@@ -679,13 +685,15 @@ type snapshot[T program.Float] struct {
 	units     units
 	odd       odd
 	unreached []*gorgonia.Node
+	cfg       config
+	control   control
 }
 
 func (t *training[T]) snapshot() snapshot[T] {
 	for _, p := range t.plan.order {
 		p.before = p.weights
 	}
-	return snapshot[T]{t.graph, t.plan, t.graph.units, t.odd, t.unreached}
+	return snapshot[T]{t.graph, t.plan, t.graph.units, t.odd, t.unreached, t.cfg, t.control}
 }
 
 // restore goes back if err is an error.
@@ -700,6 +708,7 @@ func (t *training[T]) restore(before snapshot[T], err *error) {
 		before.graph.tail.forget()
 	}
 	before.graph.units, t.odd, t.unreached = before.units, before.odd, before.unreached
+	t.cfg, t.control = before.cfg, before.control
 	if t.graph != before.graph || t.plan != before.plan {
 		t.adopt(before.graph, before.plan)
 	}

@@ -447,7 +447,7 @@ func TestSaveFile(t *testing.T) {
 // transient are the fields that are no state: settings, what belongs to a graph, scratch, and what
 // a step makes anew. A field that is new has to be saved, or to be named here.
 var transient = map[string]string{
-	"training":    "cfg graph plan sampler low quadratic background inner averaged calling chunks unreached",
+	"training":    "cfg start graph plan sampler low quadratic background inner averaged calling chunks unreached",
 	"parameter":   "key place extents given memory weights before accumulated unused",
 	"block":       "Block name groups v u rows",
 	"group":       "params shape apart places previous",
@@ -457,6 +457,7 @@ var transient = map[string]string{
 	"graph": "cost heads whole costRun models seed machine used saved drawn",
 	"job":   "averages inversion done panicked collected",
 	"noise": "", "evidence": "", "control": "", "progress": "", "odd": "", "skipped": "",
+	"turned": "",
 }
 
 // stateful are the fields that Save writes.
@@ -472,9 +473,10 @@ var stateful = map[string]string{
 	"noise":       "evidence factor curvature stretch",
 	"evidence":    "gain bend steps",
 	"control":     "lambda gamma noise mismatch",
-	"progress":    "control steps runs rebuilt odd skipped",
+	"progress":    "control steps runs rebuilt odd skipped turned",
 	"odd":         "again",
 	"skipped":     "all inRow",
+	"turned":      "is value",
 }
 
 func TestNoStateIsForgotten(t *testing.T) {
@@ -482,7 +484,7 @@ func TestNoStateIsForgotten(t *testing.T) {
 		"block": block[float64]{}, "group": group[float64]{}, "coordinates": coordinates[float64]{},
 		"planned": planned[float64]{}, "graph": graph[float64]{}, "job": job[float64]{}, "noise": noise{},
 		"evidence": evidence{}, "control": control{}, "progress": progress{}, "odd": odd{},
-		"skipped": skipped{}} {
+		"skipped": skipped{}, "turned": turned{}} {
 		known := strings.Fields(transient[name] + " " + stateful[name])
 		var fields []string
 		for i := range reflect.TypeOf(of).NumField() {
@@ -499,7 +501,7 @@ func TestNoStateIsForgotten(t *testing.T) {
 
 // The settings that are compared are all that change a training.
 func TestNoSettingIsForgotten(t *testing.T) {
-	const others = "rateOptions modelOptions gradientCheck strict unreached onStats logger"
+	const others = "rateOptions modelOptions gradientCheck strict unreached onStats logger standardises"
 	n := 0
 	for i := range reflect.TypeOf(config{}).NumField() {
 		if f := reflect.TypeOf(config{}).Field(i); !slices.Contains(strings.Fields(others), f.Name) {
@@ -530,6 +532,8 @@ func alter(v reflect.Value) {
 		v.SetFloat(1 / (3 + v.Float()))
 	case reflect.String:
 		v.SetString(v.String() + " or other")
+	case reflect.Array:
+		v.Index(0).Set(reflect.ValueOf(Constant(1)))
 	case reflect.Interface:
 		v.Set(reflect.ValueOf(gorgonia.NewVanillaSolver()))
 	default:
