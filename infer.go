@@ -44,7 +44,7 @@ func inferDistribution(cost *gorgonia.Node, params []*gorgonia.Node) (Distributi
 	if err != nil {
 		return nil, graphError(err)
 	}
-	found := infer.Outputs(p, params)
+	found := infer.Outputs(p, differentiated(cost, params))
 	var parts joint
 	for _, o := range found.Outputs {
 		h := partsOf(declaration(o))[0]
@@ -55,6 +55,15 @@ func inferDistribution(cost *gorgonia.Node, params []*gorgonia.Node) (Distributi
 		return parts, nil
 	}
 	return nil, notInferred(cost, found)
+}
+
+// differentiated are those of the nodes that Grad was called for, if it was called for the cost: an
+// input that is listed with the parameters is none of them.
+func differentiated(cost *gorgonia.Node, nodes []*gorgonia.Node) []*gorgonia.Node {
+	if cost.Deriv() == nil {
+		return nodes
+	}
+	return slices.DeleteFunc(slices.Clone(nodes), func(n *gorgonia.Node) bool { return n.Deriv() == nil })
 }
 
 // declaration is what the user would write for an output.

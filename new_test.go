@@ -325,6 +325,25 @@ func TestNewInsideALibrary(t *testing.T) {
 	testnet.SameBits(t, "weights", testnet.Weights(l.net.Params), trained(t, 5))
 }
 
+// An input that is listed with the parameters is no parameter: Step refuses it by its name, and a
+// VM is made for it, whose gradient is then wanted.
+func TestNewIsGivenAnInput(t *testing.T) {
+	n := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
+	run := testnet.Machines["BindDualValues"](t, n)
+	testnet.Check(t, run())
+	refused(t, kfac.New().Step(gorgonia.NodesToValueGrads(append(gorgonia.Nodes{n.X}, n.Params...))),
+		kfac.ErrNoGradient, `"x"`)
+
+	solver := kfac.New()
+	vm, err := solver.VM(n.Cost, n.X)
+	testnet.Check(t, err)
+	testnet.Check(t, vm.RunAll())
+	testnet.Check(t, solver.Step(gorgonia.NodesToValueGrads(n.Params)))
+	if grad, err := n.X.Grad(); err != nil || grad == nil {
+		t.Errorf("the gradient of the input is %v, error %v", grad, err)
+	}
+}
+
 // A Step that fails leaves a solver of New as it was, with the graph that it had or with none.
 func TestNewAfterAFailure(t *testing.T) {
 	twin, other := classifier(t), classifier(t)
