@@ -14,32 +14,6 @@ import (
 // The numbers are the VM's where they can be had. Where not, the private runs draw their own, and
 // the gradient is theirs too. The objective then draws others; see costAt.
 
-// draw finds the numbers that the private runs of the chunk draw, and replaces gradients that are
-// not those of the cost with these numbers.
-func (t *training[T]) draw(k *chunk[T]) (err error) {
-	g := t.graph
-	if !g.random() {
-		return nil
-	}
-	if k.shared, err = g.draw(t.cfg.seed + uint64(t.runs)); err != nil {
-		return err
-	}
-	k.inputs = &g.drawn
-	wrong := wrongDropout(g.whole)
-	if k.shared && wrong == nil {
-		return nil
-	}
-	none := !gradientsThere(t.plan.order)
-	if err := g.ownGradients(t.plan, wrong); err != nil {
-		return err
-	}
-	if none && !k.shared && gradientsThere(t.plan.order) {
-		name := t.plan.order[slices.IndexFunc(t.plan.order, func(p *parameter[T]) bool { return p.given })].name
-		return &GradientError{Param: name, Relative: 1, Hint: noRun}
-	}
-	return nil
-}
-
 // draw draws numbers for the private runs, into g.drawn: those that the VM has drawn where they can
 // be had, which it reports, or others. The run of the cost then holds its forward pass with them.
 func (g *graph[T]) draw(seed uint64) (shared bool, err error) {
@@ -70,19 +44,6 @@ func (g *graph[T]) drawsInputs() bool {
 		_, ok := n.Op.(program.Random)
 		return ok
 	})
-}
-
-// wrongDropout returns a Dropout whose gradient Gorgonia v0.9.18 gets wrong, or nil. It divides
-// what was kept by p, where 1-p is right, while training or not.
-func wrongDropout(p *program.Program) *program.Node {
-	for _, n := range p.Nodes {
-		if d, ok := n.Op.(program.Dropout); ok {
-			if p, training := d.Settings(); p != 0.5 || !training {
-				return n
-			}
-		}
-	}
-	return nil
 }
 
 // ownGradients gives the parameters the gradients of the forward pass that the run of the cost

@@ -15,12 +15,6 @@ import (
 // The factor c of an output may depend on inputs: the weight of a term that a schedule raises,
 // weights of tasks that are learned. It is measured again where these have changed.
 
-// A mover is an input that may change a factor, with the value at which it was measured.
-type mover[T program.Float] struct {
-	leaf *program.Node
-	last []T
-}
-
 // findMovers finds the inputs of the tail that its factors may depend on: those that are multiplied
 // with what depends on the outputs, or go into another function with it that is no sum. Inputs with
 // a row for each case are targets and the like.
@@ -171,17 +165,6 @@ const (
 	factorTolerance = 0.1
 )
 
-// A measurement is that of a cost's scales, and what they were measured at, so that the graph of a
-// loaded state goes on with the same ones as long as they are right.
-type measurement[T program.Float] struct {
-	scales []float64
-	there  bool // the scales are those of this graph, not of the one before
-	cases  int
-	movers [][]T // their values
-	varies bool
-	weighs []bool
-}
-
 // measurement returns the present one.
 func (g *graph[T]) measurement() measurement[T] {
 	switch {
@@ -215,4 +198,36 @@ func (t *lossTail[T]) resume(m *measurement[T]) {
 	for i := range t.movers {
 		t.movers[i].last = slices.Clone(m.movers[i])
 	}
+}
+
+func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
+	cuts := make([]*gorgonia.Node, len(heads))
+	for i, h := range heads {
+		cuts[i] = h.output()
+	}
+	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
+	if err != nil {
+		return nil, graphError(err)
+	}
+	t := &lossTail[T]{cost: p.Outputs[0]}
+	for i, h := range heads {
+		t.weighs = append(t.weighs, h.weight != nil)
+		leaf := p.Node(cuts[i])
+		if leaf == nil {
+			return nil, notInCost(h)
+		}
+		t.leaves = append(t.leaves, leaf)
+	}
+	t.path = p.Path(t.leaves...)
+	if err := p.CheckDifferentiable(t.path); err != nil {
+		return nil, graphError(err)
+	}
+	for _, n := range p.Nodes {
+		if n.IsLeaf() && n.Src.Op() == nil {
+			t.inputs = append(t.inputs, n.Src)
+		}
+	}
+	t.findMovers(p)
+	t.run, err = program.NewRun[T](p, seed)
+	return t, graphError(err)
 }

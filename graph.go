@@ -363,38 +363,6 @@ type lossTail[T program.Float] struct {
 	whole  [][]T  // by output: scratch of spreadOut
 }
 
-func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
-	cuts := make([]*gorgonia.Node, len(heads))
-	for i, h := range heads {
-		cuts[i] = h.output()
-	}
-	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
-	if err != nil {
-		return nil, graphError(err)
-	}
-	t := &lossTail[T]{cost: p.Outputs[0]}
-	for i, h := range heads {
-		t.weighs = append(t.weighs, h.weight != nil)
-		leaf := p.Node(cuts[i])
-		if leaf == nil {
-			return nil, notInCost(h)
-		}
-		t.leaves = append(t.leaves, leaf)
-	}
-	t.path = p.Path(t.leaves...)
-	if err := p.CheckDifferentiable(t.path); err != nil {
-		return nil, graphError(err)
-	}
-	for _, n := range p.Nodes {
-		if n.IsLeaf() && n.Src.Op() == nil {
-			t.inputs = append(t.inputs, n.Src)
-		}
-	}
-	t.findMovers(p)
-	t.run, err = program.NewRun[T](p, seed)
-	return t, graphError(err)
-}
-
 // sweep runs the tail forward from the values bound to the leaves, and backward.
 func (t *lossTail[T]) sweep(seed T) error {
 	if err := t.run.Forward(nil); err != nil {
@@ -566,4 +534,34 @@ func notInCost(h head) error {
 	return &GraphError{Node: program.NameOf(h.output()), What: "looking for the output among the ancestors of the cost",
 		Err: ErrLoss, Hint: h.name() + " declares an output that the cost does not depend on; " +
 			"give the node that the cost is computed from"}
+}
+
+// wrongDropout returns a Dropout whose gradient Gorgonia v0.9.18 gets wrong, or nil. It divides
+// what was kept by p, where 1-p is right, while training or not.
+func wrongDropout(p *program.Program) *program.Node {
+	for _, n := range p.Nodes {
+		if d, ok := n.Op.(program.Dropout); ok {
+			if p, training := d.Settings(); p != 0.5 || !training {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+// A mover is an input that may change a factor, with the value at which it was measured.
+type mover[T program.Float] struct {
+	leaf *program.Node
+	last []T
+}
+
+// A measurement is that of a cost's scales, and what they were measured at, so that the graph of a
+// loaded state goes on with the same ones as long as they are right.
+type measurement[T program.Float] struct {
+	scales []float64
+	there  bool // the scales are those of this graph, not of the one before
+	cases  int
+	movers [][]T // their values
+	varies bool
+	weighs []bool
 }

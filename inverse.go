@@ -1,11 +1,9 @@
 package kfac
 
 import (
-	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
@@ -183,43 +181,6 @@ func needsInverses[T program.Float](blocks []*block[T]) bool {
 // computation took.
 type background[T program.Float] struct {
 	jobs map[*block[T]]*job[T]
-}
-
-// A job is an inversion that is in progress or waits for its step.
-type job[T program.Float] struct {
-	averages  *curvature.Averages[T]
-	inversion *curvature.Inversion[T]
-	due       int           // first step that uses the inverse
-	done      chan struct{} // closed when the inversion has ended
-	panicked  error
-
-	collected bool
-	inverse   curvature.Inverse[T] // nil if err is not nil
-	err       error
-}
-
-func (j *job[T]) run() {
-	defer close(j.done)
-	defer func() {
-		if r := recover(); r != nil {
-			j.panicked = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	j.inversion.Run()
-}
-
-// collect waits for the inverse and returns it.
-func (j *job[T]) collect() (curvature.Inverse[T], error) {
-	<-j.done
-	if !j.collected {
-		j.collected = true
-		if j.panicked != nil {
-			j.err = j.panicked
-		} else {
-			j.inverse, j.err = j.inversion.Inverse()
-		}
-	}
-	return j.inverse, j.err
 }
 
 // release gives back the averages that the inversion was made from; a job that was loaded has none.

@@ -476,3 +476,6 @@ func eachElement(t *tensor.Dense, f func(at int)) {
 		f(at)
 	}
 }
+
+// errGradientNotFinite is the ErrNotFinite of a gradient that the user's VM has left.
+var errGradientNotFinite = fmt.Errorf("%w", ErrNotFinite)

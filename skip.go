@@ -1,10 +1,6 @@
 package kfac
 
 import (
-	"errors"
-	"fmt"
-	"math"
-
 	"gorgonia.org/gorgonia"
 )
 
@@ -33,33 +29,3 @@ func WithSkipNotFinite(inRow int) Option {
 
 // skipped counts the RunAlls that were left out.
 type skipped struct{ all, inRow int }
-
-// errGradientNotFinite is the ErrNotFinite of a gradient that the user's VM has left.
-var errGradientNotFinite = fmt.Errorf("%w", ErrNotFinite)
-
-// skip leaves out the RunAll that a call has failed with, where that is asked for: then there is no
-// error any more.
-func (t *training[T]) skip(model []gorgonia.ValueGrad, err *error) (left bool) {
-	var p *ParamError
-	if t.cfg.skipInRow == 0 || !errors.As(*err, &p) || p.Err != errGradientNotFinite {
-		return false
-	}
-	if t.skipped.inRow >= t.cfg.skipInRow {
-		p.Op += fmt.Sprintf(" after %d batches in a row that were left out for it", t.skipped.inRow)
-		return false
-	}
-	t.skipped.all++
-	t.skipped.inRow++
-	ZeroGradients(model)
-	t.graph.machine.spend()
-	*err = nil
-	return true
-}
-
-// skippedStats are those of a step that was not made.
-func (t *training[T]) skippedStats() Stats {
-	nan := math.NaN()
-	return Stats{Step: t.steps + 1, Skipped: true, SkippedBatches: t.skipped.all,
-		Cost: costValue(t.graph.cost), Scale: nan, Damping: nan, Gamma: nan, LearningRate: nan, Momentum: nan,
-		Shrink: nan, QuadModelChange: nan, Rho: nan, GradNorm: nan, PreconGradNorm: nan, KL: nan}
-}

@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -1098,4 +1099,57 @@ func (t *training[T]) useAverage() (restore func(), err error) {
 			back()
 		}
 	}, nil
+}
+
+// skip leaves out the RunAll that a call has failed with, where that is asked for: then there is no
+// error any more.
+func (t *training[T]) skip(model []gorgonia.ValueGrad, err *error) (left bool) {
+	var p *ParamError
+	if t.cfg.skipInRow == 0 || !errors.As(*err, &p) || p.Err != errGradientNotFinite {
+		return false
+	}
+	if t.skipped.inRow >= t.cfg.skipInRow {
+		p.Op += fmt.Sprintf(" after %d batches in a row that were left out for it", t.skipped.inRow)
+		return false
+	}
+	t.skipped.all++
+	t.skipped.inRow++
+	ZeroGradients(model)
+	t.graph.machine.spend()
+	*err = nil
+	return true
+}
+
+// skippedStats are those of a step that was not made.
+func (t *training[T]) skippedStats() Stats {
+	nan := math.NaN()
+	return Stats{Step: t.steps + 1, Skipped: true, SkippedBatches: t.skipped.all,
+		Cost: costValue(t.graph.cost), Scale: nan, Damping: nan, Gamma: nan, LearningRate: nan, Momentum: nan,
+		Shrink: nan, QuadModelChange: nan, Rho: nan, GradNorm: nan, PreconGradNorm: nan, KL: nan}
+}
+
+// draw finds the numbers that the private runs of the chunk draw, and replaces gradients that are
+// not those of the cost with these numbers.
+func (t *training[T]) draw(k *chunk[T]) (err error) {
+	g := t.graph
+	if !g.random() {
+		return nil
+	}
+	if k.shared, err = g.draw(t.cfg.seed + uint64(t.runs)); err != nil {
+		return err
+	}
+	k.inputs = &g.drawn
+	wrong := wrongDropout(g.whole)
+	if k.shared && wrong == nil {
+		return nil
+	}
+	none := !gradientsThere(t.plan.order)
+	if err := g.ownGradients(t.plan, wrong); err != nil {
+		return err
+	}
+	if none && !k.shared && gradientsThere(t.plan.order) {
+		name := t.plan.order[slices.IndexFunc(t.plan.order, func(p *parameter[T]) bool { return p.given })].name
+		return &GradientError{Param: name, Relative: 1, Hint: noRun}
+	}
+	return nil
 }
