@@ -188,6 +188,7 @@ func (p *progress) state(to scalars) {
 	to.Number("lambda", &p.control.lambda)
 	to.Number("gamma", &p.control.gamma)
 	to.Number("mismatch", &p.control.mismatch)
+	to.Number("doubt", &p.control.doubt)
 	n := &p.control.noise
 	to.Number("noise factor", &n.factor)
 	to.Number("noise curvature", &n.curvature)

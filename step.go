@@ -16,6 +16,8 @@ type control struct {
 	// mismatch is the largest relative difference seen between the VM's objective and the solver's
 	// own value. It is 0 if they have not been compared.
 	mismatch float64
+	// doubt is the fading largest difference that other masks of Dropout made to the objective.
+	doubt float64
 }
 
 // An attempt is a step in progress: it holds what the step starts from. It proposes steps. It does
@@ -425,6 +427,10 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	if off := math.Abs(before - a.vmObjective); off > doubt { // rounding, or other masks of Dropout
 		doubt = off
 	}
+	if a.batch.random() {
+		doubt = math.Max(doubt, doubtFade*a.before.doubt)
+		next.doubt = doubt
+	}
 	switch {
 	case !adapt && !v.rejected:
 	case !a.cfg.paperRules && !(-p.change > trustworthy*doubt): // what it has changed is no evidence
@@ -441,6 +447,10 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 // trustworthy is how many times the doubt about the objective a promised change has to be, so that
 // its reduction ratio counts for lambda.
 const trustworthy = 3
+
+// doubtFade is the factor on the doubt about a random objective from one judgement to the next: by
+// chance a single difference may be far too small.
+const doubtFade = 0.95
 
 // objectiveBefore returns the objective before the step. change is the change that the step
 // promises. objectiveBefore trusts the VM's value if the promised change is more than trustRatio =
