@@ -118,37 +118,6 @@ func (in *inner[T]) find(params []*parameter[T]) (at []int, err error) {
 	return at, nil
 }
 
-// Precondition replaces the gradients that the last RunAll left with the parameters by the
-// preconditioned gradients, and leaves the weights to the caller, who makes the step with any
-// solver:
-//
-//	err = vm.RunAll()
-//	err = solver.Precondition(params)
-//	err = gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(rate)).Step(params)
-//	vm.Reset()
-//
-// It does all that Step does but for the step itself, and takes its place: it is for the last chunk
-// of an update, and the next call is for the next update. The preconditioned gradient is nu U, with
-// U = F0^-1 grad, in the solver's units, and nu of WithNormConstraint. It needs WithLearningRate,
-// which should be that of the caller's solver, for the norm constraint. WithMomentum and
-// WithIterateAveraging play no part in it, and of Stats LearningRate, Momentum and UpdateNorm are
-// NaN.
-//
-// The gradients have to be the parameters' own: by BindDualValues, a LispMachine or [Solver.VM].
-// Without BindDualValues a tape machine's gradients may be values that other nodes need, and they
-// are a *ParamError with ErrSharedMemory. The other errors are those of Step, and a *ConfigError
-// without WithLearningRate. A batch that WithSkipNotFinite leaves out has gradients of zero.
-func (s *Solver) Precondition(model []gorgonia.ValueGrad) error {
-	if err := s.usable("Precondition"); err != nil {
-		return err
-	}
-	if s.cfg.learningRate == 0 {
-		return s.logged("Precondition", &ConfigError{"Precondition", "a solver without WithLearningRate",
-			"that option, with the rate of the solver that makes the step: it is for the norm constraint"})
-	}
-	return s.update("Precondition", model)
-}
-
 // ownGradients reports a parameter whose gradient may be another node's value too.
 func ownGradients[T program.Float](params []*parameter[T]) error {
 	for _, p := range params {

@@ -588,3 +588,75 @@ func WithoutInner() StateOption { return func(o *stateOptions) { o.noInner = tru
 // this solver, say with another learning rate. Options that the form of the factors depends on,
 // such as WithMaxDim, can only be others if the factors are left out; see WithoutFactors.
 func WithOtherSettings() StateOption { return func(o *stateOptions) { o.otherSettings = true } }
+
+// WithSchedule has a knob follow a schedule: at step k it is s(k), in place of what its own option
+// says. Values are those that this option takes; another one is a *ConfigError of the Step that it
+// is for, which changes nothing. Of LearningRate it takes the place of WithLearningRate. With
+// Precondition and WithInner, the schedule of the other solver is the caller's matter. The default
+// is no schedule.
+//
+// A training that is loaded goes on at its step, by the schedules of the solver that it is loaded
+// into. Save writes only which knobs have one.
+func WithSchedule(k Knob, s Schedule) Option {
+	return func(c *config) error {
+		i := dialOf(k)
+		if i < 0 || s == nil {
+			return &ConfigError{"WithSchedule", fmt.Sprintf("knob %q, schedule nil: %v", k, s == nil),
+				"LearningRate, Momentum, Damping, NormConstraint or L2Reg, and a schedule"}
+		}
+		d := &dials[i]
+		v := s(1)
+		if err := d.valid(fmt.Sprintf("WithSchedule of %s at step 1", k), v); err != nil {
+			return err
+		}
+		c.schedules[i] = s
+		if k == Momentum || k == Damping {
+			c.rateOptions = append(c.rateOptions, d.option)
+		}
+		*d.of(c) = v
+		return nil
+	}
+}
+
+// A dial is what there is to know of a knob.
+type dial struct {
+	Knob
+	option string
+	byRate bool                                // it needs a learning rate
+	of     func(c *config) *float64            // where it is
+	check  func(v float64) func(*config) error // its option
+}
+
+func optionOf(option func(float64) Option) func(float64) func(*config) error {
+	return func(v float64) func(*config) error { return option(v) }
+}
+
+// dialOf is where a knob is in dials, or -1.
+func dialOf(k Knob) int {
+	for i := range dials {
+		if dials[i].Knob == k {
+			return i
+		}
+	}
+	return -1
+}
+
+// valid reports a value that the knob's option would refuse.
+func (d *dial) valid(call string, v float64) error {
+	var scratch config
+	if err := d.check(v)(&scratch); err != nil {
+		refused := err.(*ConfigError)
+		return &ConfigError{call, refused.Got, refused.Want}
+	}
+	return nil
+}
+
+var dials = []dial{
+	{LearningRate, "WithLearningRate", true, func(c *config) *float64 { return &c.learningRate },
+		optionOf(WithLearningRate)},
+	{Momentum, "WithMomentum", true, func(c *config) *float64 { return &c.momentum }, optionOf(WithMomentum)},
+	{Damping, "WithDamping", true, func(c *config) *float64 { return &c.damping }, optionOf(WithDamping)},
+	{NormConstraint, "WithNormConstraint", false, func(c *config) *float64 { return &c.normLimit },
+		optionOf(WithNormConstraint)},
+	{L2Reg, "WithL2Reg", false, func(c *config) *float64 { return &c.l2 }, optionOf(WithL2Reg)},
+}

@@ -1153,3 +1153,108 @@ func (t *training[T]) draw(k *chunk[T]) (err error) {
 	}
 	return nil
 }
+
+// Precondition replaces the gradients that the last RunAll left with the parameters by the
+// preconditioned gradients, and leaves the weights to the caller, who makes the step with any
+// solver:
+//
+//	err = vm.RunAll()
+//	err = solver.Precondition(params)
+//	err = gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(rate)).Step(params)
+//	vm.Reset()
+//
+// It does all that Step does but for the step itself, and takes its place: it is for the last chunk
+// of an update, and the next call is for the next update. The preconditioned gradient is nu U, with
+// U = F0^-1 grad, in the solver's units, and nu of WithNormConstraint. It needs WithLearningRate,
+// which should be that of the caller's solver, for the norm constraint. WithMomentum and
+// WithIterateAveraging play no part in it, and of Stats LearningRate, Momentum and UpdateNorm are
+// NaN.
+//
+// The gradients have to be the parameters' own: by BindDualValues, a LispMachine or [Solver.VM].
+// Without BindDualValues a tape machine's gradients may be values that other nodes need, and they
+// are a *ParamError with ErrSharedMemory. The other errors are those of Step, and a *ConfigError
+// without WithLearningRate. A batch that WithSkipNotFinite leaves out has gradients of zero.
+func (s *Solver) Precondition(model []gorgonia.ValueGrad) error {
+	if err := s.usable("Precondition"); err != nil {
+		return err
+	}
+	if s.cfg.learningRate == 0 {
+		return s.logged("Precondition", &ConfigError{"Precondition", "a solver without WithLearningRate",
+			"that option, with the rate of the solver that makes the step: it is for the norm constraint"})
+	}
+	return s.update("Precondition", model)
+}
+
+// turned is a knob that Set has turned.
+type turned struct {
+	is    bool
+	value float64
+}
+
+// Set turns a knob, from the next Step on. Save writes it down. The value is one that the knob's
+// option takes; see [Knob] for when it can be turned. The error is a *ConfigError, also for a knob
+// that has a schedule.
+func (s *Solver) Set(k Knob, v float64) error {
+	if err := s.attached("Set"); err != nil {
+		return err
+	}
+	return s.engine.set(k, v)
+}
+
+func (t *training[T]) set(k Knob, v float64) error {
+	if err := t.calling.begin("Set"); err != nil {
+		return err
+	}
+	defer t.calling.end()
+	call := fmt.Sprintf("Set of %s", k)
+	i := dialOf(k)
+	if i < 0 {
+		return &ConfigError{call, "no such knob", "LearningRate, Momentum, Damping, NormConstraint or L2Reg"}
+	}
+	if err := dials[i].valid(call, v); err != nil {
+		return err
+	}
+	byRate := t.cfg.learningRate > 0
+	switch {
+	case t.cfg.schedules[i] != nil:
+		return &ConfigError{call, "a knob with a schedule", "one or the other"}
+	case k == Momentum && t.inner != nil:
+		return &ConfigError{call, "a solver with WithInner", "the inner solver's own momentum"}
+	case k == Damping && !byRate && t.control.lambda == 0:
+		return &ConfigError{call, "a solver before its first step", "WithDamping"}
+	case k == Damping && !byRate:
+		t.control.lambda, t.control.gamma = v, startOfGamma(v, t.cfg.l2)
+		return nil
+	case dials[i].byRate && !byRate:
+		return &ConfigError{call, "a solver without WithLearningRate", "that option from the start"}
+	case k == L2Reg && t.cfg.standardises:
+		return &ConfigError{call, "a solver without WithL2Reg, WithDamping and WithLearningRate",
+			"one of these from the start"}
+	}
+	t.turned[i] = turned{true, v}
+	return nil
+}
+
+// turn puts the knobs where they are to be at step k.
+func (t *training[T]) turn(k int) error {
+	for i := range dials {
+		d := &dials[i]
+		at := d.of(&t.cfg)
+		switch s := t.cfg.schedules[i]; {
+		case s != nil:
+			v := s(k)
+			if err := d.valid(fmt.Sprintf("WithSchedule of %s at step %d", d.Knob, k), v); err != nil {
+				return err
+			}
+			*at = v
+		case t.turned[i].is:
+			*at = t.turned[i].value
+		default:
+			*at = *d.of(&t.start)
+		}
+	}
+	if t.cfg.learningRate > 0 {
+		t.control.lambda, t.control.gamma = t.cfg.damping, startOfGamma(t.cfg.damping, t.cfg.l2)
+	}
+	return nil
+}
