@@ -9,9 +9,11 @@
 //	Tangent   directions given at any nodes, swept forwards (Jacobian-vector product, R-operator)
 //
 // Each sweep takes all cases of the batch, or chosen ones. Every op has a rule for the three
-// (rules.go). Where Gorgonia's own value or derivative of an op is wrong (Dropout, Log2,
-// InverseSqrt, AveragePool2D, ...) the rule here is right. Ops without a rule, among them ops of
-// the user's own, are run by their Do and differentiated by their SymDiff (opaque.go).
+// (rules.go). Where Gorgonia's own value or derivative of an op is wrong the rule here is right:
+// Dropout (its gradient unless p is 0.5), SoftMax and LogSoftMax (of rows that differ by more than
+// 100 in float32 or 700 in float64), Log2, InverseSqrt, AveragePool2D, ... Ops without a rule,
+// among them ops of the user's own, are run by their Do and differentiated by their SymDiff
+// (opaque.go).
 //
 // A [Machine] runs programs as a Gorgonia VM runs a graph. It leaves values and gradients with the
 // user's nodes, and moves BatchNorm's running statistics.
