@@ -174,3 +174,24 @@ func TestStartOfLambda(t *testing.T) {
 		}
 	}
 }
+
+// From wherever lambda has got to, the steps count again within fifty updates.
+func TestLambdaComesBack(t *testing.T) {
+	for _, lambda := range []float64{1e-30, 1e12, 1e200} {
+		for _, widths := range [][]int{{4, 2}, {4, 6, 2}} {
+			build := func() *Trainer {
+				return NewTrainer(t, testnet.MLP{Widths: widths, Cases: 30, Loss: testnet.Squares(1)}.Build(3))
+			}
+			l, twin := build(), build()
+			l.Steps(t, 2)
+			before := statsOf(l).Cost
+			trainingOf(l).control.lambda, trainingOf(l).control.gamma = lambda, math.Sqrt(lambda)
+			l.Steps(t, 50)
+			twin.Steps(t, 52)
+			if got, want := statsOf(l).Cost, statsOf(twin).Cost; got-want > (before-want)/100 {
+				t.Errorf("lambda %g, layers of %v: cost %v after fifty updates, %v without, %v before",
+					lambda, widths, got, want, before)
+			}
+		}
+	}
+}

@@ -189,6 +189,7 @@ func (p *progress) state(to scalars) {
 	to.Number("gamma", &p.control.gamma)
 	to.Number("mismatch", &p.control.mismatch)
 	to.Number("doubt", &p.control.doubt)
+	to.Number("trace", &p.control.trace)
 	n := &p.control.noise
 	to.Number("noise factor", &n.factor)
 	to.Number("noise curvature", &n.curvature)

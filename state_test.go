@@ -472,7 +472,7 @@ var stateful = map[string]string{
 	"job":         "due inverse err",
 	"noise":       "evidence factor curvature stretch",
 	"evidence":    "gain bend steps",
-	"control":     "lambda gamma noise mismatch doubt",
+	"control":     "lambda gamma noise mismatch doubt trace",
 	"progress":    "control steps runs rebuilt odd skipped turned",
 	"odd":         "again",
 	"skipped":     "all inRow",

@@ -18,6 +18,8 @@ type control struct {
 	mismatch float64
 	// doubt is the fading largest difference that other masks of Dropout made to the objective.
 	doubt float64
+	// trace is the largest sum of the curvature's eigenvalues that was seen.
+	trace float64
 }
 
 // An attempt is a step in progress: it holds what the step starts from. It proposes steps. It does
@@ -246,6 +248,11 @@ func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 	if least := leastOfMean * mean; a.cfg.damping == 0 && next.lambda < least { // the curvature has grown, by far
 		next.lambda, next.gamma = least, max(next.gamma, startOfGamma(least, a.cfg.l2))
 	}
+	next.trace = max(next.trace, mean*a.parameters())
+	if most := mostOfTrace * next.trace; a.cfg.damping == 0 && next.lambda > most {
+		next.lambda = min(next.lambda, max(most, a.byGradient(a.vmObjective)))
+		next.gamma = min(next.gamma, startOfGamma(next.lambda, a.cfg.l2))
+	}
 	best, err = a.searchGamma(next)
 	for n := 0; n < lastResorts && (errors.Is(err, ErrNotPosDef) || errors.Is(err, ErrNotFinite)); n++ {
 		next.lambda = max(lastResort*next.lambda, leastOfMean*mean)
@@ -261,7 +268,33 @@ const (
 	lastResort  = 100
 	lastResorts = 8
 	leastOfMean = 1e-8
+	// mostOfTrace times the largest sum of all eigenvalues is the largest lambda: beside it no
+	// direction has a curvature that counts. Where there is next to none, a gradient step may
+	// promise half of the objective.
+	mostOfTrace = 1e4
 )
+
+// parameters returns the number of weights that were given.
+func (a *attempt[T]) parameters() (n float64) {
+	for _, p := range a.plan.order {
+		if p.given {
+			n += float64(p.size())
+		}
+	}
+	return n
+}
+
+// byGradient returns the lambda with which a gradient step promises half of the objective.
+func (a *attempt[T]) byGradient(objective float64) float64 {
+	var squares float64
+	for _, b := range a.plan.blocks {
+		b.weave(true)
+		for _, v := range b.v {
+			squares += linalg.Dot64(v, v)
+		}
+	}
+	return squares / math.Abs(objective)
+}
 
 // whole reports whether the step has averages of all blocks.
 func (a *attempt[T]) whole() bool {
@@ -362,14 +395,7 @@ func (a *attempt[T]) startDamping(next *control) error {
 	}
 	start, ok := startOfLambda(a.averages.meanCurvature(a.plan.blocks, a.plan.order), before, try)
 	if !ok { // there is next to no curvature: from where a gradient step promises half of the objective
-		var squares float64
-		for _, b := range a.plan.blocks {
-			b.weave(true)
-			for _, v := range b.v {
-				squares += linalg.Dot64(v, v)
-			}
-		}
-		if byGradient := squares / math.Abs(before); byGradient > start && !math.IsInf(byGradient, 1) {
+		if byGradient := a.byGradient(before); byGradient > start && !math.IsInf(byGradient, 1) {
 			start, _ = startOfLambda(byGradient, before, try)
 		}
 	}
