@@ -204,17 +204,22 @@ func (a averages[T]) keep(blocks []*block[T], ema float64) (restarted int) {
 // meanCurvature returns the mean eigenvalue of the approximate Fisher matrix: its trace divided by
 // the number of parameter elements. It returns 1 if that is not positive and finite.
 func (a averages[T]) meanCurvature(blocks []*block[T], params []*parameter[T]) float64 {
-	var trace, n float64
+	var trace float64
+	for i, b := range blocks {
+		trace += b.Trace(a[i])
+	}
+	if mean := trace / weightsGiven(params); mean > 0 && !math.IsInf(mean, 0) {
+		return mean
+	}
+	return 1
+}
+
+// weightsGiven returns the number of weights of the parameters that were given.
+func weightsGiven[T program.Float](params []*parameter[T]) (n float64) {
 	for _, p := range params {
 		if p.given {
 			n += float64(p.size())
 		}
 	}
-	for i, b := range blocks {
-		trace += b.Trace(a[i])
-	}
-	if mean := trace / n; mean > 0 && !math.IsInf(mean, 0) {
-		return mean
-	}
-	return 1
+	return n
 }

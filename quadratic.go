@@ -333,7 +333,7 @@ func (s *span) minimise(c float64, momentum bool) step {
 	if a == 0 && s.slope[0] == 0 {
 		return step{} // the gradient is zero
 	}
-	r := step{alpha: -s.slope[0] / a}
+	r := step{alpha: s.rate(c)}
 	if det := a*d - b*b; momentum && det > collinear*a*d {
 		r.alpha = -(d*s.slope[0] - b*s.slope[1]) / det
 		r.mu = -(a*s.slope[1] - b*s.slope[0]) / det

@@ -248,7 +248,7 @@ func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 	if least := leastOfMean * mean; a.cfg.damping == 0 && next.lambda < least { // the curvature has grown, by far
 		next.lambda, next.gamma = least, max(next.gamma, startOfGamma(least, a.cfg.l2))
 	}
-	next.trace = max(next.trace, mean*a.parameters())
+	next.trace = max(next.trace, mean*weightsGiven(a.plan.order))
 	if most := mostOfTrace * next.trace; a.cfg.damping == 0 && next.lambda > most {
 		next.lambda = min(next.lambda, max(most, a.byGradient(a.vmObjective)))
 		next.gamma = min(next.gamma, startOfGamma(next.lambda, a.cfg.l2))
@@ -273,16 +273,6 @@ const (
 	// promise half of the objective.
 	mostOfTrace = 1e4
 )
-
-// parameters returns the number of weights that were given.
-func (a *attempt[T]) parameters() (n float64) {
-	for _, p := range a.plan.order {
-		if p.given {
-			n += float64(p.size())
-		}
-	}
-	return n
-}
 
 // byGradient returns the lambda with which a gradient step promises half of the objective.
 func (a *attempt[T]) byGradient(objective float64) float64 {
