@@ -68,6 +68,11 @@ var (
 	ErrInner = errors.New("the inner solver's state can't be read")
 	// ErrInUpdate: Save or Load was called between Accumulate and Step.
 	ErrInUpdate = errors.New("in the middle of an update")
+	// ErrRankLeft: a rank of a Communicator takes no part any more. Its program has ended, or it
+	// can't be reached.
+	ErrRankLeft = errors.New("the rank has left")
+	// ErrOutOfStep: the ranks of a Communicator have called different operations.
+	ErrOutOfStep = errors.New("the ranks are out of step")
 	// ErrStrict: WithStrict is set, and a parameter would not get a Kronecker block.
 	ErrStrict = errors.New("no Kronecker block")
 )
@@ -185,6 +190,21 @@ func (e *GraphError) Error() string {
 }
 
 func (e *GraphError) Unwrap() error { return e.Err }
+
+// RankError reports what went wrong on one rank of a Communicator, to all of them. No weight has
+// been changed.
+type RankError struct {
+	Rank int
+	Op   string // the operation that failed
+	Hint string // what to try; may be empty
+	Err  error
+}
+
+func (e *RankError) Error() string {
+	return withHint(fmt.Sprintf("kfac: rank %d: %s: %v", e.Rank, e.Op, e.Err), e.Hint)
+}
+
+func (e *RankError) Unwrap() error { return e.Err }
 
 func withHint(s, hint string) string {
 	if hint == "" {
