@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,7 @@ type settings struct {
 	memory     bool
 	growth     bool
 	out        string
+	profile    string // file; none if empty
 }
 
 func main() {
@@ -54,7 +56,7 @@ func main() {
 	if err == nil && s.growth {
 		exit(grow(os.Stdout, s))
 	} else if err == nil {
-		err = run(os.Stdout, s)
+		err = profiled(s.profile, func() error { return run(os.Stdout, s) })
 	}
 	exit(err)
 }
@@ -88,6 +90,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.BoolVar(&s.growth, "growth", false,
 		"measure time and memory of a step against width, depth and batch, in place of the models")
 	f.StringVar(&s.out, "out", "out/bench", "folder for the pictures")
+	f.StringVar(&s.profile, "cpuprofile", "", "write a profile to this file, for go tool pprof")
 	f.Int("cases", 0, "as in the other examples; batches are random here")
 	f.Int("eval", 0, "as in the other examples; nothing is evaluated here")
 	if err := f.Parse(args); err != nil {
@@ -142,6 +145,23 @@ func (s *settings) makeTrial(f *flag.FlagSet) {
 	}
 }
 
+// profiled calls f and writes a profile of it to the file, if there is one.
+func profiled(file string, f func() error) error {
+	if file == "" {
+		return f()
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return errors.Join(err, out.Close())
+	}
+	err = f()
+	pprof.StopCPUProfile()
+	return errors.Join(err, out.Close())
+}
+
 // run measures every model in every dtype and at every batch. It prints each table as soon as it is
 // known.
 func run(w io.Writer, s settings) error {
@@ -164,6 +184,7 @@ func run(w io.Writer, s settings) error {
 			}
 		}
 	}
+	printRatios(w, results)
 	file := filepath.Join(s.out, "phases.png")
 	if err := drawPhases(file, results); err != nil {
 		return err

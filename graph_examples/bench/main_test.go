@@ -46,7 +46,8 @@ func TestRun(t *testing.T) {
 	}
 	every := strings.Join(optimizerNames, ",")
 	for args, mentions := range map[string][]string{
-		"-steps 1 -batch 16 -shrink 16 -optimizers adam,kfac": append(modelNames(), "inverses"),
+		"-steps 1 -batch 16 -shrink 16 -optimizers adam,kfac": append(modelNames(), "inverses",
+			"| relu | 16 | float32 |"),
 		"-steps 2 -models rnn -batch 4 -dtypes float32,float64 -optimizers " + every: append(optimizerNames,
 			"float32;", "float64;"),
 	} {

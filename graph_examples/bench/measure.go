@@ -28,6 +28,8 @@ type line struct {
 	name      string
 	seconds   float64 // RunAll and Step
 	ratio     float64 // of the seconds to those of the first optimizer in the same round
+	processor float64 // seconds of the processors, in all of them together; 0: not measured
+	cpuRatio  float64 // of these to those of the first optimizer in the same round
 	slowest   float64 // iteration of a round, over its median one
 	parts     []float64
 	products  products // of an iteration
@@ -55,6 +57,7 @@ var parts = []struct {
 type tally struct {
 	each               []float64 // seconds of the iterations
 	run, step          time.Duration
+	processor          time.Duration
 	parts              []time.Duration
 	products           products
 	allocated, mallocs uint64
@@ -64,7 +67,7 @@ type tally struct {
 func (t *trainer) iterate(sum *tally, blas *counter) error {
 	t.model.nextBatch()
 	var before, after runtime.MemStats
-	counted := blas.read()
+	counted, processor := blas.read(), processorTime()
 	start := time.Now()
 	if err := t.vm.RunAll(); err != nil {
 		return err
@@ -80,6 +83,7 @@ func (t *trainer) iterate(sum *tally, blas *counter) error {
 	start = time.Now()
 	t.vm.Reset()
 	run += time.Since(start)
+	sum.processor += processorTime() - processor
 	sum.products = sum.products.plus(blas.read().minus(counted))
 	sum.each = append(sum.each, (run + step).Seconds())
 	sum.run += run
@@ -161,6 +165,9 @@ func summarise(name string, rounds, first []tally) line {
 	seconds := func(t tally) float64 { return mean(t, (t.run + t.step).Seconds()) }
 	l.seconds = over(func(_ int, t tally) float64 { return seconds(t) })
 	l.ratio = over(func(i int, t tally) float64 { return seconds(t) / seconds(first[i]) })
+	processor := func(t tally) float64 { return mean(t, t.processor.Seconds()) }
+	l.processor = over(func(_ int, t tally) float64 { return processor(t) })
+	l.cpuRatio = over(func(i int, t tally) float64 { return processor(t) / processor(first[i]) })
 	l.slowest = over(func(_ int, t tally) float64 { return slices.Max(t.each) / median(t.each) })
 	for p := range parts {
 		l.parts[p] = over(func(_ int, t tally) float64 { return mean(t, t.parts[p].Seconds()) })

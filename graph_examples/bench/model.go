@@ -48,6 +48,16 @@ var models = map[string]struct {
 		[]int{256},
 		func(s *sketch) { s.classifier(784, 2048, 2048, 2048, 2048, 10) },
 	},
+	"relu": {
+		"784-256-256-10, rectifiers",
+		[]int{128, 16},
+		func(s *sketch) { s.rectifiers(0, 784, 256, 256, 10) },
+	},
+	"dropout": {
+		"the same with Dropout 0.5 and weight decay",
+		[]int{128},
+		func(s *sketch) { s.rectifiers(0.5, 784, 256, 256, 10) },
+	},
 	"rnn": {"128 recurrent tanh units over 10 characters of 64", []int{64}, (*sketch).rnn},
 }
 
@@ -160,6 +170,37 @@ func (s *sketch) classifier(sizes ...int) {
 	_, z := s.stack(sizes, gorgonia.Tanh)
 	s.dist = kfac.Categorical(z)
 	s.cost = s.crossEntropy(z, s.oneHot("y", z.Shape()[1]))
+}
+
+// rectifiers is a classifier. With dropout it has a weight decay in the cost too.
+func (s *sketch) rectifiers(dropout float64, sizes ...int) {
+	_, z := s.stack(sizes, func(h *gorgonia.Node) (*gorgonia.Node, error) {
+		h, err := gorgonia.Rectify(h)
+		if err != nil || dropout == 0 {
+			return h, err
+		}
+		return gorgonia.Dropout(h, dropout)
+	})
+	s.dist = kfac.Categorical(z)
+	s.cost = s.crossEntropy(z, s.oneHot("y", z.Shape()[1]))
+	if dropout > 0 {
+		s.decay(1e-4)
+	}
+}
+
+// decay adds rate/2 times the sum of the matrices' squares to the cost.
+func (s *sketch) decay(rate float64) {
+	var half any = rate / 2
+	if s.dtype == tensor.Float32 {
+		half = float32(rate / 2)
+	}
+	for _, w := range s.params {
+		if w.Shape()[0] > 1 {
+			squares := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.Square(w))))
+			term := gorgonia.Must(gorgonia.HadamardProd(squares, gorgonia.NewConstant(half)))
+			s.cost = gorgonia.Must(gorgonia.Add(s.cost, term))
+		}
+	}
 }
 
 // crossEntropy is the mean over cases.
