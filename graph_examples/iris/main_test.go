@@ -1,19 +1,17 @@
 package main
 
-import (
-	"testing"
+import "testing"
 
-	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn/learntest"
-)
-
-func TestLossFalls(t *testing.T) { learntest.Falls(t, program, "-steps", "10") }
-
-func TestProgram(t *testing.T) {
-	learntest.Runs(t, program, []string{"iris"}, "-steps", "2", "-batch", "300", "-cases", "640")
+// The loss before training is about log 3 = 1.1.
+func TestTrain(t *testing.T) {
+	for _, c := range []struct {
+		adam  bool
+		steps int
+		below float64
+	}{{false, 50, 1e-3}, {true, 50, 0.2}} {
+		loss, err := train(c.steps, c.adam)
+		if err != nil || !(loss < c.below) {
+			t.Errorf("Adam %v: loss %g after %d updates (%v), want less than %g", c.adam, loss, c.steps, err, c.below)
+		}
+	}
 }
-
-func TestMachines(t *testing.T) { learntest.SameOnMachines(t, program, "-steps", "4") }
-
-func TestMain(m *testing.M) { learntest.Main(m, program) }
-
-func TestKilled(t *testing.T) { learntest.Killed(t, 4, "-steps", "150", "-batch", "50") }

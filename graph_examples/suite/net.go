@@ -9,83 +9,50 @@ import (
 )
 
 // A net is a model in the making. Its first input is x, with one case a row, and y its last.
-type net struct {
-	learn.Options
-	graph *gorgonia.ExprGraph
-	model *learn.Model
-}
+type net struct{ *learn.Net }
 
-func newNet(o learn.Options) *net {
-	return &net{Options: o, graph: gorgonia.NewGraph(), model: &learn.Model{}}
-}
-
-func (n *net) input(name string, columns int) *gorgonia.Node {
-	in := gorgonia.NewMatrix(n.graph, n.Dtype, gorgonia.WithShape(n.Batch, columns), gorgonia.WithName(name))
-	n.model.Inputs = append(n.model.Inputs, in)
-	return in
-}
-
-func (n *net) param(name string, init gorgonia.InitWFn, shape ...int) *gorgonia.Node {
-	p := gorgonia.NewTensor(n.graph, n.Dtype, len(shape), gorgonia.WithShape(shape...),
-		gorgonia.WithName(name), gorgonia.WithInit(init))
-	n.model.Params = append(n.model.Params, p)
-	return p
-}
-
-// dense is x w + b.
-func (n *net) dense(name string, x *gorgonia.Node, units int) *gorgonia.Node {
-	w := n.param("w"+name, n.Init, x.Shape()[1], units)
-	b := n.param("b"+name, gorgonia.Zeroes(), units)
-	return gorgonia.Must(gorgonia.BroadcastAdd(gorgonia.Must(gorgonia.Mul(x, w)), b, nil, []byte{0}))
-}
+func newNet(o learn.Options) net { return net{learn.NewNet(o)} }
 
 // normalise is batch normalisation.
-func (n *net) normalise(name string, x *gorgonia.Node) *gorgonia.Node {
-	scale := n.param("scale"+name, gorgonia.Ones(), 1, x.Shape()[1])
-	shift := n.param("shift"+name, gorgonia.Zeroes(), 1, x.Shape()[1])
+func (n net) normalise(name string, x *gorgonia.Node) *gorgonia.Node {
+	scale := n.Param("scale"+name, gorgonia.Ones(), 1, x.Shape()[1])
+	shift := n.Param("shift"+name, gorgonia.Zeroes(), 1, x.Shape()[1])
 	out, _, _, _, err := gorgonia.BatchNorm(x, scale, shift, 0.9, 1e-5)
 	return gorgonia.Must(out, err)
 }
 
-// crossEntropy is the mean over the cases of what the softmax of the logits gives to the classes.
-func (n *net) crossEntropy(logits, y *gorgonia.Node) *gorgonia.Node {
-	logProbs := gorgonia.Must(gorgonia.LogSoftMax(logits))
-	logLikelihood := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.HadamardProd(logProbs, y)), 1))
-	return gorgonia.Must(gorgonia.Neg(gorgonia.Must(gorgonia.Mean(logLikelihood))))
-}
-
 // classes has logits predict a class for each case.
-func (n *net) classes(logits *gorgonia.Node) *learn.Model {
-	n.model.Cost = n.crossEntropy(logits, n.input("y", logits.Shape()[1]))
-	n.model.Predicts = kfac.Categorical(logits)
-	return n.model
+func (n net) classes(logits *gorgonia.Node) *learn.Model {
+	n.Cost = n.CrossEntropy(logits, n.Input("y", logits.Shape()[1]))
+	n.Predicts = kfac.Categorical(logits)
+	return n.Model
 }
 
 // numbers has mean predict real numbers.
-func (n *net) numbers(mean *gorgonia.Node) *learn.Model {
-	y := n.input("y", mean.Shape()[1])
-	n.model.Cost = gorgonia.Must(gorgonia.Mean(gorgonia.Must(gorgonia.Square(gorgonia.Must(gorgonia.Sub(mean, y))))))
-	n.model.Predicts = kfac.SquaredError(mean)
-	return n.model
+func (n net) numbers(mean *gorgonia.Node) *learn.Model {
+	y := n.Input("y", mean.Shape()[1])
+	n.Cost = n.SquaredError(mean, y)
+	n.Predicts = kfac.SquaredError(mean)
+	return n.Model
 }
 
 // pixels has logits predict numbers between 0 and 1: log(1 + exp z) - y z of each.
-func (n *net) pixels(logits, y *gorgonia.Node) *learn.Model {
+func (n net) pixels(logits, y *gorgonia.Node) *learn.Model {
 	each := gorgonia.Must(gorgonia.Sub(
 		gorgonia.Must(gorgonia.Softplus(logits)), gorgonia.Must(gorgonia.HadamardProd(logits, y))))
-	n.model.Cost = gorgonia.Must(gorgonia.Mean(gorgonia.Must(gorgonia.Sum(each, 1))))
-	n.model.Predicts = kfac.Bernoulli(logits)
-	return n.model
+	n.Cost = gorgonia.Must(gorgonia.Mean(gorgonia.Must(gorgonia.Sum(each, 1))))
+	n.Predicts = kfac.Bernoulli(logits)
+	return n.Model
 }
 
 // An activation is what the units of a layer do.
 type activation func(*gorgonia.Node) (*gorgonia.Node, error)
 
 // layers puts dense layers with so many units on x, and f behind all but the last.
-func (n *net) layers(x *gorgonia.Node, f activation, units ...int) *gorgonia.Node {
+func (n net) layers(x *gorgonia.Node, f activation, units ...int) *gorgonia.Node {
 	names := "123456789"
 	for i, k := range units {
-		x = n.dense(names[i:i+1], x, k)
+		x = n.Dense(names[i:i+1], x, k)
 		if i < len(units)-1 {
 			x = gorgonia.Must(f(x))
 		}
@@ -97,7 +64,7 @@ func (n *net) layers(x *gorgonia.Node, f activation, units ...int) *gorgonia.Nod
 func classifier(f activation, widths ...int) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		n := newNet(o)
-		return n.classes(n.layers(n.input("x", widths[0]), f, widths[1:]...))
+		return n.classes(n.layers(n.Input("x", widths[0]), f, widths[1:]...))
 	}
 }
 
@@ -113,7 +80,7 @@ func untrained(inputs, classes int) func(learn.Options) *learn.Model {
 func regression(f activation, widths ...int) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		n := newNet(o)
-		return n.numbers(n.layers(n.input("x", widths[0]), f, widths[1:]...))
+		return n.numbers(n.layers(n.Input("x", widths[0]), f, widths[1:]...))
 	}
 }
 
@@ -121,7 +88,7 @@ func regression(f activation, widths ...int) func(learn.Options) *learn.Model {
 func autoencoder(f activation, widths ...int) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		n := newNet(o)
-		x := n.input("x", widths[0])
+		x := n.Input("x", widths[0])
 		return n.pixels(n.layers(x, f, widths[1:]...), x)
 	}
 }
@@ -130,10 +97,10 @@ func autoencoder(f activation, widths ...int) func(learn.Options) *learn.Model {
 func normalised(inputs, hidden1, hidden2, classes int) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		n := newNet(o)
-		h := n.input("x", inputs)
-		h = gorgonia.Must(gorgonia.Rectify(n.normalise("1", n.dense("1", h, hidden1))))
-		h = gorgonia.Must(gorgonia.Rectify(n.normalise("2", n.dense("2", h, hidden2))))
-		return n.classes(n.dense("3", h, classes))
+		h := n.Input("x", inputs)
+		h = gorgonia.Must(gorgonia.Rectify(n.normalise("1", n.Dense("1", h, hidden1))))
+		h = gorgonia.Must(gorgonia.Rectify(n.normalise("2", n.Dense("2", h, hidden2))))
+		return n.classes(n.Dense("3", h, classes))
 	}
 }
 
@@ -141,19 +108,12 @@ func normalised(inputs, hidden1, hidden2, classes int) func(learn.Options) *lear
 func dropped(p float64, inputs, hidden, classes int) func(learn.Options) *learn.Model {
 	return func(o learn.Options) *learn.Model {
 		n := newNet(o)
-		h := gorgonia.Must(gorgonia.Rectify(n.dense("1", n.input("x", inputs), hidden)))
+		h := gorgonia.Must(gorgonia.Rectify(n.Dense("1", n.Input("x", inputs), hidden)))
 		if o.Training {
 			h = gorgonia.Must(gorgonia.Dropout(h, p))
 		}
-		return n.classes(n.dense("2", h, classes))
+		return n.classes(n.Dense("2", h, classes))
 	}
-}
-
-// ids is an input of several whole numbers for each case.
-func (n *net) ids(each int) *gorgonia.Node {
-	in := gorgonia.NewVector(n.graph, tensor.Int, gorgonia.WithShape(n.Batch*each), gorgonia.WithName("ids"))
-	n.model.Inputs = append(n.model.Inputs, in)
-	return in
 }
 
 // embedded predicts a character from those before it, each by a row of a table.
@@ -161,7 +121,7 @@ func embedded(size, hidden int) reader {
 	return func(kinds, length int) func(learn.Options) *learn.Model {
 		return func(o learn.Options) *learn.Model {
 			n := newNet(o)
-			rows := gorgonia.Must(gorgonia.ByIndices(n.param("table", o.Init, kinds, size), n.ids(length), 0))
+			rows := gorgonia.Must(gorgonia.ByIndices(n.Param("table", o.Init, kinds, size), n.IDs(length), 0))
 			h := gorgonia.Must(gorgonia.Reshape(rows, tensor.Shape{o.Batch, length * size}))
 			return n.classes(n.layers(h, gorgonia.Tanh, hidden, kinds))
 		}
@@ -173,9 +133,9 @@ func attending(size, hidden int) reader {
 	return func(kinds, length int) func(learn.Options) *learn.Model {
 		return func(o learn.Options) *learn.Model {
 			n := newNet(o)
-			rows := gorgonia.Must(gorgonia.ByIndices(n.param("table", o.Init, kinds, size), n.ids(length), 0))
+			rows := gorgonia.Must(gorgonia.ByIndices(n.Param("table", o.Init, kinds, size), n.IDs(length), 0))
 			project := func(name string) *gorgonia.Node {
-				flat := gorgonia.Must(gorgonia.Mul(rows, n.param("w"+name, o.Init, size, size)))
+				flat := gorgonia.Must(gorgonia.Mul(rows, n.Param("w"+name, o.Init, size, size)))
 				return gorgonia.Must(gorgonia.Reshape(flat, tensor.Shape{o.Batch, length, size}))
 			}
 			scores := gorgonia.Must(gorgonia.BatchedMatMul(project("query"), project("key"), false, true))

@@ -176,14 +176,7 @@ func ofSequences(length int, model reader) func(s *trial.Settings) (learn.Task, 
 		if err != nil {
 			return learn.Task{}, err
 		}
-		book.Characters = book.Characters[:s.Cases*length+1]
-		s.Eval = max(s.Eval/s.Batch, 1) * s.Batch
-		batch := s.Batch
-		read := func(m *learn.Model) func() { return book.Read(m, batch, length) }
-		return learn.Task{
-			Model: model(book.Kinds, length), Draw: read, Walk: read,
-			WalkBatch: batch, WalkBatches: s.Eval / batch,
-		}, nil
+		return book.Task(s, length, model(book.Kinds, length))
 	}
 }
 

@@ -10,9 +10,12 @@ import (
 	"slices"
 	"strings"
 
+	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/gorgonia-kfac/kfac"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
 // A Text is a list of characters as numbers from 0.
@@ -81,4 +84,34 @@ func (t Text) Read(m *learn.Model, rows, length int) func() {
 		}
 		at += length
 	}
+}
+
+// Task trains a model that reads sequences of a length, on the first s.Cases of the text, with a
+// state that goes on. It lowers settings that are too large for the text.
+func (t Text) Task(s *trial.Settings, length int, model func(learn.Options) *learn.Model) (learn.Task, error) {
+	s.Cases = min(s.Cases, (len(t.Characters)-1)/length)
+	if s.Cases < s.Batch {
+		return learn.Task{}, fmt.Errorf("the text holds %d sequences of %d characters, too few for a batch of %d",
+			s.Cases, length, s.Batch)
+	}
+	t.Characters = t.Characters[:s.Cases*length+1]
+	s.Eval = max(s.Eval/s.Batch, 1) * s.Batch
+	rows := s.Batch
+	read := func(m *learn.Model) func() { return t.Read(m, rows, length) }
+	return learn.Task{Model: model, Draw: read, Walk: read, WalkBatch: rows, WalkBatches: s.Eval / rows}, nil
+}
+
+// Unroll gives a net the inputs that Read writes, behind its states, and the cost of what it
+// predicts at each character: logits are those for the next one.
+func Unroll(n *learn.Net, kinds, length int, logits func(x *gorgonia.Node) *gorgonia.Node) {
+	var costs gorgonia.Nodes
+	var predicts []kfac.Distribution
+	for t := range length {
+		x, y := n.Input(fmt.Sprintf("x%d", t), kinds), n.Input(fmt.Sprintf("y%d", t), kinds)
+		z := logits(x)
+		costs = append(costs, n.CrossEntropy(z, y))
+		predicts = append(predicts, kfac.Categorical(z))
+	}
+	n.Cost = n.Over(gorgonia.Must(gorgonia.ReduceAdd(costs)), float64(length))
+	n.Predicts = kfac.Joint(predicts...)
 }
