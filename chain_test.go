@@ -418,7 +418,7 @@ func TestCrossMomentsAverage(t *testing.T) {
 		x, seed := k.Sketch.Normals(cases*3), k.Sketch.Normals(cases*3)
 		testnet.Check(t, run.Bind(placedLayers(c)[0].Sites[0].Input, x))
 		sweepFrom(t, c, seed)
-		testnet.Check(t, observe(c.plan))
+		testnet.Check(t, observe(c.plan, false))
 		averages[float64]{nil}.keep(c.plan.blocks, c.cfg.ema)
 
 		abar, _, jacobians := k.sweep(x)

@@ -510,7 +510,7 @@ func TestElementwiseNotFinite(t *testing.T) {
 	testnet.Check(t, run.Reverse([]program.Seed[float64]{seed}, c.plan.path))
 	alone, at := *c.plan, elementwiseBlocks(c)[0].index
 	alone.blocks, alone.hooks = alone.blocks[at:at+1], alone.hooks[at:at+1]
-	err := observe(&alone)
+	err := observe(&alone, false)
 	if layer, ok := err.(*LayerError); !ok || layer.Layer != "p" || layer.Err != ErrNotFinite {
 		t.Errorf("error %v, want a LayerError of p that wraps ErrNotFinite", err)
 	}

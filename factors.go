@@ -2,106 +2,10 @@ package kfac
 
 import (
 	"math"
-	"math/rand/v2"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
-
-// sampler chooses cases, samples targets from the predictions of the solver's own program for them,
-// and sweeps their gradients back (Martens & Grosse 2015, sections 5 and 8).
-type sampler[T program.Float] struct {
-	seeds []program.Seed[T]
-	perm  []int
-
-	// The random parts, which a test can replace: choose selects the cases, and draw writes sampled
-	// targets into o.y.
-	choose func(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int
-	draw   func(o *output, rng *rand.Rand)
-}
-
-func newSampler[T program.Float]() *sampler[T] {
-	s := &sampler[T]{}
-	s.choose = s.randomCases
-	s.draw = func(o *output, rng *rand.Rand) { o.Sample(o.y, o.z, o.cols, rng) }
-	return s
-}
-
-// forget drops the references to the graph that was sampled from.
-func (s *sampler[T]) forget() {
-	for i := range s.seeds {
-		s.seeds[i].Node = nil
-	}
-}
-
-// sample draws targets with rng for the last forward pass of the model, and sweeps back from them.
-// The gradients are those of each case's negative log-likelihood, summed where cases meet, not
-// averaged. They are multiplied by the square root of the weight in the objective. path leads from
-// the observed nodes to the outputs, and rows are the cases of the run, or nil for all.
-func (s *sampler[T]) sample(m *model[T], path program.Path, u *units, rows []int, rng *rand.Rand) error {
-	for len(s.seeds) < len(m.outputs) {
-		s.seeds = append(s.seeds, program.Seed[T]{})
-	}
-	seeds := s.seeds[:len(m.outputs)]
-	for i, o := range m.outputs {
-		s.draw(o, rng)
-		o.Residual(o.y, o.y, o.z, o.cols)
-		seed := &seeds[i]
-		seed.Node, seed.Data = o.node, linalg.Resized(seed.Data, len(o.y))
-		root := math.Sqrt(u.weights[i]) // then the second moments are multiplied by the weight
-		if rows == nil {                // and are means over the cases that count
-			root *= math.Sqrt(float64(m.Cases) / float64(u.count(m.Cases)))
-		}
-		u.each(i, rows, o.perCase(), func(j int, w float64) { o.y[j] *= math.Sqrt(w) })
-		for j, r := range o.y {
-			seed.Data[j] = T(root * r)
-		}
-	}
-	return graphError(m.run.Reverse(seeds, path))
-}
-
-// partOf returns the number of cases for a fraction of the batch, but at least atLeast. It may
-// exceed cases.
-func partOf(cases int, fraction float64, atLeast int) int {
-	return max(int(math.Ceil(fraction*float64(cases))), atLeast)
-}
-
-// cases chooses among the cases that count.
-func (s *sampler[T]) cases(p *program.Program, w *weighting, fraction float64, atLeast int, rng *rand.Rand) []int {
-	if w.cases == nil || p.Whole != "" {
-		return s.choose(p, fraction, atLeast, rng)
-	}
-	s.perm = append(s.perm[:0], w.cases...)
-	n := min(partOf(len(s.perm), fraction, atLeast), len(s.perm))
-	shuffle(s.perm, n, rng)
-	return s.perm[:n]
-}
-
-// shuffle puts a random choice of n elements in front.
-func shuffle(x []int, n int, rng *rand.Rand) {
-	for i := range min(n, len(x)-1) {
-		j := i + rng.IntN(len(x)-i)
-		x[i], x[j] = x[j], x[i]
-	}
-}
-
-// randomCases draws a random subset of the cases: the given fraction of the batch, but at least
-// atLeast cases. It returns nil for the whole batch.
-func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {
-	n := partOf(p.Cases, fraction, atLeast)
-	if n >= p.Cases || p.Whole != "" {
-		return nil
-	}
-	if len(s.perm) != p.Cases {
-		s.perm = make([]int, p.Cases)
-	}
-	for i := range s.perm {
-		s.perm[i] = i
-	}
-	shuffle(s.perm, n, rng)
-	return s.perm[:n]
-}
 
 // leastStatistics returns the smallest number of cases for the factors, for a batch with the given
 // number of cases. If the quadratic model uses the whole batch and the batch is not large, the
@@ -139,11 +43,15 @@ func (p *planned[T]) keepCoordinates() {
 	}
 }
 
-// observe gives each block its rows of a run.
-func observe[T program.Float](p *planned[T]) error {
+// observe gives each block its rows of a run, or, again, those of another backward sweep of it.
+func observe[T program.Float](p *planned[T], again bool) error {
 	for i, b := range p.blocks {
 		if h := p.hooks[i]; h != nil {
-			if err := b.Observe(h.capture(p.model.run, b.rows)); err != nil {
+			rows := h.capture(p.model.run, b.rows)
+			for k := range rows {
+				rows[k].Again = again
+			}
+			if err := b.Observe(rows); err != nil {
 				return b.layerError(err)
 			}
 		}

@@ -26,7 +26,7 @@ func TestMomentsNotFinite(t *testing.T) {
 			testnet.Check(t, run.Forward(nil))
 			seed := program.Seed[float64]{Node: c.plan.model.outputs[0].node, Data: make([]float64, 8)}
 			testnet.Check(t, run.Reverse([]program.Seed[float64]{seed}, c.plan.path))
-			err := observe(c.plan)
+			err := observe(c.plan, false)
 			var layer *LayerError
 			if !errors.Is(err, ErrNotFinite) || !errors.As(err, &layer) || layer.Layer != "w0" {
 				t.Fatalf("error %v, want a LayerError of w0 that wraps ErrNotFinite", err)

@@ -423,14 +423,8 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 		return made, nil
 	}
 	t := g.tail
-	for i, leaf := range t.leaves {
-		o := m.outputs[i]
-		if err := t.run.Bind(leaf, t.spreadOut(i, m.run.Value(o.node).Data, o.perCase(), rows)); err != nil {
-			return nil, graphError(err)
-		}
-	}
-	if err := t.sweep(1); err != nil {
-		return nil, graphError(err)
+	if err := t.sweepFrom(m, rows); err != nil {
+		return nil, err
 	}
 	for i, o := range m.outputs {
 		if variance, ok := o.Likelihood.(likelihood.Gaussian); ok && g.scales[i] > 0 && !o.policy {
@@ -446,6 +440,18 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 		}
 	}
 	return made, nil
+}
+
+// sweepFrom sweeps from the outputs of the model's run of the cases in rows, or of all if rows is
+// nil, to the cost and back.
+func (t *lossTail[T]) sweepFrom(m *model[T], rows []int) error {
+	for i, leaf := range t.leaves {
+		o := m.outputs[i]
+		if err := t.run.Bind(leaf, t.spreadOut(i, m.run.Value(o.node).Data, o.perCase(), rows)); err != nil {
+			return graphError(err)
+		}
+	}
+	return graphError(t.sweep(1))
 }
 
 // spreadOut returns the values of an output for the cases in rows as those of the whole batch, with

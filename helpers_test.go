@@ -33,7 +33,7 @@ func sampled(c *training[float64], fraction float64, rng *rand.Rand) error {
 	if err := m.forward(of, c.sampler.choose(m.Program, fraction, 1, rng)); err != nil {
 		return err
 	}
-	return c.sampler.sample(m, c.plan.path, &c.graph.units, nil, rng)
+	return c.sampler.sweep(0, c.graph, m, c.plan.path, &c.graph.units, nil, rng)
 }
 
 // trainingOf is the engine of a float64 trainer.
@@ -115,7 +115,7 @@ func (l placedLayer) u() []float64 { return l.block.u[l.group] }
 // observed are the averages of all blocks after the model's run.
 func observed(t rapid.TB, c *training[float64]) averages[float64] {
 	t.Helper()
-	testnet.Check(t, observe(c.plan))
+	testnet.Check(t, observe(c.plan, false))
 	avg, err := newAverages(c.plan.blocks, c.cfg.ema, true)
 	testnet.Check(t, err)
 	return avg

@@ -75,7 +75,7 @@ func TestBlocksOfChunks(t *testing.T) {
 			}
 			for i, rows := range chunks {
 				sweep(rows)
-				testnet.Check(t, observe(c.plan))
+				testnet.Check(t, observe(c.plan, false))
 				for _, b := range c.plan.blocks {
 					if i < len(chunks)-1 {
 						b.Accumulate()

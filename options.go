@@ -30,6 +30,8 @@ type config struct {
 	sharing       WeightSharing
 	timing        TimeCorrelation
 	uncorrelated  bool
+	estimate      FisherEstimate
+	samples       int
 
 	// Length of the step.
 	l2        float64
@@ -85,6 +87,8 @@ func defaults() config {
 		fullBlock:     32,
 		sharing:       AutoSharing,
 		timing:        TimeIndependent,
+		estimate:      SampledFisher,
+		samples:       1,
 		momentum:      0.9,
 		modelFraction: 1.0 / 4,
 		minModelCases: 256,
@@ -127,6 +131,10 @@ func (c *config) validate() error {
 	if c.backgroundLag > 0 && (c.gammaAgain || c.paperRules) {
 		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too",
 			"one of them: a search for gamma needs inverses of all blocks at once"}
+	}
+	if c.samples > 1 && (c.estimate == EmpiricalFisher || c.estimate == ExactFisher) {
+		return &ConfigError{"WithFisherSamples", fmt.Sprintf("WithFisherEstimate(%q) too", c.estimate),
+			"one of them: nothing is sampled by this estimate"}
 	}
 	if c.inversePeriod == 0 && (c.backgroundLag > 0 || c.paperRules) {
 		c.inversePeriod = longestPeriod
@@ -374,6 +382,65 @@ func WithTimeCorrelation(t TimeCorrelation) Option {
 		return &ConfigError{"WithTimeCorrelation", fmt.Sprintf("%q", t),
 			"TimeIndependent, TimeSymmetric or TimeStationary"}
 	}
+}
+
+// FisherEstimate says from which gradients at the model's outputs the factors are estimated. F_R is
+// the Fisher matrix of the predictive distribution of a case.
+type FisherEstimate string
+
+const (
+	// SampledFisher: the gradients are those of targets that are sampled from the model's
+	// predictions (Martens & Grosse 2015, section 5). It costs a backward sweep for each sample.
+	SampledFisher FisherEstimate = "sampled"
+	// EmpiricalFisher: the gradients are those of the data's own targets. This is not the Fisher
+	// matrix, and tells nothing of the curvature where the model is far off (Kunstner, Balles &
+	// Hennig 2019). It costs one sweep. It needs targets, so that no output may be a [Policy].
+	EmpiricalFisher FisherEstimate = "empirical"
+	// ExactFisher: the gradients are the columns of a B with B B^T = F_R, one after the other.
+	// Where cases do not meet in the model, the factors are exact for the cases that they are
+	// computed from. It costs a sweep for each natural parameter of a case: each class, output, or
+	// position and class.
+	ExactFisher FisherEstimate = "exact"
+	// CurvaturePropagation: the gradients are B v for vectors v of random signs (Martens, Sutskever
+	// & Swersky 2012). It costs as much as SampledFisher. It is exact for a model with one output.
+	CurvaturePropagation FisherEstimate = "curvature propagation"
+)
+
+// WithFisherEstimate sets how the factors are estimated: SampledFisher, EmpiricalFisher,
+// ExactFisher or CurvaturePropagation. Default SampledFisher. The quadratic model uses the exact
+// Fisher matrix with each of them.
+//
+// Diagonal blocks of parameters outside layers are estimated from what all cases together have
+// added to their gradients, so that they are not exact with ExactFisher, but right in expectation.
+func WithFisherEstimate(e FisherEstimate) Option {
+	return func(c *config) error {
+		switch e {
+		case SampledFisher, EmpiricalFisher, ExactFisher, CurvaturePropagation:
+			c.estimate = e
+			return nil
+		}
+		return &ConfigError{"WithFisherEstimate", fmt.Sprintf("%q", e),
+			"SampledFisher, EmpiricalFisher, ExactFisher or CurvaturePropagation"}
+	}
+}
+
+// WithFisherSamples sets the number, at least 1, of gradients that are drawn for each case by
+// SampledFisher or CurvaturePropagation. Each costs a backward sweep and second moments of its
+// gradients; those of the inputs are computed once. Default 1.
+func WithFisherSamples(n int) Option {
+	return number("WithFisherSamples", float64(n), n >= 1, "a number of samples >= 1",
+		func(c *config) { c.samples = n })
+}
+
+// estimates reports an output that the estimate of the Fisher matrix is not for.
+func (c *config) estimates(heads []head) error {
+	for _, h := range heads {
+		if h.policy && c.estimate == EmpiricalFisher {
+			return &ConfigError{h.name(), "WithFisherEstimate(EmpiricalFisher)",
+				"another estimate: the cost has no targets of this output"}
+		}
+	}
+	return nil
 }
 
 // WithSpatiallyUncorrelated takes the activations of convolutions to be uncorrelated from pixel to

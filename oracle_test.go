@@ -122,7 +122,7 @@ func gradientMoments(c *training[float64], block int) (at []int) {
 // firstAverages are the averages of the model's run as if it were the first.
 func firstAverages(t rapid.TB, c *training[float64]) averages[float64] {
 	t.Helper()
-	testnet.Check(t, observe(c.plan))
+	testnet.Check(t, observe(c.plan, false))
 	avg, err := newAverages(c.plan.blocks, 0, true) // without those before
 	testnet.Check(t, err)
 	return avg

@@ -27,6 +27,8 @@ func (c *config) settings() []setting {
 		form("WithWeightSharing", c.sharing),
 		form("WithTimeCorrelation", c.timing),
 		form("WithSpatiallyUncorrelated", c.uncorrelated),
+		of("WithFisherEstimate", c.estimate),
+		of("WithFisherSamples", c.samples),
 		of("WithCurvatureEMA", c.ema),
 		of("WithInverseUpdatePeriod", c.inversePeriod),
 		of("WithBackgroundInverses", c.backgroundLag),

@@ -99,6 +99,9 @@ func (s *Solver) attach(cost *gorgonia.Node, dist Distribution) error {
 	if err != nil {
 		return err
 	}
+	if err := s.cfg.estimates(heads); err != nil {
+		return err
+	}
 	if s.engine != nil {
 		err = s.engine.attach(cost, heads)
 	} else if cost.Dtype() == tensor.Float32 {
@@ -433,7 +436,7 @@ func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config)
 	if err != nil {
 		return nil, err
 	}
-	t := &training[T]{cfg: cfg, start: cfg, graph: g, plan: &planned[T]{}, sampler: newSampler[T](),
+	t := &training[T]{cfg: cfg, start: cfg, graph: g, plan: &planned[T]{}, sampler: newSampler[T](&cfg),
 		low: newLowRanks[T](), quadratic: &quadratic[T]{}}
 	if cfg.inner != nil {
 		t.inner = &inner[T]{solver: cfg.inner}
@@ -826,20 +829,22 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	if k.own {
 		t.graph.machine.errors = false // the next sweep writes over them
 	}
-	if err := t.sampler.sample(m, t.plan.path, &k.units, rows, rng); err != nil {
-		return err
-	}
 	k.statisticsCases = m.run.Cases()
 	var err error
 	if k.variances, err = t.graph.variances(m, rows); err != nil {
 		return err
 	}
 	t.plan.settle(k.errorUnits(t.graph.weights))
-	watch.lap(&time.Capture)
-	if err := observe(t.plan); err != nil {
-		return err
+	for i := range t.sampler.sweeps(m) {
+		if err := t.sampler.sweep(i, t.graph, m, t.plan.path, &k.units, rows, rng); err != nil {
+			return err
+		}
+		watch.lap(&time.Capture)
+		if err := observe(t.plan, i > 0); err != nil {
+			return err
+		}
+		watch.lap(&time.Factors)
 	}
-	watch.lap(&time.Factors)
 	k.rows = t.sampler.cases(m.Program, &k.weighting, t.cfg.modelFraction, t.cfg.minModelCases, rng)
 	k.held = k.all && k.rows == nil
 	return nil

@@ -353,3 +353,50 @@ func TestRestart(t *testing.T) {
 		}
 	})
 }
+
+// The gradients of several sweeps of one run add up, with the moments of its inputs as they were,
+// also from run to run of an update.
+func TestSweepsAddUp(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		s := newSource(11)
+		x, y, next := k.rows(s, 4), k.rows(s, 4), k.rows(s, 4)
+		again := slices.Clone(y)
+		for i := range y {
+			y[i].A, y[i].Lookups = x[i].A, x[i].Lookups
+			again[i] = Rows[float64]{G: y[i].G, Cases: y[i].Cases, Steps: y[i].Steps, Again: true}
+		}
+		of := func(rows []Rows[float64]) *Averages[float64] { return seen(t, k.double(), rows) }
+		first, second, third := of(x), of(y), of(next)
+
+		b := k.double()
+		check(t, b.Observe(x))
+		check(t, b.Observe(again))
+		check(t, b.Observe(again))
+		avg, err := b.Average(0)
+		check(t, err)
+		b.Accumulate()
+		check(t, b.Observe(next))
+		both, err := b.Average(0)
+		check(t, err)
+		for i, m := range avg.Moments {
+			want, mean := slices.Clone(first.Moments[i]), make([]float64, len(m))
+			for j := range want {
+				if byGradients(b, i) {
+					want[j] += 2 * second.Moments[i][j]
+				}
+				mean[j] = (want[j] + third.Moments[i][j]) / 2
+			}
+			checkNear(t, fmt.Sprint("moment ", i), m, want, 1e-12)
+			checkNear(t, fmt.Sprint("moment ", i, " of two runs"), both.Moments[i], mean, 1e-12)
+		}
+	})
+}
+
+// byGradients reports whether a moment is one of gradients alone.
+func byGradients(b Block[float64], moment int) bool {
+	switch b.(type) {
+	case *Elementwise[float64], *Diagonal[float64]:
+		return true
+	}
+	return moment%2 == 1 // A and G take turns
+}

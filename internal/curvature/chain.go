@@ -58,6 +58,11 @@ func NewChain[T Float](shapes []Shape) *Chain[T] {
 }
 
 func (b *Chain[T]) Observe(rows []Rows[T]) error {
+	if rows[0].Again {
+		for _, f := range b.crossG {
+			f.multiply() // before its rows are written over
+		}
+	}
 	for i, f := range b.layers {
 		if err := f.observe(rows[i]); err != nil {
 			return err
@@ -65,8 +70,13 @@ func (b *Chain[T]) Observe(rows []Rows[T]) error {
 	}
 	for i := range b.crossA {
 		x, y := b.layers[i], b.layers[i+1]
-		a := b.crossA[i].observe(x.at, y.at, x.rows, x.rows)
-		g := b.crossG[i].observe(x.gt, y.gt, x.rows, rows[i].Cases)
+		a, g := true, true
+		if rows[i].Again {
+			g = b.crossG[i].observeAgain(x.gt, y.gt, x.rows)
+		} else {
+			a = b.crossA[i].observe(x.at, y.at, x.rows, x.rows)
+			g = b.crossG[i].observe(x.gt, y.gt, x.rows, rows[i].Cases)
+		}
 		if !a || !g {
 			return &Error{Layer: i, Op: "cross moments", Next: true, Err: ErrNotFinite}
 		}

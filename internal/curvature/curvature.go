@@ -31,8 +31,8 @@ type Averages[T Float] struct {
 // Inverse takes the layers' V and computes their U. A tied weight has rows for each of its two
 // uses, but one V and one U.
 type Block[T Float] interface {
-	// Observe computes the second moments of a run. They replace those of the run observed last.
-	// The error is an *Error.
+	// Observe computes the second moments of a run. They replace those of the run observed last,
+	// unless the rows are of the same run Again. The error is an *Error.
 	Observe(rows []Rows[T]) error
 	// Accumulate adds the run observed last to the runs of the update in progress. It is used when
 	// an update has several runs.

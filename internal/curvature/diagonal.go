@@ -32,13 +32,17 @@ func (b *Diagonal[T]) Observe(rows []Rows[T]) error {
 	if !linalg.Finite(grad) {
 		return &Error{Op: "sampled gradient", Err: ErrNotFinite}
 	}
-	sums := b.squares.sums(rows[0].Cases)
+	sums := b.squares.run
+	if !rows[0].Again {
+		sums = b.squares.sums(rows[0].Cases)
+		clear(sums)
+	}
 	for i := range sums {
 		var s float64
 		for j := i; j < len(grad); j += n {
 			s += float64(grad[j]) * float64(grad[j])
 		}
-		sums[i] = T(s)
+		sums[i] += T(s)
 	}
 	if !linalg.Finite(sums) {
 		return &Error{Op: "squared sampled gradients", Err: ErrNotFinite}

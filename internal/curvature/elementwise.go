@@ -57,8 +57,11 @@ func (b *Elementwise[T]) element(channel, i int) (param, at int) {
 
 // Observe sums v v^T over the cases.
 func (b *Elementwise[T]) Observe(rows []Rows[T]) error {
-	sums := b.mean.sums(rows[0].Cases)
-	clear(sums)
+	sums := b.mean.run
+	if !rows[0].Again {
+		sums = b.mean.sums(rows[0].Cases)
+		clear(sums)
+	}
 	cases, w := len(rows[0].G)/b.elements, b.width
 	for c := range b.channels {
 		block := sums[c*w*w : (c+1)*w*w]

@@ -56,6 +56,9 @@ func newFactors[T Float](b *moments[T], s Shape, layer int, number string) *fact
 
 // observe computes the second moments of the rows.
 func (f *factors[T]) observe(r Rows[T]) error {
+	if r.Again {
+		return f.observeAgain(r)
+	}
 	f.rows = len(r.G) / f.shape.Out
 	f.gt = columnsOf(f.gt, r.G, f.rows, f.g.n, false)
 	a, done := false, false
@@ -73,6 +76,16 @@ func (f *factors[T]) observe(r Rows[T]) error {
 		f.a.observeLookups(r.Lookups)
 	}
 	if g := f.g.observe(f.gt, f.gt, f.rows, r.Cases); !a || !g {
+		return &Error{Layer: f.layer, Op: opMoments, Err: ErrNotFinite}
+	}
+	return nil
+}
+
+// observeAgain adds the second moment of the gradients of another sweep.
+func (f *factors[T]) observeAgain(r Rows[T]) error {
+	f.g.multiply() // before its rows are written over
+	f.gt = columnsOf(f.gt, r.G, f.rows, f.g.n, false)
+	if !f.g.observeAgain(f.gt, f.gt, f.rows) {
 		return &Error{Layer: f.layer, Op: opMoments, Err: ErrNotFinite}
 	}
 	return nil

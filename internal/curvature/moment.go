@@ -58,6 +58,21 @@ func (f *moment[T]) observe(xt, yt []T, rows, count int) (ok bool) {
 	return finiteSquares(xt, rows) && (f.symmetric || finiteSquares(yt, rows))
 }
 
+// observeAgain adds the rows of another sweep to the run observed last, whose product must have
+// been computed. It reports false if the sum of x y^T is not finite.
+func (f *moment[T]) observeAgain(xt, yt []T, rows int) (ok bool) {
+	if f.diagonal {
+		for i := range f.run {
+			x := xt[i*rows : (i+1)*rows]
+			f.run[i] += linalg.Dot(x, x)
+		}
+		return linalg.Finite(f.run)
+	}
+	f.xt, f.yt, f.rows = xt, yt, rows
+	f.add(1, 1, f.run)
+	return finiteSquares(xt, rows) && (f.symmetric || finiteSquares(yt, rows))
+}
+
 // finiteSquares reports whether the sum of squares of every row of X^T is finite. If so, all inner
 // products of rows are finite too, because no inner product is larger.
 func finiteSquares[T Float](xt []T, rows int) bool {
@@ -71,9 +86,14 @@ func finiteSquares[T Float](xt []T, rows int) bool {
 
 // observeLag observes pairs of rows that are lag rows apart: it sums x_{t+lag} x_t^T, given X^T.
 func (f *moment[T]) observeLag(xt []T, rows, lag, count int) (ok bool) {
-	run := f.sums(count)
-	linalg.GemmLD(false, true, f.n, f.n, rows-lag, 1, xt[lag:], rows, xt, rows, 0, run, f.n)
-	return linalg.Finite(run)
+	clear(f.sums(count))
+	return f.observeLagAgain(xt, rows, lag)
+}
+
+// observeLagAgain adds the pairs of another sweep.
+func (f *moment[T]) observeLagAgain(xt []T, rows, lag int) (ok bool) {
+	linalg.GemmLD(false, true, f.n, f.n, rows-lag, 1, xt[lag:], rows, xt, rows, 1, f.run, f.n)
+	return linalg.Finite(f.run)
 }
 
 // sums returns the memory for the sum of x y^T over a run. count is the sum's divisor.

@@ -60,8 +60,13 @@ func (b *Recurrent[T]) Observe(rows []Rows[T]) error {
 	f := b.factors
 	b.steps = rows[0].Steps
 	lag := f.rows / b.steps
-	a := b.lagA.observeLag(f.at, f.rows, lag, f.a.runCount)
-	g := b.lagG.observeLag(f.gt, f.rows, lag, f.g.runCount)
+	a, g := true, true
+	if rows[0].Again {
+		g = b.lagG.observeLagAgain(f.gt, f.rows, lag)
+	} else {
+		a = b.lagA.observeLag(f.at, f.rows, lag, f.a.runCount)
+		g = b.lagG.observeLag(f.gt, f.rows, lag, f.g.runCount)
+	}
 	if !a || !g {
 		return &Error{Op: "cross moments of its time steps", Err: ErrNotFinite}
 	}
