@@ -2,9 +2,10 @@ package kfac
 
 import (
 	"log/slog"
-	"math"
-	"reflect"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
@@ -62,12 +63,5 @@ func NewTrainerOn(
 // SameStats reports whether two Stats are the same, apart from the times. NaN is the same as NaN.
 func SameStats(a, b Stats) bool {
 	a.Time, b.Time = PhaseTimes{}, PhaseTimes{}
-	x, y := reflect.ValueOf(&a).Elem(), reflect.ValueOf(&b).Elem()
-	for i := range x.NumField() {
-		if f, g := x.Field(i), y.Field(i); f.CanFloat() && math.IsNaN(f.Float()) && math.IsNaN(g.Float()) {
-			f.SetFloat(0)
-			g.SetFloat(0)
-		}
-	}
-	return a == b
+	return cmp.Equal(a, b, cmpopts.EquateNaNs())
 }

@@ -553,6 +553,7 @@ var wildOptions = []func(x float64) Option{
 	func(x float64) Option { return WithMinModelCases(whole(x)) },
 	func(x float64) Option { return WithMaxDim(whole(x)) },
 	func(x float64) Option { return WithFullBlocks(whole(x)) },
+	func(x float64) Option { return WithLayerStats(whole(x)) },
 	func(x float64) Option { return WithDampingAdaptation(whole(x), 0.9) },
 	func(x float64) Option { return WithDampingAdaptation(1, x) },
 	func(x float64) Option { return WithGammaAdaptation(whole(x), 0.9) },

@@ -70,6 +70,8 @@ type config struct {
 
 	skipInRow int // batches whose gradient is not finite that may be left out in a row
 
+	layerStats int // steps from one Stats.Layers to the next; 0: none
+
 	seed          uint64
 	gradientCheck bool
 	lossCheck     bool

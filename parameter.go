@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 
@@ -242,6 +243,31 @@ func (p *parameter[T]) reject(update []T) {
 	p.giveBack(update)
 	zeroGradient(p.src)
 }
+
+// normOf returns the Euclidean norm of something of all parameters that were given. It is finite if
+// that is.
+func normOf[T program.Float](params []*parameter[T], of func(*parameter[T]) []T) (norm float64) {
+	var squares float64
+	for _, p := range params {
+		if p.given {
+			squares += linalg.Dot64(of(p), of(p))
+		}
+	}
+	if !math.IsInf(squares, 1) {
+		return math.Sqrt(squares)
+	}
+	for _, p := range params {
+		if p.given {
+			norm = math.Hypot(norm, linalg.Norm(of(p)))
+		}
+	}
+	return min(norm, math.MaxFloat64)
+}
+
+func theWeights[T program.Float](p *parameter[T]) []T   { return p.weights.data }
+func theGradient[T program.Float](p *parameter[T]) []T  { return p.grad }
+func theDirection[T program.Float](p *parameter[T]) []T { return p.direction }
+func thePrevious[T program.Float](p *parameter[T]) []T  { return p.previous }
 
 // put writes other weights where they were read from.
 func (p *parameter[T]) put(data []T) {

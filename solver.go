@@ -13,7 +13,6 @@ import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -538,6 +537,11 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 	t.report(&st, a, &best, judged)
 	st.GradNorm = gradNorm
 	st.UpdateNorm, st.AveragesRestarted = t.commit(a, &best, next, judged.rejected)
+	st.ParamNorm = normOf(t.plan.order, theWeights[T])
+	if every := t.cfg.layerStats; every > 0 && k%every == 0 {
+		st.Layers = layerStats(t.plan, leave)
+		watch.lap(&st.Time.Layers)
+	}
 	return st, nil
 }
 
@@ -947,7 +951,7 @@ func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged
 	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, best.factor
 	st.QuadModelChange, st.KL = best.change, a.nats(best.form(&best.fisher)/2)
 	st.Rho, st.Rejected = judged.rho, judged.rejected
-	st.PreconGradNorm = best.norm
+	st.PreconGradNorm, st.DirectionNorm = best.norm, best.directionNorm
 	st.SkippedBatches = t.skipped.all
 	st.InverseUpdated, st.DampingRaised = best.inverses.renewed, best.inverses.raised
 }
@@ -997,12 +1001,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.graph.machine.spend()
 	t.plan.model.held = held{}
 	if math.IsInf(squares, 1) { // the squares only
-		squares = 0
-		for i, p := range t.plan.order {
-			if best.updates[i] != nil {
-				norm = math.Hypot(norm, linalg.Norm(p.previous))
-			}
-		}
+		squares, norm = 0, normOf(t.plan.order, thePrevious[T])
 	}
 	clear(a.batch) // lets go of their graphs
 	t.chunks = a.batch[:0]
@@ -1130,7 +1129,8 @@ func (t *training[T]) skippedStats() Stats {
 	nan := math.NaN()
 	return Stats{Step: t.steps + 1, Skipped: true, SkippedBatches: t.skipped.all,
 		Cost: costValue(t.graph.cost), Scale: nan, Damping: nan, Gamma: nan, LearningRate: nan, Momentum: nan,
-		Shrink: nan, QuadModelChange: nan, Rho: nan, GradNorm: nan, PreconGradNorm: nan, KL: nan}
+		Shrink: nan, QuadModelChange: nan, Rho: nan, ParamNorm: nan, GradNorm: nan, DirectionNorm: nan,
+		PreconGradNorm: nan, KL: nan}
 }
 
 // draw finds the numbers that the private runs of the chunk draw, and replaces gradients that are

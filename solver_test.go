@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -409,7 +410,7 @@ func TestStats(t *testing.T) {
 		told = append(told, s)
 	}), kfac.WithMinStatisticsCases(10), kfac.WithInverseUpdatePeriod(5))
 	solver := tr.Solver
-	if s := solver.Stats(); s != (kfac.Stats{}) {
+	if s := solver.Stats(); !reflect.DeepEqual(s, kfac.Stats{}) {
 		t.Errorf("before the first step: %+v", s)
 	}
 	for k := 1; k <= 10; k++ {

@@ -45,7 +45,9 @@ type Stats struct {
 	Rho             float64 // reduction ratio; -Inf if the objective rose on the step's batch, NaN if not computed
 	Rejected        bool    // the step raised the objective and was rejected (WithStepRejection)
 
+	ParamNorm      float64 // Euclidean norm of the weights that were given, after the step
 	GradNorm       float64 // Euclidean norm of the gradient, including the L2 term
+	DirectionNorm  float64 // Euclidean norm of Delta, the preconditioned gradient
 	PreconGradNorm float64 // norm of the gradient in the metric of the damped curvature, (grad^T F0^-1 grad)^1/2
 	UpdateNorm     float64 // Euclidean norm of the change of the weights; 0 if rejected
 	// KL is 1/2 delta^T F delta with the exact Fisher matrix, in nats. To second order this is the
@@ -67,7 +69,43 @@ type Stats struct {
 	AveragesRestarted int
 	DampingRaised     int // factors that could be factorised only with more damping
 
+	Layers []LayerStats // by block, at the steps that WithLayerStats asks for; otherwise nil
+
 	Time PhaseTimes
+}
+
+// LayerStats tells what a step did with a layer, that is a weight and perhaps a bias, or with the
+// parameters of a block outside layers, and how its curvature is after the step. The norms are of
+// the parameters that were given.
+type LayerStats struct {
+	Params []string // their names, the weight first
+
+	ParamNorm  float64 // Euclidean norm of the weights after the step
+	GradNorm   float64 // that of the gradient, including the L2 term
+	UpdateNorm float64 // that of the change of the weights; 0 if rejected; NaN with Precondition
+	Share      float64 // of the squared norm of the whole update, in [0, 1]; NaN if that is 0
+
+	// A and G are the factors of a layer; a tied weight has those of the product that stands for
+	// the two of its uses. F is the block of parameters outside layers. NaN is what there is none
+	// of.
+	A, G, F FactorStats
+	// Pi splits the damping: pi gamma is added to A and gamma / pi to G (Martens & Grosse 2015,
+	// section 6.3). It is that of the present A and G.
+	Pi float64
+}
+
+// FactorStats tells about a running average. It is in the coordinates that lambda counts in; see
+// WithDamping.
+type FactorStats struct {
+	Trace float64
+	// Damping is what was added to the diagonal for the inverse that the step used. That may be
+	// older than the average, and the damping is raised where a factor could not be factorised.
+	Damping float64
+	// Largest and Smallest estimate eigenvalues from 32 products with the factor. They are exact
+	// for a diagonal and up to 32 rows. Otherwise the largest eigenvalue is no less than Largest,
+	// mostly by little, and the smallest no more than Smallest, perhaps by far. By
+	// WithSpatiallyUncorrelated they are those of the factor of a pixel's channels.
+	Largest, Smallest float64
 }
 
 // PhaseTimes says how long each phase of a step took.
@@ -81,6 +119,7 @@ type PhaseTimes struct {
 	Model        time.Duration // exact Fisher products, for step length and momentum
 	Rho          time.Duration // objective before and after the step, and trial steps
 	Update       time.Duration // new weights
+	Layers       time.Duration // statistics of layers (WithLayerStats)
 	Total        time.Duration
 }
 

@@ -91,8 +91,10 @@ func TestStatsTellTheUpdate(t *testing.T) {
 				delta0 = change
 
 				grad := inOrder(c, func(p *parameter[float64]) []float64 { return p.grad })
-				testnet.Near(t, "norms", []float64{st.UpdateNorm, st.GradNorm, st.PreconGradNorm},
-					[]float64{floats.Norm(change, 2), floats.Norm(grad, 2), math.Sqrt(floats.Dot(grad, u))}, 1e-12)
+				testnet.Near(t, "norms",
+					[]float64{st.ParamNorm, st.UpdateNorm, st.GradNorm, st.DirectionNorm, st.PreconGradNorm},
+					[]float64{floats.Norm(weightsInOrder(c), 2), floats.Norm(change, 2), floats.Norm(grad, 2),
+						floats.Norm(u, 2), math.Sqrt(floats.Dot(grad, u))}, 1e-12)
 				checkPresence(t, c, st, course.byRate)
 				if st.Step != k || st.Chunks != course.chunks || st.Cases != 9*course.chunks {
 					t.Errorf("step %d: %+v", k, st)
@@ -120,7 +122,8 @@ func checkPresence(t *testing.T, c *training[float64], st Stats, byRate bool) {
 		{"Cost", st.Cost, true}, {"Scale", st.Scale, true}, {"Damping", st.Damping, true}, {"Gamma", st.Gamma, true},
 		{"LearningRate", st.LearningRate, true}, {"Momentum", st.Momentum, true}, {"Shrink", st.Shrink, true},
 		{"GradNorm", st.GradNorm, true}, {"PreconGradNorm", st.PreconGradNorm, true},
-		{"UpdateNorm", st.UpdateNorm, true},
+		{"UpdateNorm", st.UpdateNorm, true}, {"ParamNorm", st.ParamNorm, true},
+		{"DirectionNorm", st.DirectionNorm, true},
 	} {
 		if math.IsNaN(f.value) == f.computed {
 			t.Errorf("step %d: %s is %g; computed: %v", st.Step, f.name, f.value, f.computed)

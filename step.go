@@ -57,6 +57,7 @@ type proposed[T program.Float] struct {
 	fisher        [2][2]float64 // F over the two directions, exact: without the provisions of noise.go
 	factor        float64       // in (0, 1]: the step was shortened by it
 	norm          float64       // norm of the gradient in the metric of the damped curvature, (V.U)^1/2
+	directionNorm float64       // Euclidean norm of the direction
 	inverses      *inverses[T]
 	updates       [][]T // by parameter; nil for one that was not given
 }
@@ -108,7 +109,7 @@ func (a *attempt[T]) fixed() (proposed[T], error) {
 		return p, err
 	}
 	vu := -m.slope[0]
-	p.norm = math.Sqrt(vu)
+	p.norm, p.directionNorm = math.Sqrt(vu), normOf(a.plan.order, theDirection[T])
 	p.factor = normConstraint(normLimit(a.cfg, a.cases, a.predicted), a.cfg.learningRate, vu)
 	p.alpha, p.mu = p.factor*a.cfg.learningRate, a.cfg.momentum
 	nan := math.NaN()
@@ -199,7 +200,7 @@ func (a *attempt[T]) sweepPrevious() (past bool, err error) {
 		past = past || p.given && p.moved()
 	}
 	if past {
-		along := a.given(func(p *parameter[T]) []T { return p.previous })
+		along := a.given(thePrevious[T])
 		err = a.quadratic.along(previous, 1, a.plan.order, along)
 	}
 	a.watch.lap(&a.time.Model)
@@ -341,8 +342,8 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	if err != nil {
 		return p, err
 	}
-	p.norm = math.Sqrt(-m.slope[0])
-	along := a.given(func(p *parameter[T]) []T { return p.direction })
+	p.norm, p.directionNorm = math.Sqrt(-m.slope[0]), normOf(a.plan.order, theDirection[T])
+	along := a.given(theDirection[T])
 	if err := a.quadratic.along(proposal, -1, a.plan.order, along); err != nil { // Delta = -U
 		return p, err
 	}

@@ -119,6 +119,7 @@ func (b *Chain[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 				v.Release()
 				return nil, err
 			}
+			v.links.keepDampings(w)
 			return v, nil
 		},
 	}
@@ -171,4 +172,7 @@ func (v *chainInverse[T]) State(to Visitor[T]) {
 }
 
 func (v *chainInverse[T]) Raised() int { return v.raised }
-func (v *chainInverse[T]) Release()    { v.block.inverses.put(v) }
+
+func (v *chainInverse[T]) Dampings() []float64 { return v.links.Dampings() }
+
+func (v *chainInverse[T]) Release() { v.block.inverses.put(v) }

@@ -61,6 +61,9 @@ type Block[T Float] interface {
 	// stay unchanged until the inversion is done. If the block is Immediate, they must stay
 	// unchanged while the inverse is in use.
 	Invert(*Averages[T], Damping) *Inversion[T]
+	// Factors shows the current averages: A and G of each layer, or F of a block without factors.
+	// They may be memory of the block, which the next update changes.
+	Factors() []Factor[T]
 	// State shows the current averages to a Visitor.
 	State(Visitor[T])
 	// NewInverse returns an inverse that a Visitor is to fill in; nil if the block is Immediate.
@@ -85,6 +88,8 @@ type Inverse[T Float] interface {
 	Apply(u, v [][]T)
 	// Raised returns the number of factors whose damping was raised.
 	Raised() int
+	// Dampings returns what was added to the diagonals, in the order of Block.Factors.
+	Dampings() []float64
 	// State shows the inverse to a Visitor. That of an Immediate block has none of its own.
 	State(Visitor[T])
 	// Release ends the use of the inverse. Its memory may then be used for another one.

@@ -44,7 +44,7 @@ func NewRecurrent[T Float](s Shape, stationary bool) *Recurrent[T] {
 	b.inverses.make = func() *recurrentInverse[T] {
 		v := &recurrentInverse[T]{block: b, gains: make([]T, abar*out)}
 		v.a, v.g = []link[T]{newLink[T](abar, nextA)}, []link[T]{newLink[T](out, nextG)}
-		v.tmp = make([]T, abar*out)
+		v.tmp, v.damping = make([]T, abar*out), make([]float64, 2)
 		return v
 	}
 	b.work.make = func() *junctions[T] {
@@ -94,6 +94,7 @@ func (b *Recurrent[T]) Invert(avg *Averages[T], d Damping) *Inversion[T] {
 				v.Release()
 				return nil, err
 			}
+			v.keepDampings(w)
 			return v, nil
 		},
 	}

@@ -18,6 +18,13 @@ func visitFlag[T Float](v Visitor[T], name string, on *bool) {
 	*on = n > 0
 }
 
+// visitNumber shows a number.
+func visitNumber[T Float](v Visitor[T], name string, x *float64) {
+	one := []float64{*x}
+	v.Wide(name, one)
+	*x = one[0]
+}
+
 // State shows the averages after the last update.
 func (b *moments[T]) State(v Visitor[T]) {
 	v.Count("updates", &b.current.Updates)
@@ -38,6 +45,7 @@ func (f *moment[T]) shape() []int {
 
 func (f *factorInverse[T]) state(v Visitor[T], name string) {
 	visitFlag(v, name+" raised", &f.raised)
+	visitNumber(v, name+" damping", &f.damping)
 	if f.diagonal {
 		v.Tensor(name, f.data, f.n)
 	} else {
@@ -56,6 +64,7 @@ func (l *link[T]) state(v Visitor[T], name string) {
 }
 
 func (t *tridiagonal[T]) state(v Visitor[T], names func(side string, i int) string) {
+	v.Wide("damping", t.damping)
 	for i := range t.a {
 		t.a[i].state(v, names("A", i))
 		t.g[i].state(v, names("G", i))

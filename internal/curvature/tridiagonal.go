@@ -33,13 +33,14 @@ const minGap = 1e-12
 // the damping is positive and all moments were estimated from the same cases with the same weights.
 // Without damping it may be singular, for example where a layer's units are linear.
 type tridiagonal[T Float] struct {
-	a, g []link[T]
-	tmp  []T
+	a, g    []link[T]
+	damping []float64 // of each layer's A and G
+	tmp     []T
 }
 
 // newTridiagonal allocates the inverse of a chain of layers with weights of abar[i] x out[i].
 func newTridiagonal[T Float](abar, out []int) *tridiagonal[T] {
-	t := &tridiagonal[T]{}
+	t := &tridiagonal[T]{damping: make([]float64, 2*len(abar))}
 	var most int
 	for i := range abar {
 		t.a = append(t.a, newLink[T](abar[i], nextSize(abar, i)))

@@ -189,6 +189,7 @@ func (v *uncorrelatedInverse[T]) State(to Visitor[T]) {
 	to.Tensor("gain, cross, corner", rest, len(rest))
 	v.gain, v.cross, v.corner = rest[0], rest[1], rest[2]
 	visitFlag(to, "P raised", &v.a.raised)
+	visitNumber(to, "P damping", &v.a.damping)
 	v.g.state(to, "G^-1")
 }
 
