@@ -2,10 +2,12 @@ package kfac
 
 import (
 	"fmt"
+	"go/token"
 	"slices"
 	"strings"
 
 	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 
 	"github.com/gorgonia-kfac/kfac/internal/infer"
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -20,6 +22,9 @@ func inferCost(params []*gorgonia.Node) (*gorgonia.Node, error) {
 		}
 	}
 	costs := infer.Costs(params)
+	if len(costs) > 1 {
+		costs = trainedCosts(costs, params)
+	}
 	if len(costs) == 1 {
 		return costs[0], nil
 	}
@@ -28,14 +33,69 @@ func inferCost(params []*gorgonia.Node) (*gorgonia.Node, error) {
 		Hint:  "make the cost in their graph and call gorgonia.Grad(cost, params...) before the VM is made",
 	}
 	if len(costs) > 0 {
-		e.Found = fmt.Sprintf("%d scalars depend on the parameters, and each may be the cost", len(costs))
-		e.Hint = "say which it is: solver, err := kfac.NewSolver(cost, kfac.Categorical(logits)), with the " +
+		e.Found = fmt.Sprintf("%d scalars depend on the parameters, and which has the gradients that they have can't "+
+			"be told", len(costs))
+		e.Hint = "say which is the cost: solver, err := kfac.NewSolver(cost, kfac.Categorical(logits)), with the " +
 			"distribution that fits; or, for a solver that is made already, solver.Attach of the same"
+		if costs[0].Deriv() == nil {
+			e.Hint = "a LispMachine adds up the gradients of all scalars that it runs: give it the cost alone, " +
+				"gorgonia.NewLispMachine(graph.SubgraphRoots(cost)). Or " + e.Hint
+		}
 		for _, n := range costs {
 			e.Outputs = append(e.Outputs, program.NameOf(n))
 		}
 	}
 	return nil, e
+}
+
+// trainedCosts is that of the costs whose gradients the parameters have; all, where that is none of
+// them or several.
+func trainedCosts(costs, params []*gorgonia.Node) []*gorgonia.Node {
+	has := hasGradients[float64]
+	if costs[0].Dtype() == tensor.Float32 {
+		has = hasGradients[float32]
+	}
+	var trained []*gorgonia.Node
+	for _, n := range costs {
+		if has(n, params) {
+			trained = append(trained, n)
+		}
+	}
+	if len(trained) != 1 {
+		return costs
+	}
+	return trained
+}
+
+// hasGradients reports whether the gradients that parameters have are those of a cost.
+func hasGradients[T program.Float](cost *gorgonia.Node, params []*gorgonia.Node) bool {
+	p, err := program.New([]*gorgonia.Node{cost})
+	if err != nil {
+		return false
+	}
+	c := comparison[T]{}
+	for _, n := range params {
+		v, err := n.Grad()
+		if err != nil || v == nil {
+			return false
+		}
+		grad, err := flatten[T](v, nil)
+		if err != nil {
+			return false
+		}
+		if leaf := p.Node(n); leaf != nil {
+			c.leaves = append(c.leaves, leaf)
+			c.params = append(c.params, &parameter[T]{place: place[T]{grad: grad.data}})
+		}
+	}
+	c.path = p.Path(c.leaves...)
+	if p.CheckDifferentiable(c.path) != nil {
+		return false
+	}
+	if c.run, err = program.NewRun[T](p, 0); err != nil {
+		return false
+	}
+	return c.run.Forward(nil) == nil && c.compare() == nil
 }
 
 // inferDistribution finds what the model predicts, in the way that its cost is written.
@@ -73,42 +133,53 @@ func declaration(o infer.Output) Distribution {
 		return Categorical(o.Node.Src)
 	case infer.Bernoulli:
 		return Bernoulli(o.Node.Src)
+	case infer.Poisson:
+		return Poisson(o.Node.Src)
 	}
 	return SquaredError(o.Node.Src)
 }
 
 // notInferred says which terms are nothing that is known, and what to write.
 func notInferred(cost *gorgonia.Node, found infer.Found) error {
-	e := &InferenceError{Cost: program.NameOf(cost), Found: "no term of it is the square of a difference from " +
-		"targets, or the logarithm of a softmax or of a sigmoid"}
+	const known = "the square of a difference from targets, the logarithm of a softmax or of a sigmoid, or the exp " +
+		"of a log rate"
+	e := &InferenceError{Cost: program.NameOf(cost), Found: "no term of it is " + known}
 	if len(found.Unknown) > 0 {
 		var terms []string
 		for _, n := range found.Unknown {
-			terms = append(terms, fmt.Sprintf("%q", n.Name()))
+			terms = append(terms, n.Name())
 		}
-		e.Found = fmt.Sprintf("these terms are no square of a difference from targets, and no logarithm of a "+
-			"softmax or of a sigmoid: %s", strings.Join(terms, ", "))
+		e.Found = fmt.Sprintf("%s: not %s", strings.Join(terms, "; "), known)
 	}
 	candidates := found.Guesses
-	known := make([]string, len(found.Outputs))
-	for i, o := range found.Outputs {
-		known[i] = "kfac." + partsOf(declaration(o))[0].name()
-		if !slices.Contains(candidates, o.Node) {
-			candidates = append(candidates, o.Node)
+	line := "kfac.Categorical(z)"
+	if len(found.Outputs) > 0 {
+		var parts []string
+		for _, o := range found.Outputs {
+			parts = append(parts, fmt.Sprintf("kfac.%s(%s)", partsOf(declaration(o))[0].kind, variable(o.Node.Src)))
+			if !slices.Contains(candidates, o.Node) {
+				candidates = append(candidates, o.Node)
+			}
+		}
+		line = strings.Join(parts, ", ")
+		if len(parts) > 1 {
+			line = "kfac.Joint(" + line + ")"
 		}
 	}
 	for _, n := range candidates {
-		e.Outputs = append(e.Outputs, fmt.Sprintf("%q of shape %s", n.Name(), program.FormatShape(n.Shape)))
+		e.Outputs = append(e.Outputs, fmt.Sprintf("%s of shape %s", n.Name(), program.FormatShape(n.Shape)))
 	}
-	line := "kfac.Categorical(output)"
-	switch len(known) {
-	case 0:
-	case 1:
-		line = known[0]
-	default:
-		line = "kfac.Joint(" + strings.Join(known, ", ") + ")"
-	}
-	e.Hint = fmt.Sprintf("declare what the model predicts, with the node of the output and the distribution that "+
-		"fits: kfac.NewSolver(cost, %s), or solver.Attach(cost, %s) for a solver that is made already", line, line)
+	e.Hint = fmt.Sprintf("declare what the model predicts, by the distribution that fits and the nodes of its "+
+		"outputs: kfac.NewSolver(cost, %s), or solver.Attach(cost, %s) for a solver that is made already. "+
+		"kfac.Laplace is that of absolute errors, and kfac.Policy(kfac.Categorical(z)) is for policy gradients, whose "+
+		"cost is no likelihood", line, line)
 	return e
+}
+
+// variable is what a node may be called in a program: by its name, if that is one of Go's.
+func variable(n *gorgonia.Node) string {
+	if token.IsIdentifier(n.Name()) {
+		return n.Name()
+	}
+	return "z"
 }

@@ -9,15 +9,16 @@ package kfac
 //	vm.Reset()
 //
 // The first Step or Accumulate attaches it to the graph of the parameters that it is given. The
-// cost is the node that gorgonia.Grad was called for; with a LispMachine, the graph's last scalar.
-// What the model predicts is told by how the cost is written. Its terms may be sums, means and
-// weighted sums of
+// cost is the node that gorgonia.Grad was called for; with a LispMachine, the graph's last scalar;
+// of several, the one whose gradients Step is given. What the model predicts is told by how the
+// cost is written. Its terms may be sums, means and weighted sums of
 //
 //   - logarithms of a softmax or of its parts, by LogSoftMax, SoftMax and Log, or Exp, Sum and Log:
 //     [Categorical];
 //   - logarithms of a sigmoid, and softplus, as BinaryXent has them: [Bernoulli];
 //   - squares of a difference from targets: [SquaredError];
-//   - these for several outputs: a [Joint];
+//   - the exp of a log rate, less the counts times that: [Poisson];
+//   - these for several outputs, as in a variational autoencoder: a [Joint];
 //   - penalties on weights, which are no output.
 //
 // The loss check proves it, as for a distribution that was declared, and [Solver.Plan] says what it

@@ -171,12 +171,41 @@ var writings = []writing{
 		e := testnet.Reshape(testnet.Sub(d.z, d.y), 48)
 		return testnet.Mul(e, e)
 	}), "square of a difference"},
+	{"product of a row and a column", of(kfac.SquaredError, func(d draft) *gorgonia.Node {
+		e := testnet.Reshape(testnet.Sub(d.z, d.y), 48, 1)
+		return testnet.Sum(testnet.Mul(testnet.Transpose(e), e))
+	}), "square of a difference"},
+	{"multiplied out", of(kfac.SquaredError, func(d draft) *gorgonia.Node {
+		cross := testnet.Mul(d.number(2), testnet.Hadamard(d.z, d.y))
+		return testnet.Mean(testnet.Add(testnet.Sub(testnet.Square(d.z), cross), testnet.Square(d.y)))
+	}), "square of a difference"},
 	{"a difference in other units", of(kfac.SquaredError, func(d draft) *gorgonia.Node {
 		return testnet.Mean(testnet.Square(node(gorgonia.HadamardDiv(testnet.Sub(d.z, d.y), d.number(3)))))
 	}), "square of a difference"},
 	{"squares of probabilities", func(d draft) (*gorgonia.Node, kfac.Distribution) {
 		p := testnet.Sigmoid(d.z)
 		return testnet.Mean(testnet.Square(testnet.Sub(p, d.y))), kfac.SquaredError(p)
+	}, "square of a difference"},
+	{"Exp less y z", of(kfac.Poisson, func(d draft) *gorgonia.Node {
+		return testnet.Mean(testnet.Sub(node(gorgonia.Exp(d.z)), testnet.Hadamard(d.y, d.z)))
+	}), "exp of a log rate"},
+	{"the rate less y times its Log", of(kfac.Poisson, func(d draft) *gorgonia.Node {
+		rate := node(gorgonia.Exp(d.z))
+		return testnet.Sum(testnet.Sub(rate, testnet.Hadamard(d.y, node(gorgonia.Log(rate)))))
+	}), "exp of a log rate"},
+	{"targets that are a constant", of(kfac.Categorical, func(d draft) *gorgonia.Node {
+		y := gorgonia.NewConstant(d.y.Value(), gorgonia.WithName("constant"))
+		return testnet.Neg(testnet.Mean(testnet.Sum(testnet.Hadamard(testnet.LogSoftMax(d.z), y), 1)))
+	}), "log-softmax"},
+	{"a variational autoencoder", func(d draft) (*gorgonia.Node, kfac.Distribution) {
+		logVar := d.Dense("3", d.z, 4)
+		std := node(gorgonia.Exp(testnet.Hadamard(d.number(0.5), logVar)))
+		decoded := d.Dense("4", testnet.Add(d.z, testnet.Hadamard(d.Random("noise", 12, 4), std)), 5)
+		parts := testnet.Sub(testnet.Add(testnet.Square(d.z), node(gorgonia.Exp(logVar))), logVar)
+		divergence := testnet.Hadamard(d.number(0.5), testnet.Mean(testnet.Sum(parts, 1)))
+		squares := testnet.Mean(testnet.Sum(testnet.Square(testnet.Sub(decoded, d.X)), 1))
+		return testnet.Add(squares, divergence),
+			kfac.Joint(kfac.SquaredError(d.z), kfac.Poisson(logVar), kfac.SquaredError(decoded))
 	}, "square of a difference"},
 	{"with a penalty on the weights", of(kfac.Categorical, func(d draft) *gorgonia.Node {
 		cost := d.classes(testnet.LogSoftMax(d.z))
@@ -435,6 +464,29 @@ func TestNotInferred(t *testing.T) {
 	}
 }
 
+// Of several costs in a graph, of other solvers say, the one counts whose gradients Step is given.
+func TestTheCostOfTheGradients(t *testing.T) {
+	t.Run("float64", testTheCostOfTheGradients[float64])
+	t.Run("float32", testTheCostOfTheGradients[float32])
+}
+
+func testTheCostOfTheGradients[T testnet.Float](t *testing.T) {
+	d := newDraft[T]()
+	d.Cost = testnet.Mean(testnet.Sub(testnet.Softplus(d.z), testnet.Hadamard(d.y, d.z)))
+	tr := &kfac.Trainer{Net: d.Net, Solver: kfac.New()}
+	d.Grad(t)
+	// A solver of its own trains the weights that follow, but it depends on all.
+	w := d.Random("w", 5, 6)
+	hidden := testnet.Mul(d.Random("other x", 3, 5), d.Params[0])
+	_, err := gorgonia.Grad(testnet.Mean(testnet.Square(testnet.Mul(hidden, testnet.Transpose(w)))), w)
+	testnet.Check(t, err)
+	tr.Run = testnet.DualTape(d.Net)
+	tr.Steps(t, 3)
+	if losses := tr.Solver.Plan().Losses; len(losses) != 1 || !strings.HasPrefix(losses[0], "Bernoulli") {
+		t.Errorf("the plan says %q", losses)
+	}
+}
+
 // Where two scalars may be the cost the error lists both. A Read, or a figure beside the cost, is
 // none.
 func TestWhichIsTheCost(t *testing.T) {
@@ -453,7 +505,14 @@ func TestWhichIsTheCost(t *testing.T) {
 	d.Cost = testnet.Mean(testnet.Square(testnet.Sub(d.z, d.y)))
 	testnet.Mean(testnet.Tanh(d.z))
 	testnet.Check(t, gorgonia.NewLispMachine(d.Graph).RunAll())
-	refused(t, kfac.New().Step(d.ValueGrads()), kfac.ErrNotInferred, "2 scalars", "kfac.NewSolver(cost, ")
+	refused(t, kfac.New().Step(d.ValueGrads()), kfac.ErrNotInferred, "2 scalars", "SubgraphRoots(cost)",
+		"kfac.NewSolver(cost, ")
+
+	d = newDraft[float64]()
+	d.Cost = testnet.Mean(testnet.Square(testnet.Sub(d.z, d.y)))
+	testnet.Mean(testnet.Tanh(d.z))
+	testnet.Check(t, gorgonia.NewLispMachine(d.Graph.SubgraphRoots(d.Cost)).RunAll())
+	testnet.Check(t, kfac.New().Step(d.ValueGrads()))
 }
 
 // The solver's own VM, too, needs no more than the cost.

@@ -8,22 +8,25 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// summands are the operands of a node that it is a weighted sum of; none if it is no such.
-func summands(n *program.Node) []*program.Node {
+// summands are the operands of a node that it is a weighted sum of; none if it is no such. weighs
+// tells of an operand whether it may be a weight.
+func summands(n *program.Node, weighs func(*program.Node) bool) []*program.Node {
 	switch op := n.Op.(type) {
 	case program.Sum:
 		return n.Kids
-	case program.VecDot:
-		return n.Kids
+	case program.VecDot, program.MatMul:
+		if n.Size() == 1 && slices.ContainsFunc(n.Kids, weighs) {
+			return n.Kids
+		}
 	case program.Unary:
 		if op.Kind == "neg" {
 			return n.Kids
 		}
 	case program.Binary:
-		switch op.Kind {
-		case "+", "-", "⊙":
+		switch {
+		case op.Kind == "+" || op.Kind == "-", op.Kind == "⊙" && slices.ContainsFunc(n.Kids, weighs):
 			return n.Kids
-		case "÷":
+		case op.Kind == "÷" && weighs(n.Kids[1]):
 			return n.Kids[:1]
 		}
 	}
@@ -53,12 +56,36 @@ func squared(n *program.Node) *program.Node {
 		if same(n.Kids[0], n.Kids[1]) {
 			return n.Kids[0]
 		}
+	case program.MatMul: // of a row and a column
+		if a, b := beforeMoves(n.Kids[0]), beforeMoves(n.Kids[1]); n.Size() == 1 && same(a, b) {
+			return a
+		}
 	case program.Binary:
 		if op.Kind == "⊙" && same(n.Kids[0], n.Kids[1]) || op.Kind == "^" && isTwo(n.Kids[1]) {
 			return n.Kids[0]
 		}
 	}
 	return nil
+}
+
+// beforeMoves is what n transposes or reshapes.
+func beforeMoves(n *program.Node) *program.Node {
+	for {
+		switch n.Op.(type) {
+		case program.Reshape, program.Transpose:
+			n = n.Kids[0]
+		default:
+			return n
+		}
+	}
+}
+
+// countsOnly reports whether a node is a number of elements, such as a mean is divided by.
+func countsOnly(n *program.Node) bool {
+	if _, ok := n.Op.(program.SizeOf); ok {
+		return true
+	}
+	return len(n.Kids) > 0 && !slices.ContainsFunc(n.Kids, func(k *program.Node) bool { return !countsOnly(k) })
 }
 
 // same reports whether two nodes compute the same of the same operands.

@@ -16,6 +16,7 @@ const (
 	Categorical Family = iota + 1
 	Bernoulli
 	SquaredError
+	Poisson
 )
 
 // An Output is what a model predicts the targets with.
@@ -74,7 +75,11 @@ func newSearch(p *program.Program, params []*gorgonia.Node) *search {
 	var trained, tensors, data []*program.Node
 	for _, n := range p.Nodes {
 		switch {
-		case !n.IsLeaf() || n.Src.Op() != nil: // computed, or a constant
+		case !n.IsLeaf(): // computed
+		case n.Src.Op() != nil: // a constant
+			if n.Size() > 1 {
+				tensors = append(tensors, n)
+			}
 		case slices.Contains(params, n.Src) || n.Src.Deriv() != nil:
 			trained = append(trained, n)
 		default:
@@ -113,8 +118,7 @@ func (s *search) again(weak bool) bool {
 
 // add adds an output, if there is something in it to train.
 func (s *search) add(f Family, n *program.Node, how string) {
-	same := func(o Output) bool { return o.Node == n }
-	if s.trained.Has(n) && !slices.ContainsFunc(s.outputs, same) {
+	if s.trained.Has(n) && !s.isOutput(n) {
 		s.outputs = append(s.outputs, Output{f, n, how})
 	}
 }
@@ -153,17 +157,24 @@ func (s *search) term(n *program.Node) {
 			s.add(Categorical, n.Kids[0], "softmax")
 		}
 	default:
-		for _, k := range summands(n) {
+		for _, k := range summands(n, s.weighs) {
 			s.term(k)
 		}
 	}
 }
+
+// weighs reports whether a node may be the weight of a term.
+func (s *search) weighs(n *program.Node) bool { return !s.matters(n) || countsOnly(n) }
 
 // unary searches a function of k that the cost has as a term.
 func (s *search) unary(kind string, k *program.Node) {
 	switch kind {
 	case "softplus":
 		s.add(Bernoulli, unsigned(k), "softplus")
+	case "exp":
+		if !s.isLogProbability(k) { // else it is a ratio of probabilities
+			s.add(Poisson, k, "exp of a log rate")
+		}
 	case "ln", "log2":
 		s.logarithm(k)
 	case "log1p":
@@ -179,6 +190,17 @@ func (s *search) unary(kind string, k *program.Node) {
 			s.add(Bernoulli, unsigned(k), "sigmoid")
 		}
 	}
+}
+
+// isLogProbability reports whether a node is a sum of logarithms of probabilities.
+func (s *search) isLogProbability(n *program.Node) bool {
+	if !s.matters(n) {
+		return false
+	}
+	if _, ok := n.Op.(program.SoftMax); ok || is(n, "ln") || is(n, "softplus") {
+		return true
+	}
+	return slices.ContainsFunc(summands(n, s.weighs), s.isLogProbability)
 }
 
 // logarithm searches a node of which the cost has the logarithm as a term.
@@ -256,31 +278,27 @@ func (s *search) predicted(d *program.Node) *program.Node {
 	return d
 }
 
-// unknown are the terms that still depend on parameters and data when the outputs are cut off, and
-// nodes on the way to them that may be outputs.
+// unknown are the terms that still depend on parameters and data when the outputs are cut off, or
+// that are entropies of outputs, and nodes on the way to them that may be outputs.
 func (s *search) unknown() (terms, guesses []*program.Node) {
-	open := map[*program.Node]bool{}
-	cut := func(n *program.Node) bool {
-		return slices.ContainsFunc(s.outputs, func(o Output) bool { return o.Node == n })
-	}
-	for _, n := range s.p.Nodes {
-		if cut(n) || !s.trained.Has(n) {
-			continue
-		}
-		open[n] = n.IsLeaf() || slices.ContainsFunc(n.Kids, func(k *program.Node) bool { return open[k] })
-	}
+	open, probabilities := s.open(), s.probabilities()
 	seen := map[*program.Node]bool{}
 	var look func(n *program.Node)
 	look = func(n *program.Node) {
-		if seen[n] || !open[n] || !s.data.Has(n) {
+		if seen[n] || s.isOutput(n) || !s.matters(n) {
 			return
 		}
 		seen[n] = true
-		kids := summands(n)
-		if len(kids) == 0 {
+		kids := summands(n, s.weighs)
+		if s.addsBias(n) {
+			kids = nil
+		}
+		switch {
+		case isEntropy(n, probabilities):
+			terms = append(terms, n)
+		case len(kids) == 0 && open[n]:
 			terms = append(terms, n)
 			guesses = s.guess(guesses, n, seen)
-			return
 		}
 		for _, k := range kids {
 			look(k)
@@ -288,6 +306,37 @@ func (s *search) unknown() (terms, guesses []*program.Node) {
 	}
 	look(s.p.Outputs[0])
 	return terms, guesses
+}
+
+// open are the nodes that depend on parameters when the outputs are cut off.
+func (s *search) open() map[*program.Node]bool {
+	open := map[*program.Node]bool{}
+	for _, n := range s.p.Nodes {
+		if s.trained.Has(n) && !s.isOutput(n) {
+			open[n] = n.IsLeaf() || slices.ContainsFunc(n.Kids, func(k *program.Node) bool { return open[k] })
+		}
+	}
+	return open
+}
+
+// probabilities are the nodes that are computed from the softmax of an output.
+func (s *search) probabilities() program.Path {
+	var from []*program.Node
+	for _, n := range s.p.Nodes {
+		if _, ok := n.Op.(program.SoftMax); ok && s.isOutput(n.Kids[0]) {
+			from = append(from, n)
+		}
+	}
+	return s.p.Path(from...)
+}
+
+func (s *search) isOutput(n *program.Node) bool {
+	return slices.ContainsFunc(s.outputs, func(o Output) bool { return o.Node == n })
+}
+
+// isEntropy reports whether a node is a product of two functions of probabilities.
+func isEntropy(n *program.Node, probabilities program.Path) bool {
+	return isBinary(n, "⊙") && squared(n) == nil && probabilities.Has(n.Kids[0]) && probabilities.Has(n.Kids[1])
 }
 
 // guess adds the outputs of layers that n is an elementwise function of.
@@ -306,5 +355,8 @@ func (s *search) guess(guesses []*program.Node, n *program.Node, seen map[*progr
 
 // addsBias reports whether a node is a layer with its bias.
 func (s *search) addsBias(n *program.Node) bool {
-	return isBinary(n, "+") && (!s.data.Has(n.Kids[0]) || !s.data.Has(n.Kids[1]))
+	return isBinary(n, "+") && n.Size() > 1 && slices.ContainsFunc(n.Kids, func(k *program.Node) bool {
+		k = beforeShaping(k)
+		return k.IsLeaf() && s.trained.Has(k)
+	})
 }
