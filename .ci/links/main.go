@@ -80,13 +80,17 @@ func tooLarge(readme string) (found []string) {
 var (
 	inline     = regexp.MustCompile(`\]\(([^()\s]+)\)`)
 	definition = regexp.MustCompile(`(?m)^\[[^\]]+\]: (\S+)$`)
+	picture    = regexp.MustCompile(`\b(?:src|srcset)="([^"]+)"`)
 	external   = regexp.MustCompile(`^[a-z]+:`)
 )
 
 // broken returns a message for each link of a file that leads nowhere.
 func broken(name, text string) (found []string) {
 	prose := strings.Join(outsideCode(text), "\n")
-	links := append(inline.FindAllStringSubmatch(prose, -1), definition.FindAllStringSubmatch(prose, -1)...)
+	var links [][]string
+	for _, form := range []*regexp.Regexp{inline, definition, picture} {
+		links = append(links, form.FindAllStringSubmatch(prose, -1)...)
+	}
 	for _, match := range links {
 		target := match[1]
 		if external.MatchString(target) {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"gorgonia.org/gorgonia"
@@ -156,7 +157,7 @@ func TestClassifier(t *testing.T) {
 // TestProgram runs the whole program on a small part of the data.
 func TestProgram(t *testing.T) {
 	out := t.TempDir()
-	args := []string{"-steps", "2", "-every", "1", "-batch", "8", "-cases", "20", "-eval", "5", "-out", out}
+	args := strings.Fields("-updates-only -steps 2 -every 1 -batch 8 -cases 20 -eval 5 -out " + out)
 	if status := trial.Main("classifier", args, defaults, run, io.Discard); status != 0 {
 		t.Fatalf("exit status %d", status)
 	}

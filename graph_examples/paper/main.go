@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"gorgonia.org/gorgonia"
 
@@ -219,8 +220,10 @@ func show(s settings, curves []*trial.Curve) error {
 		return err
 	}
 	plot := filepath.Join(s.Out, s.problem+".png")
-	fmt.Printf("\nError against updates and seconds: %s\nEvery update of every method: %s\n",
-		plot, filepath.Join(s.Out, "*.csv"))
-	return report.Plot(plot, fmt.Sprintf("%s autoencoder, %s", s.problem, size),
-		"squared reconstruction error per case", curves)
+	title := fmt.Sprintf("%s autoencoder, %s", strings.ToUpper(s.problem), size)
+	const quantity = "squared reconstruction error per case"
+	seconds, err := report.Seconds(filepath.Join(s.Out, s.problem+"-seconds"), title, quantity, curves)
+	fmt.Printf("\nError against updates and seconds: %s\nAgainst seconds alone: %s\nEvery update of every method: %s\n",
+		plot, strings.Join(seconds, ", "), filepath.Join(s.Out, "*.csv"))
+	return errors.Join(err, report.Plot(plot, title, quantity, curves))
 }

@@ -66,7 +66,7 @@ func TestProgram(t *testing.T) {
 
 // losses are points at each fifth update.
 func losses(name string, values ...float64) *trial.Curve {
-	c := &trial.Curve{Entrant: trial.Entrant{Name: name, Rate: 0.1}, Updates: 5 * (len(values) - 1), Seconds: 3}
+	c := &trial.Curve{Entrant: trial.Entrant{Name: name, Rate: 0.1}, Steps: 5 * (len(values) - 1)}
 	for i, v := range values {
 		c.Points = append(c.Points, trial.Point{Updates: 5 * i, Seconds: float64(i), Error: v})
 	}

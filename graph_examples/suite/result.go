@@ -51,7 +51,7 @@ func markdown(w io.Writer, results []result) error {
 
 // as says when a curve was at the last loss of a rival.
 func as(c, rival *trial.Curve) string {
-	end, ok := rival.Last()
+	end, ok := rival.AfterSteps()
 	if !ok || rival.Diverged {
 		return "-"
 	}
@@ -70,7 +70,11 @@ func rated(c *trial.Curve) string {
 	return fmt.Sprintf("%s (%s)", last(c), c.RateText())
 }
 
-func seconds(c *trial.Curve) string { return fmt.Sprintf("%.2f", c.Seconds) }
+// seconds are those of the updates that all make.
+func seconds(c *trial.Curve) string {
+	p, _ := c.AfterSteps()
+	return fmt.Sprintf("%.2f", p.Seconds)
+}
 
 func first(c *trial.Curve) string {
 	if len(c.Points) == 0 {
@@ -80,7 +84,7 @@ func first(c *trial.Curve) string {
 }
 
 func last(c *trial.Curve) string {
-	p, ok := c.Last()
+	p, ok := c.AfterSteps()
 	switch {
 	case c.Diverged:
 		return "diverged"
@@ -118,7 +122,7 @@ func grid(w io.Writer, results []result) error {
 					continue
 				}
 				cells = append(cells, fmt.Sprintf("%g: %s", c.Rate, last(c)))
-				if p, ok := c.Last(); ok && !c.Diverged && p.Error < lowest {
+				if p, ok := c.AfterSteps(); ok && !c.Diverged && p.Error < lowest {
 					rate, lowest = c.Rate, p.Error
 				}
 			}

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
@@ -14,72 +16,186 @@ import (
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// Colors and dashes of the curves, in their order. The color-blind can tell the colors apart (Okabe
-// & Ito, "Color universal design", 2008).
+// A theme has the colors of a figure on light or on dark ground, and the curves' in their order.
+// The color-blind can tell those apart (Okabe & Ito, "Color universal design", 2008).
+type theme struct {
+	ground, ink, grid color.Color
+	curves            []color.Color
+}
+
 var (
-	colors = []color.Color{
-		color.RGBA{R: 213, G: 94, A: 255},
-		color.RGBA{G: 114, B: 178, A: 255},
-		color.RGBA{G: 158, B: 115, A: 255},
-		color.RGBA{R: 204, G: 121, B: 167, A: 255},
-		color.RGBA{R: 86, G: 180, B: 233, A: 255},
-		color.RGBA{R: 230, G: 159, A: 255},
-		color.RGBA{A: 255},
+	light = theme{
+		ground: color.White, ink: color.Black, grid: color.Gray{210},
+		curves: []color.Color{
+			color.RGBA{R: 213, G: 94, A: 255},
+			color.RGBA{G: 114, B: 178, A: 255},
+			color.RGBA{G: 158, B: 115, A: 255},
+			color.RGBA{R: 204, G: 121, B: 167, A: 255},
+			color.RGBA{R: 86, G: 180, B: 233, A: 255},
+			color.RGBA{R: 230, G: 159, A: 255},
+			color.RGBA{A: 255},
+		},
+	}
+	dark = theme{
+		ground: color.Gray{24}, ink: color.Gray{225}, grid: color.Gray{70},
+		curves: []color.Color{
+			color.RGBA{R: 240, G: 128, B: 48, A: 255},
+			color.RGBA{R: 86, G: 180, B: 233, A: 255},
+			color.RGBA{G: 190, B: 140, A: 255},
+			color.RGBA{R: 204, G: 121, B: 167, A: 255},
+			color.RGBA{R: 240, G: 228, B: 66, A: 255},
+			color.RGBA{R: 230, G: 159, A: 255},
+			color.Gray{225},
+		},
 	}
 	dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {6, 2, 2, 2}, {10, 3}}
 )
 
-// Plot writes a PNG file with two panels: the error, on a logarithmic axis, against the updates and
-// against the training seconds. Errors that are not positive are left out.
-func Plot(file, title, quantity string, curves []*trial.Curve) error {
-	updates, err := panel(title, "updates", quantity, curves, func(p trial.Point) float64 { return float64(p.Updates) })
-	if err != nil {
-		return err
-	}
-	seconds, err := panel(title, "training time, s", quantity, curves, func(p trial.Point) float64 { return p.Seconds })
-	if err != nil {
-		return err
-	}
-	canvas := vgimg.NewWith(vgimg.UseWH(26*vg.Centimeter, 11*vg.Centimeter), vgimg.UseDPI(120),
-		vgimg.UseBackgroundColor(color.White))
-	tiles := draw.Tiles{Rows: 1, Cols: 2, PadX: vg.Centimeter, PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12}
-	plots := [][]*plot.Plot{{updates, seconds}}
-	for i, c := range plot.Align(plots, tiles, draw.New(canvas))[0] {
-		plots[0][i].Draw(c)
-	}
-	return writePNG(file, canvas.Image())
+// A figure is 1600 pixels wide, for 800 on the page: its text then has the size of that around it.
+const (
+	width     = 600 * vg.Inch / 72
+	dpi       = 192
+	textSize  = 11 * vg.Inch / 72
+	titleSize = 13 * vg.Inch / 72
+)
+
+// An axis is what the error is drawn against.
+type axis struct {
+	label string
+	at    func(trial.Point) float64
+	shown func(*trial.Curve, trial.Point) bool
 }
 
-func panel(title, x, y string, curves []*trial.Curve, at func(trial.Point) float64) (*plot.Plot, error) {
+var (
+	updates = axis{
+		"updates",
+		func(p trial.Point) float64 { return float64(p.Updates) },
+		func(c *trial.Curve, p trial.Point) bool { return p.Updates <= c.Steps },
+	}
+	seconds = axis{
+		"training time in seconds",
+		func(p trial.Point) float64 { return p.Seconds },
+		func(*trial.Curve, trial.Point) bool { return true },
+	}
+)
+
+// Plot writes a PNG file with two panels: the error, on a logarithmic axis, against the updates
+// that all have made, and against the training seconds. Errors that are not positive are left out.
+func Plot(file, title, quantity string, curves []*trial.Curve) error {
+	return light.write(file, title, quantity, curves, updates, seconds)
+}
+
+// Seconds writes PNG files with the second panel alone, on light ground and on dark. It returns
+// their names, which begin with name.
+func Seconds(name, title, quantity string, curves []*trial.Curve) (files []string, err error) {
+	files = []string{name + ".png", name + "-dark.png"}
+	for i, t := range []theme{light, dark} {
+		if err := t.write(files[i], title, quantity, curves, seconds); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// write draws a title, the key, and below them the panels side by side.
+func (t theme) write(file, title, quantity string, curves []*trial.Curve, axes ...axis) error {
+	image := vgimg.NewWith(vgimg.UseWH(width, width*0.47), vgimg.UseDPI(dpi), vgimg.UseBackgroundColor(t.ground))
+	c := draw.New(image)
+	top := c.Max.Y - 6
+	heading := t.text(titleSize)
+	c.FillText(heading, vg.Point{X: c.Min.X + 8, Y: top - heading.Height(title)}, title)
+	top = t.key(c, top-heading.Height(title)-10, curves)
+
+	tiles := draw.Tiles{Rows: 1, Cols: len(axes), PadX: 20, PadBottom: 6, PadLeft: 6, PadRight: 16}
+	below := draw.Crop(c, 0, 0, 0, top-c.Max.Y)
+	for i, a := range axes {
+		p, err := t.panel(a, curves)
+		if err != nil {
+			return err
+		}
+		// The name of the error axis lies above it: it is often longer than the axis.
+		tile, name := tiles.At(below, i, 0), t.text(textSize)
+		tile.FillText(name, vg.Point{X: tile.Min.X, Y: tile.Max.Y - name.Height(quantity)}, quantity)
+		p.Draw(draw.Crop(tile, 0, 0, 0, -name.Height(quantity)-8))
+	}
+	return writePNG(file, image.Image())
+}
+
+// text is a style that stands on its base line.
+func (t theme) text(size vg.Length) text.Style {
+	style := plot.New().Title.TextStyle
+	style.Color, style.Font.Variant, style.Font.Size = t.ink, "Sans", size
+	style.XAlign, style.YAlign = text.XLeft, text.YBottom
+	return style
+}
+
+// names are those of optimizers for people.
+var names = strings.NewReplacer(
+	"kfac-tri-nomomentum", "K-FAC, tridiagonal, no momentum", "kfac-tri", "K-FAC, tridiagonal",
+	"kfac-nomomentum", "K-FAC, no momentum", "kfac", "K-FAC",
+	"adam", "Adam", "rmsprop", "RMSProp", "nesterov-", "Nesterov momentum ", "momentum", "Momentum",
+)
+
+// key names the curves in lines below top, so that no name lies on a curve. It returns where it
+// ends.
+func (t theme) key(c draw.Canvas, top vg.Length, curves []*trial.Curve) vg.Length {
+	const sample, gap, space = 26, 5, 18
+	style := t.text(textSize)
+	line := style.Height("K") + 5
+	x := c.Min.X + 8
+	for i, curve := range curves {
+		name := names.Replace(curve.Name)
+		needs := sample + gap + style.Width(name)
+		if x+needs > c.Max.X-8 && i > 0 {
+			x, top = c.Min.X+8, top-line
+		}
+		middle := top - line/2
+		stroke := t.stroke(i)
+		c.StrokeLine2(stroke, x, middle, x+sample, middle)
+		c.FillText(style, vg.Point{X: x + sample + gap, Y: top - line + 3}, name)
+		x += needs + space
+	}
+	return top - line - 6
+}
+
+func (t theme) stroke(i int) draw.LineStyle {
+	return draw.LineStyle{Color: t.curves[i%len(t.curves)], Width: vg.Points(1.7), Dashes: dashes[i%len(dashes)]}
+}
+
+// panel draws the curves on axes, the error's a logarithmic one.
+func (t theme) panel(a axis, curves []*trial.Curve) (*plot.Plot, error) {
 	p := plot.New()
-	p.Title.Text = title
-	p.X.Label.Text = x
-	p.Y.Label.Text = y
-	p.Y.Scale = plot.LogScale{}
-	p.Y.Tick.Marker = logTicks{}
-	p.Legend.Top = true
-	p.Add(plotter.NewGrid())
+	p.BackgroundColor = t.ground
+	p.X.Label.Text = a.label
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, logTicks{}
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Color, axis.Tick.Color = t.ink, t.ink
+		for _, style := range []*text.Style{&axis.Label.TextStyle, &axis.Tick.Label} {
+			style.Color, style.Font.Variant, style.Font.Size = t.ink, "Sans", textSize
+		}
+	}
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = t.grid, t.grid
+	p.Add(grid)
 
 	low, high := math.Inf(1), math.Inf(-1)
 	for i, c := range curves {
 		var xys plotter.XYs
 		for _, pt := range c.Points {
-			if pt.Error > 0 {
-				xys = append(xys, plotter.XY{X: at(pt), Y: pt.Error})
+			if pt.Error > 0 && a.shown(c, pt) {
+				xys = append(xys, plotter.XY{X: a.at(pt), Y: pt.Error})
 				low, high = min(low, pt.Error), max(high, pt.Error)
 			}
 		}
 		if len(xys) == 0 {
 			continue
 		}
-		line, points, err := plotter.NewLinePoints(xys)
+		line, err := plotter.NewLine(xys)
 		if err != nil {
 			return nil, fmt.Errorf("plot of %s: %w", c.Name, err)
 		}
-		line.Color, line.Dashes, line.Width = colors[i%len(colors)], dashes[i%len(dashes)], vg.Points(1.5)
-		points.Color, points.Shape, points.Radius = line.Color, draw.CircleGlyph{}, vg.Points(1.5)
-		p.Add(line, points)
-		p.Legend.Add(c.Name, line, points)
+		line.LineStyle = t.stroke(i)
+		p.Add(line)
 	}
 	if low > high { // nothing to show
 		low, high = 1, 10
@@ -89,24 +205,31 @@ func panel(title, x, y string, curves []*trial.Curve, at func(trial.Point) float
 	return p, nil
 }
 
-// logTicks marks 1, 2 and 5 times the powers of ten with their numbers. Other multiples are marked
-// without a number.
+// logTicks marks the powers of ten with their numbers, as many as there is room for, and where they
+// are few 2 and 5 times these too. Other multiples are marked without a number.
 type logTicks struct{}
 
 func (logTicks) Ticks(low, high float64) []plot.Tick {
 	var ticks []plot.Tick
-	for decade := math.Floor(math.Log10(low)); decade <= math.Log10(high); decade++ {
+	first, last := math.Floor(math.Log10(low)), math.Log10(high)
+	every := math.Ceil((last - first) / 8)
+	for decade := first; decade <= last; decade++ {
 		for m := 1.0; m < 10; m++ {
 			value := m * math.Pow(10, decade)
 			if value < low || value > high {
 				continue
 			}
 			tick := plot.Tick{Value: value}
-			if m == 1 || m == 2 || m == 5 {
-				tick.Label = fmt.Sprintf("%g", value)
+			if m == 1 && math.Mod(decade, every) == 0 || (m == 2 || m == 5) && last-first < 3 {
+				tick.Label = shortest(value)
 			}
 			ticks = append(ticks, tick)
 		}
 	}
 	return ticks
+}
+
+// shortest writes 1e-5, not 1e-05 or 0.00001.
+func shortest(v float64) string {
+	return strings.Replace(fmt.Sprintf("%.3g", v), "e-0", "e-", 1)
 }

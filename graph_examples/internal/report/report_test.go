@@ -29,18 +29,18 @@ var curves = []*trial.Curve{
 	{
 		Entrant: trial.Entrant{Name: "kfac"},
 		Points:  points(0, 0, 100, 10, 4.5, 30, 20, 9, 12),
-		Updates: 20, Seconds: 9,
+		Steps:   20, Updates: 20, Seconds: 9,
 	},
 	{
 		Entrant: trial.Entrant{Name: "adam", Rate: 0.5},
 		Points:  points(0, 0, 100, 10, 3, 200),
-		Updates: 20, Seconds: 6, Diverged: true,
+		Steps:   20, Updates: 20, Seconds: 6, Diverged: true,
 	},
-	{Entrant: trial.Entrant{Name: "momentum", Rate: 0.01}},
+	{Entrant: trial.Entrant{Name: "momentum", Rate: 0.01}, Steps: 20},
 	{
 		Entrant: trial.Entrant{Name: "oracle", Rate: 1},
 		Points:  points(0, 0, 100, 10, 1, 0),
-		Updates: 10, Seconds: 1,
+		Steps:   20, Updates: 10, Seconds: 1,
 	},
 }
 
@@ -70,6 +70,7 @@ func TestTable(t *testing.T) {
 		"learning rate":  {"default", "0.5", "0.01", "1"},
 		"error <= 30":    {"10 in 4.5 s", "-", "-", "10 in 1.0 s"},
 		"error <= 5":     {"-", "-", "-", "10 in 1.0 s"},
+		"after 20":       {"12", "-", "-", "-"},
 		"last error":     {"12", "diverged at 20", "-", "0"},
 		"in all":         {"20 in 9.0 s", "20 in 6.0 s", "0 in 0.0 s", "10 in 1.0 s"},
 		"seconds/update": {"0.450", "0.300", "-", "0.100"},
@@ -83,8 +84,8 @@ func TestTable(t *testing.T) {
 func TestLosses(t *testing.T) {
 	rising := &trial.Curve{
 		Entrant: trial.Entrant{Name: "rmsprop", Rate: 1},
-		Points:  points(0, 0, 60, 10, 1, 10, 20, 2, 20),
-		Updates: 20, Seconds: 2,
+		Points:  points(0, 0, 60, 10, 1, 10, 20, 2, 20, 80, 8, 15),
+		Steps:   20, Updates: 80, Seconds: 8,
 	}
 	var out bytes.Buffer
 	if err := Losses(&out, append(slices.Clone(curves), rising)); err != nil {
@@ -95,9 +96,10 @@ func TestLosses(t *testing.T) {
 		"optimizer":     {"kfac", "adam", "momentum", "oracle", "rmsprop"},
 		"first loss":    {"100", "100", "-", "100", "60"},
 		"lowest loss":   {"12", "100", "-", "0", "10"},
-		"last loss":     {"12", "diverged at 20", "-", "0", "20"},
-		"rise / fall":   {"0.0 %", "-", "-", "0.0 %", "20.0 %"},
-		"rise / lowest": {"0.0 %", "-", "-", "-", "100.0 %"},
+		"after 20":      {"12", "-", "-", "-", "20"},
+		"last loss":     {"12", "diverged at 20", "-", "0", "15"},
+		"rise / fall":   {"0.0 %", "-", "-", "0.0 %", "10.0 %"},
+		"rise / lowest": {"0.0 %", "-", "-", "-", "50.0 %"},
 		"as rmsprop":    {"20 in 9.0 s", "-", "-", "10 in 1.0 s", "10 in 1.0 s"},
 	} {
 		if !slices.Equal(rows[label], want) {
@@ -151,8 +153,18 @@ func TestPlot(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if w, h := size(t, file); w < 2*h {
+		if w, h := size(t, file); w != 1600 || h > w/2 {
 			t.Errorf("%s: %dx%d pixels, want two panels side by side", name, w, h)
+		}
+		files, err := Seconds(strings.TrimSuffix(file, ".png"), "title", "error", list)
+		if err != nil || len(files) != 2 {
+			t.Errorf("%s: files %q, error %v, want one for light ground and one for dark", name, files, err)
+			continue
+		}
+		for _, file := range files {
+			if w, _ := size(t, file); w != 1600 {
+				t.Errorf("%s: %s is %d pixels wide", name, file, w)
+			}
 		}
 	}
 	if err := Plot(filepath.Join(t.TempDir(), "missing", "plot.png"), "", "", curves); err == nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // Table writes one column per curve to w: updates and training seconds to each of the goals, the
-// last error, and the seconds of an update.
+// error after the updates that all have made and the last one, and the seconds of an update.
 func Table(w io.Writer, goals []float64, curves []*trial.Curve) error {
 	table := tabwriter.NewWriter(w, 16, 0, 2, ' ', 0)
 	row := rower(table, curves)
@@ -20,15 +20,17 @@ func Table(w io.Writer, goals []float64, curves []*trial.Curve) error {
 	for _, goal := range goals {
 		row(fmt.Sprintf("error <= %g", goal), func(c *trial.Curve) string { return reached(c, goal) })
 	}
+	afterSteps(row, curves)
 	row("last error", lastError)
 	row("in all", func(c *trial.Curve) string { return when(c.Updates, c.Seconds) })
 	row("seconds/update", secondsPerUpdate)
 	return table.Flush()
 }
 
-// Losses writes one column per curve to w: the first, the lowest and the last loss, how far the
-// last is above the lowest, and when the curve reached the last loss of each of the other
-// optimizers, in updates and training seconds.
+// Losses writes one column per curve to w: the first, the lowest and the last loss and the one
+// after the updates that all have made, how far the last is above the lowest, and when the curve
+// reached what each of the other optimizers had after these updates, in updates and training
+// seconds.
 func Losses(w io.Writer, curves []*trial.Curve) error {
 	table := tabwriter.NewWriter(w, 16, 0, 2, ' ', 0)
 	row := rower(table, curves)
@@ -41,19 +43,34 @@ func Losses(w io.Writer, curves []*trial.Curve) error {
 		return number(c.Points[0].Error)
 	})
 	row("lowest loss", lowestError)
+	afterSteps(row, curves)
 	row("last loss", lastError)
 	row("rise / fall", func(c *trial.Curve) string {
 		return rise(c, func(lowest float64) float64 { return c.Points[0].Error - lowest })
 	})
 	row("rise / lowest", func(c *trial.Curve) string { return rise(c, func(lowest float64) float64 { return lowest }) })
 	for _, rival := range curves {
-		if last, ok := rival.Last(); ok && !rival.Diverged && rival.Name != "kfac" {
+		if last, ok := rival.AfterSteps(); ok && !rival.Diverged && rival.Name != "kfac" {
 			row("as "+rival.Name, func(c *trial.Curve) string { return reached(c, last.Error) })
 		}
 	}
 	row("in all", func(c *trial.Curve) string { return when(c.Updates, c.Seconds) })
 	row("seconds/update", secondsPerUpdate)
 	return table.Flush()
+}
+
+// afterSteps is the row of the errors after the updates that all have made.
+func afterSteps(row func(string, func(*trial.Curve) string), curves []*trial.Curve) {
+	if len(curves) == 0 {
+		return
+	}
+	row(fmt.Sprintf("after %d", curves[0].Steps), func(c *trial.Curve) string {
+		p, ok := c.AfterSteps()
+		if !ok || p.Updates < c.Steps {
+			return "-"
+		}
+		return number(p.Error)
+	})
 }
 
 // rise is what the last error has above the lowest one, in percent of a quantity.

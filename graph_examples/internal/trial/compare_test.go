@@ -31,6 +31,8 @@ func pretend(ctx context.Context, value func(updates int) float64) func(*Run) er
 	}
 }
 
+var firstTen = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+
 func measured(c *Curve) []int {
 	var updates []int
 	for _, p := range c.Points {
@@ -39,13 +41,15 @@ func measured(c *Curve) []int {
 	return updates
 }
 
+// compare ends all runs after their updates.
 func compare(ctx context.Context, s Settings, train func(*Run) error) ([]*Curve, error) {
+	s.UpdatesOnly = true
 	return Compare(ctx, s, s.Entrants(nil), io.Discard, train)
 }
 
 func TestCompare(t *testing.T) {
 	s := defaults
-	s.Steps = 12
+	s.Steps = 17
 	ctx := context.Background()
 	curves, err := compare(ctx, s, pretend(ctx, func(n int) float64 { return 10 / float64(n+1) }))
 	if err != nil || len(curves) != 2 ||
@@ -53,15 +57,70 @@ func TestCompare(t *testing.T) {
 		t.Fatalf("curves %v (%v), want one of kfac and one of adam", curves, err)
 	}
 	for _, c := range curves {
-		if want := []int{0, 5, 10, 12}; !reflect.DeepEqual(measured(c), want) || c.Updates != 12 {
-			t.Errorf("%s: %d updates, measured at %v, want 12 and %v", c.Name, c.Updates, measured(c), want)
+		want := append(firstTen, 15, 17)
+		if !reflect.DeepEqual(measured(c), want) || c.Updates != 17 {
+			t.Errorf("%s: %d updates, measured at %v, want 17 and %v", c.Name, c.Updates, measured(c), want)
 		}
-		if p, ok := c.Reached(2); !ok || p.Updates != 5 {
-			t.Errorf("%s: error 2 reached at %+v, %v, want at update 5", c.Name, p, ok)
+		if p, ok := c.Reached(2); !ok || p.Updates != 4 {
+			t.Errorf("%s: error 2 reached at %+v, %v, want at update 4", c.Name, p, ok)
 		}
 		if _, ok := c.Reached(0.1); ok {
-			t.Errorf("%s: error 0.1 reached, though the last one is 10/13", c.Name)
+			t.Errorf("%s: error 0.1 reached, though the last one is 10/18", c.Name)
 		}
+	}
+}
+
+// An optimizer that is three times as fast makes three times the updates, before or after the slow
+// one; an error of one that goes on, and the end of ctx, end it.
+func TestEqualSeconds(t *testing.T) {
+	s := defaults
+	s.Steps = 10
+	s.Optimizers = []string{"kfac", "adam"}
+	cause := errors.New("no luck")
+	for _, c := range []struct {
+		slow          string
+		fails, cancel int // at which update of the fast one; 0: never
+		updates       int // of the fast one
+	}{{"kfac", 0, 0, 30}, {"adam", 0, 0, 30}, {"kfac", 15, 0, 15}, {"adam", 0, 20, 20}} {
+		ctx, cancel := context.WithCancel(context.Background())
+		curves, err := Compare(ctx, s, s.Entrants(nil), io.Discard, func(run *Run) error {
+			for run.More(ctx) {
+				seconds := 1.0
+				if run.Name == c.slow {
+					seconds = 3
+				}
+				run.curve.Seconds += seconds
+				run.curve.Updates++
+				if run.Name != c.slow && run.curve.Updates == c.cancel {
+					cancel()
+				}
+				if run.Name != c.slow && run.curve.Updates == c.fails {
+					return run.Record(0, cause)
+				}
+				if run.Due(ctx) {
+					if err := run.Record(1, nil); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if errors.Is(err, cause) != (c.fails > 0) || len(curves) != 2 {
+			t.Fatalf("%+v: %d curves (%v)", c, len(curves), err)
+		}
+		for _, curve := range curves {
+			want := c.updates
+			if curve.Name == c.slow {
+				want = 10
+			}
+			if p, ok := curve.AfterSteps(); curve.Updates != want || !ok || p.Updates != 10 {
+				t.Errorf("%+v: %s made %d updates, want %d; at 10 it has %+v", c, curve.Name, curve.Updates, want, p)
+			}
+			if last, _ := curve.Last(); last.Updates != want && c.fails == 0 {
+				t.Errorf("%+v: %s was measured at %d last, want %d", c, curve.Name, last.Updates, want)
+			}
+		}
+		cancel()
 	}
 }
 
@@ -86,7 +145,7 @@ func TestDivergenceEndsRun(t *testing.T) {
 	for _, bad := range []float64{math.NaN(), math.Inf(1)} {
 		ctx := context.Background()
 		curves, err := compare(ctx, defaults, pretend(ctx, func(n int) float64 {
-			if n >= 10 {
+			if n >= 12 {
 				return bad
 			}
 			return 1
@@ -95,8 +154,8 @@ func TestDivergenceEndsRun(t *testing.T) {
 			t.Fatalf("%d curves (%v), want 2", len(curves), err)
 		}
 		for _, c := range curves {
-			if !c.Diverged || c.Updates != 10 || !reflect.DeepEqual(measured(c), []int{0, 5}) {
-				t.Errorf("%s: diverged %v at update %d, measured at %v, want true at 10, and 0 and 5",
+			if !c.Diverged || c.Updates != 15 || !reflect.DeepEqual(measured(c), firstTen) {
+				t.Errorf("%s: diverged %v at update %d, measured at %v, want true at 15, and 0 to 10",
 					c.Name, c.Diverged, c.Updates, measured(c))
 			}
 		}
@@ -112,7 +171,7 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 		for run.More(ctx) {
 			run.Start()
 			run.Stop()
-			if run.curve.Updates == 7 {
+			if run.curve.Updates == 12 {
 				cancel()
 			}
 			if run.Due(ctx) {
@@ -123,8 +182,8 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || len(curves) != 1 || !reflect.DeepEqual(measured(curves[0]), []int{0, 5, 7}) {
-		t.Errorf("curves %v (%v), want one, measured at 0, 5 and 7", curves, err)
+	if err != nil || len(curves) != 1 || !reflect.DeepEqual(measured(curves[0]), append(firstTen, 12)) {
+		t.Errorf("curves %v (%v), want one, measured at 0 to 10 and 12", curves, err)
 	}
 }
 

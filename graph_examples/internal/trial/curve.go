@@ -13,6 +13,7 @@ type Point struct {
 type Curve struct {
 	Entrant
 	Points   []Point // finite errors, in the order of the updates
+	Steps    int     // updates that all entrants make; this one may have made more, in as many seconds
 	Updates  int     // made in all
 	Seconds  float64 // of training in all, measurements excluded
 	Diverged bool    // the error became infinite or not a number, which ended the run
@@ -26,6 +27,16 @@ func (c *Curve) Reached(goal float64) (Point, bool) {
 		}
 	}
 	return Point{}, false
+}
+
+// AfterSteps is the last point within the updates that all entrants make, if there is any.
+func (c *Curve) AfterSteps() (last Point, ok bool) {
+	for _, p := range c.Points {
+		if p.Updates <= c.Steps {
+			last, ok = p, true
+		}
+	}
+	return last, ok
 }
 
 // Last is the last point, if there is any.

@@ -31,6 +31,8 @@ type Run struct {
 	// State.
 	curve   Curve
 	started time.Time
+	until   float64     // seconds of training that it goes on to after its updates; 0 before
+	wait    func() bool // until until is set; false: it is not to go on
 	bar     *progressbar.ProgressBar
 	out     io.Writer // of the bar
 }
@@ -39,7 +41,7 @@ func newRun(s Settings, e Entrant, bar io.Writer) *Run {
 	return &Run{
 		Entrant:  e,
 		settings: s,
-		curve:    Curve{Entrant: e},
+		curve:    Curve{Entrant: e, Steps: s.Steps},
 		bar: progressbar.NewOptions(s.Steps,
 			progressbar.OptionSetWriter(bar),
 			progressbar.OptionSetWidth(30),
@@ -52,14 +54,26 @@ func newRun(s Settings, e Entrant, bar io.Writer) *Run {
 }
 
 // More reports whether another update is to follow. It does while neither updates nor seconds are
-// used up, the error is finite, and ctx is not done.
+// used up, the error is finite, and ctx is not done. When the updates are used up it waits until
+// the others have made theirs, since a run may then go on.
 func (r *Run) More(ctx context.Context) bool {
-	return ctx.Err() == nil && !r.curve.Diverged && !r.spent()
+	if r.ended(ctx) || !r.spent() {
+		return !r.ended(ctx)
+	}
+	return r.until == 0 && r.wait() && !r.ended(ctx) && !r.spent()
 }
+
+func (r *Run) ended(ctx context.Context) bool { return ctx.Err() != nil || r.curve.Diverged }
 
 func (r *Run) spent() bool {
 	s := r.settings
-	return r.curve.Updates >= s.Steps || s.Seconds > 0 && r.curve.Seconds >= s.Seconds
+	if s.Seconds > 0 && r.curve.Seconds >= s.Seconds {
+		return true
+	}
+	if r.until > 0 {
+		return r.curve.Seconds >= r.until
+	}
+	return r.curve.Updates >= s.Steps
 }
 
 // Start starts the watch.
@@ -72,13 +86,19 @@ func (r *Run) Pause() { r.curve.Seconds += time.Since(r.started).Seconds() }
 func (r *Run) Stop() {
 	r.Pause()
 	r.curve.Updates++
-	_ = r.bar.Add(1) // a bar that cannot be drawn is no reason to stop training
+	if r.until == 0 {
+		_ = r.bar.Add(1) // a bar that cannot be drawn is no reason to stop training
+	}
 }
 
-// Due reports whether the error is to be measured now: every s.Every updates and after the last
-// one.
+// atFirst is the number of updates after each of which the error is measured.
+const atFirst = 10
+
+// Due reports whether the error is to be measured now: after each of the first updates, every
+// s.Every updates, and after the last one.
 func (r *Run) Due(ctx context.Context) bool {
-	return r.curve.Updates%r.settings.Every == 0 || !r.More(ctx)
+	updates := r.curve.Updates
+	return updates <= atFirst || updates%r.settings.Every == 0 || r.ended(ctx) || r.spent()
 }
 
 // Record adds a measured error to the curve. If an error prevented the measurement, it passes that
@@ -92,15 +112,11 @@ func (r *Run) Record(value float64, err error) error {
 		return nil
 	}
 	r.curve.Points = append(r.curve.Points, Point{Updates: r.curve.Updates, Seconds: r.curve.Seconds, Error: value})
-	r.bar.Describe(fmt.Sprintf("%s, error %.4g", r.Name, value))
+	if r.until == 0 {
+		r.bar.Describe(fmt.Sprintf("%s, error %.4g", r.Name, value))
+	}
 	return nil
 }
 
 // Seconds is the training time so far.
 func (r *Run) Seconds() float64 { return r.curve.Seconds }
-
-// finish leaves the line of the progress bar and returns the curve.
-func (r *Run) finish() *Curve {
-	fmt.Fprintln(r.out)
-	return &r.curve
-}

@@ -16,24 +16,27 @@ import (
 
 // Settings say what a program is to do. The flags of the same names set them.
 type Settings struct {
-	Steps      int                // updates an optimizer makes at most
-	Seconds    float64            // training seconds an optimizer gets at most; 0: no limit
-	Batch      int                // cases of an update
-	Cases      int                // leading training cases that are used
-	Eval       int                // leading cases on which the error is measured
-	Every      int                // updates from one measurement to the next
-	Optimizers []string           // in the order in which they run
-	Others     []string           // that do not run unless they are asked for
-	Rates      map[string]float64 // learning rate of each optimizer that takes one; 0: its own default
-	Seed       uint64             // of the initial weights, the batches and K-FAC's samples
-	Machine    string             // one of Machines; "" is the first
-	Grid       bool               // run the learning-rate grid of the baselines instead
-	Data       string             // of the program; "": those it finds by itself
-	DataUsage  string             // of the flag -data; "": there is none
-	Out        string             // folder for the pictures
-	Save       string             // file that K-FAC is saved to at each measurement; "": none
-	Resume     string             // file of Save that K-FAC goes on from; "": none
-	Dtype      string             // of the model: float32 or float64; "" in the defaults of a program that has one only
+	Steps   int     // updates that each optimizer makes
+	Seconds float64 // training seconds an optimizer gets at most; 0: no limit
+	// UpdatesOnly ends a run after Steps. Else the faster optimizers then go on until they have
+	// trained for as many seconds as the slowest.
+	UpdatesOnly bool
+	Batch       int                // cases of an update
+	Cases       int                // leading training cases that are used
+	Eval        int                // leading cases on which the error is measured
+	Every       int                // updates from one measurement to the next
+	Optimizers  []string           // in the order in which they run
+	Others      []string           // that do not run unless they are asked for
+	Rates       map[string]float64 // learning rate of each optimizer that takes one; 0: its own default
+	Seed        uint64             // of the initial weights, the batches and K-FAC's samples
+	Machine     string             // one of Machines; "" is the first
+	Grid        bool               // run the learning-rate grid of the baselines instead
+	Data        string             // of the program; "": those it finds by itself
+	DataUsage   string             // of the flag -data; "": there is none
+	Out         string             // folder for the pictures
+	Save        string             // file that K-FAC is saved to at each measurement; "": none
+	Resume      string             // file of Save that K-FAC goes on from; "": none
+	Dtype       string             // float32 or float64; "" in the defaults of a program that has one only
 
 	// Flags declares flags of the program's own; it may be nil.
 	Flags func(*flag.FlagSet)
@@ -57,6 +60,8 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.SetOutput(io.Discard)
 	f.IntVar(&s.Steps, "steps", s.Steps, "updates of each optimizer")
 	f.Float64Var(&s.Seconds, "seconds", s.Seconds, "training seconds of each optimizer at most (0: no limit)")
+	f.BoolVar(&s.UpdatesOnly, "updates-only", s.UpdatesOnly,
+		"stop all optimizers after -steps updates: else the faster ones go on, for as many seconds as the slowest")
 	f.IntVar(&s.Batch, "batch", s.Batch, "cases in a batch")
 	f.IntVar(&s.Cases, "cases", s.Cases, "training cases that are used, from the first")
 	f.IntVar(&s.Eval, "eval", s.Eval, "cases on which the error is measured, from the first")
