@@ -6,7 +6,6 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 
-	"github.com/gorgonia-kfac/kfac/internal/likelihood"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -123,16 +122,16 @@ func (k *chunk[T]) errorUnits(weights []float64) []float64 {
 	most, units := 0.0, make([]float64, len(weights))
 	for i, o := range k.plan.model.outputs {
 		variance := k.variances[i]
-		if g, ok := o.Likelihood.(likelihood.Gaussian); ok && len(o.z)/o.cols < fewRows {
+		if o.precision > 0 && len(o.z)/o.cols < fewRows {
 			// Too few to tell. This is never less than half of the targets' mean square.
-			variance += floats.Dot(o.z, o.z) / float64(len(o.z)) / g.Variance
+			variance += floats.Dot(o.z, o.z) / float64(len(o.z)) * o.precision
 		}
 		most = max(most, weights[i]*o.spread(variance))
 	}
 	for i, o := range k.plan.model.outputs {
 		units[i] = math.Sqrt(most / weights[i])
-		if g, ok := o.Likelihood.(likelihood.Gaussian); ok {
-			units[i] *= math.Sqrt(g.Variance)
+		if o.precision > 0 {
+			units[i] /= math.Sqrt(o.precision)
 		}
 		if !(units[i] > 0) || math.IsInf(units[i], 0) {
 			units[i] = 1

@@ -35,7 +35,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 		}
 		again := false
 		for i, o := range outputs {
-			again = o.widens() && probes[i].widen() || again
+			again = o.precision > 0 && probes[i].widen() || again
 		}
 		if !again {
 			break

@@ -150,7 +150,7 @@ func (c *comparison[T]) findRounding(g *graph[T], outputs []*output, seed uint64
 			return err
 		}
 		sum := 1.0
-		if o.classes() > 0 {
+		if o.together() > 0 {
 			sum = math.Sqrt(float64(o.cols))
 		}
 		o.Mean(o.y, o.z, o.cols)

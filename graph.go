@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 
+	"gonum.org/v1/gonum/floats"
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/layers"
@@ -113,6 +115,10 @@ type output struct {
 	cols int // natural parameters of a row
 	rows int // in a case: the positions of a Categorical, else 1
 
+	// The mean diagonal element of the Fisher matrix where it is the same whatever the output is,
+	// so that the targets are of one variance, whose inverse it is; else 0.
+	precision float64
+
 	z, y []float64 // scratch: natural parameters, targets or residuals
 }
 
@@ -168,9 +174,10 @@ func (g *graph[T]) model(p *program.Program) (*model[T], error) {
 	m := &model[T]{Program: p}
 	for i, h := range g.heads {
 		o := &output{head: h, node: p.Outputs[i], cols: columns(p, p.Outputs[i]), rows: 1}
-		if classes := h.classes(); classes > 0 {
-			o.rows, o.cols = o.cols/classes, classes
+		if n := h.together(); n > 0 {
+			o.rows, o.cols = o.cols/n, n
 		}
+		o.precision = precisionOf(h, o.cols)
 		m.outputs = append(m.outputs, o)
 	}
 	var err error
@@ -180,6 +187,29 @@ func (g *graph[T]) model(p *program.Program) (*model[T], error) {
 	m.run = m.whole
 	g.models = append(g.models, m)
 	return m, nil
+}
+
+// precisionOf returns the precision of an output whose likelihood has so many columns. It is exact
+// where targets are independent, and else an estimate of the mean.
+func precisionOf(l likelihood.Likelihood, cols int) (precision float64) {
+	const signs = 8
+	rng := rand.New(rand.NewPCG(1, 1))
+	v, at := make([]float64, cols), [2][]float64{make([]float64, cols), make([]float64, cols)}
+	z := [2][]float64{make([]float64, cols), make([]float64, cols)}
+	for range signs {
+		for j := range v {
+			v[j] = float64(1 - 2*rng.IntN(2))
+			z[0][j], z[1][j] = rng.NormFloat64(), rng.NormFloat64()
+		}
+		for i := range z {
+			l.FisherProduct(at[i], v, z[i], cols)
+		}
+		if !slices.Equal(at[0], at[1]) {
+			return 0
+		}
+		precision += floats.Dot(v, at[0]) / float64(signs*cols)
+	}
+	return precision
 }
 
 // columns returns the number of natural parameters per case of an output n of p.
@@ -201,7 +231,7 @@ func columns(p *program.Program, n *program.Node) int {
 func (g *graph[T]) modelFor(params []*gorgonia.Node) (*model[T], error) {
 	vectors := false
 	for _, h := range g.heads {
-		vectors = vectors || len(h.output().Shape()) == 1 && h.classes() == 0
+		vectors = vectors || len(h.output().Shape()) == 1 && h.together() == 0
 	}
 	m, err := g.with(vectors)
 	if err != nil || !vectors {
@@ -427,7 +457,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 		return nil, err
 	}
 	for i, o := range m.outputs {
-		if variance, ok := o.Likelihood.(likelihood.Gaussian); ok && g.scales[i] > 0 && !o.policy {
+		if o.precision > 0 && g.scales[i] > 0 && !o.policy {
 			grad, n := t.of(i, rows, o.perCase()), float64(len(o.z))
 			g.each(i, rows, o.perCase(), func(j int, w float64) {
 				if w > 0 {
@@ -436,7 +466,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 				n += w - 1
 			})
 			residual := linalg.Norm(grad) / g.scales[i]
-			made[i] = residual * residual * variance.Variance / n
+			made[i] = residual * residual / (o.precision * n)
 		}
 	}
 	return made, nil

@@ -17,9 +17,10 @@ import (
 // section 2). K-FAC needs the distribution because the Fisher matrix is an expectation over targets
 // drawn from the model, not over the targets of the data.
 //
-// Make one with [Categorical], [Bernoulli], [Poisson], [SquaredError], [Gaussian] or [Laplace], or
-// with [Joint] for a model with several outputs. These functions accept any arguments. [NewSolver]
-// reports invalid ones as a *ConfigError.
+// Make one with [Categorical], [Bernoulli], [Poisson], [SquaredError], [Gaussian] or [Laplace],
+// with [Custom] for one that this package does not have, or with [Joint] for a model with several
+// outputs. These functions accept any arguments. [NewSolver] reports invalid ones as a
+// *ConfigError.
 type Distribution interface {
 	heads() []head
 }
@@ -47,23 +48,17 @@ type head struct {
 // below zero.
 func (h head) bounded() bool { return !h.policy && (h.ownUnit || h.Discrete()) }
 
-// classes returns the number of classes of a Categorical, else 0.
-func (h head) classes() int {
-	if _, ok := h.Likelihood.(likelihood.Categorical); !ok {
+// together returns the number of natural parameters along the last axis where these have fewer
+// target variables, as the classes of a Categorical have; else 0.
+func (h head) together() int {
+	shape := h.node.Shape()
+	if len(shape) == 0 {
 		return 0
 	}
-	shape := h.node.Shape()
-	return shape[len(shape)-1]
-}
-
-// widens reports whether targets may be large beside probes of size one, which may be made as
-// large.
-func (h head) widens() bool {
-	switch h.Likelihood.(type) {
-	case likelihood.Gaussian, likelihood.Laplace:
-		return true
+	if n := shape[len(shape)-1]; n > 1 && h.Variables(n) < n {
+		return n
 	}
-	return false
+	return 0
 }
 
 // name returns the kind and the name of the output, for messages and for the plan:

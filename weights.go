@@ -105,7 +105,7 @@ func (p *probe[T]) factors(o *output, q *probe[T]) (c []float64, agrees bool) {
 // factorsByMean finds factors from the change of the gradient, by row of classes or by entry.
 func (p *probe[T]) factorsByMean(o *output, c []float64) {
 	group := 1
-	if o.classes() > 0 {
+	if o.together() > 0 {
 		group = o.cols
 	}
 	for from := 0; from < len(c); from += group {

@@ -16,11 +16,23 @@ import (
 
 // Likelihood is a predictive distribution R(y|z). Its methods neither allocate nor keep state.
 type Likelihood interface {
+	Essential
 	// Variables is the number of independent target variables of a case of cols natural parameters.
 	Variables(cols int) int
 	// Discrete reports whether y is a class or a bit. T(y) and E[T(y)] are then in [0, 1], and
 	// -log r(y|z) without its normalising constant is not negative.
 	Discrete() bool
+	// ImpliedTarget writes the y whose residual is r. A cost with the gradient r must have used
+	// this target. y may alias r.
+	ImpliedTarget(y, r, z []float64, cols int)
+	// CheckTarget returns an error if a row of y is neither a possible target nor an expectation of
+	// one. The error names row, column and value. tol is the rounding to allow in each entry, and
+	// in the sum of a row where that sum is fixed.
+	CheckTarget(y []float64, cols int, tol float64) error
+}
+
+// Essential is what no predictive distribution can do without.
+type Essential interface {
 	// Mean writes E[T(y)]: softmax(z), sigmoid(z), exp(z) or z/variance. Its derivative is F_R. dst
 	// may alias z.
 	Mean(dst, z []float64, cols int)
@@ -35,13 +47,6 @@ type Likelihood interface {
 	// NegLogLikelihood returns -log r(y|z) in nats, summed over the rows. Normalising constants are
 	// included. For targets that are probabilities it is the cross-entropy.
 	NegLogLikelihood(y, z []float64, cols int) float64
-	// ImpliedTarget writes the y whose residual is r. A cost with the gradient r must have used
-	// this target. y may alias r.
-	ImpliedTarget(y, r, z []float64, cols int)
-	// CheckTarget returns an error if a row of y is neither a possible target nor an expectation of
-	// one. The error names row, column and value. tol is the rounding to allow in each entry, and
-	// in the sum of a row where that sum is fixed.
-	CheckTarget(y []float64, cols int, tol float64) error
 }
 
 // Scaled is a Likelihood whose residual is not E[T(y)] - T(y), so that the factor between it and
