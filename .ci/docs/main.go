@@ -2,8 +2,9 @@
 // method of an exported type, a type, a constant or a variable. A comment on a group of constants
 // or variables serves for all of it. Error, String and Unwrap need none.
 //
-// It also fails if docs/tuning.md does not name an option or an error of the root package, or
-// CONTRIBUTING.md a file of it. It runs in the root:
+// It also fails if docs/tuning.md does not name an option or an error of the root package, its
+// package comment does not link to an option, or CONTRIBUTING.md does not name a file of it. It
+// runs in the root:
 //
 //	go run ./.ci/docs
 package main
@@ -13,68 +14,54 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/gorgonia-kfac/kfac/.ci/repo"
 )
 
-func main() {
-	found, err := check()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	for _, f := range found {
-		fmt.Println(f)
-	}
-	if len(found) > 0 {
-		os.Exit(1)
-	}
-}
+func main() { repo.Main(check) }
 
-// check returns a message for each package and each name that has no comment.
+// pages are those that name every option and every error of the root package, or every file of it.
+type pages struct{ doc, tuning, contributing string }
+
+// check returns a message for each package and each name that has no comment, and for what the
+// pages leave out.
 func check() (found []string, err error) {
-	tuning, err := os.ReadFile("docs/tuning.md")
-	if err != nil {
-		return nil, err
-	}
-	contributing, err := os.ReadFile("CONTRIBUTING.md")
-	if err != nil {
-		return nil, err
+	var p pages
+	for name, page := range map[string]*string{
+		"doc.go": &p.doc, "docs/tuning.md": &p.tuning, "CONTRIBUTING.md": &p.contributing,
+	} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		*page = string(text)
 	}
 	files := token.NewFileSet()
 	packages := map[string]bool{} // folder: has a package comment
-	err = filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+	found, err = repo.Files(".go", func(name string, text []byte) (found []string, err error) {
+		if strings.HasSuffix(name, "_test.go") {
+			return nil, nil
+		}
+		file, err := parser.ParseFile(files, name, text, parser.ParseComments)
 		if err != nil {
-			return err
-		}
-		if d.IsDir() && (d.Name() == "testdata" || d.Name() == "out") {
-			return filepath.SkipDir
-		}
-		if filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
-			return nil
-		}
-		file, err := parser.ParseFile(files, name, nil, parser.ParseComments)
-		if err != nil {
-			return err
+			return nil, err
 		}
 		dir := filepath.Dir(name)
 		packages[dir] = packages[dir] || file.Doc != nil
 		if slices.Contains(strings.Split(filepath.ToSlash(dir), "/"), "internal") {
-			return nil
+			return nil, nil
 		}
 		if dir == "." {
-			if !strings.Contains(string(contributing), "`"+name+"`") {
-				found = append(found, "CONTRIBUTING.md does not name "+name)
-			}
-			found = append(found, untold(file, string(tuning))...)
+			found = p.untold(name, file)
 		}
 		for _, id := range undocumented(file) {
 			found = append(found, fmt.Sprintf("%s: %s has no doc comment", files.Position(id.Pos()), id.Name))
 		}
-		return nil
+		return found, nil
 	})
 	for dir, documented := range packages {
 		if !documented {
@@ -85,11 +72,18 @@ func check() (found []string, err error) {
 	return found, err
 }
 
-// untold returns a message for each option and each error of a file that the page does not name.
-func untold(file *ast.File, page string) (found []string) {
+// untold returns a message for each file, option and error of the root package that a page does not
+// name.
+func (p pages) untold(name string, file *ast.File) (found []string) {
+	if !strings.Contains(p.contributing, "`"+name+"`") {
+		found = append(found, "CONTRIBUTING.md does not name "+name)
+	}
 	for _, name := range optionsAndErrors(file) {
-		if !strings.Contains(page, name) {
+		if !strings.Contains(p.tuning, name) {
 			found = append(found, "docs/tuning.md does not name "+name)
+		}
+		if strings.HasPrefix(name, "With") && !strings.Contains(p.doc, "["+name+"]") {
+			found = append(found, "the package comment in doc.go does not link to "+name)
 		}
 	}
 	return found

@@ -15,11 +15,10 @@ import (
 	"go/parser"
 	"go/scanner"
 	"go/token"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/gorgonia-kfac/kfac/.ci/repo"
 )
 
 const (
@@ -29,30 +28,7 @@ const (
 )
 
 func main() {
-	wide := 0
-	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(name) != ".go" || !d.Type().IsRegular() {
-			return err
-		}
-		src, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		found, err := check(name, src)
-		for _, f := range found {
-			fmt.Println(f)
-		}
-		wide += len(found)
-		return err
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	if wide > 0 {
-		fmt.Printf("%d lines are too wide\n", wide)
-		os.Exit(1)
-	}
+	repo.Main(func() ([]string, error) { return repo.Files(".go", check) })
 }
 
 // check returns a message for each line of a file that is too wide.

@@ -8,57 +8,28 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/gorgonia-kfac/kfac/.ci/repo"
 )
 
 const readmeLines, readmeWidth = 119, 120
 
-func main() {
-	found, err := check()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	for _, f := range found {
-		fmt.Println(f)
-	}
-	if len(found) > 0 {
-		os.Exit(1)
-	}
-}
+func main() { repo.Main(check) }
 
-func check() (found []string, err error) {
-	err = filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+func check() ([]string, error) {
+	return repo.Files(".md", func(name string, text []byte) ([]string, error) {
+		found := broken(name, string(text))
+		if name == "README.md" {
+			found = append(found, tooLarge(string(text))...)
 		}
-		if d.IsDir() && (d.Name() == ".git" || d.Name() == "out") {
-			return filepath.SkipDir
-		}
-		if filepath.Ext(name) != ".md" || !d.Type().IsRegular() {
-			return nil
-		}
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		found = append(found, broken(name, string(text))...)
-		return nil
+		return found, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		return nil, err
-	}
-	return append(found, tooLarge(string(readme))...), nil
 }
 
 // tooLarge returns a message for each way in which the README is more than a newcomer reads.

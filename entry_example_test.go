@@ -1,0 +1,176 @@
+package kfac_test
+
+import (
+	"fmt"
+	"log"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac"
+)
+
+// train makes updates with a VM and a solver.
+func train(vm gorgonia.VM, solver gorgonia.Solver, params gorgonia.Nodes, updates int) {
+	for range updates {
+		if err := vm.RunAll(); err != nil {
+			log.Fatal(err)
+		}
+		if err := solver.Step(gorgonia.NodesToValueGrads(params)); err != nil {
+			log.Fatal(err)
+		}
+		vm.Reset()
+	}
+}
+
+// This package's VM with another solver.
+func ExampleNewVM() {
+	cost, _, params := yourModel()
+	vm, err := kfac.NewVM(cost) // was: gorgonia.NewTapeMachine(g, gorgonia.BindDualValues(params...))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer vm.Close()
+	train(vm, gorgonia.NewAdamSolver(gorgonia.WithLearnRate(0.3)), params, 300)
+	fmt.Printf("%.1f\n", params[0].Value().Data())
+	// Output: [3.0 -2.0]
+}
+
+// An update from several RunAlls: the batch grows from the 8 cases of the graph to all 32.
+func ExampleSolver_Accumulate() {
+	cost, _, params := yourModel()
+	solver := kfac.New()
+	vm, err := solver.VM(cost)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer vm.Close()
+	growing := kfac.GrowingBatch{First: 8, All: 32, FullAt: 10}
+	for update := 1; update <= 10; update++ {
+		chunks := growing.Chunks(update, 8)
+		for range chunks - 1 { // write the next 8 cases into the inputs before each
+			if err := vm.RunAll(); err != nil {
+				log.Fatal(err)
+			}
+			if err := solver.Accumulate(gorgonia.NodesToValueGrads(params)); err != nil {
+				log.Fatal(err)
+			}
+		}
+		train(vm, solver, params, 1) // the last of the chunks
+	}
+	fmt.Printf("%d cases, %.3f\n", solver.Stats().Cases, params[0].Value().Data())
+	// Output: 32 cases, [3.000 -2.000]
+}
+
+// Evaluation with the mean of the weights of the last steps.
+func ExampleSolver_UseAverage() {
+	cost, _, params := yourModel()
+	solver := kfac.New(kfac.WithIterateAveraging(0.9, 10))
+	vm, err := solver.VM(cost)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer vm.Close()
+	train(vm, solver, params, 40)
+
+	restore, err := solver.UseAverage()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%.2f\n", params[0].Value().Data())
+	restore() // training goes on with the weights that it had
+	// Output: [3.00 -2.00]
+}
+
+// input makes a matrix with values.
+func input(g *gorgonia.ExprGraph, name string, columns int, data ...float64) *gorgonia.Node {
+	value := tensor.New(tensor.WithShape(len(data)/columns, columns), tensor.WithBacking(data))
+	return gorgonia.NewMatrix(g, tensor.Float64, gorgonia.WithName(name), gorgonia.WithValue(value))
+}
+
+// A model that predicts a number and a yes or no, with a cost for each.
+func ExampleJoint() {
+	g := gorgonia.NewGraph()
+	x := input(g, "x", 2, 1, 0, 0, 1, 1, 1, -1, 1)
+	length, late := input(g, "length", 1, 2, 1, 3, -1), input(g, "late", 1, 1, 0, 1, 0)
+	w, v := input(g, "w", 1, 0, 0), input(g, "v", 1, 0, 0)
+	must := gorgonia.Must
+	mean, logits := must(gorgonia.Mul(x, w)), must(gorgonia.Mul(x, v))
+	squares := must(gorgonia.Mean(must(gorgonia.Square(must(gorgonia.Sub(mean, length))))))
+	entropy := must(gorgonia.Mean(must(gorgonia.Sub(
+		must(gorgonia.Softplus(logits)), must(gorgonia.HadamardProd(late, logits))))))
+	cost := must(gorgonia.Add(squares, entropy))
+
+	solver, err := kfac.NewSolver(cost, kfac.Joint(kfac.SquaredError(mean), kfac.Bernoulli(logits)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(solver.Plan())
+	// Output:
+	// PARAMETER  SHAPE   TREATMENT  BLOCK        WHY
+	// w          (2, 1)  kronecker  w: A 2, G 1  dense layer x w
+	// v          (2, 1)  kronecker  v: A 2, G 1  dense layer x w
+	// loss: SquaredError(the matrix product of x and w)
+	// loss: Bernoulli(the matrix product of x and v)
+}
+
+// A case of weight 0 counts nowhere: the last target is not known.
+func ExampleWeighted() {
+	g := gorgonia.NewGraph()
+	x := input(g, "x", 1, 1, 2, 3, 4)
+	y := input(g, "y", 1, 2, 4, 6, 999)
+	known := input(g, "known", 1, 1, 1, 1, 0)
+	w := input(g, "w", 1, 0)
+	must := gorgonia.Must
+	out := must(gorgonia.Mul(x, w))
+	squares := must(gorgonia.Square(must(gorgonia.Sub(out, y))))
+	cost := must(gorgonia.Sum(must(gorgonia.HadamardProd(squares, known))))
+	if _, err := gorgonia.Grad(cost, w); err != nil {
+		log.Fatal(err)
+	}
+	solver, err := kfac.NewSolver(cost, kfac.Weighted(kfac.SquaredError(out), known))
+	if err != nil {
+		log.Fatal(err)
+	}
+	vm, err := solver.VM()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer vm.Close()
+	train(vm, solver, gorgonia.Nodes{w}, 20)
+	fmt.Printf("%.3f\n", w.Value().Data())
+	// Output: [2.000]
+}
+
+// Actions that were better than expected are to become more likely, others less.
+func ExamplePolicy() {
+	g := gorgonia.NewGraph()
+	state := input(g, "state", 2, 1, 0, 1, 0, 0, 1, 0, 1)
+	action := input(g, "action", 2, 1, 0, 0, 1, 1, 0, 0, 1) // one-hot
+	advantage := input(g, "advantage", 1, 1, -1, -1, 1)
+	w := input(g, "w", 2, 0, 0, 0, 0)
+	must := gorgonia.Must
+	logits := must(gorgonia.Mul(state, w))
+	logProb := must(gorgonia.Sum(must(gorgonia.HadamardProd(must(gorgonia.LogSoftMax(logits)), action)), 1))
+	gain := must(gorgonia.HadamardProd(logProb, must(gorgonia.Reshape(advantage, tensor.Shape{4}))))
+	cost := must(gorgonia.Neg(must(gorgonia.Mean(gain))))
+	if _, err := gorgonia.Grad(cost, w); err != nil {
+		log.Fatal(err)
+	}
+	solver, err := kfac.NewSolver(cost, kfac.Policy(kfac.Categorical(logits)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	vm, err := solver.VM(logits)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer vm.Close()
+	train(vm, solver, gorgonia.Nodes{w}, 1) // then act again, with the new policy
+	if err := vm.RunAll(); err != nil {
+		log.Fatal(err)
+	}
+	z := logits.Value().Data().([]float64)
+	fmt.Println(z[0] > z[1], z[4] < z[5], solver.Stats().KL <= 0.0101)
+	// Output: true true true
+}
