@@ -18,7 +18,30 @@ import "math"
 type evidence struct {
 	gain, bend float64
 	steps      int // that were summed up
+
+	// The gradient's slope is taken along the heading, the fading sum of the steps, which has the
+	// sum of the factors as its weight. fit is what the weights have of the noise in it: the
+	// curvature of the updates along themselves.
+	fit, weight float64
 }
+
+// turned returns the evidence with an update in the heading that has this curvature and was made by
+// this factor; see turn.
+func (e evidence) turned(bend, factor float64) evidence {
+	e.fit = (1-factor)*e.fit + bend
+	e.weight = (1-factor)*e.weight + factor
+	return e
+}
+
+// stepped returns the evidence after a step of alpha, which takes back as much of the fit too, and
+// after this curvature of the previous update, a number up to 0, that was taken back.
+func (e evidence) stepped(alpha, back float64) evidence {
+	e.fit = (e.fit + back) * (1 - math.Max(0, math.Min(alpha, 1)))
+	return e
+}
+
+// stop forgets the heading.
+func (e *evidence) stop() { e.fit, e.weight = 0, 0 }
 
 // Older steps count less: the sums are about the last half of the steps, or shortWindow of them. A
 // shorter window sees sooner that there is nothing but noise left, and is too careful for the steps
@@ -33,7 +56,8 @@ func (e evidence) with(gain, bend, limit float64) evidence {
 	}
 	weight := math.Min(1, limit/bend)
 	keep := 1 - 1/(shortWindow+float64(e.steps)/2)
-	return evidence{keep*e.gain + weight*gain, keep*e.bend + weight*bend, e.steps + 1}
+	e.gain, e.bend, e.steps = keep*e.gain+weight*gain, keep*e.bend+weight*bend, e.steps+1
+	return e
 }
 
 // share returns the part of a step from a batch with this number of cases that is signal. The

@@ -142,7 +142,7 @@ func (p *parameter[T]) leave(direction []T) error {
 	}
 	copy(f.data, direction)
 	f.flush()
-	clear(p.previous)
+	p.stop()
 	p.giveBack(direction)
 	p.weights = flat[T]{}
 	return nil

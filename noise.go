@@ -44,7 +44,11 @@ func (n *noise) seen(m *span, eta, limit float64) evidence {
 		return n.evidence
 	}
 	bend := m.f[1][1] + eta*m.dots[1][1]
-	return n.evidence.with((bend-m.slope[1])/n.factor, bend/(n.factor*n.factor), limit)
+	if math.IsInf(bend, 0) || math.IsNaN(bend) {
+		return n.evidence
+	}
+	e := n.evidence.turned(bend, n.factor)
+	return e.with((e.fit-m.heading)/e.weight, bend/(n.factor*n.factor), limit)
 }
 
 // bounds are the upper bounds of a step.
@@ -69,9 +73,8 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most boun
 		s = s.scaled(factor, 0, m, damp)
 	}
 	if m.past && !cfg.paperRules && !cfg.noMomentum && factor < takesBack*n.factor {
-		back := m.back(factor/n.factor-1, damp)
-		m.tookBack = back < 0
-		s = s.scaled(1, back, m, damp)
+		m.back = m.takesBack(factor/n.factor-1, damp)
+		s = s.scaled(1, m.back, m, damp)
 	}
 	part := 1.0
 	if s.curvature > most.curvature {
@@ -88,10 +91,10 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most boun
 	return s, part * factor
 }
 
-// back returns a multiple of the previous update, wanted where the present batch agrees: not above
+// takesBack returns a multiple of the previous update, wanted where the present batch agrees: not above
 // the one with the smallest M, which is the part that the batch does not confirm, and not below
 // twice that, where M is what it is without.
-func (s *span) back(wanted, c float64) float64 {
+func (s *span) takesBack(wanted, c float64) float64 {
 	lowest := math.Max(-1, math.Min(0, -s.slope[1]/(s.f[1][1]+c*s.dots[1][1])))
 	return math.Max(math.Min(lowest, wanted), 2*lowest)
 }
@@ -139,8 +142,8 @@ func (n *noise) steady(m *span) {
 
 // remember records the step that is made, and the factor on it.
 func (n *noise) remember(m *span, s step, factor float64) {
-	n.evidence, n.factor = m.evidence, factor
-	if m.tookBack {
+	n.evidence, n.factor = m.evidence.stepped(s.alpha, m.back*m.f[1][1]), factor
+	if m.back < 0 {
 		n.factor = 0
 	}
 	n.curvature = s.curvature

@@ -234,7 +234,10 @@ func TestRemember(t *testing.T) {
 		var factor float64
 		number := rapid.Float64Range(0.01, 10)
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
-			m := &span{slope: [2]float64{-number.Draw(t, "slope")}, tookBack: rapid.Bool().Draw(t, "took back")}
+			m := &span{slope: [2]float64{-number.Draw(t, "slope")}}
+			if rapid.Bool().Draw(t, "took back") {
+				m.back = -number.Draw(t, "back")
+			}
 			m.f[0][0] = number.Draw(t, "curvature along Delta")
 			switch rapid.IntRange(0, 12).Draw(t, "kind") {
 			case 0:
@@ -246,7 +249,7 @@ func TestRemember(t *testing.T) {
 			}
 			last = step{curvature: number.Draw(t, "curvature")}
 			n.remember(m, last, 0.3)
-			if factor = 0.3; m.tookBack {
+			if factor = 0.3; m.back < 0 {
 				factor = 0
 			}
 		}
@@ -302,7 +305,7 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 		odd := func() float64 {
 			return []float64{0, -1, 1e9, math.NaN(), math.Inf(1), math.Inf(-1), rng.NormFloat64()}[rng.IntN(7)]
 		}
-		trainingOf(l).control.noise = noise{evidence{odd(), odd(), rng.IntN(100)}, odd(), odd(), odd()}
+		trainingOf(l).control.noise = noise{evidence{odd(), odd(), rng.IntN(100), odd(), odd()}, odd(), odd(), odd()}
 		l.Steps(t, 1)
 		twin.Steps(t, 1)
 		checkTwins(t, l, twin)
@@ -320,7 +323,7 @@ func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
 		WithGammaAdaptation(100, 0.95), // no search in these steps, since the paper's rules have none that is early
 		WithInverseUpdatePeriod(20)}
 	l, paper := NewTrainer(t, n.Build(6), opts...), NewTrainer(t, n.Build(6), append(opts, WithPaperRules())...)
-	trainingOf(l).control.noise.evidence = evidence{2, 1, 1000} // as if there had been steps before the first
+	trainingOf(l).control.noise.evidence = evidence{gain: 2, bend: 1, steps: 1000} // as if there had been steps before the first
 	for k := 1; k <= 12; k++ {
 		l.Steps(t, 1)
 		paper.Steps(t, 1)
@@ -614,7 +617,7 @@ func TestBackNeverRaisesTheModel(t *testing.T) {
 		m.f[1][1], m.dots[1][1] = math.Abs(number.Draw(t, "curvature"))+1e-3, 1
 		const c = 0.1
 		wanted := rapid.Float64Range(-1, -0.5).Draw(t, "wanted")
-		back := m.back(wanted, c)
+		back := m.takesBack(wanted, c)
 		if change := back*m.slope[1] + back*back/2*(m.f[1][1]+c); change > 1e-9 {
 			t.Errorf("%g of the update raises the model by %g", back, change)
 		}

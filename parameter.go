@@ -28,6 +28,7 @@ type parameter[T program.Float] struct {
 
 	// State.
 	previous []T // delta0: the previous update of this parameter
+	heading  []T // fading sum of its updates; nil where that is the previous one (heading.go)
 	mean     []T // the iterate average
 	averages int // iterates in it
 
@@ -225,8 +226,10 @@ func (p *parameter[T]) after(weights, update []T) {
 }
 
 // write adds the update to the weights, in place, keeps it as the previous one, and zeroes the
-// user's gradient as Gorgonia's solvers do. It returns the squared norm of the update.
-func (p *parameter[T]) write(update []T) float64 {
+// user's gradient as Gorgonia's solvers do. It returns the squared norm of the update. factor is as
+// in turn.
+func (p *parameter[T]) write(update []T, factor float64) float64 {
+	p.turn(update, factor)
 	parallel.For(len(update), parallel.Grain, func(from, to int) {
 		linalg.Axpy(1, update[from:to], p.weights.data[from:to])
 	})
@@ -239,7 +242,7 @@ func (p *parameter[T]) write(update []T) float64 {
 
 // reject forgets the previous update with a step that is not taken, and zeroes the user's gradient.
 func (p *parameter[T]) reject(update []T) {
-	clear(p.previous)
+	p.stop()
 	p.giveBack(update)
 	zeroGradient(p.src)
 }

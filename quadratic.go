@@ -240,8 +240,9 @@ type span struct {
 	slope   [2]float64 // grad^T Delta, grad^T delta0
 	past    bool       // there is a previous update
 
+	heading  float64  // grad^T heading
 	evidence evidence // about the previous steps, by this batch too
-	tookBack bool     // the step takes back a part of the previous update
+	back     float64  // what the step takes back of the previous update: in [-2, 0]
 }
 
 // spanOf computes the inner products of the proposal, the previous update and the gradients. It

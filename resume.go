@@ -197,11 +197,20 @@ func (p *progress) state(to scalars) {
 	to.Number("evidence gain", &n.evidence.gain)
 	to.Number("evidence bend", &n.evidence.bend)
 	to.Count("evidence steps", &n.evidence.steps)
+	to.Number("evidence fit", &n.evidence.fit)
+	to.Number("evidence weight", &n.evidence.weight)
 }
 
 // state shows what a parameter has beside its weights.
 func (p *parameter[T]) state(to ledger[T]) {
 	to.Tensor("previous/"+p.name, p.previous, p.extents...)
+	headed := p.heading != nil
+	if to.Flag("headed/"+p.name, &headed); headed {
+		if p.heading == nil {
+			p.heading = p.borrow()
+		}
+		to.Tensor("heading/"+p.name, p.heading, p.extents...)
+	}
 	to.Count("averages/"+p.name, &p.averages)
 	if p.averages == 0 {
 		return

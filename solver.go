@@ -940,6 +940,9 @@ func (t *training[T]) decide(a *attempt[T]) (best proposed[T], next control, jud
 			best.release(t.plan.order)
 		}
 	}
+	if judged.rejected {
+		next.noise.evidence.stop()
+	}
 	return best, next, judged, err
 }
 
@@ -975,6 +978,10 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	}
 	a.watch.lap(&a.time.Factors)
 	var squares float64
+	factor := 1.0
+	if t.cfg.learningRate == 0 && !t.cfg.paperRules {
+		factor = next.noise.factor
+	}
 	for i, p := range t.plan.order {
 		switch update := best.updates[i]; {
 		case update == nil:
@@ -983,7 +990,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 		case a.leave:
 			p.leave(update)
 		default:
-			squares += p.write(update)
+			squares += p.write(update, factor)
 		}
 	}
 	if t.cfg.averaging > 0 && !a.leave && a.k >= t.cfg.averageFrom {

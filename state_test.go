@@ -463,7 +463,7 @@ var transient = map[string]string{
 // stateful are the fields that Save writes.
 var stateful = map[string]string{
 	"training":    "progress",
-	"parameter":   "previous mean averages",
+	"parameter":   "previous heading mean averages",
 	"block":       "inverse",
 	"group":       "coords",
 	"coordinates": "settled shift scale unit",
@@ -471,7 +471,7 @@ var stateful = map[string]string{
 	"graph":       "tail loaded units",
 	"job":         "due inverse err",
 	"noise":       "evidence factor curvature stretch",
-	"evidence":    "gain bend steps",
+	"evidence":    "gain bend steps fit weight",
 	"control":     "lambda gamma noise mismatch doubt trace",
 	"progress":    "control steps runs rebuilt odd skipped turned",
 	"odd":         "again",

@@ -38,9 +38,10 @@ type attempt[T program.Float] struct {
 	quadratic  *quadratic[T]
 	objective  objective
 
-	refresh     bool // the step computes all inverses
-	leave       bool // what is proposed are directions, from which the caller makes the step
-	past        bool // there is a previous update
+	refresh     bool    // the step computes all inverses
+	leave       bool    // what is proposed are directions, from which the caller makes the step
+	past        bool    // there is a previous update
+	heading     float64 // the gradient's slope along the heading
 	cases       int
 	predicted   predicted
 	bounded     bool    // the likelihood of all outputs is bounded
@@ -179,9 +180,18 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 			return proposed[T]{}, next, err
 		}
 	}
+	if a.past && !a.cfg.paperRules {
+		a.heading = slopeOfHeading(a.plan.order)
+	}
 	best, err := a.search(&next)
 	if err != nil {
 		return best, next, err
+	}
+	if a.k == 1 && next.noise.evidence.steps == 0 && !a.cfg.paperRules {
+		if err := a.halve(&best, next.lambda+a.cfg.l2); err != nil {
+			best.release(a.plan.order)
+			return best, next, err
+		}
 	}
 	if a.batch.hasTerms() && !a.cfg.paperRules { // of which the quadratic model knows only the slope
 		if err := a.shorten(&best, lowRho, &next); err != nil {
@@ -347,7 +357,7 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	if err := a.quadratic.along(proposal, -1, a.plan.order, along); err != nil { // Delta = -U
 		return p, err
 	}
-	m.f = a.quadratic.products(past)
+	m.f, m.heading = a.quadratic.products(past), a.heading
 	p.fisher = m.f
 	most := bounds{normLimit(a.cfg, a.cases, a.predicted), largestGain(a.cfg, a.bounded, a.vmObjective),
 		a.predicted.noise / a.predicted.weighted}
