@@ -37,26 +37,13 @@ func (a *attempt[T]) halve(p *proposed[T], damp float64) error {
 	return nil
 }
 
-// noiseOfHalves returns n_a n_b / B^2 d^T P d. ok is false where the batch has no halves. It writes
-// over the directions.
+// noiseOfHalves returns n_a n_b / B^2 d^T P d. ok is false where the batch has no halves. Gradients
+// and directions are the same afterwards.
 func (a *attempt[T]) noiseOfHalves(made *inverses[T]) (noise float64, ok bool, err error) {
-	saved := a.given(func(p *parameter[T]) []T { return p.grad })
-	for i, g := range saved {
-		if g != nil {
-			saved[i] = a.plan.order[i].borrow()
-			copy(saved[i], g)
-		}
-	}
-	defer func() {
-		for i, p := range a.plan.order {
-			if saved[i] != nil {
-				copy(p.grad, saved[i])
-				p.giveBack(saved[i])
-			}
-		}
-	}()
+	defer a.keep(func(p *parameter[T]) []T { return p.grad })()
+	defer a.keep(func(p *parameter[T]) []T { return p.direction })()
 	first, second, err := a.differ()
-	if err != nil || first == 0 || second == 0 {
+	if err != nil || second == 0 {
 		return 0, false, err
 	}
 	if made.direct(a.plan.blocks, a.plan.order, &lowRanks[T]{}) != nil {
@@ -71,44 +58,56 @@ func (a *attempt[T]) noiseOfHalves(made *inverses[T]) (noise float64, ok bool, e
 	return float64(first) / all * float64(second) / all * noise, true, nil
 }
 
-// differ makes the gradients of the parameters the difference between those of the two halves, each
-// the mean over its cases. It returns how many cases they have. Where there are chunks, one half are
-// those before the last.
-func (a *attempt[T]) differ() (first, second int, err error) {
-	last := &a.batch[len(a.batch)-1]
-	if n := a.cases - last.cases; n > 0 {
-		for _, p := range a.plan.order {
-			if p.given {
-				p.differ(a.cfg.l2, n, last.cases)
+// keep copies pick of each parameter that was given. It returns a function that writes it back.
+func (a *attempt[T]) keep(pick func(*parameter[T]) []T) (restore func()) {
+	saved := a.given(pick)
+	for i, p := range a.plan.order {
+		if saved[i] != nil {
+			saved[i] = append(p.borrow()[:0], saved[i]...)
+		}
+	}
+	return func() {
+		for i, p := range a.plan.order {
+			if saved[i] != nil {
+				copy(pick(p), saved[i])
+				p.giveBack(saved[i])
 			}
 		}
-		return n, last.cases, nil
-	}
-	return a.differByCases(last)
-}
-
-// differ makes the gradient the difference between that of the chunks before, of so many cases, and
-// that of the last.
-func (p *parameter[T]) differ(eta float64, before, last int) {
-	all := float64(before + last)
-	for i, g := range p.grad {
-		sum := float64(p.accumulated[i])
-		rest := all*(float64(g)-eta*float64(p.weights.data[i])) - sum
-		p.grad[i] = T(sum/float64(before) - rest/float64(last))
 	}
 }
 
-// differByCases draws the halves of a chunk, and sweeps back the derivatives by the outputs with a
-// sign and a weight for each half.
-func (a *attempt[T]) differByCases(k *chunk[T]) (first, second int, err error) {
-	g := k.graph
-	first, second = k.cases/2, k.cases-k.cases/2
-	if first == 0 || a.plan.model.Whole != "" {
+// differ makes the gradients of the parameters the difference between those of the two halves, each
+// the mean over its cases: every other case is in the first. It returns how many cases they have.
+func (a *attempt[T]) differ() (first, second int, err error) {
+	first, second = (a.cases+1)/2, a.cases/2
+	if second == 0 {
 		return 0, 0, nil
 	}
+	sides := [2]T{T(1 / float64(first)), T(-1 / float64(second))}
+	for _, p := range a.plan.order {
+		if p.given {
+			clear(p.grad)
+		}
+	}
+	from := 0
+	for i := range a.batch {
+		ok, err := a.addSides(&a.batch[i], from, sides)
+		if err != nil || !ok {
+			return 0, 0, graphError(err)
+		}
+		from += a.batch[i].cases
+	}
+	return first, second, nil
+}
+
+// addSides adds the gradients of a chunk's cases, multiplied by that number of their half. The
+// chunk begins with case number from of the batch. ok is false where the chunk has no cases that can
+// be told apart.
+func (a *attempt[T]) addSides(k *chunk[T], from int, sides [2]T) (ok bool, err error) {
+	g := k.graph
 	run, err := g.costs()
 	if err != nil {
-		return 0, 0, graphError(err)
+		return false, err
 	}
 	var leaves []*program.Node
 	var params []*parameter[T]
@@ -119,46 +118,54 @@ func (a *attempt[T]) differByCases(k *chunk[T]) (first, second int, err error) {
 	}
 	path := g.whole.Path(leaves...)
 	if g.whole.CheckDifferentiable(path) != nil {
-		return 0, 0, nil
+		return false, nil
 	}
 	k.conditions.set(run)
 	if err := run.Forward(nil); err != nil {
-		return 0, 0, graphError(err)
+		return false, err
 	}
 	cost := program.Seed[T]{Node: g.whole.Outputs[0], Data: []T{1}}
 	if err := run.Reverse([]program.Seed[T]{cost}, path); err != nil {
-		return 0, 0, graphError(err)
+		return false, err
 	}
-	weight := make([]T, k.cases)
-	for i, c := range chunkRandom(a.cfg, -1, a.k).Perm(k.cases) {
-		if weight[c] = T(1 / float64(second)); i < first {
-			weight[c] = T(-1 / float64(first))
-		}
-	}
-	seeds, ok := a.weighed(k, run, weight)
+	seeds, ok := k.multiplied(run, k.sides(from, sides))
 	if !ok {
-		return 0, 0, nil
+		return false, nil
 	}
 	if err := run.Reverse(seeds, path); err != nil {
-		return 0, 0, graphError(err)
+		return false, err
 	}
 	for i, p := range params {
-		copy(p.grad, run.Gradient(leaves[i]))
-		linalg.Scale(T(1/k.scale()), p.grad)
+		linalg.Axpy(T(1/k.scale()), run.Gradient(leaves[i]), p.grad)
 	}
-	return first, second, nil
+	return true, nil
 }
 
-// weighed returns the derivatives of the cost by the outputs, each multiplied by its case's weight.
-func (a *attempt[T]) weighed(k *chunk[T], run *program.Run[T], weight []T) (seeds []program.Seed[T], ok bool) {
+// sides returns the number of its half for each case that counts, and 0 for the others.
+func (k *chunk[T]) sides(from int, sides [2]T) []T {
+	of := make([]T, k.plan.model.Cases)
+	if k.weighting.cases == nil {
+		for i := range of {
+			of[i] = sides[(from+i)%2]
+		}
+	}
+	for i, c := range k.weighting.cases {
+		of[c] = sides[(from+i)%2]
+	}
+	return of
+}
+
+// multiplied returns the derivatives of the cost by the outputs, each multiplied by the number of
+// its case.
+func (k *chunk[T]) multiplied(run *program.Run[T], by []T) (seeds []program.Seed[T], ok bool) {
 	for _, o := range k.plan.model.outputs {
 		node := k.graph.whole.Node(o.output())
-		if node == nil || len(run.Gradient(node)) != len(weight)*o.perCase() {
+		if node == nil || len(run.Gradient(node)) != len(by)*o.perCase() {
 			return nil, false // the cost does not depend on it
 		}
 		data := append([]T(nil), run.Gradient(node)...)
 		for j := range data {
-			data[j] *= weight[j/o.perCase()]
+			data[j] *= by[j/o.perCase()]
 		}
 		seeds = append(seeds, program.Seed[T]{Node: node, Data: data})
 	}
