@@ -26,8 +26,7 @@ func TestDifferenceOfHalves(t *testing.T) {
 			l.Steps(t, 1)
 			tr := trainingOf(l)
 			k := chunk[float64]{graph: tr.graph, plan: tr.plan, units: tr.graph.units, cases: worldCases}
-			a := &attempt[float64]{cfg: &tr.cfg, plan: tr.plan, batch: batch[float64]{k}, cases: worldCases}
-			first, second, err := a.differ()
+			first, second, err := differ(tr.plan.order, batch[float64]{k})
 			if first != half || second != half || err != nil {
 				t.Fatal(first, second, err)
 			}

@@ -25,9 +25,9 @@ func TestHeading(t *testing.T) {
 			if f > 0 { // else it is none of the model's
 				floats.Add(want, update)
 			}
-			p.turn(update, f)
+			p.heading.turn(update, p.previous, f)
 			p.previous = update
-			if f == 0 && p.heading == nil {
+			if f == 0 && !p.heading.apart {
 				t.Fatal("the heading is the previous update, which is none of the model's")
 			}
 

@@ -91,9 +91,9 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most boun
 	return s, part * factor
 }
 
-// takesBack returns a multiple of the previous update, wanted where the present batch agrees: not above
-// the one with the smallest M, which is the part that the batch does not confirm, and not below
-// twice that, where M is what it is without.
+// takesBack returns a multiple of the previous update, wanted where the present batch agrees: not
+// above the one with the smallest M, which is the part that the batch does not confirm, and not
+// below twice that, where M is what it is without.
 func (s *span) takesBack(wanted, c float64) float64 {
 	lowest := math.Max(-1, math.Min(0, -s.slope[1]/(s.f[1][1]+c*s.dots[1][1])))
 	return math.Max(math.Min(lowest, wanted), 2*lowest)

@@ -323,7 +323,8 @@ func TestProvisionsAreInertOnAQuadratic(t *testing.T) {
 		WithGammaAdaptation(100, 0.95), // no search in these steps, since the paper's rules have none that is early
 		WithInverseUpdatePeriod(20)}
 	l, paper := NewTrainer(t, n.Build(6), opts...), NewTrainer(t, n.Build(6), append(opts, WithPaperRules())...)
-	trainingOf(l).control.noise.evidence = evidence{gain: 2, bend: 1, steps: 1000} // as if there had been steps before the first
+	trainingOf(l).control.noise.evidence = evidence{gain: 2, bend: 1,
+		steps: 1000} // as if there had been steps before the first
 	for k := 1; k <= 12; k++ {
 		l.Steps(t, 1)
 		paper.Steps(t, 1)

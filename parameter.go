@@ -28,7 +28,7 @@ type parameter[T program.Float] struct {
 
 	// State.
 	previous []T // delta0: the previous update of this parameter
-	heading  []T // fading sum of its updates; nil where that is the previous one (heading.go)
+	heading  heading[T]
 	mean     []T // the iterate average
 	averages int // iterates in it
 
@@ -229,7 +229,7 @@ func (p *parameter[T]) after(weights, update []T) {
 // user's gradient as Gorgonia's solvers do. It returns the squared norm of the update. factor is as
 // in turn.
 func (p *parameter[T]) write(update []T, factor float64) float64 {
-	p.turn(update, factor)
+	p.heading.turn(update, p.previous, factor)
 	parallel.For(len(update), parallel.Grain, func(from, to int) {
 		linalg.Axpy(1, update[from:to], p.weights.data[from:to])
 	})
@@ -271,6 +271,23 @@ func theWeights[T program.Float](p *parameter[T]) []T   { return p.weights.data 
 func theGradient[T program.Float](p *parameter[T]) []T  { return p.grad }
 func theDirection[T program.Float](p *parameter[T]) []T { return p.direction }
 func thePrevious[T program.Float](p *parameter[T]) []T  { return p.previous }
+
+// stop forgets the previous update and the heading.
+func (p *parameter[T]) stop() {
+	clear(p.previous)
+	p.heading.apart = false
+}
+
+// slopeOfHeading returns grad^T heading, over the parameters that were given.
+func slopeOfHeading[T program.Float](params []*parameter[T]) (slope float64) {
+	for _, p := range params {
+		if p.given {
+			h := p.heading.along(p.previous)
+			slope += linalg.Sum(len(h), func(from, to int) float64 { return linalg.Dot64(p.grad[from:to], h[from:to]) })
+		}
+	}
+	return slope
+}
 
 // put writes other weights where they were read from.
 func (p *parameter[T]) put(data []T) {

@@ -204,12 +204,11 @@ func (p *progress) state(to scalars) {
 // state shows what a parameter has beside its weights.
 func (p *parameter[T]) state(to ledger[T]) {
 	to.Tensor("previous/"+p.name, p.previous, p.extents...)
-	headed := p.heading != nil
-	if to.Flag("headed/"+p.name, &headed); headed {
-		if p.heading == nil {
-			p.heading = p.borrow()
+	if to.Flag("headed/"+p.name, &p.heading.apart); p.heading.apart {
+		if p.heading.sum == nil {
+			p.heading.sum = make([]T, p.size())
 		}
-		to.Tensor("heading/"+p.name, p.heading, p.extents...)
+		to.Tensor("heading/"+p.name, p.heading.sum, p.extents...)
 	}
 	to.Count("averages/"+p.name, &p.averages)
 	if p.averages == 0 {

@@ -457,13 +457,15 @@ var transient = map[string]string{
 	"graph": "cost heads whole costRun models seed machine used saved drawn",
 	"job":   "averages inversion done panicked collected",
 	"noise": "", "evidence": "", "control": "", "progress": "", "odd": "", "skipped": "",
-	"turned": "",
+	"heading": "",
+	"turned":  "",
 }
 
 // stateful are the fields that Save writes.
 var stateful = map[string]string{
 	"training":    "progress",
 	"parameter":   "previous heading mean averages",
+	"heading":     "apart sum",
 	"block":       "inverse",
 	"group":       "coords",
 	"coordinates": "settled shift scale unit",
@@ -484,7 +486,7 @@ func TestNoStateIsForgotten(t *testing.T) {
 		"block": block[float64]{}, "group": group[float64]{}, "coordinates": coordinates[float64]{},
 		"planned": planned[float64]{}, "graph": graph[float64]{}, "job": job[float64]{}, "noise": noise{},
 		"evidence": evidence{}, "control": control{}, "progress": progress{}, "odd": odd{},
-		"skipped": skipped{}, "turned": turned{}} {
+		"skipped": skipped{}, "heading": heading[float64]{}, "turned": turned{}} {
 		known := strings.Fields(transient[name] + " " + stateful[name])
 		var fields []string
 		for i := range reflect.TypeOf(of).NumField() {

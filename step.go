@@ -431,6 +431,31 @@ func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error
 	return nil
 }
 
+// halve shortens the first step to the part that the halves of its batch have in common, and makes
+// it the first evidence.
+func (a *attempt[T]) halve(p *proposed[T], damp float64) error {
+	noise, ok, err := noiseOfHalves(a.plan, a.batch, p.inverses)
+	if err != nil || !ok {
+		return err
+	}
+	vu, alpha := -p.span.slope[0], p.alpha/p.factor
+	if !(vu > 0) || !(alpha > 0) {
+		return nil
+	}
+	signal := math.Min(1-noise/vu, alpha) // more than the whole step is no evidence
+	limit := normLimit(a.cfg, a.cases, a.predicted) / trustedPart(a.cases)
+	p.span.evidence = evidence{}.with(signal*alpha*vu, alpha*alpha*vu, limit)
+	by := p.span.evidence.share(a.cases, a.predicted.noise/a.predicted.weighted) / p.factor
+	if !(by < 1) {
+		return nil
+	}
+	p.step, p.factor = p.scaled(by, 0, &p.span, damp), by*p.factor
+	for _, u := range p.updates {
+		linalg.Scale(T(by), u)
+	}
+	return nil
+}
+
 // A verdict is the outcome of a step on its own batch.
 type verdict struct {
 	rho      float64 // the reduction ratio
