@@ -88,8 +88,7 @@ func grow(w io.Writer, s settings) error {
 	blas := countProducts()
 	fmt.Fprintf(w, "%s\nSeconds by the number of one quantity: nets of equal tanh layers, %s. "+
 		"A step of K-FAC is the median of those without new inverses.\n", machine(blas), s.dtypes[0])
-	canvas := vgimg.NewWith(vgimg.UseWH(36*vg.Centimeter, 20*vg.Centimeter), vgimg.UseDPI(90),
-		vgimg.UseBackgroundColor(color.White))
+	canvas := newCanvas()
 	tiles := draw.Tiles{
 		Rows: 2, Cols: len(sweeps), PadX: vg.Centimeter, PadY: vg.Centimeter,
 		PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12,
@@ -124,6 +123,12 @@ func grow(w io.Writer, s settings) error {
 	fmt.Fprintf(w, "\nTime and memory, "+
 		"and what the operations would take at the rate of the BLAS's square products: %s\n", file)
 	return out.Close()
+}
+
+// newCanvas is 1600 pixels wide, for 800 on a page.
+func newCanvas() *vgimg.Canvas {
+	return vgimg.NewWith(vgimg.UseWH(22*vg.Centimeter, 18*vg.Centimeter), vgimg.UseDPI(185),
+		vgimg.UseBackgroundColor(color.White))
 }
 
 // measure prints a line per value.
@@ -208,17 +213,17 @@ func live() float64 {
 
 // draw draws time and memory on logarithmic axes.
 func (sw sweep) draw(points []growthPoint) (times, memory *plot.Plot, err error) {
-	times, err = logPlot("seconds against "+sw.name, sw.name, points, []curve{
-		{"Adam, RunAll and Step", func(p growthPoint) float64 { return p.adam }, false},
-		{"Step of K-FAC without inverses", func(p growthPoint) float64 { return p.step }, false},
-		{"inverses, at every 20th step", func(p growthPoint) float64 { return p.inverses }, false},
-		{"Step, by operations", func(p growthPoint) float64 { return p.predictedStep }, true},
+	times, err = logPlot("seconds", sw.name, points, []curve{
+		{"Adam, all", func(p growthPoint) float64 { return p.adam }, false},
+		{"K-FAC, step", func(p growthPoint) float64 { return p.step }, false},
+		{"inverses", func(p growthPoint) float64 { return p.inverses }, false},
+		{"step, by operations", func(p growthPoint) float64 { return p.predictedStep }, true},
 		{"inverses, by operations", func(p growthPoint) float64 { return p.predictedInv }, true},
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	memory, err = logPlot("live megabytes against "+sw.name, sw.name, points, []curve{
+	memory, err = logPlot("live megabytes", sw.name, points, []curve{
 		{"Adam", func(p growthPoint) float64 { return p.bytes / 1e6 }, false},
 		{"K-FAC", func(p growthPoint) float64 { return p.kfacBytes / 1e6 }, false},
 	})
@@ -263,6 +268,7 @@ func logPlot(title, x string, points []growthPoint, curves []curve) (*plot.Plot,
 		p.Add(line, dots)
 		p.Legend.Add(c.name, line)
 	}
-	p.Y.Min, p.Y.Max = low/2, high*20 // room for the legend
+	// Room for the legend: a quarter of the panel.
+	p.Y.Min, p.Y.Max = low/2, high*2*math.Pow(4*high/low, 0.4)
 	return p, nil
 }

@@ -27,8 +27,12 @@ var colors = []color.Color{
 func drawPhases(file string, results []result) error {
 	p := plot.New()
 	p.Title.Text = "Where the time of an iteration goes"
-	p.X.Label.Text = fmt.Sprintf("iterations of %s", results[0].lines[0].name)
+	p.Title.Padding = vg.Points(8)
+	p.X.Label.Text = fmt.Sprintf("time, in iterations of %s", results[0].lines[0].name)
 	p.X.Min = 0
+	grid := plotter.NewGrid() // behind the bars
+	grid.Horizontal.Color = nil
+	p.Add(grid)
 	var names []string
 	values := make([]plotter.Values, len(parts))
 	for i := len(results) - 1; i >= 0; i-- { // the first on top
@@ -62,8 +66,7 @@ func drawPhases(file string, results []result) error {
 		below = bars
 	}
 	p.NominalY(names...)
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.Padding, p.Legend.XOffs = true, vg.Points(3), vg.Points(-4)
 	p.X.Max *= 1.35 // room for the legend
-	p.Add(plotter.NewGrid())
 	return p.Save(24*vg.Centimeter, vg.Length(len(names)+6)*vg.Points(15), file)
 }
