@@ -441,6 +441,7 @@ func TestBadOptions(t *testing.T) {
 			kfac.WithStatisticsFraction(nan)},
 		"WithMinStatisticsCases": {kfac.WithMinStatisticsCases(0), kfac.WithMinStatisticsCases(-1)},
 		"WithStats":              {kfac.WithStats(nil)},
+		"WithRecorder":           {kfac.WithRecorder(nil)},
 		"WithLayerStats":         {kfac.WithLayerStats(0), kfac.WithLayerStats(-2)},
 		"option":                 {nil},
 	} {

@@ -78,6 +78,7 @@ type config struct {
 	strict        bool
 	unreached     bool
 	onStats       func(Stats)
+	recorders     []Recorder
 	logger        func() *slog.Logger // returns nil for none
 }
 
@@ -501,6 +502,22 @@ func WithStats(f func(Stats)) Option {
 			return &ConfigError{"WithStats", "nil", "a function"}
 		}
 		c.onStats = f
+		return nil
+	}
+}
+
+// WithRecorder adds a Recorder, which is told about each successful step, and about each batch that
+// WithSkipNotFinite leaves out, in the goroutine that called Step. Several are told in the order of
+// the options.
+//
+// A recorder can't break a step: the weights have been written when it is called, and an error that
+// it returns, or its panic, is a [Warning], once for each recorder, and nothing else. Default: none.
+func WithRecorder(r Recorder) Option {
+	return func(c *config) error {
+		if r == nil {
+			return &ConfigError{"WithRecorder", "nil", "a Recorder"}
+		}
+		c.recorders = append(c.recorders, r)
 		return nil
 	}
 }

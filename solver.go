@@ -39,6 +39,10 @@ type Solver struct {
 	calling calling // while it attaches by itself
 
 	hasLogged bool // an error
+
+	warnings []Warning
+	untold   []Warning // that came after the recorders were told about the last step
+	failed   []bool    // by recorder
 }
 
 // engine is a training of either dtype.
@@ -342,12 +346,42 @@ func (s *Solver) update(call string, model []gorgonia.ValueGrad) error {
 		return s.logged(call, err)
 	}
 	stats.Time.Total = time.Since(start)
-	s.stats = stats
 	s.plan = s.engine.describe()
+	s.tell(stats)
+	return nil
+}
+
+// tell gives the statistics of a step to all who watch.
+func (s *Solver) tell(stats Stats) {
+	s.warnings = append(s.warnings, stats.Warnings...)
+	stats.Warnings = append(s.untold, stats.Warnings...)
+	s.untold = nil
+	s.stats = stats
 	if s.cfg.onStats != nil {
 		s.cfg.onStats(stats)
 	}
-	return nil
+	for i, r := range s.cfg.recorders {
+		err := record(r, stats)
+		if len(s.failed) == i {
+			s.failed = append(s.failed, false)
+		}
+		if err != nil && !s.failed[i] {
+			s.failed[i] = true
+			w := Warning{Kind: RecorderFailed, Step: stats.Step,
+				What: fmt.Sprintf("a recorder, a %T, has failed: %v; later failures are not told", r, err)}
+			s.warnings, s.untold = append(s.warnings, w), append(s.untold, w)
+		}
+	}
+}
+
+// Warnings returns what was noticed so far that is legal and likely wrong, each once, in the order
+// of the steps. Nothing of it is printed; recorders are told by Stats.Warnings. A state that is
+// saved does not have them.
+func (s *Solver) Warnings() []Warning {
+	if s == nil {
+		return nil
+	}
+	return slices.Clone(s.warnings)
 }
 
 // Accumulate takes in the gradients that the last RunAll left with the parameters, and what the

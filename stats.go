@@ -69,7 +69,8 @@ type Stats struct {
 	AveragesRestarted int
 	DampingRaised     int // factors that could be factorised only with more damping
 
-	Layers []LayerStats // by block, at the steps that WithLayerStats asks for; otherwise nil
+	Layers   []LayerStats // by block, at the steps that WithLayerStats asks for; otherwise nil
+	Warnings []Warning    // that are new with this step
 
 	Time PhaseTimes
 }
