@@ -491,11 +491,13 @@ func (pl *planner[T]) groupOf(l *layers.Layer) group[T] {
 	return g.in(pl.cfg.standardises && (pl.ofData(l) || pl.headOf(l) >= 0))
 }
 
-// ofData reports whether a layer's inputs are data: no parameter is above them.
+// ofData reports whether a layer's inputs are data that may be standardised.
 func (pl *planner[T]) ofData(l *layers.Layer) bool {
-	if l.Tied != nil || l.Convolution() {
-		return false
-	}
+	return l.Tied == nil && !l.Convolution() && pl.unlearned(l)
+}
+
+// unlearned reports whether a layer's inputs are numbers that no parameter is above.
+func (pl *planner[T]) unlearned(l *layers.Layer) bool {
 	var leaves []*program.Node
 	for n := range pl.params {
 		if leaf := pl.model.Node(n); leaf != nil {
@@ -583,7 +585,7 @@ func (pl *planner[T]) chain(chain []*layers.Layer) {
 // inCoordinates gives a hook the coordinates of its block's layers.
 func (pl *planner[T]) inCoordinates(h *layerHook[T], b *block[T]) *layerHook[T] {
 	for i, l := range h.layers {
-		h.coords = append(h.coords, nil)
+		h.coords, h.unlearned = append(h.coords, nil), append(h.unlearned, pl.unlearned(l))
 		h.ofData, h.head = append(h.ofData, false), append(h.head, -1)
 		if i < len(b.groups) && b.groups[i].coords != nil && l.Tied == nil {
 			h.coords[i], h.ofData[i], h.head[i] = b.groups[i].coords, pl.ofData(l), pl.headOf(l)

@@ -39,6 +39,8 @@ type layerHook[T program.Float] struct {
 	coords []*coordinates[T]
 	ofData []bool
 	head   []int
+
+	unlearned []bool // by layer: no parameter is above its inputs
 }
 
 // newLayerHook makes the hook of one layer or of a chain of layers.

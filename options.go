@@ -506,12 +506,13 @@ func WithStats(f func(Stats)) Option {
 	}
 }
 
-// WithRecorder adds a Recorder, which is told about each successful step, and about each batch that
-// WithSkipNotFinite leaves out, in the goroutine that called Step. Several are told in the order of
-// the options.
+// WithRecorder adds a Recorder, which is told about each successful step, and about each batch
+// that WithSkipNotFinite leaves out, in the goroutine that called Step. Several are told in the
+// order of the options.
 //
-// A recorder can't break a step: the weights have been written when it is called, and an error that
-// it returns, or its panic, is a [Warning], once for each recorder, and nothing else. Default: none.
+// A recorder can't break a step: the weights have been written when it is called, and an error
+// that it returns, or its panic, is a [Warning], once for each recorder, and nothing else. Default:
+// none.
 func WithRecorder(r Recorder) Option {
 	return func(c *config) error {
 		if r == nil {

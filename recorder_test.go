@@ -33,7 +33,8 @@ func numbers(s Stats) map[string]float64 { return maps.Collect(s.All()) }
 func TestAll(t *testing.T) {
 	nan := math.NaN()
 	s := Stats{Step: 3, Cost: 0.5, Rho: nan, Rejected: true, Time: PhaseTimes{Inverses: 1500 * time.Millisecond},
-		Layers: []LayerStats{{Params: []string{"w", "b"}, Share: 0.25, G: FactorStats{Trace: 7}}, {Params: []string{"v"}}}}
+		Layers: []LayerStats{{Params: []string{"w", "b"}, Share: 0.25, G: FactorStats{Trace: 7}},
+			{Params: []string{"v"}}}}
 	all := numbers(s)
 	for name, want := range map[string]float64{
 		"Step": 3, "Cost": 0.5, "Rejected": 1, "Skipped": 0, "Time/Inverses": 1.5, "Layers/w/Share": 0.25,

@@ -449,6 +449,7 @@ type training[T program.Float] struct {
 	averaged bool // the parameters hold the average, until it is restored
 
 	calling   calling
+	watcher   watcher
 	chunks    batch[T]         // that were accumulated for the update in progress
 	unreached []*gorgonia.Node // in the list given last, but not on the way to the cost
 }
@@ -572,6 +573,9 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 	st.GradNorm = gradNorm
 	st.UpdateNorm, st.AveragesRestarted = t.commit(a, &best, next, judged.rejected)
 	st.ParamNorm = normOf(t.plan.order, theWeights[T])
+	t.watcher.step(st.Shrink, st.Rejected, st.Damping, a.bounds)
+	t.watcher.count(k)
+	st.Warnings = t.watcher.take()
 	if every := t.cfg.layerStats; every > 0 && k%every == 0 {
 		st.Layers = layerStats(t.plan, leave)
 		watch.lap(&st.Time.Layers)
@@ -583,6 +587,7 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 // nothing that a later call could see.
 func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *stopwatch) (chunk[T], error) {
 	k := chunk[T]{graph: t.graph, cost: costValue(t.graph.cost)}
+	t.watcher.begin()
 	if t.averaged {
 		return k, &ParamError{Param: "(all)", Op: "reading the weights", Err: ErrAveraged,
 			Hint: "call the function that UseAverage returned"}
@@ -881,6 +886,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 		if err := observe(t.plan, i > 0); err != nil {
 			return err
 		}
+		watchLayers(&t.watcher, t.plan, t.runs+1, i > 0)
 		watch.lap(&time.Factors)
 	}
 	k.rows = t.sampler.cases(m.Program, &k.weighting, t.cfg.modelFraction, t.cfg.minModelCases, rng)
@@ -1077,6 +1083,7 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	for _, b := range t.plan.blocks {
 		b.Accumulate()
 	}
+	t.watcher.count(t.steps + 1)
 	for _, p := range t.plan.order {
 		if p.given {
 			p.accumulate(t.graph.scale(), len(t.chunks) == 0)

@@ -447,7 +447,8 @@ func TestSaveFile(t *testing.T) {
 // transient are the fields that are no state: settings, what belongs to a graph, scratch, and what
 // a step makes anew. A field that is new has to be saved, or to be named here.
 var transient = map[string]string{
-	"training":    "cfg start graph plan sampler low quadratic background inner averaged calling chunks unreached",
+	"training": "cfg start graph plan sampler low quadratic background inner averaged calling watcher chunks " +
+		"unreached",
 	"parameter":   "key place extents given memory weights before accumulated unused",
 	"block":       "Block name groups v u rows",
 	"group":       "params shape apart places previous",
@@ -503,7 +504,8 @@ func TestNoStateIsForgotten(t *testing.T) {
 
 // The settings that are compared are all that change a training.
 func TestNoSettingIsForgotten(t *testing.T) {
-	const others = "rateOptions modelOptions gradientCheck strict unreached onStats logger standardises layerStats recorders"
+	const others = "rateOptions modelOptions gradientCheck strict unreached onStats logger standardises " +
+		"layerStats recorders"
 	n := 0
 	for i := range reflect.TypeOf(config{}).NumField() {
 		if f := reflect.TypeOf(config{}).Field(i); !slices.Contains(strings.Fields(others), f.Name) {

@@ -38,7 +38,8 @@ type attempt[T program.Float] struct {
 	quadratic  *quadratic[T]
 	objective  objective
 
-	refresh     bool    // the step computes all inverses
+	refresh     bool // the step computes all inverses
+	bounds      lambdaBounds
 	leave       bool    // what is proposed are directions, from which the caller makes the step
 	past        bool    // there is a previous update
 	heading     float64 // the gradient's slope along the heading
@@ -256,13 +257,18 @@ func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 		return a.searchGamma(next)
 	}
 	mean := a.averages.meanCurvature(a.plan.blocks, a.plan.order)
-	if least := leastOfMean * mean; a.cfg.damping == 0 && next.lambda < least { // the curvature has grown, by far
+	least := leastOfMean * mean
+	if a.cfg.damping == 0 && next.lambda < least { // the curvature has grown, by far
 		next.lambda, next.gamma = least, max(next.gamma, startOfGamma(least, a.cfg.l2))
 	}
 	next.trace = max(next.trace, mean*weightsGiven(a.plan.order))
-	if most := mostOfTrace * next.trace; a.cfg.damping == 0 && next.lambda > most {
+	most := mostOfTrace * next.trace
+	if a.cfg.damping == 0 && next.lambda > most {
 		next.lambda = min(next.lambda, max(most, a.byGradient(a.vmObjective)))
 		next.gamma = min(next.gamma, startOfGamma(next.lambda, a.cfg.l2))
+	}
+	if a.cfg.damping == 0 {
+		a.bounds = lambdaBounds{true, least, most}
 	}
 	best, err = a.searchGamma(next)
 	for n := 0; n < lastResorts && (errors.Is(err, ErrNotPosDef) || errors.Is(err, ErrNotFinite)); n++ {

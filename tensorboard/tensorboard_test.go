@@ -183,7 +183,8 @@ func TestHistogram(t *testing.T) {
 		random[i] = rng.NormFloat64()
 	}
 	for name, list := range map[string][]float64{
-		"random": random, "one": {3}, "equal": {-2, -2, -2}, "two": {0, 1}, "huge": {-math.MaxFloat64, 0, math.MaxFloat64},
+		"random": random, "one": {3}, "equal": {-2, -2, -2}, "two": {0, 1},
+		"huge": {-math.MaxFloat64, 0, math.MaxFloat64},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var file closing
@@ -218,7 +219,8 @@ func TestHistogram(t *testing.T) {
 	w := writerInto(t, &file)
 	size := file.Len()
 	for _, bad := range [][]float64{nil, {1, math.NaN()}, {math.Inf(-1)}} {
-		if err := w.Histogram("odd", 1, bad); err == nil || !strings.Contains(err.Error(), `"odd"`) || file.Len() != size {
+		err := w.Histogram("odd", 1, bad)
+		if err == nil || !strings.Contains(err.Error(), `"odd"`) || file.Len() != size {
 			t.Errorf("%v: error %v", bad, err)
 		}
 	}
