@@ -57,7 +57,8 @@
 //     [Solver.Precondition]; larger batches: [Solver.Accumulate], [GrowingBatch]
 //   - Checks: [WithStrict], [WithoutGradientCheck], [WithoutLossCheck], [WithoutReachCheck],
 //     [WithSkipNotFinite]
-//   - To watch: [WithStats], [WithLayerStats], [WithLogger]
+//   - To watch: [WithRecorder], [WithStats], [WithLayerStats], [Solver.Warnings], [Solver.Inspect],
+//     [WithLogger], and package tensorboard
 //   - Other: [WithSeed], [WithIterateAveraging] with [Solver.UseAverage]
 //   - Of [Solver.Save] and [Solver.Load]: [WithoutWeights], [WithoutFactors], [WithoutInner],
 //     [WithOtherSettings]

@@ -57,6 +57,7 @@ type engine interface {
 	vm(nodes []*gorgonia.Node) (vmEngine, error)
 	set(k Knob, v float64) error
 	describe() Plan
+	inspect() ([]Inspection, error)
 	graphOf() *gorgonia.ExprGraph
 	mark() (back func())
 }
@@ -384,6 +385,17 @@ func (s *Solver) Warnings() []Warning {
 	return slices.Clone(s.warnings)
 }
 
+// Inspect shows the curvature of each layer as it is after the last step, in the order of Plan's
+// blocks. It solves an eigenproblem for each factor, which takes some ten times as long as its
+// inverse, and changes nothing. The error is a *ConfigError before the first step, and a
+// *LayerError where eigenvalues can't be found.
+func (s *Solver) Inspect() ([]Inspection, error) {
+	if err := s.attached("Inspect"); err != nil {
+		return nil, err
+	}
+	return s.engine.inspect()
+}
+
 // Accumulate takes in the gradients that the last RunAll left with the parameters, and what the
 // solver wants to know of its cases, as a part of a larger batch, and zeroes these gradients. The
 // weights stay. So a batch of any size runs through a graph of a fixed one, in chunks:
@@ -581,6 +593,18 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 		watch.lap(&st.Time.Layers)
 	}
 	return st, nil
+}
+
+// inspect shows the curvature; see Solver.Inspect.
+func (t *training[T]) inspect() ([]Inspection, error) {
+	if err := t.calling.begin("Inspect"); err != nil {
+		return nil, err
+	}
+	defer t.calling.end()
+	if t.steps == 0 {
+		return nil, &ConfigError{"Inspect", "a solver before its first step", "a Step before it"}
+	}
+	return inspections(t.plan.blocks)
 }
 
 // take reads the gradients of one RunAll and observes the statistics of its cases. It changes

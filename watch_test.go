@@ -49,7 +49,7 @@ func ExampleWithRecorder() {
 }
 
 func ExampleWithLayerStats() {
-	solver := trainLine(10, kfac.WithLayerStats(5))
+	solver := trainLine(1, kfac.WithLayerStats(1))
 	for _, l := range solver.Stats().Layers {
 		fmt.Printf("%s: share %.2f, curvature between the damping and above: %v\n", l.Params[0], l.Share,
 			l.A.Damping < l.A.Largest)
@@ -100,3 +100,20 @@ func ExampleSolver_Warnings() {
 type recorderFunc func(kfac.Stats) error
 
 func (f recorderFunc) Record(s kfac.Stats) error { return f(s) }
+
+func ExampleSolver_Inspect() {
+	solver := trainLine(10)
+	layers, err := solver.Inspect()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, l := range layers {
+		fmt.Printf("%s: A of %d rows, G of %d\n", l.Params[0], len(l.A.Eigenvalues), len(l.G.Eigenvalues))
+		fmt.Println("damping makes A better conditioned:", l.A.Damped() < l.A.Condition())
+		fmt.Println("directions in effect:", l.A.Effective() <= float64(len(l.A.Eigenvalues)))
+	}
+	// Output:
+	// theta: A of 2 rows, G of 1
+	// damping makes A better conditioned: true
+	// directions in effect: true
+}
