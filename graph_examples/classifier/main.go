@@ -115,10 +115,10 @@ func newModel(layers []layer, batch int) *model {
 }
 
 // newSolver is the only place where the optimizers differ.
-func newSolver(e trial.Entrant, seed uint64, m *model) (gorgonia.Solver, error) {
+func newSolver(e trial.Entrant, seed uint64, m *model, watch ...kfac.Option) (gorgonia.Solver, error) {
 	switch e.Name {
 	case "kfac":
-		options := []kfac.Option{kfac.WithSeed(seed)}
+		options := append(watch, kfac.WithSeed(seed))
 		if e.Rate > 0 {
 			options = append(options, kfac.WithLearningRate(e.Rate))
 		}
@@ -137,7 +137,7 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		return err
 	}
-	solver, err := newSolver(run.Entrant, s.Seed, m)
+	solver, err := newSolver(run.Entrant, s.Seed, m, run.Watch()...)
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,8 @@ func train(ctx context.Context, run *trial.Run, data mnist.Set, s trial.Settings
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		return nil, nil, err
 	}
-	solver, err := kfac.NewSolver(m.cost, kfac.Categorical(m.logits), kfac.WithSeed(s.Seed), kfac.WithRecorder(&steps))
+	options := append(run.Watch(), kfac.WithSeed(s.Seed), kfac.WithRecorder(&steps))
+	solver, err := kfac.NewSolver(m.cost, kfac.Categorical(m.logits), options...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -141,9 +142,6 @@ func train(ctx context.Context, run *trial.Run, data mnist.Set, s trial.Settings
 				return nil, nil, err
 			}
 		}
-	}
-	for _, w := range solver.Warnings() {
-		fmt.Fprintf(os.Stderr, "\nwarning at step %d: %v\n", w.Step, w)
 	}
 	layers, err = solver.Inspect()
 	return steps, layers, err

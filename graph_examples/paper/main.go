@@ -99,7 +99,7 @@ func (p problem) train(ctx context.Context, run *trial.Run, s settings, data, te
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		return err
 	}
-	solver, err := newSolver(run.Entrant, s, m)
+	solver, err := newSolver(run.Entrant, s, m, run.Watch()...)
 	if err != nil {
 		return err
 	}

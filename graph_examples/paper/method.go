@@ -44,10 +44,10 @@ var grid = map[string][]float64{
 const averaging = 0.99
 
 // newSolver is the only place where the methods differ.
-func newSolver(e trial.Entrant, s settings, m *model) (gorgonia.Solver, error) {
+func newSolver(e trial.Entrant, s settings, m *model, watch ...kfac.Option) (gorgonia.Solver, error) {
 	switch {
 	case strings.HasPrefix(e.Name, "kfac"):
-		options := []kfac.Option{kfac.WithSeed(s.Seed), kfac.WithL2Reg(l2), kfac.WithIterateAveraging(averaging, 1)}
+		options := append(watch, kfac.WithSeed(s.Seed), kfac.WithL2Reg(l2), kfac.WithIterateAveraging(averaging, 1))
 		if s.authors {
 			options = append(options, authorsSettings()...)
 		}

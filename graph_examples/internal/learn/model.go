@@ -40,10 +40,10 @@ type Options struct {
 }
 
 // NewSolver is the only place where the optimizers differ.
-func NewSolver(e trial.Entrant, seed uint64, m *Model) (gorgonia.Solver, error) {
+func NewSolver(e trial.Entrant, seed uint64, m *Model, watch ...kfac.Option) (gorgonia.Solver, error) {
 	switch e.Name {
 	case "kfac":
-		options := []kfac.Option{kfac.WithSeed(seed)}
+		options := append(watch, kfac.WithSeed(seed))
 		if e.Rate > 0 {
 			options = append(options, kfac.WithLearningRate(e.Rate))
 		}

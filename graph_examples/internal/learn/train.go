@@ -55,7 +55,7 @@ func (t Task) Train(ctx context.Context, run *trial.Run, s trial.Settings) (trai
 	if _, err := gorgonia.Grad(m.Cost, m.Params...); err != nil {
 		return nil, math.Inf(1), err
 	}
-	solver, err := NewSolver(run.Entrant, s.Seed, m)
+	solver, err := NewSolver(run.Entrant, s.Seed, m, run.Watch()...)
 	if err != nil {
 		return nil, math.Inf(1), err
 	}

@@ -82,7 +82,7 @@ func start(run *Run, train func(*Run) error) *training {
 	t := &training{run: run}
 	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
 		run.wait = func() bool { return yield(struct{}{}) }
-		t.err = train(run)
+		t.err = run.train(train)
 	})
 	t.next()
 	fmt.Fprintln(run.out) // leaves the line of the progress bar

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/gorgonia-kfac/kfac/tensorboard"
 )
 
 // A Run accompanies the training loop of one entrant:
@@ -23,7 +25,8 @@ import (
 //		}
 //	}
 //
-// It counts the updates, takes the time between Start and Stop, and keeps a progress bar.
+// It counts the updates, takes the time between Start and Stop, and keeps a progress bar, which
+// tells the seconds left. By Watch it sees what K-FAC does.
 type Run struct {
 	Entrant
 	settings Settings
@@ -34,7 +37,8 @@ type Run struct {
 	until   float64     // seconds of training that it goes on to after its updates; 0 before
 	wait    func() bool // until until is set; false: it is not to go on
 	bar     *progressbar.ProgressBar
-	out     io.Writer // of the bar
+	out     io.Writer           // of the bar
+	board   *tensorboard.Writer // nil if there is none
 }
 
 func newRun(s Settings, e Entrant, bar io.Writer) *Run {
@@ -47,6 +51,7 @@ func newRun(s Settings, e Entrant, bar io.Writer) *Run {
 			progressbar.OptionSetWidth(30),
 			progressbar.OptionSetDescription(e.Name),
 			progressbar.OptionShowCount(),
+			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionThrottle(200*time.Millisecond),
 		),
 		out: bar,
@@ -112,8 +117,9 @@ func (r *Run) Record(value float64, err error) error {
 		return nil
 	}
 	r.curve.Points = append(r.curve.Points, Point{Updates: r.curve.Updates, Seconds: r.curve.Seconds, Error: value})
-	if r.until == 0 {
-		r.bar.Describe(fmt.Sprintf("%s, error %.4g", r.Name, value))
+	r.describe(fmt.Sprintf("error %.4g", value))
+	if r.board != nil {
+		return r.board.Scalar("error", r.curve.Updates, value)
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type Settings struct {
 	Out         string             // folder for the pictures
 	Save        string             // file that K-FAC is saved to at each measurement; "": none
 	Resume      string             // file of Save that K-FAC goes on from; "": none
+	Board       string             // folder for TensorBoard's event files; "": none
 	Dtype       string             // float32 or float64; "" in the defaults of a program that has one only
 
 	// Flags declares flags of the program's own; it may be nil.
@@ -78,6 +79,7 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.StringVar(&s.Out, "out", s.Out, "folder for the pictures")
 	f.StringVar(&s.Save, "save", s.Save, "file for K-FAC's state and weights, every -every updates and at the end")
 	f.StringVar(&s.Resume, "resume", s.Resume, "file of -save that K-FAC goes on from, by the same flags")
+	f.StringVar(&s.Board, "tensorboard", s.Board, "folder for TensorBoard's event files, with a run for each optimizer")
 	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
 	f.StringVar(optimizers, "solver", *optimizers, "the same as -optimizers, for one of them")
 	lrUsage := "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all"
