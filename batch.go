@@ -165,6 +165,16 @@ func (b batch[T]) hasTerms() bool {
 	return false
 }
 
+// draws reports whether a cost draws random numbers.
+func (b batch[T]) draws() bool {
+	for i := range b {
+		if b[i].graph.random() {
+			return true
+		}
+	}
+	return false
+}
+
 // random reports whether a cost draws random numbers that are not those of the private runs.
 func (b batch[T]) random() bool {
 	for i := range b {

@@ -8,7 +8,9 @@ import (
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
 	"github.com/gorgonia-kfac/kfac/internal/layers"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -118,45 +120,61 @@ func (b *block[T]) weave(together bool) {
 // have in their own. With directionOut it is the other way round.
 func (g *group[T]) weave(to change, m []T, of func(param int) []T) {
 	weight, s := of(0), g.shape
+	scale, _ := g.coords.factors()
+	rows, cols, stride := s.In, s.Out, s.Out // of the weight; stride is from row to row of m
+	if s.OutByIn {
+		rows, cols, stride = s.Out, s.In, s.Abar()
+	}
+	parallel.Rows(rows, cols, func(first, end int) {
+		for r := first; r < end; r++ {
+			x, w := m[r*stride:r*stride+cols], weight[r*cols:(r+1)*cols]
+			switch to {
+			case gradientIn:
+				kernels.Scale(1/scale, x, w)
+			case directionOut:
+				kernels.Scale(1/scale, w, x)
+			case weightsIn:
+				kernels.Scale(scale, x, w)
+			}
+		}
+	})
+	if s.Bias {
+		g.weaveBias(to, m, weight, of(1))
+	}
+}
+
+// weaveBias does the rest of weave for a layer with a bias, whose column or row of m is the last.
+func (g *group[T]) weaveBias(to change, m, weight, bias []T) {
+	s := g.shape
 	mi, mo, wi, wo := s.Out, 1, s.Out, 1 // strides of m and of the weight, by input and by output
 	if s.OutByIn {
 		mi, mo, wi, wo = 1, s.Abar(), 1, s.In
 	}
-	var bias, last []T // last is the row of m for the bias
-	if s.Bias {
-		bias, last = of(1), m[s.In*mi:]
-		_, _, unit := g.coords.at(0)
-		for o := range bias {
-			switch x := &last[o*mo]; to {
-			case gradientIn:
-				*x = unit * bias[o]
-			case directionOut:
-				bias[o] = unit * *x
-			case weightsIn:
-				*x = bias[o] / unit
-			}
+	last := m[s.In*mi:]
+	scale, unit := g.coords.factors()
+	for o := range bias {
+		switch x := &last[o*mo]; to {
+		case gradientIn:
+			*x = unit * bias[o]
+		case directionOut:
+			bias[o] = unit * *x
+		case weightsIn:
+			*x = bias[o] / unit
 		}
 	}
 	for i := range s.In {
-		shift, scale, unit := g.coords.at(i)
+		shift := g.coords.shiftOf(i)
+		if shift == 0 {
+			continue
+		}
 		for o := range s.Out {
-			x, w := &m[i*mi+o*mo], &weight[i*wi+o*wo]
-			switch to {
+			switch x, w := &m[i*mi+o*mo], weight[i*wi+o*wo]; to {
 			case gradientIn:
-				*x = *w / scale
-			case directionOut:
-				*w = *x / scale
-			case weightsIn:
-				*x = *w * scale
-			}
-			switch {
-			case shift == 0:
-			case to == gradientIn:
 				*x -= shift * bias[o] / scale
-			case to == directionOut:
-				bias[o] -= shift * *w
-			case to == weightsIn:
-				last[o*mo] += shift * *w / unit
+			case directionOut:
+				bias[o] -= shift * w
+			case weightsIn:
+				last[o*mo] += shift * w / unit
 			}
 		}
 	}

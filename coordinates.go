@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -26,22 +27,24 @@ type coordinates[T program.Float] struct {
 // own reports whether the coordinates are the weights' own.
 func (c *coordinates[T]) own() bool { return c == nil || c.scale == 0 && c.unit == 0 }
 
-// at returns m, s/t and t of an input.
-func (c *coordinates[T]) at(i int) (shift, scale, unit T) {
-	if c.own() {
-		return 0, 1, 1
-	}
+// factors returns s/t and t.
+func (c *coordinates[T]) factors() (scale, unit T) {
 	s, t := 1.0, 1.0
-	if c.scale > 0 {
+	if c != nil && c.scale > 0 {
 		s = c.scale
 	}
-	if c.unit > 0 {
+	if c != nil && c.unit > 0 {
 		t = c.unit
 	}
-	if c.shift != nil {
-		shift = T(c.shift[i])
+	return T(s / t), T(t)
+}
+
+// shiftOf returns m of an input.
+func (c *coordinates[T]) shiftOf(i int) T {
+	if c.own() || c.shift == nil {
+		return 0
 	}
-	return shift, T(s / t), T(t)
+	return T(c.shift[i])
 }
 
 // standardise finds m and s from rows of inputs, x: m is the median of each input, if there is a
@@ -88,13 +91,15 @@ func median(x []float64) float64 {
 // standard returns rows of inputs in these coordinates, in the memory of dst.
 func (c *coordinates[T]) standard(dst, a []T, inputs int) []T {
 	dst = linalg.Resized(dst, len(a))
-	for i := range inputs {
-		shift, _, _ := c.at(i)
-		scale := T(c.scale)
-		for at := i; at < len(a); at += inputs {
-			dst[at] = (a[at] - shift) / scale
+	scale := T(1 / c.scale)
+	parallel.Rows(len(a)/inputs, inputs, func(from, to int) {
+		for at := from * inputs; at < to*inputs; at += inputs {
+			row, standard := a[at:at+inputs], dst[at:at+inputs]
+			for i, v := range row {
+				standard[i] = (v - c.shiftOf(i)) * scale
+			}
 		}
-	}
+	})
 	return dst
 }
 

@@ -577,7 +577,7 @@ func TestObjectiveBefore(t *testing.T) {
 		{1e-2, -1e-6 * own, own, 1e-2},           // it has been worse
 	} {
 		next := control{mismatch: test.off}
-		got, err := a.objectiveBefore(test.change, &next)
+		got, err := a.objectiveBefore(objective{others: true}, test.change, &next)
 		testnet.Check(t, err)
 		if math.Abs(got/test.want-1) > 1e-12 || math.Abs(next.mismatch/test.wantOff-1) > 1e-6 {
 			t.Errorf("off by %g, a promise of %g: objective %v, off by %g; want %v and %g",

@@ -9,21 +9,28 @@ import (
 
 // objective evaluates h on the whole batch: the user's cost in the solver's units, plus the L2
 // term. It can do so at other parameters than the present ones.
-type objective struct{ eta float64 }
+//
+// What is random draws the same numbers at every point of an update. If others, it draws others
+// than those that the step was made from: a step fits the masks of Dropout as it fits the cases of
+// a small batch, and looks perfect with these.
+type objective struct {
+	eta    float64
+	others bool
+}
 
 // at returns h on all cases of the batch. values holds the values of the parameters. If an element
 // is nil, the parameter keeps the user's value and is left out of the L2 term.
-//
-// What is random draws the same numbers at every point of an update, but others than those that the
-// step was made from: a step fits the masks of Dropout as it fits the cases of a small batch, and
-// looks perfect with these.
 func at[T program.Float](h objective, b batch[T], params []*parameter[T], values [][]T) (float64, error) {
 	var squares, sum float64
 	for _, v := range values {
 		squares += linalg.Dot64(v, v)
 	}
 	for i := range b {
-		cost, err := costAt(&b[i], b[i].conditions.others(), params, values)
+		under := b[i].conditions
+		if h.others {
+			under = under.others()
+		}
+		cost, err := costAt(&b[i], under, params, values)
 		if err != nil {
 			return 0, graphError(err)
 		}

@@ -12,7 +12,7 @@ import (
 // objectives are those where the parameters are, after updates, and where they are once more.
 func objectives(t *testing.T, c *training[float64], b batch[float64], eta float64, updates [][]float64) (h []float64) {
 	t.Helper()
-	o := objective{eta}
+	o := objective{eta: eta}
 	for _, at := range []func() (float64, error){
 		func() (float64, error) { return present(o, b, c.plan.order) },
 		func() (float64, error) { return after(o, b, c.plan.order, updates) },

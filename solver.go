@@ -974,7 +974,7 @@ func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh b
 	watch *stopwatch) *attempt[T] {
 	return &attempt[T]{
 		cfg: &t.cfg, k: k, plan: t.plan, batch: update, averages: avg, low: t.low, before: t.control,
-		background: &t.background, inner: t.inner, quadratic: t.quadratic, objective: objective{eta: t.cfg.l2},
+		background: &t.background, inner: t.inner, quadratic: t.quadratic,
 		refresh: refresh, cases: update.cases(), predicted: update.predicted(),
 		bounded: t.cfg.lossCheck && t.plan.model.bounded(),
 		watch:   watch, time: time,

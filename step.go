@@ -36,7 +36,6 @@ type attempt[T program.Float] struct {
 	background *background[T]
 	inner      *inner[T] // makes the step; nil if there is none
 	quadratic  *quadratic[T]
-	objective  objective
 
 	refresh     bool // the step computes all inverses
 	bounds      lambdaBounds
@@ -62,7 +61,11 @@ type proposed[T program.Float] struct {
 	directionNorm float64       // Euclidean norm of the direction
 	inverses      *inverses[T]
 	updates       [][]T // by parameter; nil for one that was not given
+	tried         *trial
 }
+
+// A trial is the objective before and after a step, with the draws that the step was made from.
+type trial struct{ before, after float64 }
 
 // release gives back the memory of a proposal that is not kept. params are the parameters that it
 // was made from.
@@ -381,7 +384,8 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 
 // startDamping finds the first lambda by trial steps, and sets gamma from it.
 func (a *attempt[T]) startDamping(next *control) error {
-	before, err := a.objectiveBefore(0, next)
+	h := objective{a.cfg.l2, true}
+	before, err := a.objectiveBefore(h, 0, next)
 	if err != nil {
 		return err
 	}
@@ -394,7 +398,7 @@ func (a *attempt[T]) startDamping(next *control) error {
 		if p.span.rate(lambda+a.cfg.l2) < leastRate {
 			return math.Inf(1)
 		}
-		after, err := after(a.objective, a.batch, a.plan.order, p.updates)
+		after, err := after(h, a.batch, a.plan.order, p.updates)
 		if err != nil || math.IsNaN(after) {
 			return math.Inf(1)
 		}
@@ -412,20 +416,23 @@ func (a *attempt[T]) startDamping(next *control) error {
 	return nil
 }
 
-// shorten halves a step until its reduction ratio on its own batch is at least least, at most 12
-// times.
+// shorten halves a step until its reduction ratio on its own batch, with its own masks of Dropout,
+// is at least least, at most 12 times. With other masks the slope is another, and no step may be
+// short enough.
 func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error {
 	const halvings = 12
-	before, err := a.objectiveBefore(p.change, next)
+	h := objective{a.cfg.l2, false}
+	before, err := a.objectiveBefore(h, p.change, next)
 	if err != nil {
 		return err
 	}
 	for range halvings {
-		after, err := after(a.objective, a.batch, a.plan.order, p.updates)
+		after, err := after(h, a.batch, a.plan.order, p.updates)
 		if err != nil {
 			return err
 		}
 		if reductionRatio(before, after, p.step, next.lambda, false) >= least {
+			p.tried = &trial{before, after}
 			break
 		}
 		p.step, p.factor = p.scaled(0.5, 0, &p.span, next.lambda+a.cfg.l2), p.factor/2
@@ -471,14 +478,11 @@ type verdict struct {
 // judge evaluates the objective on the whole batch before and after the step. If adapt, it adapts
 // lambda. It rejects the step if WithStepRejection is set and the objective rises or is NaN.
 func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, error) {
-	before, err := a.objectiveBefore(p.change, next)
+	t, err := a.try(p, next)
 	if err != nil {
 		return verdict{}, err
 	}
-	after, err := after(a.objective, a.batch, a.plan.order, p.updates)
-	if err != nil {
-		return verdict{}, err
-	}
+	before, after := t.before, t.after
 	v := verdict{rho: reductionRatio(before, after, p.step, next.lambda, a.cfg.undampedRho)}
 	v.rejected = a.cfg.reject && !(after <= before)
 	doubt := math.Abs(before) * rounding[T]() / 1000
@@ -502,6 +506,19 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	return v, nil
 }
 
+// try evaluates the objective before and after the step, unless shorten has done so.
+func (a *attempt[T]) try(p *proposed[T], next *control) (t trial, err error) {
+	if p.tried != nil && !a.batch.draws() {
+		return *p.tried, nil
+	}
+	h := objective{a.cfg.l2, true}
+	if t.before, err = a.objectiveBefore(h, p.change, next); err != nil {
+		return t, err
+	}
+	t.after, err = after(h, a.batch, a.plan.order, p.updates)
+	return t, err
+}
+
 // trustworthy is how many times the doubt about the objective a promised change has to be, so that
 // its reduction ratio counts for lambda.
 const trustworthy = 3
@@ -511,16 +528,16 @@ const trustworthy = 3
 const doubtFade = 0.95
 
 // objectiveBefore returns the objective before the step. change is the change that the step
-// promises. objectiveBefore trusts the VM's value if the promised change is more than trustRatio =
-// 100 times the largest difference seen between the two values and nothing is random. Otherwise it
+// promises. objectiveBefore trusts the VM's value if that draws the same and the promised change is
+// more than trustRatio = 100 times the largest difference seen between the two values. Otherwise it
 // recomputes the objective.
-func (a *attempt[T]) objectiveBefore(change float64, next *control) (float64, error) {
-	random := a.batch.random()
-	if !random && next.mismatch > 0 && -change > trustRatio*next.mismatch*math.Abs(a.vmObjective) {
+func (a *attempt[T]) objectiveBefore(h objective, change float64, next *control) (float64, error) {
+	same := !a.batch.random() && !(h.others && a.batch.draws())
+	if same && next.mismatch > 0 && -change > trustRatio*next.mismatch*math.Abs(a.vmObjective) {
 		return a.vmObjective, nil
 	}
-	own, err := present(a.objective, a.batch, a.plan.order)
-	if off := math.Abs(a.vmObjective/own - 1); err == nil && !random && !math.IsNaN(off) {
+	own, err := present(h, a.batch, a.plan.order)
+	if off := math.Abs(a.vmObjective/own - 1); err == nil && same && !math.IsNaN(off) {
 		next.mismatch = max(next.mismatch, off, rounding[T]()/1000) // not 0, because they may agree by chance
 	}
 	return own, err

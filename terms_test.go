@@ -56,3 +56,29 @@ func TestTermsOutsideTheLikelihood(t *testing.T) {
 		})
 	}
 }
+
+// With Dropout a step is tried with the masks that it was made from: with others, where labels are
+// noise, no step would be short enough, and training would stand still.
+func TestTermsWithDropout(t *testing.T) {
+	s := testnet.NewSketch(2)
+	n := &testnet.Net{Sketch: s, X: s.Random("x", 64, 20)}
+	w, v := s.Random("w", 20, 40), s.Random("v", 40, 3)
+	n.Params = gorgonia.Nodes{w, v}
+	h := gorgonia.Must(gorgonia.Dropout(gorgonia.Must(gorgonia.Tanh(testnet.Mul(n.X, w))), 0.5))
+	n.Out = testnet.Mul(h, v)
+	likelihood, _ := testnet.CrossEntropy(s, n.Out)
+	squares := gorgonia.Must(gorgonia.Sum(gorgonia.Must(gorgonia.Square(w))))
+	n.Cost = testnet.Add(likelihood, testnet.Mul(squares, gorgonia.NewConstant(1e-4)))
+	n.Grad(t)
+	solver, err := kfac.NewSolver(n.Cost, kfac.Categorical(n.Out))
+	testnet.Check(t, err)
+	vm, err := solver.VM()
+	testnet.Check(t, err)
+	for k := range 40 {
+		testnet.Check(t, vm.RunAll())
+		testnet.Check(t, solver.Step(n.ValueGrads()))
+		if st := solver.Stats(); !(st.Shrink > 1e-3) {
+			t.Errorf("step %d is shortened by %g", k+1, st.Shrink)
+		}
+	}
+}

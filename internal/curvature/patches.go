@@ -1,16 +1,29 @@
 package curvature
 
-import "github.com/gorgonia-kfac/kfac/internal/linalg"
+import (
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
+)
 
-// patchSums computes the second moment of a convolution's patches with less work than the full
-// product X^T X (see Grid). It holds the scratch.
+// patchSums computes the second moment of a convolution's patches X (rows x n) with less work than
+// the full product X^T X (see Grid). It holds the scratch. What is sorted has the elements of a
+// patch in the order of the rows of the kernel, so that those of its first row are the first m.
 type patchSums[T Float] struct {
-	xt          []T // X^T, sorted by row of the kernel
-	first, last []T // the columns of xt at positions y < Shift, and at y >= Height-Shift
-	sum         []T // X^T X
-	sums        []T // sums of the rows of X^T
-	squares     []T // of losesPrecision: sums of squares of the rows of X^T
-	largest     []T // scratch of losesPrecision
+	top         []T       // the first m columns of sorted X
+	columns     []int     // their places in X
+	products    []T       // top^T X
+	first, last border[T] // positions y < Shift, and y >= Height-Shift
+	sum         []T       // X^T X, sorted
+	sums        []T       // sums of the columns of X, sorted
+	squares     []T       // of losesPrecision: sums of their squares
+	largest     []T       // scratch of losesPrecision
+}
+
+// A border is the patches at some positions.
+type border[T Float] struct {
+	x             []T // sorted
+	sums, squares []T // of its columns
 }
 
 // observe computes the second moment of the patches x (rows x n) and stores it in f. If f has a
@@ -19,37 +32,90 @@ type patchSums[T Float] struct {
 func (s *patchSums[T]) observe(f *moment[T], g *Grid, x []T) (ok, done bool) {
 	n := len(g.Place)
 	rows, m := len(x)/n, n/g.KernelRows // m is the number of a patch's elements in one row of the kernel
-	border := rows / g.Height * g.Shift
-	s.xt, s.first = linalg.Resized(s.xt, n*rows), linalg.Resized(s.first, n*border)
-	s.last, s.sum = linalg.Resized(s.last, n*border), linalg.Resized(s.sum, n*n)
-	s.sums = linalg.Resized(s.sums, n)
-	linalg.TransposeTo(s.xt, x, rows, g.Place)
-	bordersOf(g, s.first, s.xt, rows, 0)
-	bordersOf(g, s.last, s.xt, rows, g.Height-g.Shift)
-	linalg.Gemm(false, true, m, n, rows, 1, s.xt[:m*rows], s.xt, 0, s.sum[:m*n])
-	if s.losesPrecision(n, m, border) {
+	s.sum, s.sums = linalg.Resized(s.sum, n*n), linalg.Resized(s.sums, n)
+	s.multiplyTop(g, x, rows, m)
+	s.first.take(g, x, 0)
+	s.last.take(g, x, g.Height-g.Shift)
+	if s.losesPrecision(n, m) {
 		return false, false
 	}
+	border := len(s.first.x) / n
 	for i := 0; i+m < n; i += m { // compute the blocks (i+m, j+m) from the blocks (i, j), for j >= i
 		for r := i; r < i+m; r++ {
 			copy(s.sum[(r+m)*n+i+m:(r+m+1)*n], s.sum[r*n+i:(r+1)*n-m])
 		}
 		to := s.sum[(i+m)*n+i+m:]
-		first, last := s.first[i*border:], s.last[(i+m)*border:]
-		linalg.GemmLD(false, true, m, n-m-i, border, -1, first, border, first, border, 1, to, n)
-		linalg.GemmLD(false, true, m, n-m-i, border, 1, last, border, last, border, 1, to, n)
+		first, last := s.first.x[i:], s.last.x[i+m:]
+		linalg.GemmLD(true, false, m, n-m-i, border, -1, first, n, first, n, 1, to, n)
+		linalg.GemmLD(true, false, m, n-m-i, border, 1, last, n, last, n, 1, to, n)
 	}
-	for r := range n {
-		if r < m {
-			s.sums[r] = total(s.xt[r*rows : (r+1)*rows])
-			continue
-		}
-		first, last := s.first[(r-m)*border:(r-m+1)*border], s.last[r*border:(r+1)*border]
-		s.sums[r] = s.sums[r-m] - total(first) + total(last)
+	for r := m; r < n; r++ {
+		s.sums[r] = s.sums[r-m] - s.first.sums[r-m] + s.last.sums[r]
 	}
 	run := f.sums(rows)
-	s.scatter(g, run, f.n)
+	s.scatter(g, run, f.n, rows)
 	return linalg.Finite(run), true
+}
+
+// multiplyTop computes the first m rows of the sum, and the first m sums.
+func (s *patchSums[T]) multiplyTop(g *Grid, x []T, rows, m int) {
+	n := len(g.Place)
+	s.top, s.products = linalg.Resized(s.top, rows*m), linalg.Resized(s.products, m*n)
+	if len(s.columns) != m {
+		s.columns = make([]int, m)
+	}
+	for j, p := range g.Place {
+		if p < m {
+			s.columns[p] = j
+		}
+	}
+	parallel.Rows(rows, m, func(from, to int) {
+		for i := from; i < to; i++ {
+			row, top := x[i*n:(i+1)*n], s.top[i*m:(i+1)*m]
+			for c, j := range s.columns {
+				top[c] = row[j]
+			}
+		}
+	})
+	linalg.Gemm(true, false, m, n, rows, 1, s.top, x, 0, s.products)
+	for r := range m {
+		for j, p := range g.Place {
+			s.sum[r*n+p] = s.products[r*n+j]
+		}
+	}
+	addRows(s.sums[:m], s.top)
+}
+
+// take copies the Shift rows of positions from y on, for all cases.
+func (b *border[T]) take(g *Grid, x []T, y int) {
+	n := len(g.Place)
+	one, some := g.Height*g.Width*n, g.Shift*g.Width*n
+	b.x = linalg.Resized(b.x, len(x)/one*some)
+	at := 0
+	for from := y * g.Width * n; from < len(x); from += one {
+		for i := from; i < from+some; i += n {
+			row, sorted := x[i:i+n], b.x[at:at+n]
+			for j, p := range g.Place {
+				sorted[p] = row[j]
+			}
+			at += n
+		}
+	}
+	b.sums, b.squares = linalg.Resized(b.sums, n), linalg.Resized(b.squares, n)
+	addRows(b.sums, b.x)
+	clear(b.squares)
+	for i := 0; i < len(b.x); i += n {
+		row := b.x[i : i+n]
+		kernels.MulAdd(b.squares, row, row, b.squares)
+	}
+}
+
+// addRows writes the sums of the columns of x to sums.
+func addRows[T Float](sums, x []T) {
+	clear(sums)
+	for n := len(sums); len(x) > 0; x = x[n:] {
+		kernels.Axpy(1, x[:n], sums)
+	}
 }
 
 // maxCancellation is the largest ratio of a sum of squares before the subtraction to the sum that
@@ -59,7 +125,7 @@ const maxCancellation = 100
 // losesPrecision reports whether the subtraction would leave too little of the sum of squares of
 // some element. This happens where the border of an image holds much larger numbers than the rest.
 // The first m of the n elements have complete sums, without subtraction.
-func (s *patchSums[T]) losesPrecision(n, m, border int) bool {
+func (s *patchSums[T]) losesPrecision(n, m int) bool {
 	s.squares = linalg.Resized(s.squares, n)
 	squares := s.squares
 	s.largest = linalg.Resized(s.largest, m)
@@ -69,8 +135,7 @@ func (s *patchSums[T]) losesPrecision(n, m, border int) bool {
 		if r < m {
 			squares[r] = s.sum[r*n+r]
 		} else {
-			first, last := s.first[(r-m)*border:(r-m+1)*border], s.last[r*border:(r+1)*border]
-			squares[r] = squares[r-m] - linalg.Dot(first, first) + linalg.Dot(last, last)
+			squares[r] = squares[r-m] - s.first.squares[r-m] + s.last.squares[r]
 		}
 		largest[r%m] = max(largest[r%m], squares[r])
 		if !(largest[r%m] <= maxCancellation*squares[r]) { // true for NaN too
@@ -80,22 +145,10 @@ func (s *patchSums[T]) losesPrecision(n, m, border int) bool {
 	return false
 }
 
-// bordersOf copies the columns of xt for the Shift rows of positions from y on, for all cases, into
-// dst.
-func bordersOf[T Float](g *Grid, dst, xt []T, rows, y int) {
-	one, some := g.Height*g.Width, g.Shift*g.Width
-	for r := range g.Place {
-		row := xt[r*rows : (r+1)*rows]
-		for at := y * g.Width; at < rows; at += one {
-			dst = dst[copy(dst, row[at:at+some]):]
-		}
-	}
-}
-
 // scatter writes X^T X into run (size x size), with the elements in their order within a patch. If
 // size is n+1, it also writes the sums of the elements and the number of rows, for the homogeneous
 // coordinate.
-func (s *patchSums[T]) scatter(g *Grid, run []T, size int) {
+func (s *patchSums[T]) scatter(g *Grid, run []T, size, rows int) {
 	n, m := len(g.Place), len(g.Place)/g.KernelRows
 	for r, pr := range g.Place {
 		for c, pc := range g.Place {
@@ -109,16 +162,8 @@ func (s *patchSums[T]) scatter(g *Grid, run []T, size int) {
 	if size == n {
 		return
 	}
-	rows := len(s.xt) / n
 	for r, pr := range g.Place {
 		run[r*size+n], run[n*size+r] = s.sums[pr], s.sums[pr]
 	}
 	run[n*size+n] = T(rows)
-}
-
-func total[T Float](x []T) (sum T) {
-	for _, v := range x {
-		sum += v
-	}
-	return sum
 }

@@ -13,6 +13,19 @@ func packRows[T Float](dst []T, stride int, src []T, ld, rows, cols int) {
 
 // packColumns copies rows of src to columns of dst, with zeros behind them.
 func packColumns[T Float](t *tiles[T], dst []T, stride int, src []T, ld, rows, cols int) {
+	transpose(t, dst, stride, src, ld, rows, cols)
+	for j := range cols {
+		clear(dst[j*stride+rows : (j+1)*stride])
+	}
+}
+
+// Transpose writes the transpose of src (rows x cols) to dst (cols x rows). ldd and lds are the
+// strides between rows.
+func Transpose[T Float](dst []T, ldd int, src []T, lds, rows, cols int) {
+	transpose(fastest[T](), dst, ldd, src, lds, rows, cols)
+}
+
+func transpose[T Float](t *tiles[T], dst []T, stride int, src []T, ld, rows, cols int) {
 	i := 0
 	if side := t.side; side > 0 && cols >= side {
 		squares := cols / side
@@ -31,9 +44,8 @@ func packColumns[T Float](t *tiles[T], dst []T, stride int, src []T, ld, rows, c
 			at += stride
 		}
 	}
-	copyColumns(dst[i:], stride, src[min(i*ld, len(src)):], ld, rows-i, 0, cols)
-	for j := range cols {
-		clear(dst[j*stride+rows : (j+1)*stride])
+	if i < rows {
+		copyColumns(dst[i:], stride, src[i*ld:], ld, rows-i, 0, cols)
 	}
 }
 

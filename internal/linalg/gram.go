@@ -52,9 +52,9 @@ func mirror[T Float](c []T, n int, upper bool) {
 				}
 			}
 		case upper:
-			transposeTile(below, n, above, n, i1-i0, j1-j0, nil)
+			kernels.Transpose(below, n, above, n, i1-i0, j1-j0)
 		default:
-			transposeTile(above, n, below, n, j1-j0, i1-i0, nil)
+			kernels.Transpose(above, n, below, n, j1-j0, i1-i0)
 		}
 	})
 }

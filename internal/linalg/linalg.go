@@ -35,6 +35,9 @@ func Dot64[T Float](x, y []T) float64 {
 
 // Norm returns the Euclidean norm, also where squares over- or underflow.
 func Norm[T Float](x []T) float64 {
+	if s := Dot64(x, x); s > 1e-280 && s < 1e280 {
+		return math.Sqrt(s)
+	}
 	var largest, sum float64
 	for _, v := range x {
 		largest = max(largest, math.Abs(float64(v)))
@@ -101,69 +104,27 @@ func Scale[T Float](alpha T, x []T) {
 const block = 32
 
 // Transpose writes the transpose of src (rows x cols) to dst (cols x rows).
-func Transpose[T any](dst, src []T, rows, cols int) {
+func Transpose[T Float](dst, src []T, rows, cols int) {
 	TransposeLD(dst, rows, src, cols, rows, cols)
 }
 
 // TransposeLD is Transpose with the strides between rows given: ldd and lds elements.
-func TransposeLD[T any](dst []T, ldd int, src []T, lds, rows, cols int) {
-	transposeTo(dst, ldd, src, lds, rows, cols, nil)
-}
-
-// TransposeTo is Transpose with the rows of dst in another order: column j of src goes to
-// row place[j].
-func TransposeTo[T Float](dst, src []T, rows int, place []int) {
-	transposeTo(dst, rows, src, len(place), rows, len(place), place)
-}
-
-func transposeTo[T any](dst []T, ldd int, src []T, lds, rows, cols int, place []int) {
+func TransposeLD[T Float](dst []T, ldd int, src []T, lds, rows, cols int) {
 	tiles := (rows + block - 1) / block // along an edge
 	if rows*cols < parallel.Grain {
-		transposeTiles(dst, ldd, src, lds, rows, cols, place, 0, tiles)
+		transposeTiles(dst, ldd, src, lds, rows, cols, 0, tiles)
 		return
 	}
 	parallel.Rows(tiles, block*cols, func(from, to int) {
-		transposeTiles(dst, ldd, src, lds, rows, cols, place, from, to)
+		transposeTiles(dst, ldd, src, lds, rows, cols, from, to)
 	})
 }
 
-// transposeTiles is transposeTo for the rows from to to of tiles of src.
-func transposeTiles[T any](dst []T, ldd int, src []T, lds, rows, cols int, place []int, from, to int) {
+// transposeTiles is TransposeLD for the rows from to to of tiles of src.
+func transposeTiles[T Float](dst []T, ldd int, src []T, lds, rows, cols, from, to int) {
 	for i := from * block; i < min(to*block, rows); i += block {
 		for j := 0; j < cols; j += block {
-			m, n := min(block, rows-i), min(block, cols-j)
-			if place == nil {
-				transposeTile(dst[j*ldd+i:], ldd, src[i*lds+j:], lds, m, n, nil)
-			} else {
-				transposeTile(dst[i:], ldd, src[i*lds+j:], lds, m, n, place[j:])
-			}
-		}
-	}
-}
-
-// transposeTile takes four columns at a time, which lie side by side. So it reads each cache line
-// less often. It runs on one processor.
-func transposeTile[T any](dst []T, ldd int, src []T, lds, rows, cols int, place []int) {
-	row := func(j int) []T { // of dst
-		if place != nil {
-			j = place[j]
-		}
-		return dst[j*ldd : j*ldd+rows]
-	}
-	j := 0
-	for ; j+4 <= cols; j += 4 {
-		d0, d1, d2, d3 := row(j), row(j+1), row(j+2), row(j+3)
-		at := j
-		for i := range d0 {
-			s := src[at : at+4 : at+4]
-			d0[i], d1[i], d2[i], d3[i] = s[0], s[1], s[2], s[3]
-			at += lds
-		}
-	}
-	for ; j < cols; j++ {
-		d, s := row(j), src[j:]
-		for i := range d {
-			d[i] = s[i*lds]
+			kernels.Transpose(dst[j*ldd+i:], ldd, src[i*lds+j:], lds, min(block, rows-i), min(block, cols-j))
 		}
 	}
 }

@@ -23,6 +23,7 @@ type buffer[T Float] struct {
 	data []T
 	set  bool // data holds something now
 	lent bool // data is the caller's
+	view bool // it is that of another buffer, until the next sweep
 	own  []T  // its memory, while data is the caller's
 }
 
@@ -31,13 +32,27 @@ func (b *buffer[T]) lend(data []T) {
 	if !b.lent {
 		b.own = b.data
 	}
-	b.data, b.set, b.lent = data, true, true
+	b.data, b.set, b.lent, b.view = data, true, true, false
 }
 
 // release empties the buffer. Its own memory it keeps.
 func (b *buffer[T]) release() {
 	if b.set = false; b.lent {
 		b.data, b.lent, b.own = b.own, false, nil
+	}
+}
+
+// share makes what another buffer holds the buffer's, until the next sweep.
+func (b *buffer[T]) share(data []T) {
+	b.lend(data)
+	b.view = true
+}
+
+// begin empties the buffer for a sweep. What the caller has lent it keeps.
+func (b *buffer[T]) begin() {
+	if b.set = false; b.view {
+		b.view = false
+		b.release()
 	}
 }
 

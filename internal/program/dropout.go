@@ -1,6 +1,12 @@
 package program
 
-import "github.com/gorgonia-kfac/kfac/internal/parallel"
+import (
+	"math"
+
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
+)
 
 // Dropout zeroes elements with the probability prob and scales the others by 1/(1-prob), if it is
 // training. Its settings are read at each run.
@@ -23,15 +29,14 @@ func (r dropoutRule[T]) forward(c *call[T]) error {
 		}
 	} else {
 		kept, key := T(1/(1-p)), streamOf(c)
+		threshold := uint64(math.Ceil((1 - p) * 0x1p53))
 		c.pieces(func(from, to, at int) {
 			parallel.For(to-from, parallel.Grain, func(lo, hi int) {
 				var s stream
 				for i := from + lo; i < from+hi; i++ {
 					s.start(key, at+i-from)
-					mask[i] = 0
-					if s.uniform() < 1-p {
-						mask[i] = kept
-					}
+					// kept if uniform() < 1-p, without a jump that nobody can foresee
+					mask[i] = kept * T((s.Uint64()>>11-threshold)>>63)
 				}
 			})
 		})
@@ -40,10 +45,14 @@ func (r dropoutRule[T]) forward(c *call[T]) error {
 }
 
 func (r dropoutRule[T]) reverse(c *call[T], k int, grad, dst []T) error {
-	for i, m := range c.buf(0, len(grad)) {
-		dst[i] = 0
-		if m != 0 { // a dropped infinity is dropped
-			dst[i] = m * grad[i]
+	mask := c.buf(0, len(grad))
+	kernels.Mul(dst, mask, grad)
+	if linalg.Finite(dst) {
+		return nil
+	}
+	for i, m := range mask {
+		if m == 0 { // a dropped infinity is dropped
+			dst[i] = 0
 		}
 	}
 	return nil

@@ -50,7 +50,19 @@ func (r im2ColRule[T]) one(in, out []int, im, col []T, fold bool) {
 	}
 }
 
+// within reports whether the pixels of a row of the kernel at x lie side by side in the line.
+func (r im2ColRule[T]) within(line, row []T, x int) bool {
+	return r.Dilation[1] == 1 && x >= 0 && x+len(row) <= len(line)
+}
+
 func (r im2ColRule[T]) copyRow(line, row []T, x int) {
+	if r.within(line, row, x) {
+		line = line[x:]
+		for k := range row {
+			row[k] = line[k]
+		}
+		return
+	}
 	for k := range row {
 		if uint(x) < uint(len(line)) {
 			row[k] = line[x]
@@ -62,6 +74,13 @@ func (r im2ColRule[T]) copyRow(line, row []T, x int) {
 }
 
 func (r im2ColRule[T]) addRow(line, row []T, x int) {
+	if r.within(line, row, x) {
+		line = line[x:]
+		for k, v := range row {
+			line[k] += v
+		}
+		return
+	}
 	for _, v := range row {
 		if uint(x) < uint(len(line)) {
 			line[x] += v

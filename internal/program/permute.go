@@ -6,7 +6,7 @@ import (
 )
 
 // permute writes src of the given shape to dst with axis i of dst being axis perm[i] of src.
-func permute[E any](dst, src []E, shape, perm []int) {
+func permute[T Float](dst, src []T, shape, perm []int) {
 	var axes jointAxes
 	switch shape, perm := axes.join(shape, perm); {
 	case len(perm) < 2:
@@ -30,7 +30,7 @@ func permuteBack[T Float](dst, src []T, shape, perm []int) {
 }
 
 // transposeStack transposes n matrices of rows x cols.
-func transposeStack[E any](dst, src []E, n, rows, cols int) {
+func transposeStack[T Float](dst, src []T, n, rows, cols int) {
 	one := rows * cols
 	parallel.Rows(n, one, func(from, to int) {
 		for at := from * one; at < to*one; at += one {

@@ -199,7 +199,7 @@ type Seed[T Float] struct {
 // the last Forward.
 func (r *Run[T]) Reverse(seeds []Seed[T], path Path) error {
 	for i := range r.grads {
-		r.grads[i].set = false
+		r.grads[i].begin()
 	}
 	for _, s := range seeds {
 		if want := size(r.calls[s.Node.index].out.Shape); len(s.Data) != want {
@@ -242,6 +242,10 @@ func (r *Run[T]) ReverseInto(seeds []Seed[T], path Path, into []Seed[T]) error {
 func (r *Run[T]) reverseInto(c *call[T], k int, kid *Node) error {
 	grad, n := r.grads[c.node.index].data, len(c.in[k].Data)
 	g := &r.grads[kid.index]
+	if _, ok := c.rule.(viewer[T]); ok && !g.set && !g.lent && len(kid.Users) == 1 {
+		g.share(grad) // nothing else will be added
+		return nil
+	}
 	if !g.set {
 		g.set = true
 		return c.rule.reverse(c, k, grad, g.sized(n))
@@ -300,6 +304,10 @@ func (r *Run[T]) Tangent(directions []Seed[T], path Path) error {
 			continue
 		}
 		t := &r.tans[i]
+		if _, ok := c.rule.(viewer[T]); ok {
+			t.lend(in[0])
+			continue
+		}
 		if err := c.rule.tangent(c, in, t.sized(len(c.out.Data))); err != nil {
 			return c.fail("tangent", err)
 		}

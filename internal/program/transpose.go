@@ -11,7 +11,7 @@ type transposeRule[T Float] struct{ Transpose }
 
 func (r transposeRule[T]) forward(c *call[T]) error {
 	if c.in[0].Ints != nil {
-		permute(c.out.Ints, c.in[0].Ints, c.in[0].Shape, r.Perm)
+		permuteRows(c.out.Ints, c.in[0].Ints, c.in[0].Shape, r.Perm)
 		return nil
 	}
 	permute(c.out.Data, c.in[0].Data, c.in[0].Shape, r.Perm)
