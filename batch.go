@@ -95,19 +95,21 @@ type predicted struct {
 	spread float64
 	// noise is the weighted one with the mean squared residual as the variance of those that are
 	// not discrete, whatever was declared.
-	noise  float64
-	policy bool // an output is that of a policy
+	noise    float64
+	policy   bool // an output is that of a policy
+	policies bool // all are
 }
 
 // predicted says what a case of the batch predicts.
 func (b batch[T]) predicted() (u predicted) {
 	cases := float64(b.cases())
+	u.policies = true
 	for i := range b {
 		part := float64(b[i].cases) / cases
 		for k, o := range b[i].plan.model.outputs {
 			n := part * float64(o.rows*o.Variables(o.cols)) * b[i].part(k, b[i].cases*o.perCase())
 			u.variables += n
-			u.policy = u.policy || o.policy
+			u.policy, u.policies = u.policy || o.policy, u.policies && o.policy
 			u.weighted += n * b[i].weights[k]
 			u.spread += n * b[i].weights[k] * o.spread(b[i].variances[k])
 			u.noise += n * b[i].weights[k] * b[i].variances[k]

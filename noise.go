@@ -56,6 +56,7 @@ type bounds struct {
 	curvature float64 // delta^T F delta
 	gain      float64 // reduction of the objective that the model promises
 	unit      float64 // variance of the residuals, where F has 1
+	whole     bool    // the curvature is that of each step, since the objective has no unit
 }
 
 // limited minimises the quadratic model over the span and shortens the step where it is not to be
@@ -67,6 +68,9 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most boun
 		m.evidence = n.seen(m, cfg.l2, most.curvature/trustedPart(cases))
 		factor = m.evidence.share(cases, most.unit)
 		n.steady(m)
+	}
+	if most.whole {
+		return m.minimiseTo(most.curvature, damp, m.past && !cfg.noMomentum), 1
 	}
 	s = m.minimise(damp, m.past && !cfg.noMomentum)
 	if factor < 1 {

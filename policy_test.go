@@ -120,8 +120,10 @@ func TestWithoutLossCheck(t *testing.T) {
 	testnet.Check(t, solver.Step(b.ValueGrads()))
 }
 
-// Where the cost is the likelihood, a policy is trained as what it is, with the same bound.
+// Where the cost is the likelihood, a policy is trained as what it is, at a learning rate. Without
+// one it takes steps of the same length, where the model finds another.
 func TestPolicyOfLikelihood(t *testing.T) {
+	rate := kfac.WithLearningRate(0.5)
 	weights := func(declare func(n *testnet.Net) kfac.Distribution, opts ...kfac.Option) []float64 {
 		n := testnet.NewMLP[float64](1, testnet.Shape{Cases: 32, Widths: []int{4, 5, 3}}, testnet.CrossEntropy)
 		n.Grad(t)
@@ -132,9 +134,33 @@ func TestPolicyOfLikelihood(t *testing.T) {
 	}
 	plain := func(n *testnet.Net) kfac.Distribution { return kfac.Categorical(n.Out) }
 	policy := func(n *testnet.Net) kfac.Distribution { return kfac.Policy(kfac.Categorical(n.Out)) }
-	want := weights(plain)
-	testnet.Near(t, "by Policy", weights(policy), want, 1e-9)
-	if got := weights(plain, kfac.WithoutLossCheck()); !slices.Equal(got, want) {
+	testnet.Near(t, "by Policy", weights(policy, rate), weights(plain, rate), 1e-9)
+	if !slices.Equal(weights(plain), weights(plain, kfac.WithoutLossCheck())) {
 		t.Error("without the loss check the steps are others")
+	}
+}
+
+// The unit of the payments means nothing: a policy is trained by the same steps in any.
+func TestPolicyInAnyUnit(t *testing.T) {
+	weights := func(unit float64) []float64 {
+		b := newBandit(t)
+		solver, err := kfac.NewSolver(b.Cost, kfac.Policy(kfac.Categorical(b.Out)))
+		testnet.Check(t, err)
+		vm := gorgonia.NewTapeMachine(b.Graph, gorgonia.BindDualValues(b.Params...))
+		defer vm.Close()
+		for range 12 {
+			b.play()
+			for i := range testnet.Data(b.advantages) {
+				testnet.Data(b.advantages)[i] *= unit
+			}
+			testnet.Check(t, vm.RunAll())
+			testnet.Check(t, solver.Step(b.ValueGrads()))
+			vm.Reset()
+		}
+		return testnet.Weights(b.Params)
+	}
+	want := weights(1)
+	for _, unit := range []float64{1e-6, 0.1, 1000} {
+		testnet.Near(t, "the weights", weights(unit), want, 1e-9)
 	}
 }

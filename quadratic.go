@@ -239,6 +239,7 @@ type span struct {
 	f, dots [2][2]float64
 	slope   [2]float64 // grad^T Delta, grad^T delta0
 	past    bool       // there is a previous update
+	unit    float64    // of the objective, where that is arbitrary; 0: it counts as it is
 
 	heading  float64  // grad^T heading
 	evidence evidence // about the previous steps, by this batch too
@@ -345,6 +346,17 @@ func (s *span) minimise(c float64, momentum bool) step {
 	return r
 }
 
+// minimiseTo returns the step with the smallest M and with the given curvature: the objective counts
+// in the unit in which the minimum has it.
+func (s *span) minimiseTo(curvature, c float64, momentum bool) step {
+	r := s.minimise(c, momentum)
+	if s.unit = math.Sqrt(curvature / r.curvature); !(s.unit > 0) || math.IsInf(s.unit, 0) {
+		s.unit = 0
+		return r
+	}
+	return r.scaled(s.unit, 0, s, c)
+}
+
 // rate returns the alpha with the smallest M along Delta. It is 1 where the approximation of the
 // Fisher matrix, with its damping, is exact along Delta.
 func (s *span) rate(c float64) float64 {
@@ -365,7 +377,11 @@ const collinear = 1e-10
 func (r step) scaled(by, back float64, m *span, c float64) step {
 	r.alpha, r.mu = by*r.alpha, by*r.mu+back
 	r.curvature, r.squares = r.form(&m.f), r.form(&m.dots)
-	r.change = r.alpha*m.slope[0] + r.mu*m.slope[1] + (r.curvature+c*r.squares)/2
+	bend := (r.curvature + c*r.squares) / 2
+	if m.unit > 0 {
+		bend /= m.unit
+	}
+	r.change = r.alpha*m.slope[0] + r.mu*m.slope[1] + bend
 	return r
 }
 

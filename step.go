@@ -369,7 +369,7 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	m.f, m.heading = a.quadratic.products(past), a.heading
 	p.fisher = m.f
 	most := bounds{normLimit(a.cfg, a.cases, a.predicted), largestGain(a.cfg, a.bounded, a.vmObjective),
-		a.predicted.noise / a.predicted.weighted}
+		a.predicted.noise / a.predicted.weighted, a.predicted.policies}
 	p.step, p.factor = a.before.noise.limited(&m, damp, a.cfg, a.cases, most)
 	p.span = m
 	if !p.finite() {

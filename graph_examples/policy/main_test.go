@@ -1,0 +1,34 @@
+package main
+
+import "testing"
+
+// Both solvers learn to balance the pole, K-FAC in fewer episodes.
+func TestTrain(t *testing.T) {
+	played := map[bool]int{}
+	for _, adam := range []bool{false, true} {
+		mean, episodes := train(1, 400, adam, 0.02)
+		if mean < balanced {
+			t.Errorf("Adam %v: the pole stands for %.0f pushes after %d episodes", adam, mean, episodes)
+		}
+		played[adam] = episodes
+	}
+	if played[false] >= played[true] {
+		t.Errorf("K-FAC took %d episodes, Adam %d", played[false], played[true])
+	}
+}
+
+// A cart that nobody pushes loses its pole, and so does one that is pushed to one side only.
+func TestPush(t *testing.T) {
+	for _, force := range []float64{0, 10, -10} {
+		s, n := state{0, 0, 0.01, 0}, 0
+		for ; !s.falls() && n < longest; n++ {
+			s = s.push(force)
+		}
+		if n == longest {
+			t.Errorf("with force %g the pole stands", force)
+		}
+		if force != 0 && s[0]*force <= 0 {
+			t.Errorf("force %g has moved the cart to %g", force, s[0])
+		}
+	}
+}
