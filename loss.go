@@ -107,10 +107,11 @@ func Joint(parts ...Distribution) Distribution {
 // either sign, or distillation by other terms. The curvature is the Fisher matrix of dist, while
 // gradient and objective are those of the cost. There is no loss check for these outputs.
 //
-// The cost is taken to be a mean over cases (and over positions, for a [Categorical] at several),
-// as its scale can't be found. By default a step changes the predictions by a divergence of 0.01
-// nats per case at most (Schulman et al. 2015), which [WithNormConstraint] changes. With
-// [WithLearningRate] that is the rule of ACKTR (Wu et al. 2017).
+// Each step changes the predictions by a divergence of 0.01 nats per case (Schulman et al. 2015),
+// which [WithNormConstraint] changes; not by less, as the unit of such a cost means nothing:
+// rewards may be in any. With other outputs beside these, such as a critic's, and with
+// [WithLearningRate], as in ACKTR (Wu et al. 2017), that is the largest divergence, and the cost is
+// taken to be a mean over cases (and over positions, for a [Categorical] at several).
 //
 // A critic beside it is declared as it is:
 //

@@ -64,13 +64,14 @@ type bounds struct {
 // of m that are far too small.
 func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most bounds) (s step, factor float64) {
 	factor = 1
+	if most.whole && !cfg.paperRules {
+		n.steady(m)
+		return m.minimiseTo(most.curvature, damp, m.past && !cfg.noMomentum), factor
+	}
 	if !cfg.paperRules {
 		m.evidence = n.seen(m, cfg.l2, most.curvature/trustedPart(cases))
 		factor = m.evidence.share(cases, most.unit)
 		n.steady(m)
-	}
-	if most.whole {
-		return m.minimiseTo(most.curvature, damp, m.past && !cfg.noMomentum), 1
 	}
 	s = m.minimise(damp, m.past && !cfg.noMomentum)
 	if factor < 1 {

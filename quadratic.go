@@ -346,8 +346,8 @@ func (s *span) minimise(c float64, momentum bool) step {
 	return r
 }
 
-// minimiseTo returns the step with the smallest M and with the given curvature: the objective counts
-// in the unit in which the minimum has it.
+// minimiseTo returns the step with the smallest M and with the given curvature: the objective
+// counts in the unit in which the minimum has it.
 func (s *span) minimiseTo(curvature, c float64, momentum bool) step {
 	r := s.minimise(c, momentum)
 	if s.unit = math.Sqrt(curvature / r.curvature); !(s.unit > 0) || math.IsInf(s.unit, 0) {

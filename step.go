@@ -191,7 +191,7 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 	if err != nil {
 		return best, next, err
 	}
-	if a.k == 1 && next.noise.evidence.steps == 0 && !a.cfg.paperRules {
+	if a.k == 1 && next.noise.evidence.steps == 0 && !a.cfg.paperRules && !a.predicted.policies {
 		if err := a.halve(&best, next.lambda+a.cfg.l2); err != nil {
 			best.release(a.plan.order)
 			return best, next, err

@@ -73,8 +73,8 @@ func train(seed uint64, steps int, adam bool, rate float64) (mean float64, episo
 	rng := rand.New(rand.NewPCG(seed, 0))
 	actor, critic := build(batch, 2, rng, nil), build(batch, 1, rng, nil)
 
-	// What is pushed is made more probable, by its advantage: by how much better than the critic had
-	// expected it has turned out. This cost is no likelihood.
+	// What is pushed is made more probable, by its advantage: by how much better than the critic
+	// had expected it has turned out. This cost is no likelihood.
 	pushed, advantage := actor.input("pushed", batch, 2), actor.input("advantage", batch)
 	probability := G.Must(G.Sum(G.Must(G.HadamardProd(G.Must(G.LogSoftMax(actor.out)), pushed)), 1))
 	gain := G.Must(G.Mean(G.Must(G.HadamardProd(probability, advantage))))
@@ -85,7 +85,8 @@ func train(seed uint64, steps int, adam bool, rate float64) (mean float64, episo
 	run, runCritic := must(kfac.NewVM(cost)), must(kfac.NewVM(miss))
 
 	// The solvers. Policy says what the actor predicts, since the cost does not tell.
-	var solver, ofCritic G.Solver = G.NewAdamSolver(G.WithLearnRate(rate)), G.NewAdamSolver(G.WithLearnRate(rate))
+	var solver, ofCritic G.Solver
+	solver, ofCritic = G.NewAdamSolver(G.WithLearnRate(rate)), G.NewAdamSolver(G.WithLearnRate(rate))
 	if !adam {
 		solver, ofCritic = must(kfac.NewSolver(cost, kfac.Policy(kfac.Categorical(actor.out)))), kfac.New()
 	}
