@@ -155,7 +155,8 @@ func otherFactor(o *output, here, elsewhere float64) error {
 	return &LossError{Output: o.name(), Expected: "a multiple of the negative log-likelihood",
 		Found: fmt.Sprintf("%.4g times it at the model's outputs and %.4g times at others", here, elsewhere),
 		Hint: "does the cost take a root, a power or a logarithm of the likelihood, as a root mean square " +
-			"does? what is under the root has the same minimum: minimise that"}
+			"does? what is under the root has the same minimum: minimise that. Or has it another term of the same " +
+			"output, such as an entropy? Declare it by Policy then"}
 }
 
 const (

@@ -245,5 +245,6 @@ const noRun = "the VM's gradient is zero or unrelated: was the VM Reset and RunA
 const wrongVM = "was another batch run since the last Step, for a validation say? With BindDualValues its gradient " +
 	"is added: zero the gradients after it, or run it in a graph of its own. Or is the VM wrong: Gorgonia v0.9.18 " +
 	"computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, ...), and its " +
-	"LispMachine where a part of the graph was run before (build a new graph); if you know better, " +
+	"LispMachine where a part of the graph was run before (build a new graph)? The solver's own VM, " +
+	"solver.VM(), has them right; if you know better, " +
 	"WithoutGradientCheck()"

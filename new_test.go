@@ -446,7 +446,7 @@ func TestNotInferred(t *testing.T) {
 		}, kfac.ErrNotInferred, []string{"kfac.NewSolver(cost, kfac.Categorical("}},
 		{"no logarithm", func(d draft) *gorgonia.Node {
 			return testnet.Neg(testnet.Mean(testnet.Hadamard(node(gorgonia.SoftMax(d.z)), d.y)))
-		}, kfac.ErrLoss, []string{"Categorical", "logarithm is missing"}},
+		}, kfac.ErrLoss, []string{"Categorical", "logarithm is missing", "kfac.Policy"}},
 		{"the root of a mean", func(d draft) *gorgonia.Node {
 			return node(gorgonia.Sqrt(testnet.Mean(testnet.Square(testnet.Sub(d.z, d.y)))))
 		}, kfac.ErrLoss, []string{"SquaredError", "root"}},

@@ -195,7 +195,7 @@ func (m mismatch) ofProbabilities() string {
 	}
 	if math.Sqrt(moved) <= slipTolerance*math.Sqrt(size) {
 		return "the cost is linear in the probabilities, so a logarithm is missing: take the Log of them before " +
-			"they are multiplied with the targets"
+			"they are multiplied with the targets, or, if it is meant, declare kfac.Policy of the distribution"
 	}
 	if c, ok := factorOf(change, changeOf(p)); ok && c > 0 {
 		return fmt.Sprintf("the cost is a squared error of the probabilities of %s: declare kfac.SquaredError of the "+
