@@ -53,6 +53,8 @@ type chunk[T program.Float] struct {
 
 	all bool // the statistics used all cases
 
+	hessian *hessian // at its outputs; nil if none is declared by the cost
+
 	// For the exact Fisher products.
 	rows []int // the cases used; nil: all
 	held bool  // the model's run holds the forward pass of rows already, from the statistics

@@ -282,6 +282,9 @@ func (p *planned[T]) setPlaces() {
 // depend on.
 func (p *planned[T]) describe(unreached []*gorgonia.Node) Plan {
 	plan := p.report
+	if h := p.model.hessian; h != nil {
+		plan.Notes = append(slices.Clip(plan.Notes), h.notes()...)
+	}
 	for _, n := range unreached {
 		row := ParamPlan{Name: program.NameOf(n), Shape: n.Shape(), Treatment: Unreached,
 			Reason: "the cost does not depend on it, so it stays as it is"}

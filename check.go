@@ -35,7 +35,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 		}
 		again := false
 		for i, o := range outputs {
-			again = o.precision > 0 && probes[i].widen() || again
+			again = o.precision > 0 && !o.byCost && probes[i].widen() || again
 		}
 		if !again {
 			break
@@ -44,6 +44,10 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 	allowed := len(tail.movers) > 0 && slices.ContainsFunc(probes, func(p probe[T]) bool { return p.largest() > 0 })
 	var opposite []probe[T] // made when first needed
 	for i, o := range outputs {
+		if o.byCost && probes[i].largest() > 0 {
+			scales = append(scales, o.scaleOfMean(len(probes[i].grad[0])))
+			continue
+		}
 		if o.policy {
 			if err := weighPolicy(i, tail, o, len(outputs), &weights); err != nil {
 				return nil, weights, nil, err

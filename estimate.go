@@ -123,7 +123,11 @@ func (s *sampler[T]) sweep(number int, g *graph[T], m *model[T], path program.Pa
 		s.seeds = append(s.seeds, program.Seed[T]{})
 	}
 	for i, o := range m.outputs[first:last] {
-		s.gradient(o, number, rng)
+		if !o.byCost {
+			s.gradient(o, number, rng)
+		} else if first+i == m.hessian.heads[0] {
+			s.drawByCost(m, rng)
+		}
 		s.seed(&s.seeds[i], m, first+i, u, rows)
 	}
 	return graphError(m.run.Reverse(s.seeds[:last-first], path))
@@ -146,6 +150,19 @@ func (s *sampler[T]) gradient(o *output, column int, rng *rand.Rand) {
 		randomSigns(s.v, rng)
 		s.factor.Product(o, o.y, s.v, o.z, o.cols)
 	}
+}
+
+// drawByCost writes gradients of the second moment of the hessian to the outputs that are declared
+// by the cost.
+func (s *sampler[T]) drawByCost(m *model[T], rng *rand.Rand) {
+	draw := rng.NormFloat64
+	switch s.estimate {
+	case EmpiricalFisher: // these are there
+		return
+	case CurvaturePropagation:
+		draw = func() float64 { return float64(2*rng.IntN(2) - 1) }
+	}
+	m.hessian.draw(func(i int) []float64 { return m.outputs[i].y }, draw)
 }
 
 // seed makes the gradient at output i a seed.

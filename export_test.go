@@ -65,3 +65,14 @@ func SameStats(a, b Stats) bool {
 	a.Time, b.Time = PhaseTimes{}, PhaseTimes{}
 	return cmp.Equal(a, b, cmpopts.EquateNaNs())
 }
+
+// HessianOf returns the blocks of the hessian of the last update, in the user's units, and their
+// width.
+func HessianOf(s *Solver) (blocks []float64, width int) {
+	t := s.engine.(*training[float64])
+	h := t.plan.model.hessian
+	for _, b := range h.blocks {
+		blocks = append(blocks, b*t.graph.scales[h.heads[0]])
+	}
+	return blocks, h.width
+}

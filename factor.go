@@ -96,7 +96,7 @@ func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probe
 		return graphError(err)
 	}
 	for i, o := range outputs {
-		if o.policy {
+		if o.policy || o.byCost {
 			continue
 		}
 		p, c := &probes[i], scales[i]
@@ -175,7 +175,7 @@ func (g *graph[T]) measurement() measurement[T] {
 		return measurement[T]{scales: g.scales}
 	}
 	m := measurement[T]{scales: g.scales, there: true, cases: g.models[0].Cases, varies: g.tail.varies,
-		weighs: g.tail.weighs}
+		weighs: g.tail.weighs, blocks: g.blockForm}
 	for _, v := range g.tail.movers {
 		m.movers = append(m.movers, v.last)
 	}

@@ -34,6 +34,9 @@ type graph[T program.Float] struct {
 	loaded *measurement[T] // with which a state was loaded into this graph, before the first RunAll
 	units
 
+	blockForm            // of the hessians
+	hessians  []*hessian // of the chunks of an update
+
 	saved []*program.Inputs[T] // inputs of the chunks of an update
 	drawn program.Inputs[T]    // numbers of Dropout and random nodes, for the private runs
 }
@@ -78,6 +81,7 @@ type model[T program.Float] struct {
 	part    *program.Run[T] // of cases that whole holds; made when first needed
 	held    held
 	outputs []*output
+	hessian *hessian // at the last outputs; nil if none is declared by the cost
 }
 
 // held says that the whole run of a model holds the forward pass of the solver's own VM.
@@ -300,6 +304,11 @@ func (g *graph[T]) guessParameters() []*gorgonia.Node {
 	return out
 }
 
+// byCost reports whether an output is declared by the cost.
+func (m *model[T]) byCost() bool {
+	return slices.ContainsFunc(m.outputs, func(o *output) bool { return o.byCost })
+}
+
 // bounded reports whether the likelihood of all outputs is bounded.
 func (m *model[T]) bounded() bool {
 	for _, o := range m.outputs {
@@ -391,6 +400,8 @@ type lossTail[T program.Float] struct {
 	varies bool   // the factors have changed, though no mover has
 	weighs []bool // by output: its weights are measured
 	whole  [][]T  // by output: scratch of spreadOut
+
+	directions []program.Seed[T] // scratch of curve
 }
 
 // sweep runs the tail forward from the values bound to the leaves, and backward.
@@ -457,7 +468,9 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 		return nil, err
 	}
 	for i, o := range m.outputs {
-		if o.precision > 0 && g.scales[i] > 0 && !o.policy {
+		if o.byCost {
+			made[i] = m.hessian.unit()
+		} else if o.precision > 0 && g.scales[i] > 0 && !o.policy {
 			grad, n := t.of(i, rows, o.perCase()), float64(len(o.z))
 			g.each(i, rows, o.perCase(), func(j int, w float64) {
 				if w > 0 {
@@ -600,4 +613,5 @@ type measurement[T program.Float] struct {
 	movers [][]T // their values
 	varies bool
 	weighs []bool
+	blocks blockForm // of the hessians
 }

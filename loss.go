@@ -19,8 +19,9 @@ import (
 //
 // Make one with [Categorical], [Bernoulli], [Poisson], [SquaredError], [Gaussian] or [Laplace],
 // with [Custom] for one that this package does not have, or with [Joint] for a model with several
-// outputs. These functions accept any arguments. [NewSolver] reports invalid ones as a
-// *ConfigError.
+// outputs. [GaussNewton] is for costs that are nobody's negative log-likelihood, and [Policy] for
+// those that are not that of what the model predicts. These functions accept any arguments.
+// [NewSolver] reports invalid ones as a *ConfigError.
 type Distribution interface {
 	heads() []head
 }
@@ -36,6 +37,7 @@ type head struct {
 
 	weight *gorgonia.Node // its weights, if they were declared
 	policy bool           // the cost is not its negative log-likelihood
+	byCost bool           // its curvature is that of the cost; it has no likelihood
 
 	// The variance of the targets is unknown. The likelihood is that of variance 1, and what counts
 	// in standard deviations counts in those of the residuals.
@@ -46,7 +48,7 @@ type head struct {
 
 // bounded reports whether the negative log-likelihood, without its normalising constant, can't fall
 // below zero.
-func (h head) bounded() bool { return !h.policy && (h.ownUnit || h.Discrete()) }
+func (h head) bounded() bool { return !h.policy && !h.byCost && (h.ownUnit || h.Discrete()) }
 
 // together returns the number of natural parameters along the last axis where these have fewer
 // target variables, as the classes of a Categorical have; else 0.
@@ -122,6 +124,9 @@ func Policy(dist Distribution) Distribution {
 	}
 	var all joint
 	for _, h := range partsOf(dist) {
+		if h.byCost && h.problem == nil {
+			h.problem = errors.New("GaussNewton says nothing of what is predicted, so there is no policy of it")
+		}
 		h.kind, h.policy = "Policy "+h.kind, true
 		all = append(all, h)
 	}

@@ -132,6 +132,9 @@ func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v 
 			o.FisherProduct(fjv[h], jv[h], o.z, o.cols)
 			k.each(h, k.rows, o.perCase(), func(j int, w float64) { fjv[h][j] *= w })
 		}
+		if k.hessian != nil {
+			k.hessian.multiply(jv, fjv)
+		}
 	}
 	return nil
 }

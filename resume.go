@@ -226,6 +226,10 @@ func (m *measurement[T]) state(to ledger[T]) {
 	to.Count("measured/cases", &m.cases)
 	to.Flag("measured/varies", &m.varies)
 	m.weighs = visitList(to, "measured/weighs", m.weighs, func(name string, x *bool) { to.Flag(name, x) })
+	to.Count("measured/width", &m.blocks.width)
+	to.Flag("measured/coupled", &m.blocks.coupled)
+	to.Flag("measured/kinked", &m.blocks.kinked)
+	to.Flag("measured/saddle", &m.blocks.saddle)
 	m.movers = visitList(to, "measured/movers", m.movers, func(name string, x *[]T) { to.List(name, x) })
 }
 

@@ -103,6 +103,10 @@ func (s *Solver) attach(cost *gorgonia.Node, dist Distribution) error {
 	if err != nil {
 		return err
 	}
+	if s.cfg.estimate == ExactFisher && slices.ContainsFunc(heads, func(h head) bool { return h.byCost }) {
+		return &ConfigError{"WithFisherEstimate", "ExactFisher with GaussNewton",
+			"another estimate: the columns of several outputs are not swept back together"}
+	}
 	if err := s.cfg.estimates(heads); err != nil {
 		return err
 	}
@@ -758,13 +762,14 @@ type snapshot[T program.Float] struct {
 	unreached []*gorgonia.Node
 	cfg       config
 	control   control
+	blocks    blockForm
 }
 
 func (t *training[T]) snapshot() snapshot[T] {
 	for _, p := range t.plan.order {
 		p.before = p.weights
 	}
-	return snapshot[T]{t.graph, t.plan, t.graph.units, t.odd, t.unreached, t.cfg, t.control}
+	return snapshot[T]{t.graph, t.plan, t.graph.units, t.odd, t.unreached, t.cfg, t.control, t.graph.blockForm}
 }
 
 // restore goes back if err is an error.
@@ -779,6 +784,7 @@ func (t *training[T]) restore(before snapshot[T], err *error) {
 		before.graph.tail.forget()
 	}
 	before.graph.units, t.odd, t.unreached = before.units, before.odd, before.unreached
+	before.graph.blockForm = before.blocks
 	t.cfg, t.control = before.cfg, before.control
 	if t.graph != before.graph || t.plan != before.plan {
 		t.adopt(before.graph, before.plan)
@@ -798,6 +804,9 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 			return true, err
 		}
 		g.tail.resume(g.loaded)
+		if g.resumes() {
+			g.blockForm = g.loaded.blocks
+		}
 	}
 	often := checksGradients(t.runs)
 	measured := !g.used || often || g.tail.moved() || slices.Contains(g.tail.weighs, true)
@@ -886,6 +895,9 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	rng.Uint64() // the chunk's seed
 	least := leastStatistics(&t.cfg, k.cases)
 	rows := t.sampler.cases(m.Program, &k.weighting, t.cfg.statsFraction, least, rng)
+	if m.byCost() {
+		rows = nil
+	}
 	k.all = rows == nil
 	if err := m.forward(k.conditions, rows); err != nil {
 		return err
@@ -897,7 +909,11 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 		t.graph.machine.errors = false // the next sweep writes over them
 	}
 	k.statisticsCases = m.run.Cases()
-	var err error
+	err := t.graph.findHessian(m, len(t.chunks), k.seed)
+	if err != nil {
+		return err
+	}
+	k.hessian = m.hessian
 	if k.variances, err = t.graph.variances(m, rows); err != nil {
 		return err
 	}
@@ -913,7 +929,9 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 		watchLayers(&t.watcher, t.plan, t.runs+1, i > 0)
 		watch.lap(&time.Factors)
 	}
-	k.rows = t.sampler.cases(m.Program, &k.weighting, t.cfg.modelFraction, t.cfg.minModelCases, rng)
+	if k.rows = nil; !m.byCost() {
+		k.rows = t.sampler.cases(m.Program, &k.weighting, t.cfg.modelFraction, t.cfg.minModelCases, rng)
+	}
 	k.held = k.all && k.rows == nil
 	return nil
 }

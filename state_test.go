@@ -455,7 +455,7 @@ var transient = map[string]string{
 	"coordinates": "",
 	"planned": "report model layers places blocks hooks blockOf unreduced undecided path reach " +
 		"inverseOperations iterationOperations",
-	"graph": "cost heads whole costRun models seed machine used saved drawn",
+	"graph": "cost heads whole costRun models seed machine used saved drawn hessians",
 	"job":   "averages inversion done panicked collected",
 	"noise": "", "evidence": "", "control": "", "progress": "", "odd": "", "skipped": "",
 	"heading": "",
@@ -471,7 +471,7 @@ var stateful = map[string]string{
 	"group":       "coords",
 	"coordinates": "settled shift scale unit",
 	"planned":     "params order absent oneHot stored jobs",
-	"graph":       "tail loaded units",
+	"graph":       "tail loaded units blockForm",
 	"job":         "due inverse err",
 	"noise":       "evidence factor curvature stretch",
 	"evidence":    "gain bend steps fit weight",

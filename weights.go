@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -30,6 +31,9 @@ func Weighted(dist Distribution, weights *gorgonia.Node) Distribution {
 	for _, h := range partsOf(dist) {
 		if err := checkNode(weights); err != nil && h.problem == nil {
 			h.problem = fmt.Errorf("its weights: %w", err)
+		}
+		if h.byCost && h.problem == nil {
+			h.problem = errors.New("the cost has the weights, and GaussNewton their curvature: declare none")
 		}
 		h.kind, h.weight = "Weighted "+h.kind, weights
 		all = append(all, h)

@@ -99,6 +99,8 @@ func makeBinaries[T Float]() map[string]binary[T] {
 type binaryRule[T Float] struct {
 	kind string
 	binary[T]
+	seconds *[3]func(a, b, z T) T // derivatives; nil if they are zero
+	kinks   float64
 }
 
 func (r binaryRule[T]) forward(c *call[T]) error {

@@ -7,6 +7,7 @@
 //	Forward   values, from the tensors that the user's input nodes hold at that moment (zero copy)
 //	Reverse   gradients given at any nodes, swept back to any nodes (vector-Jacobian product)
 //	Tangent   directions given at any nodes, swept forwards (Jacobian-vector product, R-operator)
+//	Bend      how these gradients change along these directions (Hessian-vector product; bend.go)
 //
 // Each sweep takes all cases of the batch, or chosen ones. Every op has a rule for the three
 // (rules.go). Where Gorgonia's own value or derivative of an op is wrong the rule here is right:

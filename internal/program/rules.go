@@ -6,9 +6,9 @@ func ruleFor[T Float](op Op) rule[T] {
 	case Leaf:
 		return nil
 	case Unary:
-		return unaryRule[T]{unaries[T]()[op.Kind]}
+		return unaryRule[T]{unaries[T]()[op.Kind], secondDerivative[T](op.Kind), kinks[op.Kind]}
 	case Binary:
-		return binaryRule[T]{op.Kind, binaries[T]()[op.Kind]}
+		return binaryRule[T]{op.Kind, binaries[T]()[op.Kind], secondsOf[T](op.Kind), kinks[op.Kind]}
 	case MatMul:
 		return matMulRule[T]{op}
 	case BatchedMatMul:

@@ -19,6 +19,7 @@ type Run[T Float] struct {
 
 	grads   []buffer[T] // by node: gradient of the last Reverse
 	tans    []buffer[T] // by node: tangent of the last Tangent
+	bends   []buffer[T] // by node: change of the gradient of the last Bend
 	scratch buffer[T]
 	tanIn   [][]T
 }

@@ -111,7 +111,11 @@ func sign[T Float](x T) T {
 // unaryGrain is for functions that take some nanoseconds an element.
 const unaryGrain = parallel.Grain / 4
 
-type unaryRule[T Float] struct{ unary[T] }
+type unaryRule[T Float] struct {
+	unary[T]
+	second func(x, y T) T // derivative; nil if it is zero
+	kinks  float64
+}
 
 func (r unaryRule[T]) forward(c *call[T]) error {
 	x, y := c.in[0].Data, c.out.Data
