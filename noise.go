@@ -26,6 +26,12 @@ type noise struct {
 	// stretch is the fading geometric mean of Delta^T F Delta / -grad^T Delta: the exact curvature
 	// along Delta divided by the approximate curvature.
 	stretch float64
+	// approximate is delta^T F0 delta of the previous step: the curvature along it by the damped
+	// Kronecker approximation.
+	approximate float64
+	// fresh is the fading geometric mean of delta0^T F delta0 / delta0^T F0 delta0, with F by the
+	// batch after the step. It is about 1 where the approximation is good.
+	fresh float64
 }
 
 const (
@@ -71,6 +77,7 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most boun
 	if !cfg.paperRules {
 		m.evidence = n.seen(m, cfg.l2, most.curvature/trustedPart(cases))
 		factor = m.evidence.share(cases, most.unit)
+		m.curvature = m.f[1][1]
 		n.steady(m)
 	}
 	s = m.minimise(damp, m.past && !cfg.noMomentum)
@@ -152,11 +159,28 @@ func (n *noise) remember(m *span, s step, factor float64) {
 		n.factor = 0
 	}
 	n.curvature = s.curvature
-	switch stretch := -m.f[0][0] / m.slope[0]; {
-	case !(stretch > 0) || math.IsInf(stretch, 0):
-	case n.stretch == 0:
-		n.stretch = stretch
-	default:
-		n.stretch = math.Pow(n.stretch, fade) * math.Pow(stretch, 1-fade)
+	n.stretch = faded(n.stretch, -m.f[0][0]/m.slope[0])
+	if m.past {
+		n.fresh = faded(n.fresh, m.curvature/n.approximate)
 	}
+	n.approximate = -s.alpha*s.alpha*m.slope[0] - 2*s.alpha*s.mu*m.slope[1] + s.mu*s.mu*n.approximate
 }
+
+// faded returns a fading geometric mean with one more number, unless that is not positive and
+// finite. A mean of 0 has none yet.
+func faded(mean, x float64) float64 {
+	switch {
+	case !(x > 0) || math.IsInf(x, 0):
+		return mean
+	case mean == 0:
+		return x
+	}
+	return math.Pow(mean, fade) * math.Pow(x, 1-fade)
+}
+
+// lost reports whether steps turn out to have a far larger curvature than the approximation says,
+// which happens where the damping is too small for what the approximation lacks.
+func (n *noise) lost() bool { return n.fresh > tooFar }
+
+// tooFar is how many times the approximate curvature the steps may have on fresh cases.
+const tooFar = 10

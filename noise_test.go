@@ -305,7 +305,8 @@ func TestPaperRulesForgetTheNoise(t *testing.T) {
 		odd := func() float64 {
 			return []float64{0, -1, 1e9, math.NaN(), math.Inf(1), math.Inf(-1), rng.NormFloat64()}[rng.IntN(7)]
 		}
-		trainingOf(l).control.noise = noise{evidence{odd(), odd(), rng.IntN(100), odd(), odd()}, odd(), odd(), odd()}
+		trainingOf(l).control.noise = noise{evidence{odd(), odd(), rng.IntN(100), odd(), odd()}, odd(), odd(), odd(),
+			odd(), odd()}
 		l.Steps(t, 1)
 		twin.Steps(t, 1)
 		checkTwins(t, l, twin)
@@ -644,5 +645,70 @@ func TestDeclaredVarianceIsNoNoise(t *testing.T) {
 			want = got
 		}
 		testnet.Near(t, fmt.Sprint("factors with the variance ", variance), got, want, 1e-6)
+	}
+}
+
+// The curvature of a step by the approximation is that of its two directions, by their products
+// with F0: F0 Delta = -grad, and that of the previous step is known.
+func TestApproximateCurvature(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 4
+		vector := func(label string) []float64 {
+			return rapid.SliceOfN(rapid.Float64Range(-1, 1), size, size).Draw(t, label)
+		}
+		f0 := make([]float64, size) // a diagonal F0
+		for i := range f0 {
+			f0[i] = rapid.Float64Range(0.1, 10).Draw(t, "F0")
+		}
+		form := func(v []float64) (sum float64) {
+			for i, x := range v {
+				sum += x * x * f0[i]
+			}
+			return sum
+		}
+		previous, grad, delta := vector("previous"), vector("gradient"), make([]float64, size)
+		for i, g := range grad {
+			delta[i] = -g / f0[i]
+		}
+		s := step{alpha: rapid.Float64Range(0, 2).Draw(t, "alpha"), mu: rapid.Float64Range(-2, 2).Draw(t, "mu")}
+		m := span{slope: [2]float64{floats.Dot(grad, delta), floats.Dot(grad, previous)}}
+		n := noise{approximate: form(previous)}
+		n.remember(&m, s, 1)
+		update := make([]float64, size)
+		floats.AddScaledTo(update, update, s.alpha, delta)
+		floats.AddScaled(update, s.mu, previous)
+		testnet.Near(t, "curvature", []float64{n.approximate}, []float64{form(update)}, 1e-9)
+	})
+}
+
+// Where layers are saturated and a batch shows what others do not, steps turn out to be far too
+// long for gamma, and it rises until they are not.
+func TestGammaRisesWhereTheApproximationIsLost(t *testing.T) {
+	for seed := range uint64(3) {
+		n := testnet.MLP{Widths: []int{4, 2, 128, 128, 1}, Cases: 32, Unit: gorgonia.Tanh, NoBias: true,
+			Loss: testnet.SquaredError}.Build(seed + 1)
+		x, y := testnet.Data(n.Input("x")), testnet.Data(n.Input("y"))
+		rng := rand.New(rand.NewPCG(seed, 9))
+		l := NewTrainer(t, n)
+		var last, first float64
+		for k := range 500 {
+			for i := range x {
+				x[i] = float64(rng.IntN(10))
+			}
+			for i := range y {
+				y[i] = x[4*i] - x[4*i+1]
+			}
+			l.Steps(t, 1)
+			switch cost := statsOf(l).Cost; {
+			case k < 10:
+				first += cost / 10
+			case k >= 480:
+				last += cost / 20
+			}
+		}
+		if last > first/20 {
+			t.Errorf("seed %d: %.3g of %.3g is left; gamma is %g, fresh %g", seed, last, first, statsOf(l).Gamma,
+				trainingOf(l).control.noise.fresh)
+		}
 	}
 }

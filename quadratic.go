@@ -244,9 +244,10 @@ type span struct {
 	past    bool       // there is a previous update
 	unit    float64    // of the objective, where that is arbitrary; 0: it counts as it is
 
-	heading  float64  // grad^T heading
-	evidence evidence // about the previous steps, by this batch too
-	back     float64  // what the step takes back of the previous update: in [-2, 0]
+	heading   float64  // grad^T heading
+	curvature float64  // delta0^T F delta0 by this batch alone
+	evidence  evidence // about the previous steps, by this batch too
+	back      float64  // what the step takes back of the previous update: in [-2, 0]
 }
 
 // spanOf computes the inner products of the proposal, the previous update and the gradients. It

@@ -194,6 +194,8 @@ func (p *progress) state(to scalars) {
 	to.Number("noise factor", &n.factor)
 	to.Number("noise curvature", &n.curvature)
 	to.Number("noise stretch", &n.stretch)
+	to.Number("noise approximate", &n.approximate)
+	to.Number("noise fresh", &n.fresh)
 	to.Number("evidence gain", &n.evidence.gain)
 	to.Number("evidence bend", &n.evidence.bend)
 	to.Count("evidence steps", &n.evidence.steps)

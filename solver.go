@@ -962,7 +962,7 @@ func (t *training[T]) objectiveGradient(update batch[T]) (norm float64, err erro
 // refreshes reports whether step k computes all inverses.
 func (t *training[T]) refreshes(k int) (bool, error) {
 	blocks := t.plan.blocks
-	if k <= firstInverses || needsInverses(blocks) {
+	if k <= firstInverses || needsInverses(blocks) || !t.cfg.paperRules && t.control.noise.lost() {
 		return true, nil
 	}
 	if t.cfg.backgroundLag > 0 {

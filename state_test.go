@@ -473,7 +473,7 @@ var stateful = map[string]string{
 	"planned":     "params order absent oneHot stored jobs",
 	"graph":       "tail loaded units blockForm",
 	"job":         "due inverse err",
-	"noise":       "evidence factor curvature stretch",
+	"noise":       "evidence factor curvature stretch approximate fresh",
 	"evidence":    "gain bend steps fit weight",
 	"control":     "lambda gamma noise mismatch doubt trace",
 	"progress":    "control steps runs rebuilt odd skipped turned",

@@ -273,6 +273,10 @@ func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 	if a.cfg.damping == 0 {
 		a.bounds = lambdaBounds{true, least, most}
 	}
+	if a.refresh && a.before.noise.lost() {
+		next.gamma = math.Min(a.cfg.maxGamma, next.gamma*math.Sqrt(a.before.noise.fresh))
+		next.noise.fresh = 1
+	}
 	best, err = a.searchGamma(next)
 	for n := 0; n < lastResorts && (errors.Is(err, ErrNotPosDef) || errors.Is(err, ErrNotFinite)); n++ {
 		next.lambda = max(lastResort*next.lambda, leastOfMean*mean)
