@@ -50,6 +50,7 @@ func TestHeapDoesNotGrow(t *testing.T) {
 	for name, opts := range map[string][]kfac.Option{
 		"default":     nil,
 		"tridiagonal": {kfac.WithBlockTridiagonal()},
+		"EKFAC":       {kfac.WithEKFAC()},
 		"background":  {kfac.WithBackgroundInverses(5)},
 		"rate":        {kfac.WithLearningRate(1e-3), kfac.WithIterateAveraging(0.99, 1)},
 	} {

@@ -123,6 +123,7 @@ func testGraphRebuiltForEachStep[T testnet.Float](t *testing.T) {
 		"defaults":      nil,
 		"tridiagonal":   {kfac.WithBlockTridiagonal(), kfac.WithIterateAveraging(0.9, 2)},
 		"learning rate": {kfac.WithLearningRate(0.1)},
+		"EKFAC":         {kfac.WithEKFAC(), kfac.WithInverseUpdatePeriod(2)},
 		"parts of a batch": {kfac.WithMinStatisticsCases(4), kfac.WithMinModelCases(5),
 			kfac.WithInverseUpdatePeriod(4)},
 	}

@@ -107,6 +107,7 @@ func TestBackgroundInversesAreDeterministic(t *testing.T) {
 	for name, make := range map[string]func() (*testnet.Net, []Option){
 		"layers": func() (*testnet.Net, []Option) { return testnet.FourLayers(), nil },
 		"chain":  func() (*testnet.Net, []Option) { return testnet.FourLayers(), []Option{WithBlockTridiagonal()} },
+		"EKFAC":  func() (*testnet.Net, []Option) { return testnet.FourLayers(), []Option{WithEKFAC()} },
 		"recurrent": func() (*testnet.Net, []Option) {
 			return testnet.Recurrent(3, 3, true), []Option{WithTimeCorrelation(TimeSymmetric)}
 		},

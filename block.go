@@ -468,6 +468,9 @@ func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 		if pl.recurrent(l) {
 			reason += ", its time steps " + string(pl.cfg.timing)
 		}
+		if eigen := pl.eigen(l); eigen != "" {
+			reason += ", " + eigen
+		}
 		pl.row(l.Weight.Src, Kronecker, l.Block(), reason)
 		if l.Bias != nil {
 			pl.row(l.Bias.Src, Kronecker, l.Block(), l.DescribeBias())
@@ -493,6 +496,20 @@ func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 // recurrent reports whether the layer's time steps are to be treated as dependent on each other.
 func (pl *planner[T]) recurrent(l *layers.Layer) bool {
 	return pl.cfg.timing != TimeIndependent && l.Recurrent()
+}
+
+// eigen returns what the inverse of a layer does in the eigenbasis of its factors, or "".
+func (pl *planner[T]) eigen(l *layers.Layer) string {
+	embeds := slices.ContainsFunc(l.Sites, func(s layers.Site) bool { return s.Lookup || s.OneHot })
+	switch {
+	case embeds || l.Tied != nil || l.Channels > 0 || pl.recurrent(l):
+		return ""
+	case pl.cfg.ekfac:
+		return "EKFAC"
+	case pl.cfg.exactDamping:
+		return "exact damping"
+	}
+	return ""
 }
 
 // shapeOf returns the properties of a layer that its factors depend on.
@@ -571,6 +588,9 @@ func (pl *planner[T]) single(l *layers.Layer) {
 	case pl.recurrent(l), len(l.Sites) == 1 && pl.wasRecurrent(g): // recurrent also in a graph of a single time step
 		name = "recurrent layer"
 		make = func() curvature.Block[T] { return curvature.NewRecurrent[T](s, pl.cfg.timing == TimeStationary) }
+	case pl.eigen(l) != "":
+		name = pl.eigen(l) + " layer"
+		make = func() curvature.Block[T] { return curvature.NewEigen[T](s, pl.cfg.ekfac) }
 	case l.Convolution():
 		make = func() curvature.Block[T] { return curvature.NewConvolution[T](s) }
 	case l.Tied != nil:

@@ -48,8 +48,8 @@
 //   - How far: [WithLearningRate], [WithMomentum], [WithNormConstraint], [WithDamping],
 //     [WithDampingAdaptation], [WithGammaAdaptation], [WithMaxGamma], [WithUndampedRho],
 //     [WithL2Reg], [WithoutMomentum], [WithStepRejection], [WithPaperRules]
-//   - Which way: [WithBlockTridiagonal], [WithWeightSharing], [WithTimeCorrelation],
-//     [WithSpatiallyUncorrelated], [WithMaxDim], [WithFullBlocks]
+//   - Which way: [WithBlockTridiagonal], [WithEKFAC], [WithExactDamping], [WithWeightSharing],
+//     [WithTimeCorrelation], [WithSpatiallyUncorrelated], [WithMaxDim], [WithFullBlocks]
 //   - From how much, how often: [WithCurvatureEMA], [WithFisherEstimate], [WithFisherSamples],
 //     [WithStatisticsFraction], [WithMinStatisticsCases], [WithModelFraction],
 //     [WithMinModelCases], [WithInverseUpdatePeriod], [WithBackgroundInverses]

@@ -340,6 +340,7 @@ var faultModes = []struct {
 	{"learning rate", []Option{WithLearningRate(0.05), WithMomentum(0.5)}, []int{1, 2, 6}},
 	{"paper's rules", []Option{WithPaperRules(), WithL2Reg(1e-3)}, []int{1, 5, 20}},
 	{"block-tridiagonal", []Option{WithBlockTridiagonal()}, []int{1, 3, 5}},
+	{"EKFAC", []Option{WithEKFAC(), WithInverseUpdatePeriod(2)}, []int{1, 2, 4, 5}},
 	{"average and rejection", []Option{WithIterateAveraging(0.9, 2), WithStepRejection()}, []int{1, 4}},
 	// A turn for each block: at each of these steps one inverse is due, and one in progress.
 	{"background", []Option{WithInverseUpdatePeriod(4), WithBackgroundInverses(2)}, []int{1, 22, 23, 24, 25}},

@@ -62,6 +62,7 @@ func TestChunksFromDifferentGraphs(t *testing.T) {
 			return plainWorld(loss).build(cases)
 		}, damped(WithStepRejection())},
 		{"block-tridiagonal", plainWorld(testnet.Binary), []int{12, 12}, nil, damped(WithBlockTridiagonal())},
+		{"EKFAC", plainWorld(testnet.Binary), []int{12, 5, 7}, nil, damped(WithEKFAC())},
 		{"learning rate", plainWorld(testnet.Binary), []int{12, 5, 7}, nil, []Option{WithLearningRate(0.1)}},
 		{"two outputs", headsWorld(), []int{20, 4}, nil, damped()},
 		{"vectors of one case", world{func(int) *testnet.Net {

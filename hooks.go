@@ -71,7 +71,7 @@ func (h *layerHook[T]) capture(run *program.Run[T], buffers []rowBuffer[T]) []cu
 		if i < len(h.coords) && !h.coords[i].own() {
 			h.rows[i] = buffers[i].standardised(h.rows[i], h.coords[i], l.In)
 		}
-		h.rows[i].Steps = len(l.Sites)
+		h.rows[i].Steps, h.rows[i].Groups = len(l.Sites), l.CaseGroups(run.Program())
 		if l.Patches != nil {
 			h.rows[i].Patches = (*curvature.Grid)(l.Patches)
 		}

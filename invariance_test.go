@@ -225,6 +225,7 @@ func undamped() map[string]course {
 		"learning rate":                      {4, with(WithLearningRate(0.1))},
 		"quadratic model":                    {2, with(WithMinModelCases(60))},
 		"learning rate, block-tridiagonal":   {2, with(WithLearningRate(0.1), WithBlockTridiagonal())},
+		"learning rate, exact damping":       {2, with(WithLearningRate(0.1), WithExactDamping())},
 		"quadratic model, block-tridiagonal": {2, with(WithMinModelCases(60), WithBlockTridiagonal())},
 	}
 }

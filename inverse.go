@@ -20,7 +20,7 @@ func inversePeriod[T program.Float](cfg *config, p *planned[T]) int {
 		return cfg.inversePeriod
 	}
 	inverses := p.inverseOperations
-	if cfg.tridiagonal || cfg.timing != TimeIndependent {
+	if cfg.tridiagonal || cfg.eigen() || cfg.timing != TimeIndependent {
 		inverses *= eigenWork
 	}
 	period := math.Ceil(inverses / (inverseShare * max(p.iterationOperations, leastIteration)))
@@ -123,6 +123,15 @@ func immediate[T program.Float](blocks []*block[T], avg averages[T], gamma float
 		}
 	}
 	return made
+}
+
+// rebase puts averages that are in the basis of an inverse into that of the inverse now in use.
+func rebase[T program.Float](blocks []*block[T]) {
+	for _, b := range blocks {
+		if r, ok := b.Block.(curvature.Rebased[T]); ok && b.inverse != nil {
+			r.Rebase(b.inverse)
+		}
+	}
 }
 
 // release gives back inverses that are not kept.

@@ -126,6 +126,7 @@ func TestInversePeriod(t *testing.T) {
 		"a wide layer":      {[]int{149, 50}, 1000, nil, 2}, // 3.5e6 of 4.5e7 operations
 		"the same, 1 case":  {[]int{149, 50}, 1, nil, 20},
 		"tridiagonal":       {[]int{49, 50, 50}, 5000, []Option{WithBlockTridiagonal()}, 2}, // 5e5 x 20 of 1.5e8
+		"EKFAC":             {[]int{49, 50, 50}, 5000, []Option{WithEKFAC()}, 2},
 		"diagonal":          {[]int{149, 50}, 1, []Option{WithMaxDim(40)}, 1},
 		"given":             {[]int{4, 3}, 5, []Option{WithInverseUpdatePeriod(7)}, 7},
 		"in the background": {[]int{4, 3}, 5, []Option{WithBackgroundInverses(20)}, 20},

@@ -25,6 +25,8 @@ type config struct {
 	statsFraction float64 // tau1
 	minStatsCases int     // 0: see leastStatistics
 	tridiagonal   bool
+	ekfac         bool
+	exactDamping  bool
 	maxDim        int
 	fullBlock     int
 	sharing       WeightSharing
@@ -134,6 +136,9 @@ func (c *config) validate() error {
 	if c.backgroundLag > 0 && (c.gammaAgain || c.paperRules) {
 		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too",
 			"one of them: a search for gamma needs inverses of all blocks at once"}
+	}
+	if c.tridiagonal && c.eigen() {
+		return &ConfigError{"WithBlockTridiagonal", "WithEKFAC or WithExactDamping too", "one of them"}
 	}
 	if c.samples > 1 && (c.estimate == EmpiricalFisher || c.estimate == ExactFisher) {
 		return &ConfigError{"WithFisherSamples", fmt.Sprintf("WithFisherEstimate(%q) too", c.estimate),
@@ -540,6 +545,29 @@ func WithLogger(l *slog.Logger) Option {
 func WithBlockTridiagonal() Option {
 	return func(c *config) error { c.tridiagonal = true; return nil }
 }
+
+// WithEKFAC keeps second moments of the gradient in the eigenbasis of the factors A and G, and
+// inverts the curvature that is diagonal there, in place of A (x) G (George et al. 2018). This is
+// never further from the Fisher matrix of the layer. The damping is added to the second moments, as
+// in WithExactDamping. The basis is computed anew as often as inverses are; the second moments are
+// averaged at every step, of each case's gradient over all its positions.
+//
+// It is for dense layers and convolutions, shared or not. Embeddings, tied weights, and layers of
+// WithTimeCorrelation and WithSpatiallyUncorrelated keep their inverses. It can't be combined with
+// WithBlockTridiagonal. Default off: see docs/results.md for where it helps.
+func WithEKFAC() Option {
+	return func(c *config) error { c.ekfac = true; return nil }
+}
+
+// WithExactDamping inverts A (x) G + gamma^2 I by the eigenvalues of A and G, in place of damping
+// both factors, which adds more than that to the curvature. It is for the same layers as WithEKFAC,
+// which includes it, and can't be combined with WithBlockTridiagonal. Default off.
+func WithExactDamping() Option {
+	return func(c *config) error { c.exactDamping = true; return nil }
+}
+
+// eigen reports whether inverses are those of eigenvalues.
+func (c *config) eigen() bool { return c.ekfac || c.exactDamping }
 
 // WithIterateAveraging keeps a running average of the weights for Solver.UseAverage: mean = xi mean
 // + (1 - xi) theta (Martens & Grosse 2015, section 8). xi is in (0, 1). from, at least 1, is the

@@ -22,6 +22,8 @@ func (c *config) settings() []setting {
 	}
 	return []setting{
 		form("WithBlockTridiagonal", c.tridiagonal),
+		form("WithEKFAC", c.ekfac),
+		form("WithExactDamping", c.exactDamping),
 		form("WithMaxDim", c.maxDim),
 		form("WithFullBlocks", c.fullBlock),
 		form("WithWeightSharing", c.sharing),

@@ -1053,6 +1053,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	restarted = a.averages.keep(blocks, t.cfg.ema)
 	best.inverses.keep(blocks)
 	t.background.finish(blocks, a.k, best.inverses.anew)
+	rebase(blocks)
 	for _, p := range t.plan.absent {
 		if b := t.plan.blockOf[p]; b != nil { // not where it is stored until a graph brings it
 			b.Discard()

@@ -100,7 +100,9 @@ type LayerStats struct {
 type FactorStats struct {
 	Trace float64
 	// Damping is what was added to the diagonal for the inverse that the step used. That may be
-	// older than the average, and the damping is raised where a factor could not be factorised.
+	// older than the average, and the damping is raised where a factor could not be factorised. It
+	// is NaN for A and G of a layer with WithEKFAC or WithExactDamping, where gamma^2 is added to
+	// the whole block.
 	Damping float64
 	// Largest and Smallest estimate eigenvalues from 32 products with the factor. They are exact
 	// for a diagonal and up to 32 rows. Otherwise the largest eigenvalue is no less than Largest,

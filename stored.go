@@ -43,6 +43,7 @@ func (b *block[T]) state(to ledger[T], j *job[T], factors bool) *job[T] {
 			b.inverse = b.NewInverse()
 		}
 		b.inverse.State(to)
+		rebase([]*block[T]{b})
 	}
 	return b.pending(to.under("pending/"), j)
 }

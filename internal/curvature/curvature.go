@@ -22,7 +22,8 @@ type Averages[T Float] struct {
 	Moments   [][]T // row-major; each kind of block documents the order
 	Restarted bool  // there were earlier averages, and these are of the last update alone
 
-	dwarfs int // number of consecutive updates whose inputs were dwarfed by the averages
+	dwarfs int            // number of consecutive updates whose inputs were dwarfed by the averages
+	basis  *eigenbasis[T] // of an Eigen block, made from these averages; nil if not yet
 }
 
 // A Block is the curvature of one layer, of a chain of layers, or of parameters outside layers.
@@ -74,6 +75,14 @@ type Block[T Float] interface {
 	Immediate() bool
 }
 
+// A Rebased block has averages in the basis of the inverse in use.
+type Rebased[T Float] interface {
+	Block[T]
+	// Rebase is called at the end of each update, after Keep or Update, with the inverse that is in
+	// use then. It changes that inverse to one of the present averages.
+	Rebase(Inverse[T])
+}
+
 // Damping says what to add to the diagonals of a block before it is inverted.
 type Damping interface {
 	// Split returns what to add to the diagonals of A (n x n) and of G (m x m), given their traces.
@@ -88,7 +97,8 @@ type Inverse[T Float] interface {
 	Apply(u, v [][]T)
 	// Raised returns the number of factors whose damping was raised.
 	Raised() int
-	// Dampings returns what was added to the diagonals, in the order of Block.Factors.
+	// Dampings returns what was added to the diagonals, in the order of Block.Factors, or nothing
+	// if it was added to the block and not to its factors.
 	Dampings() []float64
 	// State shows the inverse to a Visitor. That of an Immediate block has none of its own.
 	State(Visitor[T])

@@ -60,6 +60,9 @@ func TestRaised(t *testing.T) {
 		s, b := newSource(6), k.double()
 		avg := seen(t, b, k.rows(s, 9))
 		inverted(t, b, avg, tikhonov(0.1))
+		if _, eigen := b.(*Eigen[float64]); eigen { // needs no factor to be positive definite
+			return
+		}
 		if b.Immediate() || k.name == "both diagonal" || k.name == "tied, both diagonal" {
 			return
 		}

@@ -93,6 +93,18 @@ func kroneckerKind(name string, s Shape) kind {
 	return k
 }
 
+// eigenKind has the damping of the whole block. A first inverse does not differ if it is corrected.
+func eigenKind(name string, s Shape, corrected bool) kind {
+	k := kroneckerKind(name, s)
+	k.single = func() Block[float32] { return NewEigen[float32](s, corrected) }
+	k.double = func() Block[float64] { return NewEigen[float64](s, corrected) }
+	k.inverse = func(t testing.TB, avg *Averages[float64], d Damping) *mat.Dense {
+		a, g := matrixOf(avg.Moments[0], s.Abar()), matrixOf(avg.Moments[1], s.Out)
+		return turnedInverse(t, s, plusDiagonal(kronecker(a, g, 0, 0), d.Whole()))
+	}
+	return k
+}
+
 func lookupKind() kind {
 	s := Shape{In: 6, Out: 3, DiagonalA: true}
 	k := kroneckerKind("lookups", s)
@@ -243,6 +255,10 @@ func kinds() []kind {
 		kroneckerKind("diagonal A, out by in", Shape{In: 4, Out: 3, DiagonalA: true, OutByIn: true}),
 		kroneckerKind("diagonal G", Shape{In: 4, Out: 3, DiagonalG: true}),
 		kroneckerKind("both diagonal", Shape{In: 4, Out: 3, Bias: true, DiagonalA: true, DiagonalG: true}),
+		eigenKind("exact damping", Shape{In: 4, Out: 3, Bias: true}, false),
+		eigenKind("exact damping, diagonal G, out by in", Shape{In: 4, Out: 3, DiagonalG: true, OutByIn: true}, false),
+		eigenKind("EKFAC", Shape{In: 3, Out: 4, Bias: true, OutByIn: true}, true),
+		eigenKind("EKFAC, diagonal A", Shape{In: 4, Out: 3, Bias: true, DiagonalA: true}, true),
 		lookupKind(),
 		patchKind(),
 		tiedKind("tied", Shape{In: 4, Out: 3, Bias: true, Tied: true}),

@@ -52,6 +52,9 @@ type Rows[T Float] struct {
 	Cases   int   // divisor of the second moment of G
 	Steps   int   // time steps of a recurrent weight; each has the same number of rows, step after step
 	Patches *Grid // for a convolution with overlapping patches; otherwise nil
+	// Groups: the rows lie in so many groups of as many rows for each case, case after case. 0 if
+	// cases can't be told apart.
+	Groups int
 	// Again says that G is of another backward sweep of the run observed last. Its second moments
 	// add to that run's, with the same divisor. A plays no part.
 	Again bool

@@ -38,6 +38,29 @@ func (l *Layer) reducible(p *program.Program) bool {
 	})
 }
 
+// CaseGroups is the number of groups that the rows of all uses lie in, of as many rows for each
+// case, case after case. It is 0 where cases can't be told apart.
+func (l *Layer) CaseGroups(p *program.Program) (groups int) {
+	if p.Cases == 1 {
+		return 1
+	}
+	if p.Whole != "" {
+		return 0
+	}
+	perGroup := 0
+	for _, s := range l.Sites {
+		n := 1
+		if axis := s.Output.CaseAxis; !s.OutputColumns {
+			n = size(s.Output.Shape[:max(axis, 0)])
+		}
+		if s.Output.CaseAxis < 0 || perGroup > 0 && s.Rows != perGroup*n {
+			return 0
+		}
+		groups, perGroup = groups+n, s.Rows/n
+	}
+	return groups
+}
+
 // positionsSummed reports whether the graph shows that the positions of all the layer's uses are
 // summed, or averaged, before the outputs, and that nothing mixes them before that.
 // Only dense layers, elementwise functions and changes of shape may lie in between.
