@@ -44,8 +44,9 @@ type chunk[T program.Float] struct {
 	conditions[T]
 	units  // of its cost
 	cases  int
-	own    bool // the RunAll was one of the solver's own VM
-	shared bool // where numbers are drawn: the private runs have the VM's
+	shard  *shard // which cases of all ranks; nil where there are none
+	own    bool   // the RunAll was one of the solver's own VM
+	shared bool   // where numbers are drawn: the private runs have the VM's
 
 	cost            float64   // the user's cost as the VM computed it
 	variances       []float64 // by output; see variances
@@ -122,13 +123,14 @@ func (b batch[T]) predicted() (u predicted) {
 
 // errorUnits returns, by output, the unit that its errors count in: that of the output whose errors
 // count most in the objective.
-func (k *chunk[T]) errorUnits(weights []float64) []float64 {
+// squares are the mean squares of the outputs.
+func (k *chunk[T]) errorUnits(weights []float64, squares []ratio) []float64 {
 	most, units := 0.0, make([]float64, len(weights))
 	for i, o := range k.plan.model.outputs {
 		variance := k.variances[i]
-		if o.precision > 0 && len(o.z)/o.cols < fewRows {
+		if o.precision > 0 && int(squares[i].n)/o.cols < fewRows {
 			// Too few to tell. This is never less than half of the targets' mean square.
-			variance += floats.Dot(o.z, o.z) / float64(len(o.z)) * o.precision
+			variance += squares[i].value() * o.precision
 		}
 		most = max(most, weights[i]*o.spread(variance))
 	}
@@ -144,6 +146,19 @@ func (k *chunk[T]) errorUnits(weights []float64) []float64 {
 	return units
 }
 
+// squares are the mean squares of the model's outputs in its last run, where errorUnits may need
+// them.
+func (m *model[T]) squares() []ratio {
+	all := make([]ratio, len(m.outputs))
+	for i, o := range m.outputs {
+		all[i].n = float64(len(o.z))
+		if len(o.z)/o.cols < fewRows {
+			all[i].sum = floats.Dot(o.z, o.z)
+		}
+	}
+	return all
+}
+
 // spread returns the variance of a target variable in units of the declared one. residual is the
 // mean squared residual in these units.
 func (h head) spread(residual float64) float64 {
@@ -154,6 +169,20 @@ func (h head) spread(residual float64) float64 {
 		return 1
 	}
 	return math.Max(1, residual)
+}
+
+// A tally is what a step has to know of its batch as a whole.
+type tally struct {
+	cases, statistics int
+	cost, likelihood  float64 // see the methods of batch
+	predicted         predicted
+	random, terms     bool
+	draws             bool
+}
+
+func (b batch[T]) tally() tally {
+	return tally{b.cases(), b.statisticsCases(), b.cost(), b.likelihood(), b.predicted(), b.random(), b.hasTerms(),
+		b.draws()}
 }
 
 // hasTerms reports whether the cost depends on a parameter that was given in another way than

@@ -236,7 +236,8 @@ type savedBlock struct {
 // A storedBlock is the state of a block that the plan lacks, until a graph brings it.
 type storedBlock struct {
 	savedBlock
-	from *archive
+	from      *archive
+	elsewhere bool // another rank takes the averages
 }
 
 // A planned is the solver's plan for the parameters in one graph.
@@ -266,6 +267,7 @@ type planned[T program.Float] struct {
 	reach program.Path // from the parameters to the outputs, for forward mode
 
 	inverseOperations, iterationOperations float64 // operations of all inverses, and of the user's RunAll
+	allOperations                          float64 // of the RunAlls of all ranks; 0 where there are none
 }
 
 // setPlaces gives the parameters their places in this plan's graph.

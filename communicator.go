@@ -20,6 +20,8 @@ import (
 // from the same numbers, and don't send them. The same numbers give the same bits in the next run
 // too if the operations add in an order that depends on the size alone.
 //
+// [WithCommunicator] says what a solver does with it.
+//
 // An error means that the ranks are out of reach or out of step. It is final: every later operation
 // returns an error too, on every rank. An operation never waits for a rank that has left; the error
 // is then a *RankError with ErrRankLeft that names it. What the slice holds after an error does not
@@ -130,7 +132,9 @@ func newRoom(size int) *room {
 func (r *room) close(err error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	r.closed = firstOf(r.closed, err)
+	if r.closed == nil {
+		r.closed = err
+	}
 	r.changed.Broadcast()
 }
 

@@ -2,7 +2,6 @@ package kfac
 
 import (
 	"math"
-	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
@@ -50,25 +49,27 @@ func (c *coordinates[T]) shiftOf(i int) T {
 // standardise finds m and s from rows of inputs, x: m is the median of each input, if there is a
 // bias to take it, and s the median distance from it of all numbers that differ from it. So neither
 // a case that is far off nor inputs that are mostly 0 count. An s for each input would make much of
-// those that hardly vary, as the pixels at the border of an image.
-func (c *coordinates[T]) standardise(x []float64, inputs int, bias bool) {
+// those that hardly vary, as the pixels at the border of an image. Ranks may have parts of x.
+func (c *coordinates[T]) standardise(x []float64, inputs int, bias bool, on *ranks) {
 	rows := len(x) / inputs
-	c.shift = make([]float64, inputs)
-	column, distances := make([]float64, rows), make([]float64, 0, len(x))
-	for i := range inputs {
-		for r := range column {
-			column[r] = x[r*inputs+i]
+	columns, distances := make([][]float64, inputs), make([]float64, 0, len(x))
+	for i := range columns {
+		columns[i] = make([]float64, rows)
+		for r := range columns[i] {
+			columns[i][r] = x[r*inputs+i]
 		}
-		if bias && rows > 1 {
-			c.shift[i] = median(column)
-		}
+	}
+	if c.shift = make([]float64, inputs); bias && on.count(rows) > 1 {
+		c.shift = on.medians(columns)
+	}
+	for i, column := range columns {
 		for _, v := range column {
 			if d := math.Abs(v - c.shift[i]); d > rounded*math.Abs(c.shift[i]) {
 				distances = append(distances, d)
 			}
 		}
 	}
-	c.scale = median(distances)
+	c.scale = on.medians([][]float64{distances})[0]
 	if c.scale == 0 { // all rows are the same
 		c.shift = nil
 	}
@@ -78,15 +79,6 @@ const (
 	fewRows = 16   // the unit of so few errors is not taken from them alone
 	rounded = 1e-6 // a smaller relative difference is rounding
 )
-
-// median sorts x. It returns 0 for no numbers.
-func median(x []float64) float64 {
-	slices.Sort(x)
-	if n := len(x); n > 0 {
-		return x[(n-1)/2]/2 + x[n/2]/2
-	}
-	return 0
-}
 
 // standard returns rows of inputs in these coordinates, in the memory of dst.
 func (c *coordinates[T]) standard(dst, a []T, inputs int) []T {

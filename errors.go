@@ -73,6 +73,8 @@ var (
 	ErrRankLeft = errors.New("the rank has left")
 	// ErrOutOfStep: the ranks of a Communicator have called different operations.
 	ErrOutOfStep = errors.New("the ranks are out of step")
+	// ErrOtherRank: ranks differ in what has to be the same on all of them.
+	ErrOtherRank = errors.New("not the same on all ranks")
 	// ErrStrict: WithStrict is set, and a parameter would not get a Kronecker block.
 	ErrStrict = errors.New("no Kronecker block")
 )

@@ -60,6 +60,19 @@ func (s *sampler[T]) cases(p *program.Program, w *weighting, fraction float64, a
 	return s.perm[:n]
 }
 
+// some chooses a fraction of the cases of all ranks, and least of them, among those of a chunk.
+func (s *sampler[T]) some(k *chunk[T], fraction float64, least int, rng *rand.Rand) []int {
+	all := k.shard.of(k.cases)
+	switch part := partOf(all, fraction, least); {
+	case k.shard == nil:
+	case part >= all:
+		least = all
+	default:
+		least = (least*k.cases + all - 1) / all
+	}
+	return s.cases(k.plan.model.Program, &k.weighting, fraction, least, rng)
+}
+
 // shuffle puts a random choice of n elements in front.
 func shuffle(x []int, n int, rng *rand.Rand) {
 	for i := range min(n, len(x)-1) {
@@ -104,7 +117,7 @@ func (s *sampler[T]) sweeps(m *model[T]) (n int) {
 // by the square root of the weight in the objective. path leads from the observed nodes to the
 // outputs, and rows are the cases of the run, or nil for all.
 func (s *sampler[T]) sweep(number int, g *graph[T], m *model[T], path program.Path, u *units, rows []int,
-	rng *rand.Rand) error {
+	by draws) error {
 	first, last := 0, len(m.outputs)
 	switch s.estimate {
 	case ExactFisher: // the column of one output
@@ -118,26 +131,31 @@ func (s *sampler[T]) sweep(number int, g *graph[T], m *model[T], path program.Pa
 			return err
 		}
 	}
-	s.signs = s.drawSigns(m, rng)
+	s.signs = s.drawSigns(m, by)
 	for len(s.seeds) < len(m.outputs) {
 		s.seeds = append(s.seeds, program.Seed[T]{})
 	}
 	for i, o := range m.outputs[first:last] {
 		if !o.byCost {
-			s.gradient(o, number, rng)
+			s.gradient(o, first+i, number, by)
 		} else if first+i == m.hessian.heads[0] {
-			s.drawByCost(m, rng)
+			s.drawByCost(m, by.rng)
 		}
-		s.seed(&s.seeds[i], m, first+i, u, rows)
+		s.seed(&s.seeds[i], m, first+i, u, rows, by.of)
 	}
 	return graphError(m.run.Reverse(s.seeds[:last-first], path))
 }
 
-// gradient writes a gradient at output o to o.y, whose second moment is F_R in expectation.
-func (s *sampler[T]) gradient(o *output, column int, rng *rand.Rand) {
+// gradient writes a gradient at output o to o.y, whose second moment is F_R in expectation. number
+// is that of the output.
+func (s *sampler[T]) gradient(o *output, number, column int, by draws) {
 	switch s.estimate {
 	case SampledFisher:
-		s.draw(o, rng)
+		by.each(number, len(o.z), o.perCase(), func(from, to int, rng *rand.Rand) {
+			part := *o
+			part.z, part.y = o.z[from:to], o.y[from:to]
+			s.draw(&part, rng)
+		})
 		o.Residual(o.y, o.y, o.z, o.cols)
 	case ExactFisher:
 		s.v = zeros(s.v, len(o.z))
@@ -147,7 +165,7 @@ func (s *sampler[T]) gradient(o *output, column int, rng *rand.Rand) {
 		s.factor.Product(o, o.y, s.v, o.z, o.cols)
 	case CurvaturePropagation:
 		s.v = linalg.Resized(s.v, len(o.z))
-		randomSigns(s.v, rng)
+		by.each(number, len(s.v), o.perCase(), func(from, to int, rng *rand.Rand) { randomSigns(s.v[from:to], rng) })
 		s.factor.Product(o, o.y, s.v, o.z, o.cols)
 	}
 }
@@ -166,12 +184,16 @@ func (s *sampler[T]) drawByCost(m *model[T], rng *rand.Rand) {
 }
 
 // seed makes the gradient at output i a seed.
-func (s *sampler[T]) seed(seed *program.Seed[T], m *model[T], i int, u *units, rows []int) {
+func (s *sampler[T]) seed(seed *program.Seed[T], m *model[T], i int, u *units, rows []int, of *shard) {
 	o := m.outputs[i]
 	seed.Node, seed.Data = o.node, linalg.Resized(seed.Data, len(o.y))
 	root := math.Sqrt(u.weights[i]) // then the second moments are multiplied by the weight
 	if rows == nil {                // and are means over the cases that count
-		root *= math.Sqrt(float64(m.Cases) / float64(u.count(m.Cases)))
+		all, count := m.Cases, u.count(m.Cases)
+		if of != nil {
+			all, count = of.run, of.cases
+		}
+		root *= math.Sqrt(float64(all) / float64(count))
 	}
 	root /= math.Sqrt(float64(s.samples))
 	u.each(i, rows, o.perCase(), func(j int, w float64) { o.y[j] *= math.Sqrt(w) })
@@ -189,13 +211,43 @@ func (s *sampler[T]) seed(seed *program.Seed[T], m *model[T], i int, u *units, r
 // mean zero by themselves. A case's own second moments do not change. But what several cases have
 // added to, as the gradient of a parameter, then has the right second moment in expectation
 // (Martens & Grosse 2015, lemma 4).
-func (s *sampler[T]) drawSigns(m *model[T], rng *rand.Rand) []float64 {
+func (s *sampler[T]) drawSigns(m *model[T], by draws) []float64 {
 	if s.estimate == SampledFisher || s.estimate == CurvaturePropagation {
 		return nil
 	}
 	signs := linalg.Resized(s.signs, m.run.Cases())
-	randomSigns(signs, rng)
+	by.each(forSigns, len(signs), 1, func(from, to int, rng *rand.Rand) { randomSigns(signs[from:to], rng) })
 	return signs
+}
+
+// draws are the random numbers of a sweep: from a generator, or, on ranks, by the index of each
+// case among those of all of them.
+type draws struct {
+	rng   *rand.Rand
+	of    *shard // nil where there are no ranks
+	sweep int
+	rows  []int // the cases, or nil for all
+}
+
+// forSigns is a number of no output, for the signs of cases.
+const forSigns = -1
+
+// each calls f for all elements of an output at once, or for the n of each case.
+func (d *draws) each(output, elements, n int, f func(from, to int, rng *rand.Rand)) {
+	if d.of == nil {
+		f(0, elements, d.rng)
+		return
+	}
+	var source rand.PCG
+	rng := rand.New(&source)
+	for i := range elements / n {
+		row := i
+		if d.rows != nil {
+			row = d.rows[i]
+		}
+		d.of.random(&source, d.sweep, output, row)
+		f(i*n, (i+1)*n, rng)
+	}
 }
 
 func randomSigns(v []float64, rng *rand.Rand) {

@@ -23,7 +23,7 @@ func estimated(t rapid.TB, c *training[float64], rows []int, rng *rand.Rand) ave
 	m := c.plan.model
 	testnet.Check(t, m.forward(conditions[float64]{}, rows))
 	for i := range c.sampler.sweeps(m) {
-		testnet.Check(t, c.sampler.sweep(i, c.graph, m, c.plan.path, &c.graph.units, rows, rng))
+		testnet.Check(t, c.sampler.sweep(i, c.graph, m, c.plan.path, &c.graph.units, rows, draws{rng: rng}))
 		testnet.Check(t, observe(c.plan, i > 0))
 	}
 	avg, err := newAverages(c.plan.blocks, 0, true)

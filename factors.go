@@ -24,10 +24,10 @@ func leastStatistics(cfg *config, cases int) int {
 
 // settle finds the coordinates of blocks that are new from the run of the model; see
 // layerHook.settle.
-func (p *planned[T]) settle(units []float64) {
+func (p *planned[T]) settle(units []float64, on *ranks) {
 	for _, h := range p.hooks {
 		if h, ok := h.(*layerHook[T]); ok {
-			h.settle(p.model.run, units)
+			h.settle(p.model.run, units, on)
 		}
 	}
 }

@@ -72,6 +72,15 @@ func (u units) measured(scales []float64, w weighting, rounding float64) units {
 	return new
 }
 
+// likeFirst returns the units with rank 0's scales where these are the same up to rounding, so that
+// ranks that go on from rank 0's state go on with the same bits.
+func (u units) likeFirst(scales []float64, rounding float64) units {
+	if len(scales) != len(u.scales) || slices.Equal(scales, u.scales) {
+		return u
+	}
+	return units{scales: scales}.measured(u.scales, u.weighting, rounding)
+}
+
 // A model is the solver's own program of a graph's outputs. An output that is a vector can have two
 // meanings; each has its own model.
 type model[T program.Float] struct {
@@ -448,16 +457,16 @@ func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T)
 }
 
 // variances returns the mean squared residual of each output, in units of the declared variance, on
-// the cases in rows, or on all if rows is nil. It is 1 for an output of discrete variables. The run
-// of the model holds the forward pass of these cases.
+// the cases in rows, or on all if rows is nil: a sum over cases and what divides it. It is 1 for an
+// output of discrete variables. The run of the model holds the forward pass of these cases.
 //
 // The residual follows from the cost's gradient with respect to the output, c (mean - target) in
 // these units, which for a case does not depend on what the others predict.
-func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
-	made := make([]float64, len(m.outputs))
+func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
+	made := make([]ratio, len(m.outputs))
 	discrete := true
 	for i, o := range m.outputs {
-		made[i] = 1
+		made[i] = ratio{1, 1}
 		discrete = discrete && o.Discrete()
 	}
 	if discrete {
@@ -469,7 +478,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 	}
 	for i, o := range m.outputs {
 		if o.byCost {
-			made[i] = m.hessian.unit()
+			made[i] = ratio{m.hessian.unit(), 1}
 		} else if o.precision > 0 && g.scales[i] > 0 && !o.policy {
 			grad, n := t.of(i, rows, o.perCase()), float64(len(o.z))
 			g.each(i, rows, o.perCase(), func(j int, w float64) {
@@ -479,7 +488,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]float64, error) {
 				n += w - 1
 			})
 			residual := linalg.Norm(grad) / g.scales[i]
-			made[i] = residual * residual / (o.precision * n)
+			made[i] = ratio{residual * residual, o.precision * n}
 		}
 	}
 	return made, nil
@@ -495,6 +504,20 @@ func (t *lossTail[T]) sweepFrom(m *model[T], rows []int) error {
 		}
 	}
 	return graphError(t.sweep(1))
+}
+
+// A ratio is a mean whose parts are added up by themselves.
+type ratio struct{ sum, n float64 }
+
+func (r ratio) value() float64 { return r.sum / r.n }
+
+// values are those of some ratios.
+func values(list []ratio) []float64 {
+	v := make([]float64, len(list))
+	for i, r := range list {
+		v[i] = r.value()
+	}
+	return v
 }
 
 // spreadOut returns the values of an output for the cases in rows as those of the whole batch, with

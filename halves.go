@@ -12,11 +12,11 @@ import (
 
 // noiseOfHalves returns n_a n_b / B^2 d^T P d. ok is false where the batch has no halves. Gradients
 // and directions are the same afterwards.
-func noiseOfHalves[T program.Float](plan *planned[T], b batch[T], made *inverses[T]) (
+func noiseOfHalves[T program.Float](plan *planned[T], b batch[T], made *inverses[T], on *distributed[T]) (
 	noise float64, ok bool, err error) {
 	defer keep(plan.order, func(p *parameter[T]) []T { return p.grad })()
 	defer keep(plan.order, func(p *parameter[T]) []T { return p.direction })()
-	first, second, err := differ(plan.order, b)
+	first, second, err := differ(plan.order, b, on)
 	if err != nil || second == 0 {
 		return 0, false, err
 	}
@@ -51,27 +51,47 @@ func keep[T program.Float](params []*parameter[T], pick func(*parameter[T]) []T)
 }
 
 // differ makes the gradients of the parameters the difference between those of the two halves, each
-// the mean over its cases: every other case is in the first. It returns how many cases they have.
-func differ[T program.Float](params []*parameter[T], b batch[T]) (first, second int, err error) {
-	first, second = (b.cases()+1)/2, b.cases()/2
-	if second == 0 {
-		return 0, 0, nil
+// the mean over its cases: every other case is in the first. It returns how many cases they have,
+// or no second if the cases can't be told apart. Both have cases of all ranks.
+func differ[T program.Float](params []*parameter[T], b batch[T], on *distributed[T]) (first, second int, err error) {
+	x, y := b.halves()
+	if err := on.meet(atHalves, nil, &x, &y); err != nil || y == 0 {
+		return 0, 0, err
 	}
-	sides := [2]T{T(1 / float64(first)), T(-1 / float64(second))}
+	sides, from, failed := [2]T{T(1 / x), T(-1 / y)}, 0, 0.0
+	var differences [][]T
 	for _, p := range params {
 		if p.given {
 			clear(p.grad)
+			differences = append(differences, p.grad)
 		}
 	}
+	for i := 0; i < len(b) && err == nil && failed == 0; i++ {
+		ok := false
+		if ok, err = b[i].addSides(params, b[i].shard.from(from), sides); !ok {
+			failed, err = 1, graphError(err)
+		}
+		from += b[i].shard.all(b[i].cases)
+	}
+	if err := on.meet(atHalves, err, &failed); err != nil || failed > 0 {
+		return 0, 0, err
+	}
+	if on.ranks != nil {
+		on.addAll(differences)
+	}
+	return int(x), int(y), nil
+}
+
+// halves returns how many cases of this rank are in each half.
+func (b batch[T]) halves() (first, second float64) {
 	from := 0
 	for i := range b {
-		ok, err := b[i].addSides(params, from, sides)
-		if err != nil || !ok {
-			return 0, 0, graphError(err)
-		}
-		from += b[i].cases
+		odd, n := b[i].shard.from(from)%2, b[i].cases
+		first += float64((n + 1 - odd) / 2)
+		second += float64((n + odd) / 2)
+		from += b[i].shard.all(n)
 	}
-	return first, second, nil
+	return first, second
 }
 
 // addSides adds the gradients of a chunk's cases, each multiplied by the number of its half. The

@@ -26,7 +26,7 @@ func TestDifferenceOfHalves(t *testing.T) {
 			l.Steps(t, 1)
 			tr := trainingOf(l)
 			k := chunk[float64]{graph: tr.graph, plan: tr.plan, units: tr.graph.units, cases: worldCases}
-			first, second, err := differ(tr.plan.order, batch[float64]{k})
+			first, second, err := differ(tr.plan.order, batch[float64]{k}, &tr.ranks)
 			if first != half || second != half || err != nil {
 				t.Fatal(first, second, err)
 			}

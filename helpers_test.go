@@ -33,7 +33,7 @@ func sampled(c *training[float64], fraction float64, rng *rand.Rand) error {
 	if err := m.forward(of, c.sampler.choose(m.Program, fraction, 1, rng)); err != nil {
 		return err
 	}
-	return c.sampler.sweep(0, c.graph, m, c.plan.path, &c.graph.units, nil, rng)
+	return c.sampler.sweep(0, c.graph, m, c.plan.path, &c.graph.units, nil, draws{rng: rng})
 }
 
 // trainingOf is the engine of a float64 trainer.

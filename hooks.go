@@ -108,9 +108,9 @@ func (c *rowBuffer[T]) standardised(r curvature.Rows[T], in *coordinates[T], inp
 	return r
 }
 
-// settle finds the coordinates of the layers from a run of the first batch. units are those of the
-// errors, by output.
-func (h *layerHook[T]) settle(run *program.Run[T], units []float64) {
+// settle finds the coordinates of the layers from a run of the first batch, of which ranks may have
+// parts. units are those of the errors, by output.
+func (h *layerHook[T]) settle(run *program.Run[T], units []float64, on *ranks) {
 	for i, c := range h.coords {
 		if c == nil || c.settled {
 			continue
@@ -124,7 +124,7 @@ func (h *layerHook[T]) settle(run *program.Run[T], units []float64) {
 			}
 			x := make([]float64, len(buf.a))
 			linalg.Convert(x, buf.a)
-			c.standardise(x, l.In, l.Bias != nil)
+			c.standardise(x, l.In, l.Bias != nil, on)
 		}
 		if h.head[i] >= 0 && units[h.head[i]] != 1 {
 			c.unit = units[h.head[i]]
@@ -199,6 +199,7 @@ func zeros[T program.Float](buf []T, n int) []T {
 type parameterHook[T program.Float] struct {
 	leaf    *program.Node
 	entries int // number of entries of its diagonal
+	ofAll   int // cases of all ranks, if the gradient is theirs; 0: it is that of the run
 	rows    [1]curvature.Rows[T]
 }
 
@@ -221,11 +222,19 @@ func (h *parameterHook[T]) observed() []*program.Node { return []*program.Node{h
 // case, row i depends on case i only. The rows that were run then stand for all rows.
 func (h *parameterHook[T]) capture(run *program.Run[T], _ []rowBuffer[T]) []curvature.Rows[T] {
 	grad, cases := run.Gradient(h.leaf), run.Cases()
-	if len(grad) != h.entries || h.leaf.CaseAxis == 0 {
+	switch {
+	case h.byCase(grad):
 		cases = len(grad) / h.entries * (h.leaf.Size() / h.entries)
+	case h.ofAll > 0:
+		cases = h.ofAll
 	}
 	h.rows[0] = curvature.Rows[T]{G: grad, Cases: cases}
 	return h.rows[:]
+}
+
+// byCase reports whether the gradient has separate elements for each case.
+func (h *parameterHook[T]) byCase(grad []T) bool {
+	return len(grad) != h.entries || h.leaf.CaseAxis == 0
 }
 
 // elementwiseHook captures each case's contribution to the gradients of parameters that act element

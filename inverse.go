@@ -23,7 +23,7 @@ func inversePeriod[T program.Float](cfg *config, p *planned[T]) int {
 	if cfg.tridiagonal || cfg.eigen() || cfg.timing != TimeIndependent {
 		inverses *= eigenWork
 	}
-	period := math.Ceil(inverses / (inverseShare * max(p.iterationOperations, leastIteration)))
+	period := math.Ceil(inverses / (inverseShare * max(p.iterationOperations, p.allOperations, leastIteration)))
 	return int(min(max(period, 1), longestPeriod))
 }
 
@@ -53,6 +53,14 @@ func newInverses[T program.Float](blocks int) *inverses[T] {
 
 // invert computes the inverses of all blocks, several at the same time.
 func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64) (*inverses[T], error) {
+	return invertOr(blocks, avg, gamma, func(i int, failure error) (curvature.Inverse[T], error) {
+		return restarted(blocks[i], avg, i, gamma, failure, blocks[i].Restart)
+	})
+}
+
+// invertOr is invert that has again make an inverse where that of the averages fails.
+func invertOr[T program.Float](blocks []*block[T], avg averages[T], gamma float64,
+	again func(i int, failure error) (curvature.Inverse[T], error)) (*inverses[T], error) {
 	var first, then []func()
 	making := make([]*curvature.Inversion[T], len(blocks))
 	for i, b := range blocks {
@@ -67,7 +75,7 @@ func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64)
 	for i, b := range blocks { // do not stop at an error: every inversion must give back its memory
 		v, err := making[i].Inverse()
 		if err != nil {
-			v, err = restarted(b, avg, i, gamma, err)
+			v, err = again(i, err)
 		}
 		if err != nil {
 			failed = firstOf(failed, b.layerError(err))
@@ -85,13 +93,14 @@ func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64)
 
 // restarted is the inverse of a block from the present update alone, in whose place in avg that is
 // then. So a batch that was far off does not stand in the way of all that come after it. It returns
-// the failure of the averages where that can't be inverted either.
-func restarted[T program.Float](b *block[T], avg averages[T], i int, gamma float64, failure error) (
-	curvature.Inverse[T], error) {
+// the failure of the averages where that can't be inverted either. restart has the averages start
+// anew.
+func restarted[T program.Float](b *block[T], avg averages[T], i int, gamma float64, failure error,
+	restart func() (*curvature.Averages[T], error)) (curvature.Inverse[T], error) {
 	if avg[i].Updates == 1 {
 		return nil, failure
 	}
-	alone, err := b.Restart()
+	alone, err := restart()
 	if err != nil {
 		return nil, failure
 	}
@@ -199,8 +208,10 @@ func (j *job[T]) release(b *block[T]) {
 	}
 }
 
-// launch starts a goroutine for each block whose turn it is after step k.
-func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma float64) {
+// launch starts a goroutine for each block whose turn it is after step k. copied are the averages
+// of a block, or nil if they can't be inverted.
+func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma float64,
+	copied func(*block[T]) *curvature.Averages[T]) {
 	if g.jobs == nil {
 		g.jobs = map[*block[T]]*job[T]{}
 	}
@@ -216,7 +227,10 @@ func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma flo
 		if k%period != i*period/len(blocks) || g.jobs[b] != nil || b.Immediate() {
 			continue
 		}
-		avg := b.Copy()
+		avg := copied(b)
+		if avg == nil {
+			continue
+		}
 		j := &job[T]{averages: avg, inversion: b.Invert(avg, tikhonov(gamma)), due: k + lag, done: make(chan struct{})}
 		g.jobs[b] = j
 		go j.run()

@@ -32,7 +32,7 @@ func lowRankStep(t *testing.T, l *Trainer) (chosen []placedLayer, made *inverses
 		}
 	}
 	testnet.Check(t, c.low.sweep(c.graph, c.plan))
-	c.objectiveGradient(batch[float64]{last})
+	c.objectiveGradient(batch[float64]{last}, last.cases)
 	avg, err := newAverages(c.plan.blocks, c.cfg.ema, true)
 	testnet.Check(t, err)
 	c.low.match(c.cfg.seed, c.steps)

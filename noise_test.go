@@ -567,7 +567,7 @@ func TestObjectiveBefore(t *testing.T) {
 	update := batch[float64]{{graph: c.graph, units: c.graph.units, plan: c.plan, cases: 8,
 		cost: costValue(c.graph.cost), variances: []float64{1}}}
 	own := update.likelihood()
-	a := c.attempt(2, update, nil, false, &PhaseTimes{}, &stopwatch{})
+	a := c.attempt(2, update, update.tally(), nil, false, &PhaseTimes{}, &stopwatch{})
 	a.vmObjective = own * (1 + 1e-4) // as if the VM had lost digits
 	for _, test := range []struct {
 		off, change, want, wantOff float64

@@ -16,18 +16,32 @@ import (
 type objective struct {
 	eta    float64
 	others bool
+	on     *ranks // whose cases count too
 }
 
 // at returns h on all cases of the batch. values holds the values of the parameters. If an element
 // is nil, the parameter keeps the user's value and is left out of the L2 term.
 func at[T program.Float](h objective, b batch[T], params []*parameter[T], values [][]T) (float64, error) {
-	var squares, sum float64
+	var squares float64
 	for _, v := range values {
 		squares += linalg.Dot64(v, v)
 	}
+	sum, err := costOf(h.others, b, params, values)
+	cases := float64(b.cases())
+	if err := h.on.meet(atObjective, err, &sum, &cases); err != nil {
+		return 0, err
+	}
+	if math.IsInf(sum, 0) {
+		sum = math.NaN()
+	}
+	return sum/cases + h.eta/2*squares, nil
+}
+
+// costOf returns the cost of a batch, summed over its cases and in the solver's units.
+func costOf[T program.Float](others bool, b batch[T], params []*parameter[T], values [][]T) (sum float64, err error) {
 	for i := range b {
 		under := b[i].conditions
-		if h.others {
+		if others {
 			under = under.others()
 		}
 		cost, err := costAt(&b[i], under, params, values)
@@ -36,10 +50,7 @@ func at[T program.Float](h objective, b batch[T], params []*parameter[T], values
 		}
 		sum += cost / b[i].scale()
 	}
-	if math.IsInf(sum, 0) {
-		sum = math.NaN()
-	}
-	return sum/float64(b.cases()) + h.eta/2*squares, nil
+	return sum, nil
 }
 
 // costAt returns the cost of a chunk under these conditions, in the user's units.

@@ -70,6 +70,8 @@ type config struct {
 	// in the weights' own where the user has set it, and by the paper's rules.
 	standardises bool
 
+	ranks *ranks // nil: this process is alone
+
 	skipInRow int // batches whose gradient is not finite that may be left out in a row
 
 	layerStats int // steps from one Stats.Layers to the next; 0: none

@@ -205,7 +205,7 @@ func differenceStep[T program.Float]() float64 {
 	return 1e-4
 }
 
-// fisher returns u^T F v for two of the directions.
+// fisher returns u^T F v for two of the directions, summed over the cases.
 func (q *quadratic[T]) fisher(u, v int) float64 {
 	var s float64
 	for i := range q.batch {
@@ -214,17 +214,25 @@ func (q *quadratic[T]) fisher(u, v int) float64 {
 			s += k.weights[h] * floats.Dot(q.jv[u][i][h], q.fjv[v][i][h])
 		}
 	}
-	return s / float64(q.cases)
+	return s
 }
 
-// products returns the Fisher products of the two directions, as the upper triangle of a matrix.
-func (q *quadratic[T]) products(past bool) (f [2][2]float64) {
-	f[0][0] = q.fisher(proposal, proposal)
-	if past {
-		f[0][1] = q.fisher(proposal, previous)
-		f[1][1] = q.fisher(previous, previous)
+// products returns the Fisher products of the two directions, as the upper triangle of a matrix,
+// over the cases of all ranks, or fails with err.
+func (q *quadratic[T]) products(past bool, on *ranks, err error) (f [2][2]float64, _ error) {
+	cases := float64(q.cases)
+	if err == nil {
+		f[0][0] = q.fisher(proposal, proposal)
+		if past {
+			f[0][1] = q.fisher(proposal, previous)
+			f[1][1] = q.fisher(previous, previous)
+		}
 	}
-	return f
+	err = on.meet(atProducts, err, &f[0][0], &f[0][1], &f[1][1], &cases)
+	f[0][0] /= cases
+	f[0][1] /= cases
+	f[1][1] /= cases
+	return f, err
 }
 
 // step is alpha Delta + mu delta0, usually the minimum of the quadratic model, with the model's

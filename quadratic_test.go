@@ -43,7 +43,8 @@ func productsOf(t testing.TB, c *training[float64], b batch[float64]) []float64 
 	q.prepare(b)
 	testnet.Check(t, q.along(previous, 1, c.plan.order, previousOf(c)))
 	testnet.Check(t, q.along(proposal, 1, c.plan.order, directionOf(c)))
-	f := q.products(true)
+	f, err := q.products(true, nil, nil)
+	testnet.Check(t, err)
 	return []float64{f[0][0], f[0][1], f[1][1]}
 }
 
@@ -363,7 +364,8 @@ func TestUndampedModelIsInvariant(t *testing.T) {
 		q.prepare(batch[float64]{wholeChunk(c, nil)})
 		testnet.Check(t, q.along(previous, 1, c.plan.order, previousOf(c)))
 		testnet.Check(t, q.along(proposal, -1, c.plan.order, directionOf(c)))
-		m.f = q.products(true)
+		m.f, err = q.products(true, nil, nil)
+		testnet.Check(t, err)
 		return m.minimise(0, true)
 	}
 	x, y := minimum(a.training), minimum(b.training)

@@ -112,6 +112,9 @@ func (t *training[T]) save(a *archive, o stateOptions) error {
 	if err := distinctKeys(slices.Concat(c.Params, c.Absent)); err != nil {
 		return err
 	}
+	if err := t.ranks.collect(t.blocks()); err != nil {
+		return err
+	}
 	to := writer[T]{to: a}
 	for _, s := range t.start.settings() {
 		a.texts["settings/"+s.option] = s.value
@@ -275,6 +278,9 @@ func (t *training[T]) load(a *archive, o stateOptions) error {
 			return err
 		}
 	}
+	if err := t.ranks.meet(atCommit, nil); err != nil {
+		return err
+	}
 
 	g := t.graph
 	t.progress, t.background, t.unreached = l.progress, background[T]{}, nil
@@ -332,7 +338,7 @@ func (t *training[T]) read(a *archive, o stateOptions) (*loading[T], error) {
 	}
 	for _, b := range c.Blocks {
 		b.Factors = b.Factors && !o.noFactors
-		before.stored = append(before.stored, storedBlock{b, a})
+		before.stored = append(before.stored, storedBlock{b, a, !t.cfg.ranks.first()})
 	}
 	pl := planner[T]{cfg: &t.cfg, graph: t.graph, before: before, settled: l.runs > 0, early: true}
 	var err error

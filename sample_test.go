@@ -282,7 +282,7 @@ func TestVariancesOfResiduals(t *testing.T) {
 		n := testnet.MLP{Widths: []int{3, 2}, Cases: 7, Loss: testnet.Times(testnet.Squares(0.3), 50)}.Build(3)
 		c := attach(t, n)
 		testnet.Check(t, c.plan.model.forward(conditions[float64]{}, rows))
-		got, err := c.graph.variances(c.plan.model, rows)
+		found, err := c.graph.variances(c.plan.model, rows)
 		testnet.Check(t, err)
 		all := rows
 		if rows == nil {
@@ -295,6 +295,6 @@ func TestVariancesOfResiduals(t *testing.T) {
 				want += r * r / 0.3 / float64(2*len(all))
 			}
 		}
-		testnet.Near(t, "variance", got, []float64{want}, identity)
+		testnet.Near(t, "variance", values(found), []float64{want}, identity)
 	}
 }

@@ -335,7 +335,7 @@ func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	if err := s.usable("Step"); err != nil {
 		return err
 	}
-	return s.update("Step", model)
+	return s.cfg.ranks.together("Step", func() error { return s.update("Step", model) })
 }
 
 // update does the work of Step and Precondition.
@@ -392,12 +392,16 @@ func (s *Solver) Warnings() []Warning {
 // Inspect shows the curvature of each layer as it is after the last step, in the order of Plan's
 // blocks. It solves an eigenproblem for each factor, which takes some ten times as long as its
 // inverse, and changes nothing. The error is a *ConfigError before the first step, and a
-// *LayerError where eigenvalues can't be found.
-func (s *Solver) Inspect() ([]Inspection, error) {
+// *LayerError where eigenvalues can't be found. With WithCommunicator all ranks call it.
+func (s *Solver) Inspect() (all []Inspection, err error) {
 	if err := s.attached("Inspect"); err != nil {
 		return nil, err
 	}
-	return s.engine.inspect()
+	err = s.cfg.ranks.together("Inspect", func() error {
+		all, err = s.engine.inspect()
+		return err
+	})
+	return all, err
 }
 
 // Accumulate takes in the gradients that the last RunAll left with the parameters, and what the
@@ -423,16 +427,18 @@ func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
 	if err := s.usable("Accumulate"); err != nil {
 		return err
 	}
-	back, err := s.followList("Accumulate", model)
-	if err != nil {
-		return s.logged("Accumulate", err)
-	}
-	if err := s.engine.accumulate(model); err != nil {
-		back()
-		return s.logged("Accumulate", err)
-	}
-	s.plan = s.engine.describe()
-	return nil
+	return s.cfg.ranks.together("Accumulate", func() error {
+		back, err := s.followList("Accumulate", model)
+		if err != nil {
+			return s.logged("Accumulate", err)
+		}
+		if err := s.engine.accumulate(model); err != nil {
+			back()
+			return s.logged("Accumulate", err)
+		}
+		s.plan = s.engine.describe()
+		return nil
+	})
 }
 
 // UseAverage puts the averaged weights of WithIterateAveraging into the parameters, to evaluate the
@@ -460,6 +466,7 @@ type training[T program.Float] struct {
 	quadratic  *quadratic[T]
 	background background[T]
 	inner      *inner[T] // makes the steps; nil if there is none
+	ranks      distributed[T]
 
 	progress      // state, with that of the parameters and their blocks
 	averaged bool // the parameters hold the average, until it is restored
@@ -488,6 +495,7 @@ func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config)
 	}
 	t := &training[T]{cfg: cfg, start: cfg, graph: g, plan: &planned[T]{}, sampler: newSampler[T](&cfg),
 		low: newLowRanks[T](), quadratic: &quadratic[T]{}}
+	t.ranks.ranks = cfg.ranks
 	if cfg.inner != nil {
 		t.inner = &inner[T]{solver: cfg.inner}
 	}
@@ -552,7 +560,11 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 		}
 	}
 	update := append(t.chunks, last)
-	gradNorm, err := t.objectiveGradient(update)
+	tally := update.tally()
+	if err := t.ranks.sumGradients(t.plan, &tally, t.graph.scale(), len(update)); err != nil {
+		return st, err
+	}
+	gradNorm, err := t.objectiveGradient(update, tally.cases)
 	if err != nil {
 		return st, err
 	}
@@ -576,11 +588,20 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 	}
 
 	// Which way, how far, and was it right?
-	a := t.attempt(k, update, averages, refresh, &st.Time, &watch)
+	a := t.attempt(k, update, tally, averages, refresh, &st.Time, &watch)
 	a.leave = leave
+	if err := a.share(); err != nil {
+		return st, err
+	}
 	best, next, judged, err := t.decide(a)
+	if err == nil {
+		if err = t.ranks.meet(atCommit, nil); err != nil {
+			best.release(t.plan.order)
+		}
+	}
 	if err != nil {
-		averages.release(t.plan.blocks)
+		a.averages.release(t.plan.blocks)
+		a.shares.release(t.plan.blocks)
 		return st, err
 	}
 
@@ -593,7 +614,8 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 	t.watcher.count(k)
 	st.Warnings = t.watcher.take()
 	if every := t.cfg.layerStats; every > 0 && k%every == 0 {
-		st.Layers = layerStats(t.plan, leave)
+		// If that fails, so does the next step; this one is done.
+		_ = t.ranks.withWhole(t.plan.blocks, func() { st.Layers = layerStats(t.plan, leave) })
 		watch.lap(&st.Time.Layers)
 	}
 	return st, nil
@@ -608,7 +630,10 @@ func (t *training[T]) inspect() ([]Inspection, error) {
 	if t.steps == 0 {
 		return nil, &ConfigError{"Inspect", "a solver before its first step", "a Step before it"}
 	}
-	return inspections(t.plan.blocks)
+	var all []Inspection
+	var failed error
+	err := t.ranks.withWhole(t.plan.blocks, func() { all, failed = inspections(t.plan.blocks) })
+	return all, firstOf(err, failed)
 }
 
 // take reads the gradients of one RunAll and observes the statistics of its cases. It changes
@@ -616,19 +641,10 @@ func (t *training[T]) inspect() ([]Inspection, error) {
 func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *stopwatch) (chunk[T], error) {
 	k := chunk[T]{graph: t.graph, cost: costValue(t.graph.cost)}
 	t.watcher.begin()
-	if t.averaged {
-		return k, &ParamError{Param: "(all)", Op: "reading the weights", Err: ErrAveraged,
-			Hint: "call the function that UseAverage returned"}
-	}
-	given, err := t.list(model)
-	if err != nil {
+	given, err := t.readModel(model)
+	of := standing[T]{t.plan, &t.cfg, &t.start, t.steps, len(t.chunks), &t.progress}
+	if k.shard, err = t.ranks.join(of, err); err != nil {
 		return k, err
-	}
-	if err := readAll(t.plan.order, given, !t.graph.used && t.settled()); err != nil {
-		return k, err
-	}
-	for _, p := range t.plan.absent {
-		p.given = false
 	}
 	k.plan = t.plan
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
@@ -645,6 +661,12 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	} else if checked {
 		watch.lap(&time.Checks)
 	}
+	scales, err := k.shard.count(k.cases, k.scales, t.ranks.ranks)
+	if err != nil {
+		return k, err
+	}
+	t.graph.units = t.graph.units.likeFirst(scales, rounding[T]())
+	k.units = t.graph.units
 	if err := t.observe(&k, time, watch); err != nil {
 		return k, err
 	}
@@ -653,6 +675,25 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 		watch.lap(&time.Checks)
 	}
 	return k, err
+}
+
+// readModel reads the weights and gradients of the parameters that Step was given.
+func (t *training[T]) readModel(model []gorgonia.ValueGrad) ([]*parameter[T], error) {
+	if t.averaged {
+		return nil, &ParamError{Param: "(all)", Op: "reading the weights", Err: ErrAveraged,
+			Hint: "call the function that UseAverage returned"}
+	}
+	given, err := t.list(model)
+	if err != nil {
+		return nil, err
+	}
+	if err := readAll(t.plan.order, given, !t.graph.used && t.settled()); err != nil {
+		return nil, err
+	}
+	for _, p := range t.plan.absent {
+		p.given = false
+	}
+	return given, nil
 }
 
 // list finds the parameters that Step was given, and plans anew for them where that is needed: the
@@ -893,8 +934,8 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	m := t.plan.model
 	rng := chunkRandom(&t.cfg, len(t.chunks), t.steps)
 	rng.Uint64() // the chunk's seed
-	least := leastStatistics(&t.cfg, k.cases)
-	rows := t.sampler.cases(m.Program, &k.weighting, t.cfg.statsFraction, least, rng)
+	least := leastStatistics(&t.cfg, k.shard.of(k.cases))
+	rows := t.sampler.some(k, t.cfg.statsFraction, least, rng)
 	if m.byCost() {
 		rows = nil
 	}
@@ -908,18 +949,26 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	if k.own {
 		t.graph.machine.errors = false // the next sweep writes over them
 	}
-	k.statisticsCases = m.run.Cases()
+	if m.byCost() && k.shard != nil {
+		return &ConfigError{"WithCommunicator", "an output that is declared by GaussNewton",
+			"another distribution: on several ranks that does not work yet"}
+	}
 	err := t.graph.findHessian(m, len(t.chunks), k.seed)
 	if err != nil {
 		return err
 	}
 	k.hessian = m.hessian
-	if k.variances, err = t.graph.variances(m, rows); err != nil {
+	variances, err := t.graph.variances(m, rows)
+	squares := m.squares()
+	if k.statisticsCases, err = t.ranks.means(m.run.Cases(), err, variances, squares); err != nil {
 		return err
 	}
-	t.plan.settle(k.errorUnits(t.graph.weights))
+	k.variances = values(variances)
+	t.plan.settle(k.errorUnits(t.graph.weights, squares), t.ranks.ranks)
 	for i := range t.sampler.sweeps(m) {
-		if err := t.sampler.sweep(i, t.graph, m, t.plan.path, &k.units, rows, rng); err != nil {
+		by := draws{rng, k.shard, i, rows}
+		err := t.sampler.sweep(i, t.graph, m, t.plan.path, &k.units, rows, by)
+		if err := t.ranks.swept(t.plan, k.statisticsCases, err); err != nil {
 			return err
 		}
 		watch.lap(&time.Capture)
@@ -930,7 +979,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 		watch.lap(&time.Factors)
 	}
 	if k.rows = nil; !m.byCost() {
-		k.rows = t.sampler.cases(m.Program, &k.weighting, t.cfg.modelFraction, t.cfg.minModelCases, rng)
+		k.rows = t.sampler.some(k, t.cfg.modelFraction, t.cfg.minModelCases, rng)
 	}
 	k.held = k.all && k.rows == nil
 	return nil
@@ -939,19 +988,22 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 // chunkRandom is a generator for a chunk of the step after so many. It is one of its own, so that a
 // chunk that fails leaves no trace. Its first number is the seed of Dropout and random nodes.
 func chunkRandom(cfg *config, chunk, steps int) *rand.Rand {
-	return rand.New(rand.NewPCG(cfg.seed+uint64(chunk)<<32, uint64(steps+1)))
+	return rand.New(rand.NewPCG(cfg.seed+uint64(chunk)<<32+cfg.ranks.seed(), uint64(steps+1)))
 }
 
-// objectiveGradient makes the parameters' gradients those of the solver's objective, and returns
-// the norm.
-func (t *training[T]) objectiveGradient(update batch[T]) (norm float64, err error) {
+// objectiveGradient makes the parameters' gradients those of the solver's objective, the mean over
+// so many cases, and returns the norm.
+func (t *training[T]) objectiveGradient(update batch[T], cases int) (norm float64, err error) {
 	var squares float64
-	cases := update.cases()
+	scale, chunked := t.graph.scale(), len(update) > 1
+	if t.ranks.ranks != nil { // they are sums already
+		scale, chunked = 1, false
+	}
 	for _, p := range t.plan.order {
 		if !p.given {
 			continue
 		}
-		squares += p.objectiveGradient(t.graph.scale(), cases, t.cfg.l2, len(update) > 1)
+		squares += p.objectiveGradient(scale, cases, t.cfg.l2, chunked)
 		if math.IsInf(squares, 0) || math.IsNaN(squares) {
 			return 0, gradientOverflow(p.name)
 		}
@@ -976,7 +1028,7 @@ func (t *training[T]) refreshes(k int) (bool, error) {
 // single chunk.
 func (t *training[T]) findLowRank(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	t.low.reset()
-	if last.all && len(t.chunks) == 0 && t.cfg.l2 == 0 && (last.own || !t.graph.random()) {
+	if last.all && len(t.chunks) == 0 && t.ranks.ranks == nil && t.cfg.l2 == 0 && (last.own || !t.graph.random()) {
 		t.low.choose(t.plan)
 	}
 	if err := t.low.sweep(t.graph, t.plan); err != nil {
@@ -988,12 +1040,12 @@ func (t *training[T]) findLowRank(last chunk[T], time *PhaseTimes, watch *stopwa
 	return nil
 }
 
-func (t *training[T]) attempt(k int, update batch[T], avg averages[T], refresh bool, time *PhaseTimes,
+func (t *training[T]) attempt(k int, update batch[T], of tally, avg averages[T], refresh bool, time *PhaseTimes,
 	watch *stopwatch) *attempt[T] {
 	return &attempt[T]{
-		cfg: &t.cfg, k: k, plan: t.plan, batch: update, averages: avg, low: t.low, before: t.control,
+		cfg: &t.cfg, k: k, plan: t.plan, batch: update, tally: of, averages: avg, low: t.low, before: t.control,
 		background: &t.background, inner: t.inner, quadratic: t.quadratic,
-		refresh: refresh, cases: update.cases(), predicted: update.predicted(),
+		ranks: &t.ranks, refresh: refresh, cases: of.cases, predicted: of.predicted,
 		bounded: t.cfg.lossCheck && t.plan.model.bounded(),
 		watch:   watch, time: time,
 	}
@@ -1031,7 +1083,7 @@ func (t *training[T]) decide(a *attempt[T]) (best proposed[T], next control, jud
 // report tells what the step is.
 func (t *training[T]) report(st *Stats, a *attempt[T], best *proposed[T], judged verdict) {
 	st.Step, st.Scale, st.Cases, st.Chunks = a.k, t.graph.scale(), a.cases, len(a.batch)
-	st.Cost, st.StatisticsCases = a.batch.cost(), a.batch.statisticsCases()
+	st.Cost, st.StatisticsCases = a.tally.cost, a.tally.statistics
 	st.Damping, st.Gamma = best.lambda, best.gamma
 	st.LearningRate, st.Momentum, st.Shrink = best.alpha, best.mu, best.factor
 	st.QuadModelChange, st.KL = best.change, a.nats(best.form(&best.fisher)/2)
@@ -1050,7 +1102,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	if a.leave {
 		defer func() { norm = math.NaN() }()
 	}
-	restarted = a.averages.keep(blocks, t.cfg.ema)
+	restarted = a.keep(blocks)
 	best.inverses.keep(blocks)
 	t.background.finish(blocks, a.k, best.inverses.anew)
 	rebase(blocks)
@@ -1081,7 +1133,8 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	}
 	t.control = next
 	if t.cfg.backgroundLag > 0 {
-		t.background.launch(blocks, a.k, inversePeriod(&t.cfg, t.plan), t.cfg.backgroundLag, next.gamma)
+		period := inversePeriod(&t.cfg, t.plan)
+		t.background.launch(blocks, a.k, period, t.cfg.backgroundLag, next.gamma, t.ranks.copied)
 	}
 	t.plan.keepCoordinates()
 	t.steps++
@@ -1199,11 +1252,14 @@ func (t *training[T]) useAverage() (restore func(), err error) {
 // skip leaves out the RunAll that a call has failed with, where that is asked for: then there is no
 // error any more.
 func (t *training[T]) skip(model []gorgonia.ValueGrad, err *error) (left bool) {
-	var p *ParamError
-	if t.cfg.skipInRow == 0 || !errors.As(*err, &p) || p.Err != errGradientNotFinite {
+	if t.cfg.skipInRow == 0 || !errors.Is(*err, errGradientNotFinite) {
 		return false
 	}
 	if t.skipped.inRow >= t.cfg.skipInRow {
+		var p *ParamError
+		if !errors.As(*err, &p) { // it is that of another rank
+			return false
+		}
 		p.Op += fmt.Sprintf(" after %d batches in a row that were left out for it", t.skipped.inRow)
 		return false
 	}
@@ -1231,7 +1287,7 @@ func (t *training[T]) draw(k *chunk[T]) (err error) {
 	if !g.random() {
 		return nil
 	}
-	if k.shared, err = g.draw(t.cfg.seed + uint64(t.runs)); err != nil {
+	if k.shared, err = g.draw(t.cfg.seed + uint64(t.runs) + t.cfg.ranks.seed()); err != nil {
 		return err
 	}
 	k.inputs = &g.drawn
@@ -1278,7 +1334,7 @@ func (s *Solver) Precondition(model []gorgonia.ValueGrad) error {
 		return s.logged("Precondition", &ConfigError{"Precondition", "a solver without WithLearningRate",
 			"that option, with the rate of the solver that makes the step: it is for the norm constraint"})
 	}
-	return s.update("Precondition", model)
+	return s.cfg.ranks.together("Precondition", func() error { return s.update("Precondition", model) })
 }
 
 // turned is a knob that Set has turned.

@@ -21,14 +21,40 @@ import (
 // names. The errors are *StateError, with ErrInUpdate between Accumulate and Step, ErrAveraged
 // within UseAverage and ErrInner with WithInner, and *ParamError with ErrSameName, or for weights
 // that can't be read.
+//
+// With WithCommunicator all ranks call Save, or SaveFile, and rank 0 writes; what the others give
+// is not used. The file can be loaded by any number of ranks, and by a solver without them.
 func (s *Solver) Save(w io.Writer, opts ...StateOption) (err error) {
 	defer recovered("Save", &err)
 	if err := s.attached("Save"); err != nil {
 		return err
 	}
+	return s.saving(opts, func() error { return s.save(w, opts) })
+}
+
+// saving has all ranks save, by the given way on rank 0.
+func (s *Solver) saving(opts []StateOption, write func() error) error {
+	on := s.cfg.ranks
+	return on.together("Save", func() error {
+		if !on.first() {
+			write = func() error { return s.save(io.Discard, opts) }
+		}
+		if err := write(); err != nil {
+			return err
+		}
+		return on.meet(atCommit, nil) // when the file is there
+	})
+}
+
+// save is Save without its checks.
+func (s *Solver) save(w io.Writer, opts []StateOption) (err error) {
+	defer recovered("Save", &err)
 	a := newArchive()
 	if err := s.engine.save(a, stateOptionsOf(opts)); err != nil {
 		return stateError("Save", err)
+	}
+	if !s.cfg.ranks.first() {
+		return nil
 	}
 	return stateError("Save", a.write(w))
 }
@@ -40,6 +66,9 @@ func (s *Solver) Save(w io.Writer, opts ...StateOption) (err error) {
 // fields are zero.
 //
 // A solver of [New] needs a graph first, by [Solver.VM] or [Solver.Attach].
+//
+// With WithCommunicator all ranks call Load, or LoadFile. Rank 0 reads, and sends the others what
+// it has read.
 //
 // Parameters that the graph lacks, as after Attach, get their state when a graph brings them. Their
 // weights then have to be those that they had; Load can be called again with that graph to write
@@ -53,14 +82,26 @@ func (s *Solver) Load(r io.Reader, opts ...StateOption) (err error) {
 	if err := s.attached("Load"); err != nil {
 		return err
 	}
-	file, err := io.ReadAll(r)
-	if err != nil {
-		return stateError("Load", err)
-	}
-	return s.load(file, opts)
+	return s.load(func() ([]byte, error) { return io.ReadAll(r) }, opts)
 }
 
-func (s *Solver) load(file []byte, opts []StateOption) error {
+// load loads a file that is read on rank 0.
+func (s *Solver) load(read func() ([]byte, error), opts []StateOption) error {
+	on := s.cfg.ranks
+	return on.together("Load", func() (err error) {
+		defer recovered("Load", &err)
+		var file []byte
+		if on.first() {
+			file, err = read()
+		}
+		if file, err = on.file(file, stateError("Load", err)); err != nil {
+			return err
+		}
+		return s.loadBytes(file, opts)
+	})
+}
+
+func (s *Solver) loadBytes(file []byte, opts []StateOption) error {
 	a, err := readArchive(file)
 	if err != nil {
 		return stateError("Load", err)
@@ -75,6 +116,14 @@ func (s *Solver) load(file []byte, opts []StateOption) error {
 // SaveFile saves to a file, which it replaces when all is written: whatever happens, there is the
 // file before or the new one. It is written as path.tmp first.
 func (s *Solver) SaveFile(path string, opts ...StateOption) error {
+	if err := s.attached("Save"); err != nil {
+		return err
+	}
+	return s.saving(opts, func() error { return s.replace(path, opts) })
+}
+
+// replace replaces a file by what Save writes.
+func (s *Solver) replace(path string, opts []StateOption) error {
 	temporary := path + ".tmp"
 	if err := s.saveTo(temporary, opts); err != nil {
 		os.Remove(temporary)
@@ -97,7 +146,7 @@ func (s *Solver) saveTo(path string, opts []StateOption) error {
 		return stateError("Save", err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	err = s.Save(w, opts...)
+	err = s.save(w, opts)
 	if err == nil {
 		err = stateError("Save", errors.Join(w.Flush(), f.Sync()))
 	}
@@ -113,11 +162,7 @@ func (s *Solver) LoadFile(path string, opts ...StateOption) (err error) {
 	if err := s.attached("Load"); err != nil {
 		return err
 	}
-	file, err := os.ReadFile(path)
-	if err != nil {
-		return stateError("Load", err)
-	}
-	return s.load(file, opts)
+	return s.load(func() ([]byte, error) { return os.ReadFile(path) }, opts)
 }
 
 // stateError says in an error which call has failed. Errors about parameters go through.

@@ -453,13 +453,13 @@ func TestSaveFile(t *testing.T) {
 // a step makes anew. A field that is new has to be saved, or to be named here.
 var transient = map[string]string{
 	"training": "cfg start graph plan sampler low quadratic background inner averaged calling watcher chunks " +
-		"unreached",
+		"unreached ranks",
 	"parameter":   "key place extents given memory weights before accumulated unused",
 	"block":       "Block name groups v u rows",
 	"group":       "params shape apart places previous",
 	"coordinates": "",
 	"planned": "report model layers places blocks hooks blockOf unreduced undecided path reach " +
-		"inverseOperations iterationOperations",
+		"inverseOperations iterationOperations allOperations",
 	"graph": "cost heads whole costRun models seed machine used saved drawn hessians",
 	"job":   "averages inversion done panicked collected",
 	"noise": "", "evidence": "", "control": "", "progress": "", "odd": "", "skipped": "",
@@ -510,7 +510,7 @@ func TestNoStateIsForgotten(t *testing.T) {
 // The settings that are compared are all that change a training.
 func TestNoSettingIsForgotten(t *testing.T) {
 	const others = "rateOptions modelOptions gradientCheck strict unreached onStats logger standardises " +
-		"layerStats recorders"
+		"layerStats recorders ranks"
 	n := 0
 	for i := range reflect.TypeOf(config{}).NumField() {
 		if f := reflect.TypeOf(config{}).Field(i); !slices.Contains(strings.Fields(others), f.Name) {

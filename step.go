@@ -29,7 +29,10 @@ type attempt[T program.Float] struct {
 	k        int // number of the step, counted from 1
 	plan     *planned[T]
 	batch    batch[T]
+	tally    tally // of the batch
 	averages averages[T]
+	shares   averages[T] // of this rank in them; nil where there are no ranks
+	ranks    *distributed[T]
 	low      *lowRanks[T]
 	before   control
 
@@ -85,7 +88,7 @@ func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 	var made *inverses[T]
 	if anew {
 		var err error
-		if made, err = invert(a.plan.blocks, a.averages, gamma); err != nil {
+		if made, err = a.invert(gamma); err != nil {
 			return nil, err
 		}
 	} else {
@@ -99,6 +102,35 @@ func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 	}
 	a.watch.lap(&a.time.Precondition)
 	return made, nil
+}
+
+// invert computes the inverses of all blocks.
+func (a *attempt[T]) invert(gamma float64) (*inverses[T], error) {
+	if a.shares == nil {
+		return invert(a.plan.blocks, a.averages, gamma)
+	}
+	return a.ranks.invert(a.plan.blocks, a.averages, a.shares, gamma)
+}
+
+// share replaces the averages by those of all ranks, of which this one has a share.
+func (a *attempt[T]) share() (err error) {
+	if a.ranks.ranks == nil {
+		return nil
+	}
+	a.shares = a.averages
+	if a.averages, err = a.ranks.whole(a.plan.blocks, a.shares, nil); err != nil {
+		a.shares.release(a.plan.blocks)
+	}
+	return err
+}
+
+// keep makes the averages current. It returns the number of blocks whose averages have restarted.
+func (a *attempt[T]) keep(blocks []*block[T]) (restarted int) {
+	if a.shares == nil {
+		return a.averages.keep(blocks, a.cfg.ema)
+	}
+	a.averages.release(blocks)
+	return a.shares.keep(blocks, a.cfg.ema)
 }
 
 // fixed makes the step that the learning rate, the momentum and the norm constraint determine.
@@ -197,7 +229,7 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 			return best, next, err
 		}
 	}
-	if a.batch.hasTerms() && !a.cfg.paperRules { // of which the quadratic model knows only the slope
+	if a.tally.terms && !a.cfg.paperRules { // of which the quadratic model knows only the slope
 		if err := a.shorten(&best, lowRho, &next); err != nil {
 			best.release(a.plan.order)
 			return best, next, err
@@ -223,7 +255,7 @@ func (a *attempt[T]) sweepPrevious() (past bool, err error) {
 
 // objectiveOfVM returns the objective by the VM's cost, or NaN.
 func (a *attempt[T]) objectiveOfVM() float64 {
-	h := a.batch.likelihood()
+	h := a.tally.likelihood
 	if a.cfg.l2 > 0 {
 		for _, p := range a.plan.order {
 			if p.given {
@@ -366,11 +398,11 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 		return p, err
 	}
 	p.norm, p.directionNorm = math.Sqrt(-m.slope[0]), normOf(a.plan.order, theDirection[T])
-	along := a.given(theDirection[T])
-	if err := a.quadratic.along(proposal, -1, a.plan.order, along); err != nil { // Delta = -U
+	err = a.quadratic.along(proposal, -1, a.plan.order, a.given(theDirection[T])) // Delta = -U
+	if m.f, err = a.quadratic.products(past, a.ranks.ranks, err); err != nil {
 		return p, err
 	}
-	m.f, m.heading = a.quadratic.products(past), a.heading
+	m.heading = a.heading
 	p.fisher = m.f
 	most := bounds{normLimit(a.cfg, a.cases, a.predicted), largestGain(a.cfg, a.bounded, a.vmObjective),
 		a.predicted.noise / a.predicted.weighted, a.predicted.policies}
@@ -388,7 +420,7 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 
 // startDamping finds the first lambda by trial steps, and sets gamma from it.
 func (a *attempt[T]) startDamping(next *control) error {
-	h := objective{a.cfg.l2, true}
+	h := objective{a.cfg.l2, true, a.ranks.ranks}
 	before, err := a.objectiveBefore(h, 0, next)
 	if err != nil {
 		return err
@@ -425,7 +457,7 @@ func (a *attempt[T]) startDamping(next *control) error {
 // short enough.
 func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error {
 	const halvings = 12
-	h := objective{a.cfg.l2, false}
+	h := objective{a.cfg.l2, false, a.ranks.ranks}
 	before, err := a.objectiveBefore(h, p.change, next)
 	if err != nil {
 		return err
@@ -451,7 +483,7 @@ func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error
 // halve shortens the first step to the part that the halves of its batch have in common, and makes
 // it the first evidence.
 func (a *attempt[T]) halve(p *proposed[T], damp float64) error {
-	noise, ok, err := noiseOfHalves(a.plan, a.batch, p.inverses)
+	noise, ok, err := noiseOfHalves(a.plan, a.batch, p.inverses, a.ranks)
 	if err != nil || !ok {
 		return err
 	}
@@ -493,7 +525,7 @@ func (a *attempt[T]) judge(p *proposed[T], next *control, adapt bool) (verdict, 
 	if off := math.Abs(before - a.vmObjective); off > doubt { // rounding, or other masks of Dropout
 		doubt = off
 	}
-	if a.batch.random() {
+	if a.tally.random {
 		doubt = math.Max(doubt, doubtFade*a.before.doubt)
 		next.doubt = doubt
 	}
@@ -515,7 +547,7 @@ func (a *attempt[T]) try(p *proposed[T], next *control) (t trial, err error) {
 	if p.tried != nil && !a.batch.draws() {
 		return *p.tried, nil
 	}
-	h := objective{a.cfg.l2, true}
+	h := objective{a.cfg.l2, true, a.ranks.ranks}
 	if t.before, err = a.objectiveBefore(h, p.change, next); err != nil {
 		return t, err
 	}
@@ -536,7 +568,7 @@ const doubtFade = 0.95
 // more than trustRatio = 100 times the largest difference seen between the two values. Otherwise it
 // recomputes the objective.
 func (a *attempt[T]) objectiveBefore(h objective, change float64, next *control) (float64, error) {
-	same := !a.batch.random() && !(h.others && a.batch.draws())
+	same := !a.tally.random && !(h.others && a.tally.draws)
 	if same && next.mismatch > 0 && -change > trustRatio*next.mismatch*math.Abs(a.vmObjective) {
 		return a.vmObjective, nil
 	}

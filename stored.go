@@ -87,6 +87,15 @@ func (c *coordinates[T]) state(to ledger[T], name string, inputs int) {
 	to.Wide("shift", c.shift)
 }
 
+// forgetShare leaves nothing of the averages but how many updates they are of.
+func (b *block[T]) forgetShare() {
+	share := b.Copy()
+	for _, m := range share.Moments {
+		clear(m)
+	}
+	b.Keep(share)
+}
+
 // copyTo copies what belongs to the block.
 func (s *storedBlock) copyTo(a *archive, path string) {
 	texts, tensors := s.from.under(s.Path)
@@ -116,6 +125,9 @@ func (p *planned[T]) revive(stored []storedBlock) error {
 		j := b.state(from.under(s.Path), nil, s.Factors)
 		if err := from.err(); err != nil {
 			return err
+		}
+		if s.elsewhere {
+			b.forgetShare()
 		}
 		if j != nil {
 			if p.jobs == nil {

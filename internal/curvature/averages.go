@@ -21,6 +21,7 @@ type moments[T Float] struct {
 	overflows []Error // by moment: the error to report if its average is not finite
 	current   *Averages[T]
 	unused    pool[Averages[T]]
+	parts     []inputTraces // by moment; of an update in several parts
 }
 
 // add adds a moment to the block, by a name that is its own in the block. overflow is the error to
@@ -90,6 +91,9 @@ func (b *moments[T]) advance(next *Averages[T], ema float64) {
 		before := b.inputTrace(i, now)
 		f.average(eps, next.Moments[i], now.Moments[i])
 		own := (b.inputTrace(i, next) - eps*before) / (1 - eps)
+		if f.partsCount > 0 {
+			before, own = b.parts[i].before, b.parts[i].own
+		}
 		dwarfs = dwarfs || before > dwarf*own
 	}
 	next.Updates, next.Restarted = now.Updates+1, false

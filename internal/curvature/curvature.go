@@ -56,6 +56,13 @@ type Block[T Float] interface {
 	// Release takes back averages from Average, Restart or Copy that are not kept.
 	Release(*Averages[T])
 
+	// The five of an update in parts; see parts.go.
+	Tally(sums []float64) []float64
+	Whole(sums []float64) (rest []float64)
+	Swap(*Averages[T]) (before *Averages[T])
+	Pack(dst []T, share *Averages[T]) []T
+	Unpack(share *Averages[T], src []T) (whole *Averages[T], rest []T, err error)
+
 	// Trace returns the sum of the eigenvalues of the block with the given averages.
 	Trace(*Averages[T]) float64
 	// Invert begins the inverse of the block with the given averages, damped. The averages must

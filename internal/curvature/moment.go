@@ -27,6 +27,7 @@ type moment[T Float] struct {
 
 	run, total           []T // sums of x y^T: over the run observed last, and over the accumulated runs
 	runCount, totalCount int // divisors of the sums: numbers of cases or positions
+	partsCount           int // of all parts of the update; 0 if it has but this one
 }
 
 // newCross makes the moment of vectors of n elements with vectors of m elements.
@@ -145,12 +146,25 @@ func (f *moment[T]) accumulate() {
 }
 
 // discard forgets the runs of the update in progress.
-func (f *moment[T]) discard() { f.byRows, f.totalCount, f.runCount = false, 0, 0 }
+func (f *moment[T]) discard() { f.byRows, f.totalCount, f.runCount, f.partsCount = false, 0, 0, 0 }
+
+// count is the divisor of the update's sums.
+func (f *moment[T]) count() int {
+	if f.partsCount > 0 {
+		return f.partsCount
+	}
+	return f.totalCount + f.runCount
+}
 
 // average computes next = eps now + (1-eps) times the mean over the runs. For a symmetric moment it
 // computes the upper triangle only. next and now may be the same slice.
 func (f *moment[T]) average(eps float64, next, now []T) {
-	keep, weight := T(eps), T((1-eps)/float64(f.totalCount+f.runCount))
+	keep, weight := T(eps), T((1-eps)/float64(f.count()))
+	if f.partsCount > 0 && f.totalCount+f.runCount == 0 { // this part has no cases
+		copy(next, now)
+		linalg.Scale(keep, next)
+		return
+	}
 	if f.totalCount > 0 {
 		f.multiply()
 	}

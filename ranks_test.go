@@ -1,0 +1,515 @@
+package kfac
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/gorgonia-kfac/kfac/internal/testnet"
+)
+
+// A sharded net is one that can be built for some of the cases of a batch.
+type sharded struct {
+	build func(cases int) *testnet.Net
+	cases int
+	opts  []Option
+}
+
+// perceptron is a net of two hidden layers.
+func perceptron(loss testnet.Likelihood) func(cases int) *testnet.Net {
+	return func(cases int) *testnet.Net {
+		return testnet.MLP{Widths: []int{5, 4, 6, 3}, Cases: cases, Loss: loss, Unit: gorgonia.Tanh}.Build(3)
+	}
+}
+
+// recurrent is a network of three time steps.
+func recurrent(cases int) *testnet.Net {
+	s := testnet.NewSketch(5)
+	w, u, b, v := s.Random("w", 2, 3), s.Random("u", 3, 3), s.Random("b", 1, 3), s.Random("v", 3, 2)
+	h := s.Random("h", cases, 3)
+	for i := range 3 {
+		h = testnet.Tanh(testnet.AddRow(testnet.Add(testnet.Mul(s.Random(fmt.Sprint("x", i), cases, 2), w),
+			testnet.Mul(h, u)), b))
+	}
+	n := &testnet.Net{Sketch: s, Params: gorgonia.Nodes{w, u, b, v}}
+	return n.Ends(testnet.Mul(h, v), testnet.Squares(1))
+}
+
+// gains scales and shifts the outputs of a layer, and multiplies the output.
+func gains(cases int) *testnet.Net {
+	n := testnet.NewNet(4)
+	n.X = n.Random("x", cases, 3)
+	h := testnet.Tanh(n.Dense("0", n.X, 4))
+	h = testnet.AddRow(testnet.TimesRow(h, n.Param("scale", 1, 4)), n.Param("shift", 1, 4))
+	out := n.Dense("1", testnet.Tanh(h), 2)
+	return n.Ends(testnet.TimesRow(out, testnet.Tanh(n.Param("slope", 1, 2))), testnet.Squares(1))
+}
+
+// shardedNets are nets with all kinds of blocks, losses and rules.
+var shardedNets = map[string]sharded{
+	"default":     {perceptron(testnet.CrossEntropy), 12, nil},
+	"gaussian":    {perceptron(testnet.Squares(0.3)), 20, nil},
+	"two outputs": {perceptron(testnet.TwoHeads), 12, nil},
+	"paper":       {perceptron(testnet.SquaredError), 12, []Option{WithPaperRules()}},
+	"rate":        {perceptron(testnet.Binary), 12, []Option{WithLearningRate(0.05)}},
+	"inner": {perceptron(testnet.Binary), 12, []Option{WithLearningRate(0.05),
+		WithInner(gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(0.05)))}},
+	"L2":         {perceptron(testnet.Binary), 12, []Option{WithL2Reg(1e-3), WithDamping(1)}},
+	"averaging":  {perceptron(testnet.Binary), 12, []Option{WithIterateAveraging(0.9, 3), WithStepRejection()}},
+	"rare":       {perceptron(testnet.Binary), 12, []Option{WithInverseUpdatePeriod(7)}},
+	"background": {perceptron(testnet.Binary), 12, []Option{WithInverseUpdatePeriod(5), WithBackgroundInverses(4)}},
+	"tridiagonal": {perceptron(testnet.Binary), 12, []Option{WithBlockTridiagonal(), WithInverseUpdatePeriod(6),
+		WithBackgroundInverses(5)}},
+	"diagonal factors": {perceptron(testnet.Binary), 12, []Option{WithMaxDim(2)}},
+	"convolution":      {testnet.Convolution, 10, nil},
+	"uncorrelated":     {testnet.Convolution, 10, []Option{WithSpatiallyUncorrelated()}},
+	"positions":        {func(cases int) *testnet.Net { return testnet.Sequence(cases, gorgonia.Tanh) }, 10, nil},
+	"reduce": {func(cases int) *testnet.Net { return testnet.Sequence(cases, nil) }, 10,
+		[]Option{WithWeightSharing(Reduce)}},
+	"tied": {testnet.TiedLayers, 10, nil},
+	"words": {func(cases int) *testnet.Net {
+		return testnet.Lookup(30, false, testnet.WordsOf(10, 30)[:cases])
+	}, 10, nil},
+	"independent": {recurrent, 10, nil},
+	"symmetric":   {recurrent, 10, []Option{WithTimeCorrelation(TimeSymmetric)}},
+	"stationary":  {recurrent, 10, []Option{WithTimeCorrelation(TimeStationary)}},
+	"elementwise": {gains, 10, nil},
+	"diagonals":   {gains, 10, []Option{WithFullBlocks(1)}},
+	"terms":       {func(cases int) *testnet.Net { return testnet.WordsAndOthers(cases, true) }, 10, nil},
+	"columns":     {testnet.Columns, 10, nil},
+	"empirical":   {gains, 10, []Option{WithFisherEstimate(EmpiricalFisher)}},
+	"exact":       {perceptron(testnet.TwoHeads), 10, []Option{WithFisherEstimate(ExactFisher)}},
+	"propagation": {perceptron(testnet.CrossEntropy), 10, []Option{WithFisherEstimate(CurvaturePropagation),
+		WithFisherSamples(2)}},
+	"samples": {perceptron(testnet.CrossEntropy), 10, []Option{WithFisherSamples(3)}},
+}
+
+// shardOf builds the net for the cases from, to of a batch, with the numbers that these have in the
+// net of all cases.
+func (s sharded) shardOf(t testing.TB, from, to int) *testnet.Net {
+	whole, part := s.build(s.cases), s.build(to-from)
+	part.CopyParams(whole)
+	for _, n := range part.Graph.Inputs() {
+		in := whole.Input(n.Name())
+		d, ok := in.Value().(*tensor.Dense)
+		if n.Op() != nil || slices.Contains(part.Params, n) || !ok {
+			continue
+		}
+		var at []tensor.Slice
+		for axis, size := range in.Shape() {
+			if size == n.Shape()[axis] {
+				at = append(at, nil)
+			} else {
+				per := size / s.cases
+				at = append(at, gorgonia.S(from*per, to*per))
+			}
+		}
+		v, err := d.Slice(at...)
+		testnet.Check(t, err)
+		own := v.Materialize().(*tensor.Dense)
+		testnet.Check(t, own.Reshape(n.Shape()...))
+		testnet.Check(t, gorgonia.Let(n, own))
+	}
+	return part
+}
+
+// A member is a rank of a test: its trainer, and what it is a part of.
+type member struct {
+	Communicator
+	*Trainer
+}
+
+// run runs a program on so many ranks, each with its part of the cases.
+func (s sharded) run(t *testing.T, ranks int, program func(r member) error) {
+	t.Helper()
+	err := InProcess(ranks, func(c Communicator) error {
+		from, to := c.Rank()*s.cases/ranks, (c.Rank()+1)*s.cases/ranks
+		opts := append([]Option{WithCommunicator(c)}, s.opts...)
+		return program(member{c, NewTrainer(t, s.shardOf(t, from, to), opts...)})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// steps does n iterations.
+func (r member) steps(n int) error {
+	for range n {
+		if err := r.Try(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// train trains so many ranks, and returns the weights of each.
+func (s sharded) train(t *testing.T, ranks, steps int) [][]float64 {
+	t.Helper()
+	all := make([][]float64, ranks)
+	s.run(t, ranks, func(r member) error {
+		err := r.steps(steps)
+		all[r.Rank()] = weightsOf(r.Net)
+		return err
+	})
+	return all
+}
+
+// Ranks with parts of a batch make the steps of one process with the whole batch, and have the same
+// bits among themselves.
+func TestRanksAreOneSolver(t *testing.T) {
+	for name, net := range shardedNets {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := net.train(t, 1, 30)[0]
+			for _, ranks := range []int{2, 3} {
+				got := net.train(t, ranks, 30)
+				for rank, w := range got {
+					testnet.SameBits(t, fmt.Sprintf("rank %d of %d", rank, ranks), w, got[0])
+				}
+				testnet.Near(t, fmt.Sprintf("%d ranks", ranks), got[0], want, 1e-9)
+			}
+		})
+	}
+}
+
+// In float32 too the ranks have the same bits, after many updates.
+func TestRanksKeepTheSameBits(t *testing.T) {
+	const ranks = 3
+	var all [ranks][]float64
+	err := InProcess(ranks, func(c Communicator) error {
+		of := func(cases int) *testnet.Net {
+			shape := testnet.Shape{Cases: cases, Widths: []int{5, 7, 6, 4}}
+			return testnet.NewMLP[float32](1, shape, testnet.CrossEntropy)
+		}
+		net := of(5 + c.Rank()) // with numbers of its own
+		for i, p := range of(5).Params {
+			testnet.Check(t, gorgonia.Let(net.Params[i], p.Value()))
+		}
+		tr := NewTrainer(t, net, WithCommunicator(c))
+		err := member{c, tr}.steps(200)
+		all[c.Rank()] = weightsOf(tr.Net)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range all {
+		testnet.SameBits(t, "weights", w, all[0])
+	}
+}
+
+// spoiling are ways for one rank to fail in a step, and what that is on all ranks.
+var spoiling = map[string]struct {
+	spoil func(r member) (back func())
+	is    error
+}{
+	"a NaN in its shard": {func(r member) func() {
+		x := testnet.Data(r.X)
+		v := x[1]
+		x[1] = math.NaN()
+		return func() { x[1] = v }
+	}, ErrNotFinite},
+	"weights that are not finite": {func(r member) func() {
+		w := testnet.Data(r.Params[0])
+		v := w[2]
+		w[2] = math.Inf(1)
+		return func() { w[2] = v }
+	}, ErrNotFinite},
+	"no gradient": {func(r member) func() {
+		run := r.Run
+		r.Trainer.Run = func() error {
+			err := run()
+			ZeroGradients(r.ValueGrads())
+			return err
+		}
+		return func() { r.Trainer.Run = run }
+	}, ErrGradient},
+	"a panic": {func(r member) func() {
+		draw := trainingOf(r.Trainer).sampler.draw
+		trainingOf(r.Trainer).sampler.draw = func(*output, *rand.Rand) { panic(ErrShape) }
+		return func() { trainingOf(r.Trainer).sampler.draw = draw }
+	}, ErrShape},
+}
+
+// A step that fails on one rank fails on all, with an error that names it and its cause, and has
+// changed nothing anywhere: the training goes on as if it had not been.
+func TestRanksFailTogether(t *testing.T) {
+	net := shardedNets["default"]
+	const ranks = 3
+	want := net.train(t, ranks, 12)
+	for name, of := range spoiling {
+		for failing := range ranks {
+			net.run(t, ranks, func(r member) error {
+				if err := r.steps(2); err != nil {
+					return err
+				}
+				for range 5 {
+					back := func() {}
+					if r.Rank() == failing {
+						back = of.spoil(r)
+					}
+					before := weightsOf(r.Net)
+					err := r.Try()
+					var at *RankError
+					if !errors.As(err, &at) || at.Rank != failing || !errors.Is(err, of.is) ||
+						!strings.Contains(err.Error(), of.is.Error()) {
+						t.Errorf("%s on rank %d: rank %d has %v", name, failing, r.Rank(), err)
+					}
+					if math.IsInf(before[2], 0) {
+						before[2] = weightsOf(r.Net)[2]
+					}
+					testnet.SameBits(t, name, weightsOf(r.Net), before)
+					back()
+					ZeroGradients(r.ValueGrads())
+					if err := r.steps(2); err != nil {
+						return err
+					}
+				}
+				testnet.SameBits(t, name, weightsOf(r.Net), want[r.Rank()])
+				return nil
+			})
+		}
+	}
+}
+
+// A batch that one rank has to leave out is left out by all.
+func TestRanksSkipTogether(t *testing.T) {
+	net := shardedNets["default"]
+	want := net.train(t, 2, 6)
+	net.opts = append(net.opts, WithSkipNotFinite(1))
+	net.run(t, 2, func(r member) error {
+		if err := r.steps(3); err != nil {
+			return err
+		}
+		x := testnet.Data(r.X)
+		v := x[0]
+		if r.Rank() == 1 {
+			x[0] = math.NaN()
+		}
+		if err := r.Try(); err != nil {
+			return err
+		}
+		if st := r.Solver.Stats(); !st.Skipped || st.SkippedBatches != 1 {
+			t.Errorf("rank %d has not left the batch out", r.Rank())
+		}
+		if err := r.Try(); !errors.Is(err, ErrNotFinite) {
+			t.Errorf("rank %d: %v for the second in a row", r.Rank(), err)
+		}
+		ZeroGradients(r.ValueGrads())
+		x[0] = v
+		err := r.steps(3)
+		testnet.SameBits(t, "weights", weightsOf(r.Net), want[0])
+		return err
+	})
+}
+
+// What has to be the same on all ranks is compared at the first step, and the error lists what is
+// not.
+func TestRanksThatDiffer(t *testing.T) {
+	build := func(widths ...int) *testnet.Net {
+		return testnet.MLP{Widths: widths, Cases: 4, Loss: testnet.Binary}.Build(1)
+	}
+	type differing struct {
+		net  *testnet.Net
+		opts []Option
+		is   error
+		say  []string
+	}
+	for name, of := range map[string]func() differing{
+		"settings": func() differing {
+			return differing{build(3, 4, 2), []Option{WithMaxDim(3), WithSeed(7)}, ErrOtherRank,
+				[]string{"WithMaxDim: 4096 there, 3 here", "WithSeed: 1 there, 7 here"}}
+		},
+		"shapes": func() differing {
+			return differing{build(3, 5, 2), nil, ErrOtherRank, []string{`no parameter "w0" of shape (3, 4)`,
+				`lacks parameter "w0" of shape (3, 5)`}}
+		},
+		"losses": func() differing {
+			return differing{testnet.MLP{Widths: []int{3, 4, 2}, Cases: 4, Loss: testnet.Squares(1)}.Build(1), nil,
+				ErrOtherRank, []string{"Bernoulli there, Gaussian here"}}
+		},
+		"dtype": func() differing {
+			s := testnet.Shape{Cases: 4, Widths: []int{3, 4, 2}}
+			return differing{testnet.NewMLP[float32](1, s, testnet.Binary), nil,
+				ErrOtherRank, []string{"dtype: float64 there, float32 here"}}
+		},
+		"lists": func() differing {
+			n := build(3, 4, 2)
+			n.Freeze("b0")
+			return differing{n, nil, ErrOtherRank, []string{`no parameter "b0"`}}
+		},
+		"weights": func() differing {
+			n := build(3, 4, 2)
+			testnet.Data(n.Params[2])[0]++
+			return differing{n, nil, ErrOtherWeights, []string{`"w1"`}}
+		},
+	} {
+		err := InProcess(3, func(c Communicator) error {
+			d := differing{build(3, 4, 2), nil, nil, nil}
+			if c.Rank() == 2 {
+				d = of()
+			}
+			tr := NewTrainer(t, d.net, append(d.opts, WithCommunicator(c))...)
+			before, err := weightsOf(tr.Net), tr.Try()
+			testnet.SameBits(t, name, weightsOf(tr.Net), before)
+			d = of()
+			var at *RankError
+			if !errors.As(err, &at) || at.Rank != 2 || !errors.Is(err, d.is) {
+				t.Errorf("%s: rank %d has %v", name, c.Rank(), err)
+				return nil
+			}
+			for _, s := range d.say {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("%s: %v does not say %q", name, err, s)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Ranks that make different calls, or none any more, are told so. Nobody waits for ever.
+func TestRanksOutOfStep(t *testing.T) {
+	net := shardedNets["default"]
+	net.run(t, 2, func(r member) error {
+		if err := r.steps(2); err != nil {
+			return err
+		}
+		testnet.Check(t, r.Run())
+		call := r.Solver.Step
+		if r.Rank() == 1 {
+			call = r.Solver.Accumulate
+		}
+		err := call(r.ValueGrads())
+		if !errors.Is(err, ErrOutOfStep) || !strings.Contains(err.Error(), "Accumulate") {
+			t.Errorf("rank %d: %v", r.Rank(), err)
+		}
+		if r.Rank() == 1 {
+			return nil // and leaves
+		}
+		for range 2 {
+			var at *RankError
+			err := r.Solver.Step(r.ValueGrads())
+			if !errors.Is(err, ErrRankLeft) || !errors.As(err, &at) || at.Rank != 1 {
+				t.Error(err)
+			}
+		}
+		return nil
+	})
+}
+
+// Chunks that all ranks accumulate are those of one process.
+func TestRanksAccumulate(t *testing.T) {
+	for _, name := range []string{"default", "gaussian", "elementwise", "background"} {
+		net := shardedNets[name]
+		train := func(ranks int) (all [][]float64) {
+			all = make([][]float64, ranks)
+			net.run(t, ranks, func(r member) error {
+				x := r.Input("x")
+				for range 8 {
+					for chunk := range 3 {
+						for i := range testnet.Data(x) {
+							testnet.Data(x)[i] *= -1.25 + float64(chunk)
+						}
+						if err := r.Run(); err != nil {
+							return err
+						}
+						call := r.Solver.Accumulate
+						if chunk == 2 {
+							call = r.Solver.Step
+						}
+						if err := call(r.ValueGrads()); err != nil {
+							return err
+						}
+					}
+				}
+				all[r.Rank()] = weightsOf(r.Net)
+				return nil
+			})
+			return all
+		}
+		want := train(1)
+		for rank, got := range train(3) {
+			testnet.Near(t, fmt.Sprintf("%s, rank %d", name, rank), got, want[0], 1e-9)
+		}
+	}
+}
+
+// What rank 0 saves, any number of ranks goes on from, and so does a solver that is alone.
+func TestRanksSaveAndLoad(t *testing.T) {
+	for name, net := range shardedNets {
+		if name == "inner" || name == "two outputs" || name == "paper" { // to have a few less
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const before, after = 8, 9
+			want := net.train(t, 1, before+after)[0]
+			for _, ranks := range [][2]int{{2, 3}, {3, 1}, {1, 2}, {2, 2}} {
+				path := filepath.Join(t.TempDir(), "state")
+				all, straight := make([][]float64, ranks[1]), make([][]float64, ranks[0])
+				net.run(t, ranks[0], func(r member) error {
+					if err := errors.Join(r.steps(before), r.Solver.SaveFile(path), r.steps(after)); err != nil {
+						return err
+					}
+					straight[r.Rank()] = weightsOf(r.Net)
+					return nil
+				})
+				net.run(t, ranks[1], func(r member) error {
+					if r.Rank() == 1 {
+						spoilWeights(r.Params[0])
+					}
+					if err := errors.Join(r.Solver.LoadFile(path), r.steps(after)); err != nil {
+						return err
+					}
+					all[r.Rank()] = weightsOf(r.Net)
+					return nil
+				})
+				testnet.Near(t, fmt.Sprint(ranks), all[0], want, 1e-9)
+				if ranks[0] == ranks[1] {
+					testnet.SameBits(t, fmt.Sprint(ranks), all[0], straight[0])
+				}
+				for _, w := range all {
+					testnet.SameBits(t, fmt.Sprint(ranks), w, all[0])
+				}
+			}
+		})
+	}
+}
+
+// A file that can't be written or read on rank 0 is an error on all ranks, and the training goes on
+// without it.
+func TestRanksSaveFails(t *testing.T) {
+	net := shardedNets["default"]
+	nowhere := filepath.Join(t.TempDir(), "no such folder", "state")
+	want := net.train(t, 2, 6)
+	net.run(t, 2, func(r member) error {
+		if err := r.steps(3); err != nil {
+			return err
+		}
+		for _, call := range []func() error{
+			func() error { return r.Solver.SaveFile(nowhere) },
+			func() error { return r.Solver.LoadFile(nowhere) },
+			func() error { return r.Solver.Load(strings.NewReader("no state")) },
+		} {
+			var at *RankError
+			if err := call(); !errors.As(err, &at) || at.Rank != 0 {
+				t.Errorf("rank %d: %v", r.Rank(), err)
+			}
+		}
+		err := r.steps(3)
+		testnet.Near(t, "weights", weightsOf(r.Net), want[0], 1e-12)
+		return err
+	})
+}
