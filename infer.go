@@ -104,7 +104,15 @@ func inferDistribution(cost *gorgonia.Node, params []*gorgonia.Node) (Distributi
 	if err != nil {
 		return nil, graphError(err)
 	}
-	found := infer.Outputs(p, differentiated(cost, params))
+	trained := differentiated(cost, params)
+	if len(trained) == 0 {
+		return nil, &InferenceError{
+			Cost: program.NameOf(cost), Found: "gorgonia.Grad was not called for it, so what is trained is not known",
+			Hint: "call gorgonia.Grad(cost, params...) before, or name them: solver.VM(append(gorgonia.Nodes{cost}, " +
+				"params...)...)",
+		}
+	}
+	found := infer.Outputs(p, trained)
 	var parts joint
 	for _, o := range found.Outputs {
 		h := partsOf(declaration(o))[0]
@@ -118,10 +126,12 @@ func inferDistribution(cost *gorgonia.Node, params []*gorgonia.Node) (Distributi
 }
 
 // differentiated are those of the nodes that Grad was called for, if it was called for the cost: an
-// input that is listed with the parameters is none of them.
+// input that is listed with the parameters is none of them. Otherwise they are all but the computed
+// ones.
 func differentiated(cost *gorgonia.Node, nodes []*gorgonia.Node) []*gorgonia.Node {
 	if cost.Deriv() == nil {
-		return nodes
+		_, inputs := splitInputs(nodes)
+		return inputs
 	}
 	return slices.DeleteFunc(slices.Clone(nodes), func(n *gorgonia.Node) bool { return n.Deriv() == nil })
 }

@@ -374,6 +374,30 @@ func TestNewIsGivenAnInput(t *testing.T) {
 	}
 }
 
+// Without Grad the solver's VM is told what is trained. Where it is not, it says so, and does not
+// blame the cost.
+func TestNewOnItsOwnVMWithoutGrad(t *testing.T) {
+	var weights [2][]float64
+	for i := range 2 {
+		n := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
+		solver := kfac.New()
+		nodes := gorgonia.Nodes{n.Cost}
+		if i == 0 {
+			n.Grad(t)
+		} else {
+			_, err := solver.VM(n.Cost)
+			refused(t, err, kfac.ErrNotInferred, "Grad was not called")
+			nodes = append(nodes, n.Params...)
+		}
+		vm, err := solver.VM(nodes...)
+		testnet.Check(t, err)
+		tr := &kfac.Trainer{Net: n, Run: vm.RunAll, Solver: solver}
+		tr.Steps(t, 5)
+		weights[i] = testnet.Weights(n.Params)
+	}
+	testnet.SameBits(t, "weights", weights[0], weights[1])
+}
+
 // A Step that fails leaves a solver of New as it was, with the graph that it had or with none.
 func TestNewAfterAFailure(t *testing.T) {
 	twin, other := classifier(t), classifier(t)

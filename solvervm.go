@@ -21,7 +21,8 @@ import (
 //
 // nodes are further nodes whose values are wanted, and inputs whose gradients are wanted although
 // Grad was not called for them. After Attach another VM is needed. A solver of [New] finds its
-// graph by the first of the nodes, as in solver.VM(cost).
+// graph by the first of the nodes, as in solver.VM(cost). What it trains are the inputs that Grad
+// was called for; without Grad, those among the nodes.
 //
 // The errors are those of [NewVM].
 func (s *Solver) VM(nodes ...*gorgonia.Node) (_ *VM, err error) {
@@ -31,7 +32,8 @@ func (s *Solver) VM(nodes ...*gorgonia.Node) (_ *VM, err error) {
 	}
 	back := func() {}
 	if s.infers && len(nodes) > 0 && nodes[0] != nil {
-		if back, err = s.follow("VM", nodes[:1]); err != nil {
+		_, inputs := splitInputs(nodes[1:])
+		if back, err = s.follow("VM", append(nodes[:1:1], inputs...)); err != nil {
 			return nil, err
 		}
 	}
