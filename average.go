@@ -13,7 +13,7 @@ import (
 // of the iterates. The average covers every parameter that was ever in a step's list.
 func averageIterates[T program.Float](params []*parameter[T], xi float64) {
 	for _, p := range params {
-		if !p.given && p.averages == 0 || !p.given && p.readWeights(false) != nil {
+		if !p.listed() && (p.averages == 0 || p.readWeights(false) != nil) {
 			continue // never trained, or without readable weights: the average stays as it is
 		}
 		if p.mean == nil {

@@ -243,6 +243,6 @@ func (g *graph[T]) save(before batch[T], params map[*gorgonia.Node]*parameter[T]
 	if n > 0 {
 		like = g.saved[n-1]
 	}
-	given := func(n *gorgonia.Node) bool { p := params[n]; return p != nil && p.given }
+	given := func(n *gorgonia.Node) bool { p := params[n]; return p != nil && p.listed() }
 	return g.saved[n], graphError(g.saved[n].Save(g.whole, given, like))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
 	"github.com/gorgonia-kfac/kfac/internal/kernels"
 	"github.com/gorgonia-kfac/kfac/internal/layers"
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/parallel"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -99,7 +100,40 @@ func (b *block[T]) apply(inverse curvature.Inverse[T], low *curvature.LowRank[T]
 		inverse.Apply(b.u, b.v)
 	}
 	b.weave(false)
+	if rate := b.own().rate; rate != 1 {
+		b.scale(T(rate))
+	}
 }
+
+// scale multiplies the directions.
+func (b *block[T]) scale(by T) {
+	for i, g := range b.groups {
+		linalg.Scale(by, b.u[i])
+		if !g.apart {
+			continue
+		}
+		for _, at := range g.places {
+			linalg.Scale(by, at.direction)
+		}
+	}
+}
+
+// sameFactors reports parameters that share a block, but not its factors.
+func sameFactors[T program.Float](b *block[T]) error {
+	first := b.groups[0].params[0]
+	for _, g := range b.groups {
+		for _, p := range g.params {
+			if !p.own.sameFactors(&first.own) {
+				return &ConfigError{"GroupLambda or GroupRate", fmt.Sprintf("others for %q than for %q, "+
+					"which have one block", p.name, first.name), "both in one group"}
+			}
+		}
+	}
+	return nil
+}
+
+// own are the settings of the block, whose factors are those of all of its parameters.
+func (b *block[T]) own() *own { return &b.groups[0].params[0].own }
 
 // weave copies gradients into V if together, and U to the directions otherwise. It does so only for
 // groups whose parameters have separate copies.
@@ -247,6 +281,7 @@ type planned[T program.Float] struct {
 	layers []*layers.Layer // the layers found
 
 	params map[*gorgonia.Node]*parameter[T]
+	frozen []*gorgonia.Node           // parameters that stay as they are
 	order  []*parameter[T]            // the parameters of the plan
 	places map[*parameter[T]]place[T] // by parameter of order
 	absent []*parameter[T]            // parameters that the graph lacks; their state is kept for later graphs
@@ -287,11 +322,14 @@ func (p *planned[T]) describe(unreached []*gorgonia.Node) Plan {
 	if h := p.model.hessian; h != nil {
 		plan.Notes = append(slices.Clip(plan.Notes), h.notes()...)
 	}
-	for _, n := range unreached {
-		row := ParamPlan{Name: program.NameOf(n), Shape: n.Shape(), Treatment: Unreached,
-			Reason: "the cost does not depend on it, so it stays as it is"}
-		plan.Params = append(slices.Clip(plan.Params), row)
+	add := func(nodes []*gorgonia.Node, t Treatment, why string) {
+		for _, n := range nodes {
+			row := ParamPlan{Name: program.NameOf(n), Shape: n.Shape(), Treatment: t, Reason: why}
+			plan.Params = append(slices.Clip(plan.Params), row)
+		}
 	}
+	add(p.frozen, Frozen, "by GroupFrozen it stays as it is")
+	add(unreached, Unreached, "the cost does not depend on it, so it stays as it is")
 	return plan
 }
 
@@ -313,7 +351,10 @@ type planner[T program.Float] struct {
 // plan decides the treatment of the given parameters. A block keeps its state if its parameters
 // stay the same.
 func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
-	var err error
+	nodes, err := pl.thaw(nodes)
+	if err != nil {
+		return nil, err
+	}
 	if pl.model, err = pl.graph.modelFor(nodes); err != nil {
 		return nil, err
 	}
@@ -328,7 +369,8 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 		}
 		pl.params[n] = p
 		pl.order = append(pl.order, p)
-		if leaf := pl.model.Node(n); leaf != nil {
+		p.own = pl.cfg.groups.of(n)
+		if leaf := pl.model.Node(n); leaf != nil && p.own.solver == nil && p.own.treatment == "" {
 			leaves = append(leaves, leaf)
 		}
 	}
@@ -340,15 +382,46 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	}
 	pl.planLayers(found, &rest)
 	pl.planRest(rest)
+	pl.planAsked(nodes)
 	pl.planUnrelated(nodes)
 	pl.reportOn(nodes)
 	if err := pl.strict(); err != nil {
 		return nil, err
 	}
+	for _, b := range pl.blocks {
+		if err := sameFactors(b); err != nil {
+			return nil, err
+		}
+	}
 	pl.placeAll()
 	pl.count()
 	made := pl.planned // a copy, so that the planner and the plan before can be freed
 	return &made, nil
+}
+
+// thaw leaves out the parameters that stay as they are, and checks the groups.
+func (pl *planner[T]) thaw(nodes []*gorgonia.Node) ([]*gorgonia.Node, error) {
+	if len(pl.cfg.groups) == 0 {
+		return nodes, nil
+	}
+	all := slices.Clone(nodes)
+	for _, n := range pl.graph.guessParameters() {
+		if pl.cfg.groups.frozen(n) && !slices.Contains(all, n) {
+			all = append(all, n)
+		}
+	}
+	if err := pl.cfg.groups.distinct(all, !pl.settled && !pl.early); err != nil {
+		return nil, err
+	}
+	var trained []*gorgonia.Node
+	for _, n := range all {
+		if pl.cfg.groups.frozen(n) {
+			pl.frozen = append(pl.frozen, n)
+		} else {
+			trained = append(trained, n)
+		}
+	}
+	return trained, nil
 }
 
 // isOneHot reports whether the inputs of the next use of a weight are one-hot rows.
@@ -373,8 +446,9 @@ func (pl *planner[T]) strict() error {
 	if !pl.cfg.strict {
 		return nil
 	}
-	for _, r := range pl.report.Params {
-		if r.Treatment != Kronecker {
+	for i, r := range pl.report.Params {
+		asked := pl.order[i].own.treatment != "" || pl.order[i].own.solver != nil
+		if r.Treatment != Kronecker && !asked {
 			return &ParamError{Param: r.Name, Op: "planning: " + string(r.Treatment) + ", " + r.Reason, Err: ErrStrict,
 				Hint: "leave out WithStrict to accept it"}
 		}
@@ -396,6 +470,11 @@ func (pl *planner[T]) placeAll() {
 	for n, p := range pl.params {
 		at := pl.places[p]
 		at.src, at.leaf = n, pl.model.Node(n)
+		if p.own.solver != nil {
+			at.grad = make([]T, p.size())
+			pl.places[p] = at
+			continue
+		}
 		at.reached = at.leaf != nil && pl.model.CheckDifferentiable(pl.model.Path(at.leaf)) == nil
 		pl.places[p] = at
 	}
@@ -409,7 +488,8 @@ func (pl *planner[T]) placeAll() {
 		return
 	}
 	for _, p := range slices.Concat(pl.before.order, pl.before.absent) {
-		if !slices.Contains(pl.order, p) {
+		thawed := !slices.ContainsFunc(pl.frozen, func(n *gorgonia.Node) bool { return keyOf(n) == p.key })
+		if !slices.Contains(pl.order, p) && thawed {
 			pl.absent = append(pl.absent, p)
 			pl.blockOf[p] = pl.before.blockOf[p]
 		}
@@ -480,7 +560,7 @@ func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 	}
 	linked := map[*layers.Layer]bool{}
 	if pl.cfg.tridiagonal {
-		pl.chains = layers.Chains(pl.model.Program, pl.layers)
+		pl.chains = pl.cut(layers.Chains(pl.model.Program, pl.layers))
 		for _, chain := range pl.chains {
 			pl.chain(chain)
 			for _, l := range chain {
@@ -493,6 +573,24 @@ func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 			pl.single(l)
 		}
 	}
+}
+
+// cut cuts chains between layers of groups with other factors.
+func (pl *planner[T]) cut(chains [][]*layers.Layer) (all [][]*layers.Layer) {
+	own := func(l *layers.Layer) *own { return &pl.params[l.Weight.Src].own }
+	for _, chain := range chains {
+		for from := 0; from < len(chain); {
+			to := from + 1
+			for to < len(chain) && own(chain[to]).sameFactors(own(chain[from])) {
+				to++
+			}
+			if to > from+1 {
+				all = append(all, chain[from:to])
+			}
+			from = to
+		}
+	}
+	return all
 }
 
 // recurrent reports whether the layer's time steps are to be treated as dependent on each other.
@@ -714,6 +812,22 @@ func (pl *planner[T]) identity(n *gorgonia.Node, why string) {
 	make := func() curvature.Block[T] { return curvature.NewIdentity[T]() }
 	pl.use(pl.same("identity", 0, make, group[T]{params: []*parameter[T]{pl.params[n]}}), nil)
 	pl.row(n, Identity, "", why)
+}
+
+// planAsked plans for the parameters whose group says how.
+func (pl *planner[T]) planAsked(nodes []*gorgonia.Node) {
+	for _, n := range nodes {
+		p, leaf := pl.params[n], pl.model.Node(n)
+		switch {
+		case p.own.solver != nil:
+			pl.row(n, Excluded, "", fmt.Sprintf("by GroupSolver a %T steps it", *p.own.solver))
+		case p.own.treatment == "" || leaf == nil:
+		case p.own.treatment == Identity || pl.model.CheckDifferentiable(pl.model.Path(leaf)) != nil:
+			pl.identity(n, "by GroupTreatment")
+		default:
+			pl.diagonal(leaf, "by GroupTreatment")
+		}
+	}
 }
 
 // planUnrelated makes the blocks of the parameters that the outputs do not depend on.

@@ -379,10 +379,12 @@ func (d *distributed[T]) whole(blocks []*block[T], shares averages[T], err error
 const bucket = 1 << 20
 
 // invert computes the inverses of all blocks, on every rank.
-func (d *distributed[T]) invert(blocks []*block[T], avg, shares averages[T], gamma float64) (*inverses[T], error) {
-	return invertOr(blocks, avg, gamma, func(i int, failure error) (curvature.Inverse[T], error) {
+func (d *distributed[T]) invert(blocks []*block[T], avg, shares averages[T], gamma, eta float64) (
+	*inverses[T], error) {
+	return invertOr(blocks, avg, gamma, eta, func(i int, failure error) (curvature.Inverse[T], error) {
 		var share *curvature.Averages[T]
-		v, err := restarted(blocks[i], avg, i, gamma, failure, func() (_ *curvature.Averages[T], err error) {
+		own := dampingOf(blocks[i], gamma, eta)
+		v, err := restarted(blocks[i], avg, i, own, failure, func() (_ *curvature.Averages[T], err error) {
 			share, err = blocks[i].Restart()
 			whole, err := d.whole(blocks[i:i+1], averages[T]{share}, err)
 			if err != nil {

@@ -47,7 +47,8 @@
 //
 //   - How far: [WithLearningRate], [WithMomentum], [WithNormConstraint], [WithDamping],
 //     [WithDampingAdaptation], [WithGammaAdaptation], [WithMaxGamma], [WithUndampedRho],
-//     [WithL2Reg], [WithoutMomentum], [WithStepRejection], [WithPaperRules]
+//     [WithL2Reg], [WithWeightDecay], [WithClipNorm], [WithoutMomentum], [WithStepRejection],
+//     [WithPaperRules]
 //   - Which way: [WithBlockTridiagonal], [WithEKFAC], [WithExactDamping], [WithWeightSharing],
 //     [WithTimeCorrelation], [WithSpatiallyUncorrelated], [WithMaxDim], [WithFullBlocks]
 //   - From how much, how often: [WithCurvatureEMA], [WithFisherEstimate], [WithFisherSamples],
@@ -55,6 +56,7 @@
 //     [WithMinModelCases], [WithInverseUpdatePeriod], [WithBackgroundInverses]
 //   - On the way: [WithSchedule], [Solver.Set]; another solver's steps: [WithInner],
 //     [Solver.Precondition]; larger batches: [Solver.Accumulate], [GrowingBatch]
+//   - For some parameters: [WithGroup], [WithGroupOf]
 //   - Checks: [WithStrict], [WithoutGradientCheck], [WithoutLossCheck], [WithoutReachCheck],
 //     [WithSkipNotFinite]
 //   - To watch: [WithRecorder], [WithStats], [WithLayerStats], [Solver.Warnings], [Solver.Inspect],

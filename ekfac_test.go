@@ -57,7 +57,7 @@ func TestEKFACIsProjection(t *testing.T) {
 				for range 2 { // the second has the basis of the first
 					avg := estimated(t, c, nil, rng)
 					var err error
-					made, err = invert(c.plan.blocks, avg, gamma)
+					made, err = invert(c.plan.blocks, avg, gamma, 0)
 					testnet.Check(t, err)
 					avg.keep(c.plan.blocks, 0)
 					made.keep(c.plan.blocks)

@@ -64,7 +64,7 @@ var (
 	ErrOtherModel = errors.New("the state of another model")
 	// ErrOtherSettings: a file holds the state of a solver with other settings.
 	ErrOtherSettings = errors.New("the state of a solver with other settings")
-	// ErrInner: Save can't write the state of the solver of WithInner.
+	// ErrInner: Save can't write the state of the solver of WithInner or GroupSolver.
 	ErrInner = errors.New("the inner solver's state can't be read")
 	// ErrInUpdate: Save or Load was called between Accumulate and Step.
 	ErrInUpdate = errors.New("in the middle of an update")
@@ -79,8 +79,8 @@ var (
 	ErrStrict = errors.New("no Kronecker block")
 )
 
-// ConfigError reports an invalid argument of New, NewSolver or Attach, an invalid call of
-// UseAverage, or a call during another one of the same Solver.
+// ConfigError reports an invalid argument of New, NewSolver or Attach, a group that the parameters
+// do not have, an invalid call of UseAverage, or a call during another one of the same Solver.
 type ConfigError struct {
 	Setting string // the argument, option or method, e.g. "WithDamping"
 	Got     string // the argument as it is

@@ -110,13 +110,20 @@ func (a averages[T]) keep(blocks []*block[T], ema float64) (restarted int) {
 }
 
 // meanCurvature returns the mean eigenvalue of the approximate Fisher matrix: its trace divided by
-// the number of parameter elements. It returns 1 if that is not positive and finite.
+// the number of parameter elements, each counted with its factor on lambda. It returns 1 if that is
+// not positive and finite.
 func (a averages[T]) meanCurvature(blocks []*block[T], params []*parameter[T]) float64 {
 	var trace float64
 	for i, b := range blocks {
 		trace += b.Trace(a[i])
 	}
-	if mean := trace / weightsGiven(params); mean > 0 && !math.IsInf(mean, 0) {
+	var damped float64 // so that lambda counts in what it is multiplied by
+	for _, p := range params {
+		if p.given {
+			damped += p.own.lambda * float64(p.size())
+		}
+	}
+	if mean := trace / damped; mean > 0 && !math.IsInf(mean, 0) {
 		return mean
 	}
 	return 1

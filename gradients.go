@@ -55,7 +55,7 @@ func otherCost[T program.Float](vm, own float64) bool {
 // Step may have been called again without a RunAll.
 func gradientsThere[T program.Float](params []*parameter[T]) bool {
 	return slices.ContainsFunc(params, func(p *parameter[T]) bool {
-		return p.given && slices.ContainsFunc(p.grad, func(v T) bool { return v != 0 })
+		return p.listed() && slices.ContainsFunc(p.grad, func(v T) bool { return v != 0 })
 	})
 }
 
@@ -102,7 +102,7 @@ type comparison[T program.Float] struct {
 func newComparison[T program.Float](g *graph[T], p *planned[T]) *comparison[T] {
 	c := &comparison[T]{run: g.costRun}
 	for _, q := range p.order {
-		if n := g.whole.Node(q.src); n != nil && q.given {
+		if n := g.whole.Node(q.src); n != nil && q.listed() {
 			c.leaves, c.params = append(c.leaves, n), append(c.params, q)
 		}
 	}

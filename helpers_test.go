@@ -154,7 +154,7 @@ func gradients(t rapid.TB, c *training[float64]) {
 // returns the inverses.
 func directions(t rapid.TB, c *training[float64], avg averages[float64], gamma float64) *inverses[float64] {
 	t.Helper()
-	made, err := invert(c.plan.blocks, avg, gamma)
+	made, err := invert(c.plan.blocks, avg, gamma, c.cfg.l2)
 	testnet.Check(t, err)
 	if made.raised > 0 {
 		t.Fatalf("the damping of %d factors was raised", made.raised)

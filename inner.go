@@ -121,7 +121,7 @@ func (in *inner[T]) find(params []*parameter[T]) (at []int, err error) {
 // ownGradients reports a parameter whose gradient may be another node's value too.
 func ownGradients[T program.Float](params []*parameter[T]) error {
 	for _, p := range params {
-		if g, err := p.src.Grad(); p.given && err == nil && p.src.Deriv() != nil && g == p.src.Deriv().Value() {
+		if g, err := p.src.Grad(); p.listed() && err == nil && p.src.Deriv() != nil && g == p.src.Deriv().Value() {
 			return &ParamError{Param: p.name, Op: "writing the preconditioned gradient", Err: ErrSharedMemory,
 				Hint: "its gradient is the value of another node: give the tape machine BindDualValues(params...)"}
 		}

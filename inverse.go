@@ -52,19 +52,19 @@ func newInverses[T program.Float](blocks int) *inverses[T] {
 }
 
 // invert computes the inverses of all blocks, several at the same time.
-func invert[T program.Float](blocks []*block[T], avg averages[T], gamma float64) (*inverses[T], error) {
-	return invertOr(blocks, avg, gamma, func(i int, failure error) (curvature.Inverse[T], error) {
-		return restarted(blocks[i], avg, i, gamma, failure, blocks[i].Restart)
+func invert[T program.Float](blocks []*block[T], avg averages[T], gamma, eta float64) (*inverses[T], error) {
+	return invertOr(blocks, avg, gamma, eta, func(i int, failure error) (curvature.Inverse[T], error) {
+		return restarted(blocks[i], avg, i, dampingOf(blocks[i], gamma, eta), failure, blocks[i].Restart)
 	})
 }
 
 // invertOr is invert that has again make an inverse where that of the averages fails.
-func invertOr[T program.Float](blocks []*block[T], avg averages[T], gamma float64,
+func invertOr[T program.Float](blocks []*block[T], avg averages[T], gamma, eta float64,
 	again func(i int, failure error) (curvature.Inverse[T], error)) (*inverses[T], error) {
 	var first, then []func()
 	making := make([]*curvature.Inversion[T], len(blocks))
 	for i, b := range blocks {
-		making[i] = b.Invert(avg[i], tikhonov(gamma))
+		making[i] = b.Invert(avg[i], dampingOf(b, gamma, eta))
 		first, then = append(first, making[i].First...), append(then, making[i].Then...)
 	}
 	parallel.Jobs(first)
@@ -91,11 +91,22 @@ func invertOr[T program.Float](blocks []*block[T], avg averages[T], gamma float6
 	return made, nil
 }
 
+// dampingOf is gamma for a block: gamma^2 - eta is what is beyond the L2 term of all parameters,
+// and its part is by the block's factor on lambda.
+func dampingOf[T program.Float](b *block[T], gamma, eta float64) tikhonov {
+	own := b.own()
+	if own.lambda == 1 && own.eta(eta) == eta {
+		return tikhonov(gamma)
+	}
+	square := own.lambda*max(gamma*gamma-eta, belowGamma*gamma*gamma) + own.eta(eta)
+	return tikhonov(math.Sqrt(square))
+}
+
 // restarted is the inverse of a block from the present update alone, in whose place in avg that is
 // then. So a batch that was far off does not stand in the way of all that come after it. It returns
 // the failure of the averages where that can't be inverted either. restart has the averages start
 // anew.
-func restarted[T program.Float](b *block[T], avg averages[T], i int, gamma float64, failure error,
+func restarted[T program.Float](b *block[T], avg averages[T], i int, gamma tikhonov, failure error,
 	restart func() (*curvature.Averages[T], error)) (curvature.Inverse[T], error) {
 	if avg[i].Updates == 1 {
 		return nil, failure
@@ -104,7 +115,7 @@ func restarted[T program.Float](b *block[T], avg averages[T], i int, gamma float
 	if err != nil {
 		return nil, failure
 	}
-	making := b.Invert(alone, tikhonov(gamma))
+	making := b.Invert(alone, gamma)
 	making.Run()
 	v, err := making.Inverse()
 	if err != nil {
@@ -124,11 +135,12 @@ func firstOf(a, b error) error {
 }
 
 // immediate computes the inverses of the blocks whose inverses cost nothing.
-func immediate[T program.Float](blocks []*block[T], avg averages[T], gamma float64) *inverses[T] {
+func immediate[T program.Float](blocks []*block[T], avg averages[T], gamma, eta float64) *inverses[T] {
 	made := newInverses[T](len(blocks))
 	for i, b := range blocks {
 		if b.Immediate() {
-			made.of[i], _ = b.Invert(avg[i], tikhonov(gamma)).Inverse() // the inverse of an Immediate block can't fail
+			// The inverse of an Immediate block can't fail.
+			made.of[i], _ = b.Invert(avg[i], dampingOf(b, gamma, eta)).Inverse()
 		}
 	}
 	return made
@@ -210,7 +222,7 @@ func (j *job[T]) release(b *block[T]) {
 
 // launch starts a goroutine for each block whose turn it is after step k. copied are the averages
 // of a block, or nil if they can't be inverted.
-func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma float64,
+func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma, eta float64,
 	copied func(*block[T]) *curvature.Averages[T]) {
 	if g.jobs == nil {
 		g.jobs = map[*block[T]]*job[T]{}
@@ -231,7 +243,8 @@ func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma flo
 		if avg == nil {
 			continue
 		}
-		j := &job[T]{averages: avg, inversion: b.Invert(avg, tikhonov(gamma)), due: k + lag, done: make(chan struct{})}
+		j := &job[T]{averages: avg, inversion: b.Invert(avg, dampingOf(b, gamma, eta)), due: k + lag,
+			done: make(chan struct{})}
 		g.jobs[b] = j
 		go j.run()
 	}

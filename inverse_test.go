@@ -34,7 +34,7 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 		a, g := second.factors(spoiled)
 		copy(a, bad)
 		first, _ := tikhonov(1e-9).Split(mat.Trace(square(a)), 3, mat.Trace(square(g)), 2)
-		_, err := invert(c.plan.blocks, spoiled, 1e-9)
+		_, err := invert(c.plan.blocks, spoiled, 1e-9, 0)
 		var layer *LayerError
 		if !errors.Is(err, ErrNotPosDef) || !errors.As(err, &layer) {
 			t.Errorf("%s: error %v, want a LayerError that wraps ErrNotPosDef", name, err)
@@ -71,7 +71,7 @@ func TestRaisedDampingsAreCounted(t *testing.T) {
 			clear(g)
 			g[0], g[len(g)-1] = 1, -1e-7
 		}
-		made, err := invert(c.plan.blocks, avg, 1e-8)
+		made, err := invert(c.plan.blocks, avg, 1e-8, 0)
 		testnet.Check(t, err)
 		if made.raised != want {
 			t.Errorf("the damping of %d factors was raised, want %d", made.raised, want)

@@ -59,7 +59,13 @@ const (
 	// L2Reg is eta of WithL2Reg. Without a learning rate Set needs one of WithL2Reg or WithDamping
 	// from the start, because they choose the coordinates that damping counts in.
 	L2Reg Knob = "L2 regularisation"
+	// WeightDecay is that of WithWeightDecay.
+	WeightDecay Knob = "weight decay"
 )
 
 // knobs is a number for each dial.
-const knobs = 5
+const knobs = 6
+
+// largest bounds settings that have a unit. Their products with numbers near 1 are finite in
+// float32.
+const largest = 1e30

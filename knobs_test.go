@@ -52,6 +52,7 @@ var turning = map[Knob]struct {
 	Damping:        {WithDamping, []Option{WithLearningRate(0.02), WithInverseUpdatePeriod(1)}, [2]float64{0.1, 1}},
 	NormConstraint: {WithNormConstraint, []Option{WithLearningRate(0.5)}, [2]float64{1e-2, 1e-4}},
 	L2Reg:          {WithL2Reg, []Option{WithLearningRate(0.02)}, [2]float64{1e-2, 0.1}},
+	WeightDecay:    {WithWeightDecay, nil, [2]float64{1e-2, 0.1}},
 }
 
 // A constant schedule is the option; a schedule that changes a value at a step is Set before that

@@ -36,7 +36,7 @@ func lowRankStep(t *testing.T, l *Trainer) (chosen []placedLayer, made *inverses
 	avg, err := newAverages(c.plan.blocks, c.cfg.ema, true)
 	testnet.Check(t, err)
 	c.low.match(c.cfg.seed, c.steps)
-	made, err = invert(c.plan.blocks, avg, 0.3)
+	made, err = invert(c.plan.blocks, avg, 0.3, 0)
 	testnet.Check(t, err)
 	return chosen, made, right
 }

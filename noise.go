@@ -45,11 +45,11 @@ const (
 )
 
 // seen returns the evidence, including that of the present batch about the previous step.
-func (n *noise) seen(m *span, eta, limit float64) evidence {
+func (n *noise) seen(m *span, limit float64) evidence {
 	if !m.past || n.factor == 0 {
 		return n.evidence
 	}
-	bend := m.f[1][1] + eta*m.dots[1][1]
+	bend := m.f[1][1] + m.ridge[1][1]
 	if math.IsInf(bend, 0) || math.IsNaN(bend) {
 		return n.evidence
 	}
@@ -63,34 +63,35 @@ type bounds struct {
 	gain      float64 // reduction of the objective that the model promises
 	unit      float64 // variance of the residuals, where F has 1
 	whole     bool    // the curvature is that of each step, since the objective has no unit
+	part      float64 // that clipping leaves of the step
 }
 
 // limited minimises the quadratic model over the span and shortens the step where it is not to be
 // trusted. It returns the step and the factor by which it was shortened. It raises the curvatures
 // of m that are far too small.
-func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most bounds) (s step, factor float64) {
+func (n *noise) limited(m *span, lambda float64, cfg *config, cases int, most bounds) (s step, factor float64) {
 	factor = 1
 	if most.whole && !cfg.paperRules {
 		n.steady(m)
-		return m.minimiseTo(most.curvature, damp, m.past && !cfg.noMomentum), factor
+		return m.minimiseTo(most.curvature, lambda, m.past && !cfg.noMomentum), factor
 	}
 	if !cfg.paperRules {
-		m.evidence = n.seen(m, cfg.l2, most.curvature/trustedPart(cases))
+		m.evidence = n.seen(m, most.curvature/trustedPart(cases))
 		factor = m.evidence.share(cases, most.unit)
 		m.curvature = m.f[1][1]
 		n.steady(m)
 	}
-	s = m.minimise(damp, m.past && !cfg.noMomentum)
+	s = m.minimise(lambda, m.past && !cfg.noMomentum)
 	if factor < 1 {
-		s = s.scaled(factor, 0, m, damp)
+		s = s.scaled(factor, 0, m, lambda)
 	}
 	if m.past && !cfg.paperRules && !cfg.noMomentum && factor < takesBack*n.factor {
-		m.back = m.takesBack(factor/n.factor-1, damp)
-		s = s.scaled(1, m.back, m, damp)
+		m.back = m.takesBack(factor/n.factor-1, lambda)
+		s = s.scaled(1, m.back, m, lambda)
 	}
-	part := 1.0
+	part := most.part
 	if s.curvature > most.curvature {
-		part = math.Sqrt(most.curvature / s.curvature)
+		part = min(part, math.Sqrt(most.curvature/s.curvature))
 	}
 	slope := s.alpha*m.slope[0] + s.mu*m.slope[1]
 	bend := 2 * (s.change - slope)
@@ -98,7 +99,7 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most boun
 		part = 2 * most.gain / (math.Sqrt(slope*slope-2*bend*most.gain) - slope)
 	}
 	if part < 1 {
-		s = s.scaled(part, 0, m, damp)
+		s = s.scaled(part, 0, m, lambda)
 	}
 	return s, part * factor
 }
@@ -106,8 +107,8 @@ func (n *noise) limited(m *span, damp float64, cfg *config, cases int, most boun
 // takesBack returns a multiple of the previous update, wanted where the present batch agrees: not
 // above the one with the smallest M, which is the part that the batch does not confirm, and not
 // below twice that, where M is what it is without.
-func (s *span) takesBack(wanted, c float64) float64 {
-	lowest := math.Max(-1, math.Min(0, -s.slope[1]/(s.f[1][1]+c*s.dots[1][1])))
+func (s *span) takesBack(wanted, lambda float64) float64 {
+	lowest := math.Max(-1, math.Min(0, -s.slope[1]/s.bend(lambda)[1][1]))
 	return math.Max(math.Min(lowest, wanted), 2*lowest)
 }
 
@@ -135,6 +136,14 @@ func normConstraint(kappa, rate, vu float64) float64 {
 	return 1
 }
 
+// clipped returns the factor that limits the norm of a gradient; limit is 0 for none.
+func clipped(limit, norm float64) float64 {
+	if limit > 0 && norm > limit {
+		return limit / norm
+	}
+	return 1
+}
+
 // largestGain returns the largest reduction of the objective that the quadratic model may promise.
 // Where the negative log-likelihood can't fall below zero, the objective limits it. Otherwise there
 // is no limit.
@@ -154,7 +163,7 @@ func (n *noise) steady(m *span) {
 
 // remember records the step that is made, and the factor on it.
 func (n *noise) remember(m *span, s step, factor float64) {
-	n.evidence, n.factor = m.evidence.stepped(s.alpha, m.back*m.f[1][1]), factor
+	n.evidence, n.factor = m.evidence.stepped(s.alpha*m.unit(), m.back*m.f[1][1]), factor
 	if m.back < 0 {
 		n.factor = 0
 	}
@@ -163,7 +172,7 @@ func (n *noise) remember(m *span, s step, factor float64) {
 	if m.past {
 		n.fresh = faded(n.fresh, m.curvature/n.approximate)
 	}
-	n.approximate = -s.alpha*s.alpha*m.slope[0] - 2*s.alpha*s.mu*m.slope[1] + s.mu*s.mu*n.approximate
+	n.approximate = s.alpha*s.alpha*m.metric - 2*s.alpha*s.mu*m.unit()*m.slope[1] + s.mu*s.mu*n.approximate
 }
 
 // faded returns a fading geometric mean with one more number, unless that is not positive and

@@ -671,7 +671,7 @@ func TestApproximateCurvature(t *testing.T) {
 			delta[i] = -g / f0[i]
 		}
 		s := step{alpha: rapid.Float64Range(0, 2).Draw(t, "alpha"), mu: rapid.Float64Range(-2, 2).Draw(t, "mu")}
-		m := span{slope: [2]float64{floats.Dot(grad, delta), floats.Dot(grad, previous)}}
+		m := span{slope: [2]float64{floats.Dot(grad, delta), floats.Dot(grad, previous)}, metric: form(delta)}
 		n := noise{approximate: form(previous)}
 		n.remember(&m, s, 1)
 		update := make([]float64, size)

@@ -22,9 +22,9 @@ type objective struct {
 // at returns h on all cases of the batch. values holds the values of the parameters. If an element
 // is nil, the parameter keeps the user's value and is left out of the L2 term.
 func at[T program.Float](h objective, b batch[T], params []*parameter[T], values [][]T) (float64, error) {
-	var squares float64
-	for _, v := range values {
-		squares += linalg.Dot64(v, v)
+	var squares float64 // of the L2 term
+	for i, v := range values {
+		squares += params[i].own.eta(h.eta) * linalg.Dot64(v, v)
 	}
 	sum, err := costOf(h.others, b, params, values)
 	cases := float64(b.cases())
@@ -34,7 +34,7 @@ func at[T program.Float](h objective, b batch[T], params []*parameter[T], values
 	if math.IsInf(sum, 0) {
 		sum = math.NaN()
 	}
-	return sum/cases + h.eta/2*squares, nil
+	return sum/cases + squares/2, nil
 }
 
 // costOf returns the cost of a batch, summed over its cases and in the solver's units.

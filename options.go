@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path"
 	"slices"
+	"strings"
 
 	"gorgonia.org/gorgonia"
 
 	"github.com/gorgonia-kfac/kfac/internal/layers"
+	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
 // An Option changes one setting of a solver. NewSolver checks its value and returns a *ConfigError
@@ -39,6 +42,8 @@ type config struct {
 	l2        float64
 	damping   float64 // lambda; 0: found by trial steps
 	normLimit float64 // 0: the default, which depends on the outputs
+	clipNorm  float64 // 0: none
+	decay     float64 // of the weights, by step
 
 	// Used with a learning rate.
 	learningRate float64 // 0: use the quadratic model
@@ -66,6 +71,7 @@ type config struct {
 	averageFrom int
 
 	schedules [knobs]Schedule // of the dials; nil where there is none
+	groups    paramGroups     // with settings of their own
 	// standardises: lambda counts in coordinates that do not depend on the units of data. It counts
 	// in the weights' own where the user has set it, and by the paper's rules.
 	standardises bool
@@ -139,6 +145,9 @@ func (c *config) validate() error {
 		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too",
 			"one of them: a search for gamma needs inverses of all blocks at once"}
 	}
+	if c.ranks != nil && slices.ContainsFunc(c.groups, func(g paramGroup) bool { return g.solver != nil }) {
+		return &ConfigError{"GroupSolver", "WithCommunicator too", "one of them: on several ranks it does not work yet"}
+	}
 	if c.ranks != nil && c.ekfac {
 		return &ConfigError{"WithEKFAC", "WithCommunicator too", "one of them: on several ranks it does not work yet"}
 	}
@@ -157,13 +166,9 @@ func (c *config) validate() error {
 			fmt.Sprintf("no more than WithInverseUpdatePeriod, %d steps", c.inversePeriod)}
 	}
 	scheduled := c.schedules[dialOf(L2Reg)] != nil
-	c.standardises = !c.paperRules && !byRate && c.damping == 0 && c.l2 == 0 && !scheduled
+	c.standardises = !c.paperRules && !byRate && c.damping == 0 && !c.hasL2() && !scheduled
 	return nil
 }
-
-// largest bounds settings that have a unit. Their products with numbers near 1 are finite in
-// float32.
-const largest = 1e30
 
 // rateOption marks an option that is valid only with WithLearningRate.
 func rateOption(name string, o Option) Option {
@@ -251,6 +256,33 @@ func WithNormConstraint(kappa float64) Option {
 func WithL2Reg(eta float64) Option {
 	return number("WithL2Reg", eta, eta >= 0 && eta <= largest, "a number in [0, 1e30]",
 		func(c *config) { c.l2 = eta })
+}
+
+// WithWeightDecay has every step take this fraction of each weight away, in [0, 1), beside the
+// update: theta becomes (1 - fraction) theta + delta. It is decoupled (Loshchilov & Hutter 2019):
+// unlike WithL2Reg it is no part of the objective. Gradient, curvature, the quadratic model, rho,
+// KL and the norm constraint don't see it, it does not depend on the learning rate, and the
+// previous update that momentum goes on with does not hold it. What others call a decay of 0.01 at
+// a learning rate of 0.001 is a fraction of 1e-5. It holds for all parameters that the step is
+// given, including biases; see GroupDecay. A step that is rejected takes nothing away. With
+// WithInner it comes on top of the inner solver's step; Precondition leaves it to the caller.
+// Default 0.
+func WithWeightDecay(fraction float64) Option {
+	return number("WithWeightDecay", fraction, fraction >= 0 && fraction < 1, "a number in [0, 1)",
+		func(c *config) { c.decay = fraction })
+}
+
+// WithClipNorm limits the gradient's Euclidean norm, Stats.GradNorm, to this, greater than 0: the
+// step of a batch with a larger norm is multiplied by norm / GradNorm. That is the step which the
+// gradient times this factor would give, by the quadratic model too, where alpha and mu are as
+// before. rho still compares what the step does with what the gradient promised for it. Clipping
+// comes before the norm constraint, and the smaller of the two factors holds; Stats.Shrink has it.
+// The norm is over all parameters that K-FAC steps, in the solver's units, with the L2 term. The
+// curvature is not clipped. The norm constraint does much the same in nats, whatever the scale of
+// weights and inputs. Default: none.
+func WithClipNorm(norm float64) Option {
+	return number("WithClipNorm", norm, norm > 0 && !math.IsInf(norm, 1), "a finite number > 0",
+		func(c *config) { c.clipNorm = norm })
 }
 
 // WithCurvatureEMA sets ema, in [0, 1): the largest weight of the old value in the running averages
@@ -698,9 +730,9 @@ func WithoutWeights() StateOption { return func(o *stateOptions) { o.noWeights =
 // factors (a small net with one batch that repeats, saved after 5, 20 and 40 updates).
 func WithoutFactors() StateOption { return func(o *stateOptions) { o.noFactors = true } }
 
-// WithoutInner has Save leave the state of the solver of WithInner out, say the means of Adam. That
-// state is not to be had from outside, so that without this option Save returns ErrInner. A program
-// that loads the file goes on with whatever state its own inner solver has. A
+// WithoutInner has Save leave out the state of the solvers of WithInner and GroupSolver, say the
+// means of Adam. That state is not to be had from outside, so that without this option Save returns
+// ErrInner. A program that loads the file goes on with whatever state its own such solver has. A
 // gorgonia.VanillaSolver has no state, and needs no option.
 func WithoutInner() StateOption { return func(o *stateOptions) { o.noInner = true } }
 
@@ -722,7 +754,7 @@ func WithSchedule(k Knob, s Schedule) Option {
 		i := dialOf(k)
 		if i < 0 || s == nil {
 			return &ConfigError{"WithSchedule", fmt.Sprintf("knob %q, schedule nil: %v", k, s == nil),
-				"LearningRate, Momentum, Damping, NormConstraint or L2Reg, and a schedule"}
+				"LearningRate, Momentum, Damping, NormConstraint, L2Reg or WeightDecay, and a schedule"}
 		}
 		d := &dials[i]
 		v := s(1)
@@ -779,4 +811,60 @@ var dials = []dial{
 	{NormConstraint, "WithNormConstraint", false, func(c *config) *float64 { return &c.normLimit },
 		optionOf(WithNormConstraint)},
 	{L2Reg, "WithL2Reg", false, func(c *config) *float64 { return &c.l2 }, optionOf(WithL2Reg)},
+	{WeightDecay, "WithWeightDecay", false, func(c *config) *float64 { return &c.decay }, optionOf(WithWeightDecay)},
 }
+
+// WithGroup gives the parameters whose names match a pattern settings of their own. The pattern is
+// one of path.Match: * stands for any characters but a slash.
+//
+//	kfac.New(
+//		kfac.WithL2Reg(1e-4),
+//		kfac.WithGroup("b*", kfac.GroupL2(0)),
+//		kfac.WithGroup("body/*", kfac.GroupFrozen()))
+//
+// The settings of all parameters hold for the group too, but for those that are the group's own.
+// Factors multiply what schedules and [Solver.Set] give.
+//
+// The first Step or Accumulate looks for the parameters. A pattern that none of them matches, and
+// parameters in two groups, are a *ConfigError that lists names. A bad pattern is one of New and
+// NewSolver. The default is no group.
+func WithGroup(pattern string, settings ...GroupOption) Option {
+	return func(c *config) error {
+		g := paramGroup{option: fmt.Sprintf("WithGroup(%q)", pattern), pattern: pattern}
+		if _, err := path.Match(pattern, ""); err != nil {
+			return &ConfigError{g.option, err.Error(), "a pattern of path.Match"}
+		}
+		return c.add(g, settings)
+	}
+}
+
+// WithGroupOf is WithGroup for parameters that are given by their nodes. In other graphs they are
+// those of the same name and shape.
+func WithGroupOf(params gorgonia.Nodes, settings ...GroupOption) Option {
+	return func(c *config) error {
+		g := paramGroup{nodes: slices.Clone(params)}
+		var names []string
+		for _, n := range params {
+			if n == nil {
+				return &ConfigError{"WithGroupOf", "a nil node", "parameters"}
+			}
+			names = append(names, program.NameOf(n))
+		}
+		if len(params) == 0 {
+			return &ConfigError{"WithGroupOf", "no nodes", "parameters"}
+		}
+		g.option = fmt.Sprintf("WithGroupOf(%s)", strings.Join(names, ", "))
+		return c.add(g, settings)
+	}
+}
+
+// add adds a group to the settings.
+func (c *config) add(g paramGroup, settings []GroupOption) (err error) {
+	if g, err = g.with(settings); err == nil {
+		c.groups = append(c.groups, g)
+	}
+	return err
+}
+
+// hasL2 reports whether a parameter may have an eta.
+func (c *config) hasL2() bool { return c.l2 > 0 || c.groups.hasL2() }

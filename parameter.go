@@ -20,7 +20,9 @@ type parameter[T program.Float] struct {
 	place[T] // in the graph that the solver is attached to; zero if that lacks it
 	extents  []int
 
+	own         own     // settings
 	given       bool    // in the list of this step
+	aside       bool    // in it too, but another solver steps it
 	memory      extent  // of the weights, where it was last found to be the parameter's own
 	weights     flat[T] // as the user has them
 	before      flat[T] // weights before the call in progress
@@ -56,7 +58,7 @@ type place[T program.Float] struct {
 
 func newParameter[T program.Float](n *gorgonia.Node) *parameter[T] {
 	size := n.Shape().TotalSize()
-	return &parameter[T]{key: keyOf(n), extents: slices.Clone(n.Shape()), previous: make([]T, size)}
+	return &parameter[T]{key: keyOf(n), own: asAll(), extents: slices.Clone(n.Shape()), previous: make([]T, size)}
 }
 
 func (p *parameter[T]) size() int { return len(p.previous) }
@@ -76,6 +78,9 @@ func (p *parameter[T]) giveBack(b []T) {
 		p.unused = append(p.unused, b)
 	}
 }
+
+// listed reports whether the parameter is in the list of this step.
+func (p *parameter[T]) listed() bool { return p.given || p.aside }
 
 // moved reports whether there is a previous update.
 func (p *parameter[T]) moved() bool { return linalg.Dot(p.previous, p.previous) > 0 }
@@ -109,7 +114,7 @@ func (p *parameter[T]) readWeights(same bool) error {
 // presentWeights returns the parameter's weights: those in the graph, or, if the last step was not
 // given the parameter, those that it was trained to. same is as in readWeights.
 func (p *parameter[T]) presentWeights(same bool) ([]T, error) {
-	if p.src == nil || !p.given && p.weights.data != nil {
+	if p.src == nil || !p.listed() && p.weights.data != nil {
 		return p.weights.data, nil
 	}
 	q := parameter[T]{key: p.key, place: p.place, weights: flat[T]{data: p.weights.data}}
@@ -225,12 +230,16 @@ func (p *parameter[T]) after(weights, update []T) {
 	})
 }
 
-// write adds the update to the weights, in place, keeps it as the previous one, and zeroes the
-// user's gradient as Gorgonia's solvers do. It returns the squared norm of the update. factor is as
-// in turn.
-func (p *parameter[T]) write(update []T, factor float64) float64 {
+// write adds the update to what the decay leaves of the weights, in place, keeps it as the previous
+// one, and zeroes the user's gradient as Gorgonia's solvers do. It returns the squared norm of the
+// update. factor is as in turn. What it writes lies between the update and the weights plus that,
+// so it is finite.
+func (p *parameter[T]) write(update []T, factor float64, decay T) float64 {
 	p.heading.turn(update, p.previous, factor)
 	parallel.For(len(update), parallel.Grain, func(from, to int) {
+		if decay > 0 {
+			linalg.Scale(1-decay, p.weights.data[from:to])
+		}
 		linalg.Axpy(1, update[from:to], p.weights.data[from:to])
 	})
 	p.weights.flush()
@@ -340,10 +349,11 @@ func listed(model []gorgonia.ValueGrad) ([]*gorgonia.Node, error) {
 // readWeights.
 func readAll[T program.Float](params []*parameter[T], given []*parameter[T], same bool) error {
 	for _, p := range params {
-		p.given = false
+		p.given, p.aside = false, false
 	}
 	for _, p := range given { // all of them first: if one fails the chunks before still know their list
-		p.given = true
+		p.aside = p.own.solver != nil
+		p.given = !p.aside
 	}
 	for _, p := range given {
 		if err := p.readWeights(same); err != nil {
@@ -354,7 +364,7 @@ func readAll[T program.Float](params []*parameter[T], given []*parameter[T], sam
 		return err
 	}
 	for _, p := range params { // now that bad weights can't be what spoils a gradient
-		if !p.given {
+		if !p.listed() {
 			clear(p.grad)
 		} else if err := p.readGradient(); err != nil {
 			return err
@@ -428,14 +438,14 @@ func sameList[T program.Float](nodes []*gorgonia.Node, params []*parameter[T]) e
 	const op, hint = "comparing the list with that of Accumulate",
 		"the parameters given for the chunks of one update must be the same"
 	for _, n := range nodes {
-		given := func(p *parameter[T]) bool { return p.src == n && p.given }
+		given := func(p *parameter[T]) bool { return p.src == n && p.listed() }
 		if !slices.ContainsFunc(params, given) {
 			return &ParamError{Param: program.NameOf(n), Op: op, Err: ErrOtherList,
 				Hint: "it was not given then: " + hint}
 		}
 	}
 	for _, p := range params {
-		if p.given && !slices.Contains(nodes, p.src) {
+		if p.listed() && !slices.Contains(nodes, p.src) {
 			return &ParamError{Param: p.name, Op: op, Err: ErrOtherList, Hint: "it was given then: " + hint}
 		}
 	}

@@ -22,6 +22,10 @@ const (
 	Diagonal Treatment = "diagonal"
 	// Identity: no curvature is available. The direction is the plain gradient.
 	Identity Treatment = "identity"
+	// Frozen: the parameter stays as it is; see GroupFrozen.
+	Frozen Treatment = "frozen"
+	// Excluded: another solver steps the parameter; see GroupSolver.
+	Excluded Treatment = "excluded"
 	// Unreached: the cost does not depend on the parameter, so it stays unchanged; see
 	// WithoutReachCheck.
 	Unreached Treatment = "unreached"

@@ -13,7 +13,9 @@ import (
 // quadratic is the quadratic model of the objective around the present parameters, with the exact
 // Fisher matrix (Martens & Grosse 2015, sections 6.4 and 7):
 //
-//	M(delta) = 1/2 delta^T (F + (lambda+eta) I) delta + grad^T delta + h(theta).
+//	M(delta) = 1/2 delta^T (F + lambda L + H) delta + grad^T delta + h(theta).
+//
+// L and H are diagonal: each parameter's factor on lambda, 1 by default, and its eta.
 //
 // delta is restricted to the span of two directions: the proposal Delta and the previous update
 // delta0. F = E[J^T F_R J] is the exact Fisher matrix, not its approximation. J is the Jacobian of
@@ -241,16 +243,17 @@ type step struct {
 	alpha, mu float64
 	change    float64 // M(delta) - M(0) = 1/2 grad^T delta
 	curvature float64 // delta^T F delta, without damping
-	squares   float64 // delta^T delta
+	squares   float64 // delta^T L delta
 }
 
 // span is the quadratic model over the two directions: the Fisher products, the inner products of
 // the directions, and the slopes.
 type span struct {
-	f, dots [2][2]float64
-	slope   [2]float64 // grad^T Delta, grad^T delta0
-	past    bool       // there is a previous update
-	unit    float64    // of the objective, where that is arbitrary; 0: it counts as it is
+	f, dots, ridge [2][2]float64 // of F, of L and of H
+	slope          [2]float64    // grad^T Delta, grad^T delta0
+	metric         float64       // of Delta by the approximation of the Fisher matrix, with its damping
+	past           bool          // there is a previous update
+	arbitrary      float64       // the objective's unit, where it has none of its own; 0: it counts as it is
 
 	heading   float64  // grad^T heading
 	curvature float64  // delta0^T F delta0 by this batch alone
@@ -259,12 +262,12 @@ type span struct {
 }
 
 // spanOf computes the inner products of the proposal, the previous update and the gradients. It
-// does not set f.
-func spanOf[T program.Float](blocks []*block[T], past bool) (m span, err error) {
+// does not set f. eta is that of the parameters without one of their own.
+func spanOf[T program.Float](blocks []*block[T], eta float64, past bool) (m span, err error) {
 	m.past = past
 	for _, b := range blocks {
 		for i := range b.groups {
-			if err := addGroup(&m, b, i); err != nil {
+			if err := addGroup(&m, b, i, eta); err != nil {
 				return m, err
 			}
 		}
@@ -277,7 +280,7 @@ func spanOf[T program.Float](blocks []*block[T], past bool) (m span, err error) 
 
 // addGroup adds the inner products of the parameters of a group that were given, in the group's
 // coordinates.
-func addGroup[T program.Float](m *span, b *block[T], group int) error {
+func addGroup[T program.Float](m *span, b *block[T], group int, eta float64) error {
 	g := &b.groups[group]
 	if g.coords != nil && g.given() {
 		if m.past {
@@ -285,12 +288,12 @@ func addGroup[T program.Float](m *span, b *block[T], group int) error {
 			g.weave(weightsIn, g.previous, func(p int) []T { return g.params[p].previous })
 		}
 		s := innerProducts(b.u[group], b.v[group], g.previous, m.past)
-		return m.add(s, g.params[0].name)
+		return m.add(s, &g.params[0].own, eta, g.params[0].name)
 	}
 	for _, p := range g.params {
 		if p.given {
 			s := innerProducts(p.direction, p.grad, p.previous, m.past)
-			if err := m.add(s, p.name); err != nil {
+			if err := m.add(s, &p.own, eta, p.name); err != nil {
 				return err
 			}
 		}
@@ -298,16 +301,22 @@ func addGroup[T program.Float](m *span, b *block[T], group int) error {
 	return nil
 }
 
-// add adds inner products.
-func (m *span) add(s [5]float64, param string) error {
-	m.dots[0][0] += s[0]
+// add adds inner products of a parameter.
+func (m *span) add(s [5]float64, of *own, eta float64, param string) error {
+	for _, term := range []struct {
+		to     *[2][2]float64
+		weight float64
+	}{{&m.dots, of.lambda}, {&m.ridge, of.eta(eta)}} {
+		term.to[0][0] += term.weight * s[0]
+		term.to[0][1] -= term.weight * s[2]
+		term.to[1][1] += term.weight * s[3]
+	}
 	m.slope[0] -= s[1]
+	m.slope[1] += s[4]
+	m.metric += of.rate * s[1]
 	if math.IsInf(m.slope[0], 0) || math.IsNaN(m.slope[0]) {
 		return gradientOverflow(param)
 	}
-	m.dots[0][1] -= s[2]
-	m.dots[1][1] += s[3]
-	m.slope[1] += s[4]
 	return nil
 }
 
@@ -337,17 +346,33 @@ func gradientOverflow(param string) error {
 		Hint: "the gradient is so large that its square overflows: look for outliers in the data"}
 }
 
-// minimise returns the step with the smallest M, with damping c = lambda + eta (sections 6.4 and
-// 7). It solves for alpha and mu. It solves for alpha alone if momentum is false or the two
-// directions are nearly parallel.
-func (s *span) minimise(c float64, momentum bool) step {
-	a := s.f[0][0] + c*s.dots[0][0]
-	b := s.f[0][1] + c*s.dots[0][1]
-	d := s.f[1][1] + c*s.dots[1][1]
+// unit is what alpha counts in: 1 without factors on the learning rate.
+func (s *span) unit() float64 {
+	if s.metric == 0 { // there is no gradient
+		return 1
+	}
+	return s.metric / -s.slope[0]
+}
+
+// bend returns the second derivative of M.
+func (s *span) bend(lambda float64) (bend [2][2]float64) {
+	for i := range bend {
+		for j := range bend[i] {
+			bend[i][j] = s.f[i][j] + lambda*s.dots[i][j] + s.ridge[i][j]
+		}
+	}
+	return bend
+}
+
+// minimise returns the step with the smallest M (sections 6.4 and 7). It solves for alpha and mu.
+// It solves for alpha alone if momentum is false or the two directions are nearly parallel.
+func (s *span) minimise(lambda float64, momentum bool) step {
+	bend := s.bend(lambda)
+	a, b, d := bend[0][0], bend[0][1], bend[1][1]
 	if a == 0 && s.slope[0] == 0 {
 		return step{} // the gradient is zero
 	}
-	r := step{alpha: s.rate(c)}
+	r := step{alpha: -s.slope[0] / a}
 	if det := a*d - b*b; momentum && det > collinear*a*d {
 		r.alpha = -(d*s.slope[0] - b*s.slope[1]) / det
 		r.mu = -(a*s.slope[1] - b*s.slope[0]) / det
@@ -360,20 +385,19 @@ func (s *span) minimise(c float64, momentum bool) step {
 
 // minimiseTo returns the step with the smallest M and with the given curvature: the objective
 // counts in the unit in which the minimum has it.
-func (s *span) minimiseTo(curvature, c float64, momentum bool) step {
-	r := s.minimise(c, momentum)
-	if s.unit = math.Sqrt(curvature / r.curvature); !(s.unit > 0) || math.IsInf(s.unit, 0) {
-		s.unit = 0
+func (s *span) minimiseTo(curvature, lambda float64, momentum bool) step {
+	r := s.minimise(lambda, momentum)
+	if s.arbitrary = math.Sqrt(curvature / r.curvature); !(s.arbitrary > 0) || math.IsInf(s.arbitrary, 0) {
+		s.arbitrary = 0
 		return r
 	}
-	return r.scaled(s.unit, 0, s, c)
+	return r.scaled(s.arbitrary, 0, s, lambda)
 }
 
-// rate returns the alpha with the smallest M along Delta. It is 1 where the approximation of the
-// Fisher matrix, with its damping, is exact along Delta.
-func (s *span) rate(c float64) float64 {
-	return -s.slope[0] / (s.f[0][0] + c*s.dots[0][0])
-}
+// fit is 1 where the approximation of the Fisher matrix, with its damping, is exact along Delta,
+// and less where it is too small. Without factors on the learning rate it is the alpha with the
+// smallest M along Delta.
+func (s *span) fit(lambda float64) float64 { return s.metric / s.bend(lambda)[0][0] }
 
 // form returns the quadratic form of the step with a matrix over the two directions. Only the upper
 // triangle of m is read.
@@ -386,12 +410,12 @@ func (r step) form(m *[2][2]float64) float64 {
 const collinear = 1e-10
 
 // scaled returns the step multiplied by a factor, plus a multiple of the previous update.
-func (r step) scaled(by, back float64, m *span, c float64) step {
+func (r step) scaled(by, back float64, m *span, lambda float64) step {
 	r.alpha, r.mu = by*r.alpha, by*r.mu+back
 	r.curvature, r.squares = r.form(&m.f), r.form(&m.dots)
-	bend := (r.curvature + c*r.squares) / 2
-	if m.unit > 0 {
-		bend /= m.unit
+	bend := (r.curvature + lambda*r.squares + r.form(&m.ridge)) / 2
+	if m.arbitrary > 0 {
+		bend /= m.arbitrary
 	}
 	r.change = r.alpha*m.slope[0] + r.mu*m.slope[1] + bend
 	return r

@@ -358,7 +358,7 @@ func TestUndampedModelIsInvariant(t *testing.T) {
 		copy(bias.previous, plainUpdate[w.size():])
 	}
 	minimum := func(c *training[float64]) step {
-		m, err := spanOf(c.plan.blocks, true)
+		m, err := spanOf(c.plan.blocks, c.cfg.l2, true)
 		testnet.Check(t, err)
 		q := c.quadratic
 		q.prepare(batch[float64]{wholeChunk(c, nil)})

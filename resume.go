@@ -22,6 +22,7 @@ type contents struct {
 	Dtype   string
 	Outputs []string // kinds of distributions
 	Params  []key    // of the plan, in its order
+	Frozen  []key    // parameters that stay as they are
 	Absent  []key    // parameters that the graph lacked
 	Others  []key    // what looked like a parameter, and was none
 	OneHot  []oneHot
@@ -49,6 +50,9 @@ func (t *training[T]) contents() contents {
 	c := contents{Dtype: fmt.Sprint(t.plan.model.Dtype()), Outputs: t.graph.kinds(), Others: t.others()}
 	for _, p := range t.plan.order {
 		c.Params = append(c.Params, p.key)
+	}
+	for _, n := range t.plan.frozen {
+		c.Frozen = append(c.Frozen, keyOf(n))
 	}
 	for _, p := range t.plan.absent {
 		c.Absent = append(c.Absent, p.key)
@@ -103,13 +107,12 @@ func (t *training[T]) save(a *archive, o stateOptions) error {
 	if err := t.idle(); err != nil {
 		return err
 	}
-	if _, plain := t.cfg.inner.(*gorgonia.VanillaSolver); t.cfg.inner != nil && !plain && !o.noInner {
-		return &StateError{What: fmt.Sprintf("it is a %T", t.cfg.inner), Err: ErrInner,
-			Hint: "Save WithoutInner leaves it out"}
+	if err := savable(&t.cfg); err != nil && !o.noInner {
+		return err
 	}
 	c := t.contents()
 	c.Weights = !o.noWeights
-	if err := distinctKeys(slices.Concat(c.Params, c.Absent)); err != nil {
+	if err := distinctKeys(slices.Concat(c.Params, c.Frozen, c.Absent)); err != nil {
 		return err
 	}
 	if err := t.ranks.collect(t.blocks()); err != nil {
@@ -132,6 +135,17 @@ func (t *training[T]) save(a *archive, o stateOptions) error {
 			return err
 		}
 		to.Tensor("weights/"+p.name, w, p.extents...)
+	}
+	for _, n := range t.plan.frozen {
+		if !c.Weights {
+			break
+		}
+		p := newParameter[T](n)
+		p.src = n
+		if err := p.readWeights(false); err != nil {
+			return err
+		}
+		to.Tensor("weights/"+p.name, p.weights.data, p.extents...)
 	}
 	for _, b := range t.blocks() {
 		is := b.saved(!o.noFactors)
@@ -257,6 +271,7 @@ type loading[T program.Float] struct {
 	measured measurement[T]
 	plan     *planned[T]
 	weights  map[*parameter[T]][]T // none if they are to stay
+	frozen   []*parameter[T]       // what stood still, by its node, to be given its weights
 }
 
 // load makes the state in the archive that of the training.
@@ -278,6 +293,11 @@ func (t *training[T]) load(a *archive, o stateOptions) error {
 			return err
 		}
 	}
+	for _, p := range l.frozen {
+		if p.weights, err = p.findWeights(p.src, nil); err != nil {
+			return err
+		}
+	}
 	if err := t.ranks.meet(atCommit, nil); err != nil {
 		return err
 	}
@@ -294,6 +314,11 @@ func (t *training[T]) load(a *archive, o stateOptions) error {
 			p.put(w)
 		}
 		zeroGradient(p.src)
+	}
+	for _, p := range l.frozen {
+		if w := l.weights[p]; w != nil {
+			p.put(w)
+		}
 	}
 	for _, p := range t.plan.absent { // with which they come back
 		p.weights = flat[T]{data: l.weights[p]}
@@ -328,6 +353,12 @@ func (t *training[T]) read(a *archive, o stateOptions) (*loading[T], error) {
 	}
 	for _, p := range slices.Concat(before.order, before.absent) {
 		p.state(from)
+	}
+	stood := t.readFrozen(before, &c, &nodes)
+	for _, p := range slices.Concat(before.order, before.absent, stood) {
+		if p.src != nil && t.cfg.groups.frozen(p.src) {
+			l.frozen = append(l.frozen, p)
+		}
 		if !o.noWeights {
 			l.weights[p] = make([]T, p.size())
 			from.Tensor("weights/"+p.name, l.weights[p], p.extents...)
@@ -344,6 +375,11 @@ func (t *training[T]) read(a *archive, o stateOptions) (*loading[T], error) {
 	var err error
 	if l.plan, err = pl.plan(nodes); err != nil {
 		return nil, err
+	}
+	if len(l.plan.absent) == 0 {
+		if err := t.cfg.groups.distinct(slices.Concat(nodesOf(l.plan.order), l.plan.frozen), true); err != nil {
+			return nil, err
+		}
 	}
 	if err := l.plan.revive(before.stored); err != nil {
 		return nil, err
@@ -364,7 +400,7 @@ func (t *training[T]) readParams(from reader[T], c *contents) (before *planned[T
 	for _, k := range slices.Concat(c.Params, c.Absent) {
 		if n := leaves[k]; n != nil {
 			p := newParameter[T](n)
-			before.params[n] = p
+			p.src, before.params[n] = n, p
 			before.order, nodes = append(before.order, p), append(nodes, n)
 			continue
 		}
@@ -373,6 +409,19 @@ func (t *training[T]) readParams(from reader[T], c *contents) (before *planned[T
 		before.absent = append(before.absent, p)
 	}
 	return before, nodes
+}
+
+// readFrozen makes the parameters that stood still, without state.
+func (t *training[T]) readFrozen(before *planned[T], c *contents, nodes *[]*gorgonia.Node) (all []*parameter[T]) {
+	leaves := t.graph.leaves()
+	for _, k := range c.Frozen {
+		if n := leaves[k]; n != nil {
+			p := newParameter[T](n)
+			p.src, before.params[n] = n, p
+			all, *nodes = append(all, p), append(*nodes, n)
+		}
+	}
+	return all
 }
 
 // leaves are the inputs of a graph, by key.
@@ -402,7 +451,7 @@ func (t *training[T]) sameModel(c *contents) error {
 	for k := range leaves {
 		shapes[k.name] = k.shape
 	}
-	for _, k := range c.Params {
+	for _, k := range slices.Concat(c.Params, c.Frozen) {
 		if leaves[k] == nil && shapes[k.name] != "" {
 			return other("parameter %v has shape %s in this model", k, shapes[k.name])
 		}
@@ -410,7 +459,7 @@ func (t *training[T]) sameModel(c *contents) error {
 			return other("this model has no parameter %v", k)
 		}
 	}
-	known := slices.Concat(c.Params, c.Absent, c.Others)
+	known := slices.Concat(c.Params, c.Absent, c.Frozen, c.Others)
 	for _, n := range t.graph.guessParameters() {
 		if n.Deriv() != nil && !slices.Contains(known, keyOf(n)) {
 			return other("it has no parameter %v, which this model has", keyOf(n))
@@ -445,6 +494,23 @@ func (l *loading[T]) sameBlocks() error {
 		if s.Factors && !slices.ContainsFunc(s.Params, lacks) {
 			return &StateError{What: fmt.Sprintf("the layer of %q has another form in this model: it was %s",
 				s.Params[0], s.Signature), Err: ErrOtherModel, Hint: "Load WithoutFactors leaves the curvature out"}
+		}
+	}
+	return nil
+}
+
+// savable reports a solver of another kind whose state can't be saved.
+func savable(c *config) error {
+	all := []gorgonia.Solver{c.inner}
+	for i := range c.groups {
+		if s := c.groups[i].solver; s != nil {
+			all = append(all, *s)
+		}
+	}
+	for _, s := range all {
+		if _, plain := s.(*gorgonia.VanillaSolver); s != nil && !plain {
+			return &StateError{What: fmt.Sprintf("it is a %T", s), Err: ErrInner,
+				Hint: "Save WithoutInner leaves it out"}
 		}
 	}
 	return nil

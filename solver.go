@@ -329,8 +329,9 @@ func (s *Solver) attached(call string) error {
 //
 // If it returns an error no weight, no gradient and no state of the solver has changed. To go on
 // with another batch, call [ZeroGradients]: with BindDualValues the next RunAll adds to them. The
-// errors are *ParamError, *GraphError, *LayerError, *LossError, *GradientError and, where an op or
-// this package panics, *PanicError; errors.Is finds the sentinels ErrNotFinite and so on in them.
+// errors are *ParamError, *GraphError, *LayerError, *LossError, *GradientError, *ConfigError for
+// groups and schedules and, where an op or this package panics, *PanicError; errors.Is finds the
+// sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
 	if err := s.usable("Step"); err != nil {
 		return err
@@ -465,7 +466,8 @@ type training[T program.Float] struct {
 	low        *lowRanks[T]
 	quadratic  *quadratic[T]
 	background background[T]
-	inner      *inner[T] // makes the steps; nil if there is none
+	inner      *inner[T]   // makes the steps; nil if there is none
+	aside      []*inner[T] // by group: makes the steps of its parameters; nil if there is none
 	ranks      distributed[T]
 
 	progress      // state, with that of the parameters and their blocks
@@ -499,6 +501,7 @@ func newTraining[T program.Float](cost *gorgonia.Node, heads []head, cfg config)
 	if cfg.inner != nil {
 		t.inner = &inner[T]{solver: cfg.inner}
 	}
+	t.aside = asideOf[T](cfg.groups)
 	t.control = control{lambda: cfg.damping, gamma: startOfGamma(cfg.damping, cfg.l2)}
 	plan, err := t.planFor(g, t.plan, g.guessParameters(), true)
 	if err != nil {
@@ -589,7 +592,7 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 
 	// Which way, how far, and was it right?
 	a := t.attempt(k, update, tally, averages, refresh, &st.Time, &watch)
-	a.leave = leave
+	a.leave, a.gradNorm = leave, gradNorm
 	if err := a.share(); err != nil {
 		return st, err
 	}
@@ -605,6 +608,14 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 		return st, err
 	}
 
+	if !judged.rejected {
+		if err := t.stepAside(best.updates); err != nil {
+			best.release(t.plan.order)
+			averages.release(t.plan.blocks)
+			return st, err
+		}
+	}
+
 	// Weights out.
 	t.report(&st, a, &best, judged)
 	st.GradNorm = gradNorm
@@ -618,6 +629,7 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 		_ = t.ranks.withWhole(t.plan.blocks, func() { st.Layers = layerStats(t.plan, leave) })
 		watch.lap(&st.Time.Layers)
 	}
+	t.zeroFrozen(model)
 	return st, nil
 }
 
@@ -691,7 +703,7 @@ func (t *training[T]) readModel(model []gorgonia.ValueGrad) ([]*parameter[T], er
 		return nil, err
 	}
 	for _, p := range t.plan.absent {
-		p.given = false
+		p.given, p.aside = false, false
 	}
 	return given, nil
 }
@@ -718,9 +730,13 @@ func (t *training[T]) list(model []gorgonia.ValueGrad) ([]*parameter[T], error) 
 			return nil, g.trainable(unreached[0])
 		}
 	}
+	listed := nodes
+	if len(t.cfg.groups) > 0 {
+		nodes = slices.DeleteFunc(slices.Clone(nodes), t.cfg.groups.frozen)
+	}
 	known := t.settled() && !t.plan.undecided
-	for _, n := range nodes {
-		if t.plan.params[n] == nil || !t.settled() {
+	for _, n := range listed {
+		if t.plan.params[n] == nil && !slices.Contains(t.plan.frozen, n) || !t.settled() {
 			known = false
 			if err := g.trainable(n); err != nil {
 				return nil, err
@@ -733,9 +749,13 @@ func (t *training[T]) list(model []gorgonia.ValueGrad) ([]*parameter[T], error) 
 		}
 	}
 	if !known {
-		if err := t.replan(nodes); err != nil {
+		if err := t.replan(listed); err != nil {
 			return nil, err
 		}
+	}
+	if len(nodes) == 0 {
+		return nil, &ParamError{Param: "(all)", Op: "reading the list given to Step", Err: ErrNoGradient,
+			Hint: "every parameter in it is frozen by GroupFrozen"}
 	}
 	t.unreached = unreached
 	given := make([]*parameter[T], len(nodes))
@@ -749,9 +769,9 @@ func (t *training[T]) list(model []gorgonia.ValueGrad) ([]*parameter[T], error) 
 func (t *training[T]) replan(nodes []*gorgonia.Node) error {
 	all := slices.Clone(nodes)
 	if t.settled() {
-		for _, p := range t.plan.order {
-			if !slices.Contains(all, p.src) {
-				all = append(all, p.src)
+		for _, n := range slices.Concat(nodesOf(t.plan.order), t.plan.frozen) {
+			if !slices.Contains(all, n) {
+				all = append(all, n)
 			}
 		}
 	}
@@ -1000,11 +1020,14 @@ func (t *training[T]) objectiveGradient(update batch[T], cases int) (norm float6
 		scale, chunked = 1, false
 	}
 	for _, p := range t.plan.order {
-		if !p.given {
+		if !p.listed() {
 			continue
 		}
-		squares += p.objectiveGradient(scale, cases, t.cfg.l2, chunked)
-		if math.IsInf(squares, 0) || math.IsNaN(squares) {
+		own := p.objectiveGradient(scale, cases, p.own.eta(t.cfg.l2), chunked)
+		if p.given {
+			squares += own
+		}
+		if sum := squares + own; math.IsInf(sum, 0) || math.IsNaN(sum) {
 			return 0, gradientOverflow(p.name)
 		}
 	}
@@ -1028,7 +1051,7 @@ func (t *training[T]) refreshes(k int) (bool, error) {
 // single chunk.
 func (t *training[T]) findLowRank(last chunk[T], time *PhaseTimes, watch *stopwatch) error {
 	t.low.reset()
-	if last.all && len(t.chunks) == 0 && t.ranks.ranks == nil && t.cfg.l2 == 0 && (last.own || !t.graph.random()) {
+	if last.all && len(t.chunks) == 0 && t.ranks.ranks == nil && !t.cfg.hasL2() && (last.own || !t.graph.random()) {
 		t.low.choose(t.plan)
 	}
 	if err := t.low.sweep(t.graph, t.plan); err != nil {
@@ -1119,13 +1142,15 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	}
 	for i, p := range t.plan.order {
 		switch update := best.updates[i]; {
+		case update == nil && rejected && p.aside:
+			zeroGradient(p.src)
 		case update == nil:
 		case rejected:
 			p.reject(update)
 		case a.leave:
 			p.leave(update)
 		default:
-			squares += p.write(update, factor)
+			squares += p.write(update, factor, T(p.own.decayOr(t.cfg.decay)))
 		}
 	}
 	if t.cfg.averaging > 0 && !a.leave && a.k >= t.cfg.averageFrom {
@@ -1134,7 +1159,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.control = next
 	if t.cfg.backgroundLag > 0 {
 		period := inversePeriod(&t.cfg, t.plan)
-		t.background.launch(blocks, a.k, period, t.cfg.backgroundLag, next.gamma, t.ranks.copied)
+		t.background.launch(blocks, a.k, period, t.cfg.backgroundLag, next.gamma, t.cfg.l2, t.ranks.copied)
 	}
 	t.plan.keepCoordinates()
 	t.steps++
@@ -1181,10 +1206,11 @@ func (t *training[T]) accumulate(model []gorgonia.ValueGrad) (err error) {
 	}
 	t.watcher.count(t.steps + 1)
 	for _, p := range t.plan.order {
-		if p.given {
+		if p.listed() {
 			p.accumulate(t.graph.scale(), len(t.chunks) == 0)
 		}
 	}
+	t.zeroFrozen(model)
 	t.chunks = append(t.chunks, k)
 	t.plan.keepCoordinates()
 	t.runs++
@@ -1300,7 +1326,7 @@ func (t *training[T]) draw(k *chunk[T]) (err error) {
 		return err
 	}
 	if none && !k.shared && gradientsThere(t.plan.order) {
-		name := t.plan.order[slices.IndexFunc(t.plan.order, func(p *parameter[T]) bool { return p.given })].name
+		name := t.plan.order[slices.IndexFunc(t.plan.order, func(p *parameter[T]) bool { return p.listed() })].name
 		return &GradientError{Param: name, Relative: 1, Hint: noRun}
 	}
 	return nil
@@ -1334,6 +1360,10 @@ func (s *Solver) Precondition(model []gorgonia.ValueGrad) error {
 		return s.logged("Precondition", &ConfigError{"Precondition", "a solver without WithLearningRate",
 			"that option, with the rate of the solver that makes the step: it is for the norm constraint"})
 	}
+	if slices.ContainsFunc(s.cfg.groups, func(g paramGroup) bool { return g.solver != nil }) {
+		return s.logged("Precondition", &ConfigError{"Precondition", "a solver with GroupSolver",
+			"to leave these parameters out of the list: the caller makes all steps"})
+	}
 	return s.cfg.ranks.together("Precondition", func() error { return s.update("Precondition", model) })
 }
 
@@ -1361,7 +1391,8 @@ func (t *training[T]) set(k Knob, v float64) error {
 	call := fmt.Sprintf("Set of %s", k)
 	i := dialOf(k)
 	if i < 0 {
-		return &ConfigError{call, "no such knob", "LearningRate, Momentum, Damping, NormConstraint or L2Reg"}
+		return &ConfigError{call, "no such knob",
+			"LearningRate, Momentum, Damping, NormConstraint, L2Reg or WeightDecay"}
 	}
 	if err := dials[i].valid(call, v); err != nil {
 		return err
@@ -1409,4 +1440,50 @@ func (t *training[T]) turn(k int) error {
 		t.control.lambda, t.control.gamma = t.cfg.damping, startOfGamma(t.cfg.damping, t.cfg.l2)
 	}
 	return nil
+}
+
+// stepAside has the solvers of groups step these, from the same gradients. The updates are by
+// parameter of the plan.
+func (t *training[T]) stepAside(updates [][]T) error {
+	for g, in := range t.aside {
+		var params []*parameter[T]
+		var gradients, changes [][]T
+		for i, p := range t.plan.order {
+			if p.aside && p.own.solver == t.cfg.groups[g].solver {
+				updates[i] = p.borrow()
+				params, gradients, changes = append(params, p), append(gradients, p.grad), append(changes, updates[i])
+			}
+		}
+		if in == nil || params == nil && in.params == nil {
+			continue
+		}
+		if err := in.step(params, gradients, changes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zeroFrozen zeroes the gradients of the listed parameters that stay as they are.
+func (t *training[T]) zeroFrozen(model []gorgonia.ValueGrad) {
+	if len(t.plan.frozen) == 0 {
+		return
+	}
+	for _, p := range model {
+		if n, ok := p.(*gorgonia.Node); ok && slices.Contains(t.plan.frozen, n) {
+			zeroGradient(n)
+		}
+	}
+}
+
+// asideOf makes the solvers of groups, by group.
+func asideOf[T program.Float](groups paramGroups) (all []*inner[T]) {
+	for i := range groups {
+		var in *inner[T]
+		if s := groups[i].solver; s != nil {
+			in = &inner[T]{solver: *s}
+		}
+		all = append(all, in)
+	}
+	return all
 }

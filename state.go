@@ -19,8 +19,8 @@ import (
 //
 // Save waits for inverses in the background, and changes nothing. Parameters are known by their
 // names. The errors are *StateError, with ErrInUpdate between Accumulate and Step, ErrAveraged
-// within UseAverage and ErrInner with WithInner, and *ParamError with ErrSameName, or for weights
-// that can't be read.
+// within UseAverage and ErrInner with WithInner or GroupSolver, and *ParamError with ErrSameName,
+// or for weights that can't be read.
 //
 // With WithCommunicator all ranks call Save, or SaveFile, and rank 0 writes; what the others give
 // is not used. The file can be loaded by any number of ranks, and by a solver without them.

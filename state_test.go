@@ -30,6 +30,12 @@ var resumable = map[string]struct {
 	"rate":    {testnet.FourLayers, []Option{WithLearningRate(0.05)}},
 	"inner": {testnet.FourLayers, []Option{WithLearningRate(0.05),
 		WithInner(gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(0.05)))}},
+	"groups": {testnet.FourLayers, []Option{WithGroup("?0", GroupFrozen()), WithL2Reg(1e-3),
+		WithGroup("?1", GroupLambda(3), GroupRate(2), GroupL2(0)), WithGroup("w2", GroupTreatment(Diagonal)),
+		WithGroup("?3", GroupSolver(gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(0.05)))),
+		WithIterateAveraging(0.9, 3)}},
+	"groups, background": {testnet.FourLayers, []Option{WithGroup("?1", GroupLambda(3), GroupRate(2)),
+		WithInverseUpdatePeriod(5), WithBackgroundInverses(4)}},
 	"L2":         {testnet.FourLayers, []Option{WithL2Reg(1e-3), WithDamping(1)}},
 	"averaging":  {testnet.FourLayers, []Option{WithIterateAveraging(0.9, 3), WithStepRejection()}},
 	"background": {testnet.FourLayers, []Option{WithInverseUpdatePeriod(5), WithBackgroundInverses(4)}},
@@ -452,9 +458,9 @@ func TestSaveFile(t *testing.T) {
 // transient are the fields that are no state: settings, what belongs to a graph, scratch, and what
 // a step makes anew. A field that is new has to be saved, or to be named here.
 var transient = map[string]string{
-	"training": "cfg start graph plan sampler low quadratic background inner averaged calling watcher chunks " +
-		"unreached ranks",
-	"parameter":   "key place extents given memory weights before accumulated unused",
+	"training": "cfg start graph plan sampler low quadratic background inner aside averaged calling watcher " +
+		"chunks unreached ranks",
+	"parameter":   "key place extents own given aside memory weights before accumulated unused",
 	"block":       "Block name groups v u rows",
 	"group":       "params shape apart places previous",
 	"coordinates": "",
@@ -475,7 +481,7 @@ var stateful = map[string]string{
 	"block":       "inverse",
 	"group":       "coords",
 	"coordinates": "settled shift scale unit",
-	"planned":     "params order absent oneHot stored jobs",
+	"planned":     "params frozen order absent oneHot stored jobs",
 	"graph":       "tail loaded units blockForm",
 	"job":         "due inverse err",
 	"noise":       "evidence factor curvature stretch approximate fresh",
@@ -543,6 +549,8 @@ func alter(v reflect.Value) {
 		v.SetString(v.String() + " or other")
 	case reflect.Array:
 		v.Index(0).Set(reflect.ValueOf(Constant(1)))
+	case reflect.Slice:
+		v.Set(reflect.ValueOf(paramGroups{{option: "WithGroup", own: asAll()}}))
 	case reflect.Interface:
 		v.Set(reflect.ValueOf(gorgonia.NewVanillaSolver()))
 	default:

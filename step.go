@@ -46,6 +46,7 @@ type attempt[T program.Float] struct {
 	past        bool    // there is a previous update
 	heading     float64 // the gradient's slope along the heading
 	cases       int
+	gradNorm    float64
 	predicted   predicted
 	bounded     bool    // the likelihood of all outputs is bounded
 	vmObjective float64 // the objective by the VM's cost, or NaN
@@ -92,7 +93,7 @@ func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 			return nil, err
 		}
 	} else {
-		made = immediate(a.plan.blocks, a.averages, gamma)
+		made = immediate(a.plan.blocks, a.averages, gamma, a.cfg.l2)
 		a.background.collectDue(made, a.plan.blocks, a.k)
 	}
 	a.watch.lap(&a.time.Inverses)
@@ -107,9 +108,9 @@ func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 // invert computes the inverses of all blocks.
 func (a *attempt[T]) invert(gamma float64) (*inverses[T], error) {
 	if a.shares == nil {
-		return invert(a.plan.blocks, a.averages, gamma)
+		return invert(a.plan.blocks, a.averages, gamma, a.cfg.l2)
 	}
-	return a.ranks.invert(a.plan.blocks, a.averages, a.shares, gamma)
+	return a.ranks.invert(a.plan.blocks, a.averages, a.shares, gamma, a.cfg.l2)
 }
 
 // share replaces the averages by those of all ranks, of which this one has a share.
@@ -140,14 +141,15 @@ func (a *attempt[T]) fixed() (proposed[T], error) {
 	if p.inverses, err = a.direct(a.before.gamma, a.refresh); err != nil {
 		return p, err
 	}
-	m, err := spanOf(a.plan.blocks, false)
+	m, err := spanOf(a.plan.blocks, a.cfg.l2, false)
 	if err != nil {
 		p.release(a.plan.order)
 		return p, err
 	}
 	vu := -m.slope[0]
 	p.norm, p.directionNorm = math.Sqrt(vu), normOf(a.plan.order, theDirection[T])
-	p.factor = normConstraint(normLimit(a.cfg, a.cases, a.predicted), a.cfg.learningRate, vu)
+	p.factor = normConstraint(normLimit(a.cfg, a.cases, a.predicted), a.cfg.learningRate, m.metric)
+	p.factor = min(p.factor, clipped(a.cfg.clipNorm, a.gradNorm))
 	p.alpha, p.mu = p.factor*a.cfg.learningRate, a.cfg.momentum
 	nan := math.NaN()
 	p.change, p.fisher[0][0] = nan, nan // not computed
@@ -224,7 +226,7 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 		return best, next, err
 	}
 	if a.k == 1 && next.noise.evidence.steps == 0 && !a.cfg.paperRules && !a.predicted.policies {
-		if err := a.halve(&best, next.lambda+a.cfg.l2); err != nil {
+		if err := a.halve(&best, next.lambda); err != nil {
 			best.release(a.plan.order)
 			return best, next, err
 		}
@@ -256,11 +258,9 @@ func (a *attempt[T]) sweepPrevious() (past bool, err error) {
 // objectiveOfVM returns the objective by the VM's cost, or NaN.
 func (a *attempt[T]) objectiveOfVM() float64 {
 	h := a.tally.likelihood
-	if a.cfg.l2 > 0 {
-		for _, p := range a.plan.order {
-			if p.given {
-				h += a.cfg.l2 / 2 * linalg.Dot64(p.weights.data, p.weights.data)
-			}
+	for _, p := range a.plan.order {
+		if eta := p.own.eta(a.cfg.l2); p.given && eta > 0 {
+			h += eta / 2 * linalg.Dot64(p.weights.data, p.weights.data)
 		}
 	}
 	return h
@@ -313,7 +313,7 @@ func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 	for n := 0; n < lastResorts && (errors.Is(err, ErrNotPosDef) || errors.Is(err, ErrNotFinite)); n++ {
 		next.lambda = max(lastResort*next.lambda, leastOfMean*mean)
 		next.gamma = startOfGamma(next.lambda, a.cfg.l2)
-		best, err = a.propose(next.gamma, next.lambda+a.cfg.l2, true, a.past)
+		best, err = a.propose(next.gamma, next.lambda, true, a.past)
 	}
 	return best, err
 }
@@ -336,7 +336,7 @@ func (a *attempt[T]) byGradient(objective float64) float64 {
 	for _, b := range a.plan.blocks {
 		b.weave(true)
 		for _, v := range b.v {
-			squares += linalg.Dot64(v, v)
+			squares += linalg.Dot64(v, v) / b.own().lambda
 		}
 	}
 	return squares / math.Abs(objective)
@@ -350,19 +350,18 @@ func (a *attempt[T]) whole() bool {
 // searchGamma finds the best step for the present gamma. If the step searches for gamma, it finds
 // the best step for all candidates (section 6.6) and stores the best gamma in next.
 func (a *attempt[T]) searchGamma(next *control) (best proposed[T], err error) {
-	damp := next.lambda + a.cfg.l2
 	if !searchesGamma(a.cfg, a.k) {
-		best, err = a.propose(next.gamma, damp, a.refresh, a.past)
+		best, err = a.propose(next.gamma, next.lambda, a.refresh, a.past)
 		for n := 0; err == errUphill && n < uphillTries; n++ {
 			next.gamma *= uphillFactor
-			best, err = a.propose(next.gamma, damp, true, a.past)
+			best, err = a.propose(next.gamma, next.lambda, true, a.past)
 		}
 		return best, err
 	}
 	found := false
 	var failed error // a candidate may fail; the search fails only if all of them do
 	for _, g := range gammas(next.gamma, a.cfg.gammaDecay, leastGamma(a.cfg, next.lambda), a.cfg.maxGamma) {
-		p, err := a.propose(g, damp, true, a.past)
+		p, err := a.propose(g, next.lambda, true, a.past)
 		switch {
 		case err != nil:
 			failed = err
@@ -384,7 +383,7 @@ func (a *attempt[T]) searchGamma(next *control) (best proposed[T], err error) {
 const uphillTries, uphillFactor = 6, 10
 
 // propose finds the best step for one gamma.
-func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T], err error) {
+func (a *attempt[T]) propose(gamma, lambda float64, anew, past bool) (p proposed[T], err error) {
 	if p.inverses, err = a.direct(gamma, anew); err != nil {
 		return p, err
 	}
@@ -393,7 +392,7 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 			p.release(a.plan.order)
 		}
 	}()
-	m, err := spanOf(a.plan.blocks, past)
+	m, err := spanOf(a.plan.blocks, a.cfg.l2, past)
 	if err != nil {
 		return p, err
 	}
@@ -405,8 +404,9 @@ func (a *attempt[T]) propose(gamma, damp float64, anew, past bool) (p proposed[T
 	m.heading = a.heading
 	p.fisher = m.f
 	most := bounds{normLimit(a.cfg, a.cases, a.predicted), largestGain(a.cfg, a.bounded, a.vmObjective),
-		a.predicted.noise / a.predicted.weighted, a.predicted.policies}
-	p.step, p.factor = a.before.noise.limited(&m, damp, a.cfg, a.cases, most)
+		a.predicted.noise / a.predicted.weighted, a.predicted.policies,
+		clipped(a.cfg.clipNorm, a.gradNorm)}
+	p.step, p.factor = a.before.noise.limited(&m, lambda, a.cfg, a.cases, most)
 	p.span = m
 	if !p.finite() {
 		cost := a.batch[len(a.batch)-1].graph.cost
@@ -426,12 +426,12 @@ func (a *attempt[T]) startDamping(next *control) error {
 		return err
 	}
 	try := func(lambda float64) float64 {
-		p, err := a.propose(startOfGamma(lambda, a.cfg.l2), lambda+a.cfg.l2, true, false)
+		p, err := a.propose(startOfGamma(lambda, a.cfg.l2), lambda, true, false)
 		if err != nil {
 			return math.Inf(1) // the damping is too small to compute with
 		}
 		defer p.release(a.plan.order)
-		if p.span.rate(lambda+a.cfg.l2) < leastRate {
+		if p.span.fit(lambda) < leastRate {
 			return math.Inf(1)
 		}
 		after, err := after(h, a.batch, a.plan.order, p.updates)
@@ -471,7 +471,7 @@ func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error
 			p.tried = &trial{before, after}
 			break
 		}
-		p.step, p.factor = p.scaled(0.5, 0, &p.span, next.lambda+a.cfg.l2), p.factor/2
+		p.step, p.factor = p.scaled(0.5, 0, &p.span, next.lambda), p.factor/2
 		for _, u := range p.updates {
 			linalg.Scale(0.5, u)
 		}
@@ -482,7 +482,7 @@ func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error
 
 // halve shortens the first step to the part that the halves of its batch have in common, and makes
 // it the first evidence.
-func (a *attempt[T]) halve(p *proposed[T], damp float64) error {
+func (a *attempt[T]) halve(p *proposed[T], lambda float64) error {
 	noise, ok, err := noiseOfHalves(a.plan, a.batch, p.inverses, a.ranks)
 	if err != nil || !ok {
 		return err
@@ -491,14 +491,14 @@ func (a *attempt[T]) halve(p *proposed[T], damp float64) error {
 	if !(vu > 0) || !(alpha > 0) {
 		return nil
 	}
-	signal := math.Min(1-noise/vu, alpha) // more than the whole step is no evidence
+	signal := math.Min(1-noise/vu, alpha*p.span.unit()) // more than the whole step is no evidence
 	limit := normLimit(a.cfg, a.cases, a.predicted) / trustedPart(a.cases)
-	p.span.evidence = evidence{}.with(signal*alpha*vu, alpha*alpha*vu, limit)
+	p.span.evidence = evidence{}.with(signal*alpha*vu, alpha*alpha*vu*p.span.unit(), limit)
 	by := p.span.evidence.share(a.cases, a.predicted.noise/a.predicted.weighted) / p.factor
 	if !(by < 1) {
 		return nil
 	}
-	p.step, p.factor = p.scaled(by, 0, &p.span, damp), by*p.factor
+	p.step, p.factor = p.scaled(by, 0, &p.span, lambda), by*p.factor
 	for _, u := range p.updates {
 		linalg.Scale(T(by), u)
 	}
