@@ -684,6 +684,9 @@ func TestApproximateCurvature(t *testing.T) {
 // Where layers are saturated and a batch shows what others do not, steps turn out to be far too
 // long for gamma, and it rises until they are not.
 func TestGammaRisesWhereTheApproximationIsLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains for some seconds")
+	}
 	for seed := range uint64(3) {
 		n := testnet.MLP{Widths: []int{4, 2, 128, 128, 1}, Cases: 32, Unit: gorgonia.Tanh, NoBias: true,
 			Loss: testnet.SquaredError}.Build(seed + 1)
