@@ -584,7 +584,7 @@ var wildOptions = []func(x float64) Option{
 	func(x float64) Option {
 		return WithFisherEstimate([]FisherEstimate{SampledFisher, ExactFisher, EmpiricalFisher, "x"}[whole(x)&3])
 	},
-	func(x float64) Option { return WithFisherSamples(whole(x)) },
+	func(x float64) Option { return WithFisherSamples(min(whole(x), 50)) },
 	func(float64) Option { return WithoutMomentum() },
 	func(float64) Option { return WithStepRejection() },
 	func(float64) Option { return WithPaperRules() },
