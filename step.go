@@ -83,6 +83,14 @@ func (p *proposed[T]) release(params []*parameter[T]) {
 	p.updates = nil
 }
 
+// shorten multiplies the proposal by a factor.
+func (p *proposed[T]) shorten(by, lambda float64) {
+	p.step, p.factor = p.scaled(by, 0, &p.span, lambda), by*p.factor
+	for _, u := range p.updates {
+		linalg.Scale(T(by), u)
+	}
+}
+
 // direct computes the directions. If anew, it computes the inverses of all blocks. Otherwise it
 // computes those of the Immediate blocks and uses those that are due from the background.
 func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
@@ -471,10 +479,7 @@ func (a *attempt[T]) shorten(p *proposed[T], least float64, next *control) error
 			p.tried = &trial{before, after}
 			break
 		}
-		p.step, p.factor = p.scaled(0.5, 0, &p.span, next.lambda), p.factor/2
-		for _, u := range p.updates {
-			linalg.Scale(0.5, u)
-		}
+		p.shorten(0.5, next.lambda)
 	}
 	a.watch.lap(&a.time.Rho)
 	return nil
@@ -495,12 +500,8 @@ func (a *attempt[T]) halve(p *proposed[T], lambda float64) error {
 	limit := normLimit(a.cfg, a.cases, a.predicted) / trustedPart(a.cases)
 	p.span.evidence = evidence{}.with(signal*alpha*vu, alpha*alpha*vu*p.span.unit(), limit)
 	by := p.span.evidence.share(a.cases, a.predicted.noise/a.predicted.weighted) / p.factor
-	if !(by < 1) {
-		return nil
-	}
-	p.step, p.factor = p.scaled(by, 0, &p.span, lambda), by*p.factor
-	for _, u := range p.updates {
-		linalg.Scale(T(by), u)
+	if by < 1 {
+		p.shorten(by, lambda)
 	}
 	return nil
 }

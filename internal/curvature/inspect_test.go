@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
-
-	"github.com/gorgonia-kfac/kfac/internal/linalg"
 )
 
 // noted is a Damping that notes what it was asked, and answers with other numbers each time.
@@ -115,23 +113,10 @@ func TestDampingIsRaised(t *testing.T) {
 	}
 }
 
-// withEigenvalues is a symmetric matrix of these eigenvalues.
-func withEigenvalues(s source, values []float64) []float64 {
-	n := len(values)
-	var qr mat.QR
-	qr.Factorize(mat.NewDense(n, n, s.normals(n*n)))
-	var q, m mat.Dense
-	qr.QTo(&q)
-	m.Product(&q, mat.NewDiagDense(n, values), q.T())
-	x := flatOf(&m)
-	linalg.MirrorUpper(x, n)
-	return x
-}
-
 func TestEigenvaluesOfBlocks(t *testing.T) {
 	s := newSource(8)
 	a, b := []float64{3, 1, 0.5}, []float64{7, 2, 0.01}
-	data := slices.Concat(withEigenvalues(s, a), withEigenvalues(s, b))
+	data := slices.Concat(symmetric(s, a...), symmetric(s, b...))
 	f := Factor[float64]{N: 6, Width: 3, Data: data}
 	got, err := f.Eigenvalues()
 	check(t, err)
@@ -162,7 +147,7 @@ func TestExtremes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := len(c.values)
-			f := Factor[float64]{N: n, Width: n, Data: withEigenvalues(s, slices.Clone(c.values))}
+			f := Factor[float64]{N: n, Width: n, Data: symmetric(s, c.values...)}
 			largest, smallest := f.Extremes()
 			most, least := slices.Max(c.values), slices.Min(c.values)
 			if c.exact {

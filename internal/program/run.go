@@ -292,16 +292,8 @@ func (r *Run[T]) Tangent(directions []Seed[T], path Path) error {
 		if !path.on[i] || r.tans[i].set || c.node.IsLeaf() || c.node.Dtype != r.p.dtype {
 			continue
 		}
-		in, any := r.tanIn[:0], false
-		for _, kid := range c.node.Kids {
-			var t []T
-			if b := &r.tans[kid.index]; b.set {
-				t, any = b.data, true
-			}
-			in = append(in, t)
-		}
-		r.tanIn = in
-		if !any {
+		in := r.tangentsOf(c)
+		if in == nil {
 			continue
 		}
 		t := &r.tans[i]

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/learn"
-	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
 // Falls runs p with every optimizer in both dtypes, for the few steps that args ask for. It fails
@@ -75,20 +74,6 @@ func SameOnMachines(t *testing.T, p learn.Program, args ...string) {
 	for i, want := range losses[0] {
 		if got := losses[1][i]; !(math.Abs(got-want) <= 1e-7*math.Abs(want)) {
 			t.Errorf("measurement %d: loss %v, on a tape machine %v", i, got, want)
-		}
-	}
-}
-
-// Runs runs the whole program as from the command line and wants the plots of the given names.
-func Runs(t *testing.T, p learn.Program, plots []string, args ...string) {
-	t.Helper()
-	out := t.TempDir()
-	if status := trial.Main(p.Name, append(args, "-out", out), p.Defaults, p.Run, os.Stderr); status != 0 {
-		t.Fatalf("exit status %d", status)
-	}
-	for _, name := range plots {
-		if info, err := os.Stat(filepath.Join(out, name+".png")); err != nil || info.Size() == 0 {
-			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
