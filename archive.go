@@ -206,6 +206,8 @@ func (w writer[T]) List(name string, x *[]T) { w.Tensor(name, *x, len(*x)) }
 
 func (w writer[T]) failed() bool { return false }
 
+func (w writer[T]) Reads() bool { return false }
+
 func (w writer[T]) Count(name string, n *int) { w.to.texts[w.prefix+name] = strconv.Itoa(*n) }
 func (w writer[T]) Flag(name string, on *bool) {
 	w.to.texts[w.prefix+name] = strconv.FormatBool(*on)
@@ -238,6 +240,7 @@ func (r reader[T]) under(prefix string) ledger[T] {
 }
 
 func (r reader[T]) err() error   { return *r.first }
+func (r reader[T]) Reads() bool  { return true }
 func (r reader[T]) failed() bool { return *r.first != nil }
 
 func (r reader[T]) fail(name, format string, args ...any) {

@@ -246,9 +246,12 @@ func (v *eigenInverse[T]) State(to Visitor[T]) {
 }
 
 func (e *eigenvectors[T]) state(to Visitor[T], name string) {
-	if e.q != nil {
-		to.Tensor(name, e.q, e.n, e.n)
-		linalg.Transpose(e.qT, e.q, e.n, e.n) // the same as it was, if this is a writer
+	if e.q == nil {
+		return
+	}
+	to.Tensor(name, e.q, e.n, e.n)
+	if to.Reads() { // a basis that is shown only may be in use in the background
+		linalg.Transpose(e.qT, e.q, e.n, e.n)
 	}
 }
 

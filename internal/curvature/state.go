@@ -9,6 +9,7 @@ type Visitor[T Float] interface {
 	Tensor(name string, x []T, shape ...int)
 	Wide(name string, x []float64) // in float64 whatever the model's dtype
 	Count(name string, n *int)     // 0 or more
+	Reads() bool                   // what is shown gets new values
 }
 
 // visitFlag shows a flag as a count.
@@ -56,9 +57,14 @@ func (f *factorInverse[T]) state(v Visitor[T], name string) {
 func (l *link[T]) state(v Visitor[T], name string) {
 	v.Tensor("K "+name, l.k, l.n, l.n)
 	v.Wide("s "+name, l.s)
-	linalg.Transpose(l.kT, l.k, l.n, l.n) // the same as it was, if this is a writer
 	if l.m > 0 {
 		v.Tensor("Psi "+name, l.psi, l.n, l.m)
+	}
+	if !v.Reads() {
+		return
+	}
+	linalg.Transpose(l.kT, l.k, l.n, l.n)
+	if l.m > 0 {
 		linalg.Transpose(l.psiT, l.psi, l.n, l.m)
 	}
 }
