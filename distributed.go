@@ -128,6 +128,7 @@ func (of *standing[T]) visit(show func(name string, v float64)) {
 	}
 	for _, p := range of.plan.order {
 		show(p.name+" given", oneIf(p.given))
+		show(p.name+" given to another solver", oneIf(p.aside))
 	}
 }
 
@@ -220,7 +221,7 @@ func cutLast(line string) (what, value string) {
 func (d *distributed[T]) sameWeights(p *planned[T]) error {
 	var own []float64
 	for _, q := range p.order {
-		if q.given {
+		if q.listed() {
 			own = append(own, digestOf(q.weights.data).number())
 		} else {
 			own = append(own, 0)
@@ -312,7 +313,7 @@ func (d *distributed[T]) sumGradients(p *planned[T], y *tally, scale float64, ch
 	d.tally(y, chunks)
 	var gradients [][]T
 	for _, q := range p.order {
-		if q.given {
+		if q.listed() {
 			q.objectiveGradient(scale, 1, 0, chunks > 1)
 			gradients = append(gradients, q.grad)
 		}
@@ -400,6 +401,14 @@ func (d *distributed[T]) invert(blocks []*block[T], avg, shares averages[T], gam
 		}
 		return v, err
 	})
+}
+
+// rebase puts averages that are in the basis of an inverse into that of the inverse now in use, to
+// which it gives those of all ranks.
+func (d *distributed[T]) rebase(blocks []*block[T]) {
+	if shares := rebase(blocks, d.first()); d.ranks != nil {
+		d.addAll(shares)
+	}
 }
 
 // current returns the current averages of blocks, those of all ranks.

@@ -61,7 +61,7 @@ func TestEKFACIsProjection(t *testing.T) {
 					testnet.Check(t, err)
 					avg.keep(c.plan.blocks, 0)
 					made.keep(c.plan.blocks)
-					rebase(c.plan.blocks)
+					rebase(c.plan.blocks, true)
 				}
 				fisher, found := denseFisher(t, c, jacobians(t, c)), 0
 				avg := currentAverages(c)

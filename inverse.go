@@ -146,13 +146,16 @@ func immediate[T program.Float](blocks []*block[T], avg averages[T], gamma, eta 
 	return made
 }
 
-// rebase puts averages that are in the basis of an inverse into that of the inverse now in use.
-func rebase[T program.Float](blocks []*block[T]) {
+// rebase puts averages that are in the basis of an inverse into that of the inverse now in use. It
+// returns the shares that inverses then have of them, where there are ranks, of which one is the
+// first.
+func rebase[T program.Float](blocks []*block[T], first bool) (shares [][]T) {
 	for _, b := range blocks {
 		if r, ok := b.Block.(curvature.Rebased[T]); ok && b.inverse != nil {
-			r.Rebase(b.inverse)
+			shares = append(shares, r.Rebase(b.inverse, first))
 		}
 	}
+	return shares
 }
 
 // release gives back inverses that are not kept.

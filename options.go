@@ -145,12 +145,6 @@ func (c *config) validate() error {
 		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too",
 			"one of them: a search for gamma needs inverses of all blocks at once"}
 	}
-	if c.ranks != nil && slices.ContainsFunc(c.groups, func(g paramGroup) bool { return g.solver != nil }) {
-		return &ConfigError{"GroupSolver", "WithCommunicator too", "one of them: on several ranks it does not work yet"}
-	}
-	if c.ranks != nil && c.ekfac {
-		return &ConfigError{"WithEKFAC", "WithCommunicator too", "one of them: on several ranks it does not work yet"}
-	}
 	if c.tridiagonal && c.eigen() {
 		return &ConfigError{"WithBlockTridiagonal", "WithEKFAC or WithExactDamping too", "one of them"}
 	}

@@ -89,6 +89,15 @@ var shardedNets = map[string]sharded{
 	"exact":       {perceptron(testnet.TwoHeads), 10, []Option{WithFisherEstimate(ExactFisher)}},
 	"propagation": {perceptron(testnet.CrossEntropy), 10, []Option{WithFisherEstimate(CurvaturePropagation),
 		WithFisherSamples(2)}},
+	"EKFAC": {perceptron(testnet.CrossEntropy), 12, []Option{WithEKFAC(), WithInverseUpdatePeriod(4)}},
+	"EKFAC in the background": {testnet.Convolution, 60, []Option{WithEKFAC(), WithInverseUpdatePeriod(6),
+		WithBackgroundInverses(5)}},
+	"exact damping": {perceptron(testnet.CrossEntropy), 12, []Option{WithExactDamping(), WithLearningRate(0.05)}},
+	"groups": {perceptron(testnet.Binary), 12, []Option{WithGroup("?0", GroupLambda(3), GroupRate(2), GroupL2(0)),
+		WithL2Reg(1e-3), WithGroup("w1", GroupTreatment(Diagonal)), WithIterateAveraging(0.9, 3),
+		WithGroup("?2", GroupSolver(gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(0.05))))}},
+	"frozen": {perceptron(testnet.Squares(0.3)), 20, []Option{WithGroup("?1", GroupFrozen()), WithWeightDecay(1e-3),
+		WithGroup("?2", GroupDecay(0.01))}},
 	"samples": {perceptron(testnet.CrossEntropy), 10, []Option{WithFisherSamples(3)}},
 }
 
@@ -130,14 +139,18 @@ type member struct {
 // run runs a program on so many ranks, each with its part of the cases.
 func (s sharded) run(t *testing.T, ranks int, program func(r member) error) {
 	t.Helper()
-	err := InProcess(ranks, func(c Communicator) error {
-		from, to := c.Rank()*s.cases/ranks, (c.Rank()+1)*s.cases/ranks
-		opts := append([]Option{WithCommunicator(c)}, s.opts...)
-		return program(member{c, NewTrainer(t, s.shardOf(t, from, to), opts...)})
-	})
+	err := InProcess(ranks, func(c Communicator) error { return program(s.member(t, c)) })
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// member makes a rank, with further options.
+func (s sharded) member(t *testing.T, c Communicator, opts ...Option) member {
+	t.Helper()
+	from, to := c.Rank()*s.cases/c.Size(), (c.Rank()+1)*s.cases/c.Size()
+	opts = slices.Concat([]Option{WithCommunicator(c)}, s.opts, opts)
+	return member{c, NewTrainer(t, s.shardOf(t, from, to), opts...)}
 }
 
 // steps does n iterations.
@@ -178,6 +191,51 @@ func TestRanksAreOneSolver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A solver that steps a group on each rank has the same gradients on all, and so goes the same way.
+// If it fails on one rank, the step fails on all.
+func TestRanksWithASolverOfAGroup(t *testing.T) {
+	net := shardedNets["default"]
+	train := func(ranks int) [][]float64 {
+		all := make([][]float64, ranks)
+		testnet.Check(t, InProcess(ranks, func(c Communicator) error {
+			adam := &faulty{Solver: gorgonia.NewAdamSolver(gorgonia.WithLearnRate(0.03))}
+			r := net.member(t, c, WithGroup("?1", GroupSolver(adam)))
+			if err := r.steps(10); err != nil {
+				return err
+			}
+			before := weightsOf(r.Net)
+			if r.Rank() == ranks-1 {
+				adam.err = ErrStale
+			}
+			var at *RankError
+			if err := r.Try(); !errors.As(err, &at) || at.Rank != ranks-1 || !errors.Is(err, ErrStale) {
+				t.Errorf("rank %d: %v", r.Rank(), err)
+			}
+			testnet.SameBits(t, "after a failure", weightsOf(r.Net), before)
+			all[c.Rank()] = before
+			return nil
+		}))
+		return all
+	}
+	want := train(1)[0]
+	for rank, got := range train(3) {
+		testnet.Near(t, fmt.Sprintf("rank %d", rank), got, want, 1e-9)
+	}
+}
+
+// faulty is a solver that may fail.
+type faulty struct {
+	gorgonia.Solver
+	err error
+}
+
+func (f *faulty) Step(model []gorgonia.ValueGrad) error {
+	if f.err != nil {
+		return f.err
+	}
+	return f.Solver.Step(model)
 }
 
 // In float32 too the ranks have the same bits, after many updates.

@@ -598,7 +598,10 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 	}
 	best, next, judged, err := t.decide(a)
 	if err == nil {
-		if err = t.ranks.meet(atCommit, nil); err != nil {
+		if !judged.rejected {
+			err = t.stepAside(best.updates)
+		}
+		if err = t.ranks.meet(atCommit, err); err != nil {
 			best.release(t.plan.order)
 		}
 	}
@@ -606,14 +609,6 @@ func (t *training[T]) step(model []gorgonia.ValueGrad, leave bool) (st Stats, er
 		a.averages.release(t.plan.blocks)
 		a.shares.release(t.plan.blocks)
 		return st, err
-	}
-
-	if !judged.rejected {
-		if err := t.stepAside(best.updates); err != nil {
-			best.release(t.plan.order)
-			averages.release(t.plan.blocks)
-			return st, err
-		}
 	}
 
 	// Weights out.
@@ -1128,7 +1123,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	restarted = a.keep(blocks)
 	best.inverses.keep(blocks)
 	t.background.finish(blocks, a.k, best.inverses.anew)
-	rebase(blocks)
+	t.ranks.rebase(blocks)
 	for _, p := range t.plan.absent {
 		if b := t.plan.blockOf[p]; b != nil { // not where it is stored until a graph brings it
 			b.Discard()

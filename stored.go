@@ -43,7 +43,9 @@ func (b *block[T]) state(to ledger[T], j *job[T], factors bool) *job[T] {
 			b.inverse = b.NewInverse()
 		}
 		b.inverse.State(to)
-		rebase([]*block[T]{b})
+		if to.Reads() {
+			rebase([]*block[T]{b}, true)
+		}
 	}
 	return b.pending(to.under("pending/"), j)
 }

@@ -86,8 +86,10 @@ type Block[T Float] interface {
 type Rebased[T Float] interface {
 	Block[T]
 	// Rebase is called at the end of each update, after Keep or Update, with the inverse that is in
-	// use then. It changes that inverse to one of the present averages.
-	Rebase(Inverse[T])
+	// use then. It changes that inverse to one of the present averages. Of an update in parts the
+	// inverse gets a share, which it returns: it has to be summed over the parts. One of them is
+	// the first.
+	Rebase(inverse Inverse[T], first bool) (share []T)
 }
 
 // Damping says what to add to the diagonals of a block before it is inverted.

@@ -196,23 +196,28 @@ func (b *Eigen[T]) NewInverse() Inverse[T] {
 }
 
 // Rebase puts S into the basis of the inverse that is in use from now on, and the inverse gets it.
-func (b *Eigen[T]) Rebase(inverse Inverse[T]) {
+// It returns nothing where S is not corrected.
+func (b *Eigen[T]) Rebase(inverse Inverse[T], first bool) (share []T) {
 	v := inverse.(*eigenInverse[T])
 	if b.corrected {
 		s := b.current.Moments[2]
 		switch b.inUse {
 		case v.basis:
-		case nil:
-			copy(s, v.s)
+		case nil: // v.s is the whole of it
+			if clear(s); first {
+				copy(s, v.s)
+			}
 		default:
 			w := b.work.get()
 			v.basis.rotated(s, s, b.inUse, w)
 			b.work.put(w)
 		}
 		copy(v.s, s)
+		share = v.s
 	}
 	b.drop(b.inUse)
 	b.inUse = b.share(v.basis)
+	return share
 }
 
 // eigenInverse is (F + damping I)^-1.

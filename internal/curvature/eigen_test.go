@@ -23,7 +23,7 @@ func update(t testing.TB, b *Eigen[float64], rows []Rows[float64], ema float64, 
 		now = v
 	}
 	b.Keep(avg)
-	b.Rebase(now)
+	b.Rebase(now, true)
 	return now
 }
 
@@ -174,7 +174,7 @@ func TestEKFACInAnotherBasis(t *testing.T) {
 			solved(t, plusDiagonal(inNew, 0.4*0.4), abarByOut(l, grad)), 1e-9)
 		v.Release()
 		b.Keep(avg)
-		b.Rebase(fresh)
+		b.Rebase(fresh, true)
 		checkNear(t, "S", b.Copy().Moments[2], want, 1e-10)
 		checkNear(t, "trace", []float64{sumOf(b.Copy().Moments[2])}, []float64{mat.Trace(dense)}, 1e-10)
 	}

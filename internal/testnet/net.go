@@ -95,9 +95,9 @@ func (n *Net) CopyParams(from *Net) {
 	}
 }
 
-// The ones that Grad differentiates by are nodes of Gorgonia's own, which all graphs have in common.
-// They remember their hash when they are first asked for it, which tests that make their graphs side
-// by side must not do.
+// The ones that Grad differentiates by are nodes of Gorgonia's own, which all graphs have in
+// common. They remember their hash when they are first asked for it, which tests that make their
+// graphs side by side must not do.
 func init() {
 	for _, of := range []tensor.Dtype{tensor.Float32, tensor.Float64} {
 		x := gorgonia.NewScalar(gorgonia.NewGraph(), of, gorgonia.WithName("x"))
