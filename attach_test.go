@@ -508,7 +508,9 @@ func sentence(k uint64) []int {
 func TestSequences(t *testing.T) {
 	t.Parallel()
 	t.Run("float64", testSequences[float64])
-	t.Run("float32", testSequences[float32])
+	if !testing.Short() {
+		t.Run("float32", testSequences[float32])
+	}
 }
 
 func testSequences[T testnet.Float](t *testing.T) {

@@ -86,7 +86,7 @@ func (v convolution) apply(
 	if form == conv1d {
 		h = gorgonia.Must(gorgonia.Conv1d(x, filter, v.Kernel[1], v.Pad[1], v.Stride[1], v.Dilation[1]))
 	} else {
-		h = gorgonia.Must(gorgonia.Conv2d(x, filter, tensor.Shape(v.Kernel[:]), v.Pad[:], v.Stride[:], v.Dilation[:]))
+		h = testnet.Conv2d(x, filter, tensor.Shape(v.Kernel[:]), v.Pad[:], v.Stride[:], v.Dilation[:])
 	}
 	if bias {
 		b := s.Random("b", 1, v.Filters, 1, 1)

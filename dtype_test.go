@@ -20,8 +20,8 @@ const manyCases = 16 // of the nets below
 
 func convNet[T testnet.Float]() *testnet.Net {
 	m := newLayered[T](1)
-	h := gorgonia.Must(gorgonia.Conv2d(m.Random("x", manyCases, 2, 6, 6), m.Param("filter", 4, 2, 3, 3),
-		tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2}, []int{1, 1}))
+	h := testnet.Conv2d(m.Random("x", manyCases, 2, 6, 6), m.Param("filter", 4, 2, 3, 3),
+		tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2}, []int{1, 1})
 	h = testnet.Rectify(gorgonia.Must(gorgonia.BroadcastAdd(h, m.Param("b", 1, 4, 1, 1), nil, []byte{0, 2, 3})))
 	return m.Ends(m.Dense("2", testnet.Reshape(h, manyCases, 36), 3), testnet.CrossEntropy)
 }

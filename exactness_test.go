@@ -65,7 +65,7 @@ func TestEmpiricalGradientsAreNotExact(t *testing.T) {
 }
 
 var nonlinearities = map[string]testnet.Unit{
-	"tanh": gorgonia.Tanh, "sigmoid": gorgonia.Sigmoid, "relu": gorgonia.Rectify,
+	"tanh": gorgonia.Tanh, "sigmoid": gorgonia.Sigmoid, "relu": testnet.Rectifier,
 }
 
 var likelihoods = map[string]testnet.Likelihood{

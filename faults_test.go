@@ -330,12 +330,28 @@ func blockFaults(blocks int) (all []fault) {
 	return all
 }
 
-// faultModes are ways to train, with the updates that are to fail.
-var faultModes = []struct {
+// A faultMode is a way to train, with the updates that are to fail.
+type faultMode struct {
 	name    string
 	opts    []Option
 	updates []int
-}{
+}
+
+// shortly leaves out most of it where time is short: what stays is enough to find races.
+func shortly(modes []faultMode) (few []faultMode) {
+	if !testing.Short() {
+		return modes
+	}
+	for _, m := range modes {
+		if m.name == "default" || m.name == "background" {
+			m.updates = []int{m.updates[0], m.updates[len(m.updates)-1]}
+			few = append(few, m)
+		}
+	}
+	return few
+}
+
+var faultModes = []faultMode{
 	{"default", []Option{WithMinModelCases(5)}, []int{1, 2, 5, 8}},
 	{"learning rate", []Option{WithLearningRate(0.05), WithMomentum(0.5)}, []int{1, 2, 6}},
 	{"paper's rules", []Option{WithPaperRules(), WithL2Reg(1e-3)}, []int{1, 5, 20}},
@@ -352,7 +368,7 @@ var faultModes = []struct {
 // never seen the bad batch, whose cost is in another unit too.
 func TestFailedStepsLeaveNoTrace(t *testing.T) {
 	t.Parallel()
-	for _, mode := range faultModes {
+	for _, mode := range shortly(faultModes) {
 		for _, chunks := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, %d chunks", mode.name, chunks), func(t *testing.T) {
 				last := slices.Max(mode.updates)
@@ -399,7 +415,7 @@ func TestFailedStepsLeaveNoTrace(t *testing.T) {
 // on.
 func TestFailureAtEveryEvaluation(t *testing.T) {
 	t.Parallel()
-	for _, mode := range faultModes {
+	for _, mode := range shortly(faultModes) {
 		for _, chunks := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d chunks", mode.name, chunks), func(t *testing.T) {
 				k := mode.updates[len(mode.updates)-1]
@@ -465,7 +481,7 @@ func TestFailedGraphsLeaveNoTrace(t *testing.T) {
 			return firstStepFails(t, c, other(t, c), func(o *faultCourse) { setColumnOf(o, "y", 3) })
 		}},
 	} {
-		for _, mode := range faultModes {
+		for _, mode := range shortly(faultModes) {
 			t.Run(test.name+", "+mode.name, func(t *testing.T) {
 				for _, done := range []int{0, mode.updates[len(mode.updates)-1]} {
 					twin, plan := twinOf(t, done+faultSteps, 1, false, mode.opts...)

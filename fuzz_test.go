@@ -98,7 +98,7 @@ var wildLayers = []func(w *wildNet, h *gorgonia.Node) *gorgonia.Node{
 		n, width, out := w.cases(), w.width(), 1+w.pick(2)
 		image := testnet.Reshape(h, n, 1, 1, width)
 		kernel, pad := tensor.Shape{1, min(2, width)}, []int{0, w.pick(2)}
-		s := must1(gorgonia.Conv2d(image, w.param(out, 1, kernel[0], kernel[1]), kernel, pad, []int{1, 1}, []int{1, 1}))
+		s := testnet.Conv2d(image, w.param(out, 1, kernel[0], kernel[1]), kernel, pad, []int{1, 1}, []int{1, 1})
 		s = testnet.AddChannel(s, w.param(1, out, 1, 1))
 		return testnet.Reshape(s, n, s.Shape().TotalSize()/n)
 	},

@@ -74,7 +74,7 @@ func panicOf(call string, value any, where string) func(err error) bool {
 func TestPanicsLeaveNoTrace(t *testing.T) {
 	t.Parallel()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
-	for _, mode := range faultModes {
+	for _, mode := range shortly(faultModes) {
 		for _, chunks := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d chunks", mode.name, chunks), func(t *testing.T) {
 				happened := 0
@@ -121,7 +121,7 @@ func TestPanickingOpsLeaveNoTrace(t *testing.T) {
 		return errors.As(err, &ge) && strings.Contains(ge.Node, "fuse") && strings.Contains(err.Error(), "panic: ") &&
 			!strings.Contains(err.Error(), "call RunAll")
 	}
-	for _, mode := range faultModes[:3] {
+	for _, mode := range shortly(faultModes[:3]) {
 		t.Run(mode.name, func(t *testing.T) {
 			k := mode.updates[1]
 			course := func() *faultCourse {

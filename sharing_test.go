@@ -82,8 +82,8 @@ var poolings = []pooled{
 	{name: "global average", linear: true,
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			filter, b, v := s.Random("filter", 3, 2, 2, 2), s.Random("b", 1, 3, 1, 1), s.Random("v", 3, 2)
-			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 4, 3), filter, tensor.Shape{2, 2}, []int{1, 0},
-				[]int{1, 1}, []int{1, 1}))
+			h := testnet.Conv2d(s.Random("x", cases, 2, 4, 3), filter, tensor.Shape{2, 2}, []int{1, 0},
+				[]int{1, 1}, []int{1, 1})
 			h = gorgonia.Must(gorgonia.GlobalAveragePool2D(gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil,
 				[]byte{0, 2, 3}))))
 			return mul(reshape(h, cases, 3), v), list(filter, b, v)
@@ -91,25 +91,24 @@ var poolings = []pooled{
 	{name: "mean over both axes of an image", linear: true,
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			filter := s.Random("filter", 3, 2, 2, 2)
-			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
-				[]int{1, 1}, []int{1, 1}))
+			h := testnet.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
+				[]int{1, 1}, []int{1, 1})
 			return testnet.Mean(h, 2, 3), list(filter)
 		}},
 	{name: "convolution, rectifier, global average",
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			filter := s.Random("filter", 3, 2, 2, 2)
-			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
-				[]int{1, 1}, []int{1, 1}))
+			h := testnet.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
+				[]int{1, 1}, []int{1, 1})
 			return reshape(gorgonia.Must(gorgonia.GlobalAveragePool2D(rectify(h))), cases, 3), list(filter)
 		}},
 
 	{name: "two convolutions, global average",
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 			filter, filter2 := s.Random("filter", 3, 2, 2, 2), s.Random("filter2", 2, 3, 2, 2)
-			h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 4, 4), filter, tensor.Shape{2, 2}, []int{0, 0},
-				[]int{1, 1}, []int{1, 1}))
-			h = gorgonia.Must(gorgonia.Conv2d(tanh(h), filter2, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1},
-				[]int{1, 1}))
+			h := testnet.Conv2d(s.Random("x", cases, 2, 4, 4), filter, tensor.Shape{2, 2}, []int{0, 0},
+				[]int{1, 1}, []int{1, 1})
+			h = testnet.Conv2d(tanh(h), filter2, tensor.Shape{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1})
 			return reshape(gorgonia.Must(gorgonia.GlobalAveragePool2D(h)), cases, 2), list(filter, filter2)
 		}},
 	{name: "positions joined", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
@@ -141,8 +140,8 @@ var poolings = []pooled{
 	}},
 	{name: "mean over one axis of an image", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		filter := s.Random("filter", 3, 2, 2, 2)
-		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
-			[]int{1, 1}, []int{1, 1}))
+		h := testnet.Conv2d(s.Random("x", cases, 2, 3, 3), filter, tensor.Shape{2, 2}, []int{0, 0},
+			[]int{1, 1}, []int{1, 1})
 		return reshape(testnet.Mean(h, 3), cases, 6), list(filter)
 	}},
 	{name: "mean over the features", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {

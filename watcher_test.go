@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"gorgonia.org/gorgonia"
-
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
 
@@ -22,7 +20,7 @@ func kindsOf(warnings []Warning) (kinds []string) {
 
 // rectifiers is a net of two layers and rectifiers.
 func rectifiers() *testnet.Net {
-	return testnet.MLP{Widths: []int{3, 4, 2}, Cases: 20, Unit: gorgonia.Rectify, Loss: testnet.SquaredError}.Build(3)
+	return testnet.MLP{Widths: []int{3, 4, 2}, Cases: 20, Unit: testnet.Rectifier, Loss: testnet.SquaredError}.Build(3)
 }
 
 // newCases gives a net other inputs, at a distance from zero.

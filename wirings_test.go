@@ -354,8 +354,7 @@ var sharingWirings = []wiring{
 var otherWirings = []wiring{
 	{name: "convolution", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		f, b := s.Random("f", 3, 2, 2, 2), s.Random("b", 1, 3, 1, 1)
-		h := gorgonia.Must(gorgonia.Conv2d(s.Random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1},
-			[]int{1, 1}))
+		h := testnet.Conv2d(s.Random("x", cases, 2, 3, 3), f, []int{2, 2}, []int{0, 0}, []int{1, 1}, []int{1, 1})
 		h = gorgonia.Must(gorgonia.BroadcastAdd(h, b, nil, []byte{0, 2, 3}))
 		return reshape(tanh(h), cases, 12), list(f, b)
 	}, layers: []wantLayer{{Weight: "f", Bias: "b", In: 8, Out: 3, OutByIn: true, Sites: 1, Rows: 4 * cases,

@@ -1,6 +1,8 @@
 package testnet
 
 import (
+	"sync"
+
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -35,8 +37,19 @@ func Tanh(a *gorgonia.Node) *gorgonia.Node { return must(gorgonia.Tanh(a)) }
 // Sigmoid is the logistic function of each element.
 func Sigmoid(a *gorgonia.Node) *gorgonia.Node { return must(gorgonia.Sigmoid(a)) }
 
+// grouping is held where Gorgonia numbers a group of nodes, since graphs that are made side by side
+// would count in the same variable.
+var grouping sync.Mutex
+
+// Rectifier is gorgonia.Rectify, max(0, a) of each element.
+func Rectifier(a *gorgonia.Node) (*gorgonia.Node, error) {
+	grouping.Lock()
+	defer grouping.Unlock()
+	return gorgonia.Rectify(a)
+}
+
 // Rectify is max(0, a) of each element.
-func Rectify(a *gorgonia.Node) *gorgonia.Node { return must(gorgonia.Rectify(a)) }
+func Rectify(a *gorgonia.Node) *gorgonia.Node { return must(Rectifier(a)) }
 
 // Softplus is log(1 + exp(a)) of each element.
 func Softplus(a *gorgonia.Node) *gorgonia.Node { return must(gorgonia.Softplus(a)) }
@@ -84,7 +97,14 @@ func TimesRow(a, b *gorgonia.Node) *gorgonia.Node {
 // Convolve is a convolution of images, without dilation.
 func Convolve(x, filter *gorgonia.Node, pad, stride int) *gorgonia.Node {
 	kernel := tensor.Shape{filter.Shape()[2], filter.Shape()[3]}
-	return must(gorgonia.Conv2d(x, filter, kernel, []int{pad, pad}, []int{stride, stride}, []int{1, 1}))
+	return Conv2d(x, filter, kernel, []int{pad, pad}, []int{stride, stride}, []int{1, 1})
+}
+
+// Conv2d is gorgonia.Conv2d.
+func Conv2d(x, filter *gorgonia.Node, kernel tensor.Shape, pad, stride, dilation []int) *gorgonia.Node {
+	grouping.Lock()
+	defer grouping.Unlock()
+	return must(gorgonia.Conv2d(x, filter, kernel, pad, stride, dilation))
 }
 
 // Rows looks up rows of a table.
