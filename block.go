@@ -25,6 +25,7 @@ type block[T program.Float] struct {
 	rows   []rowBuffer[T] // buffers for the block's hook
 
 	inverse curvature.Inverse[T] // the current one; nil if there is none yet
+	home    home                 // of the inverse, among the ranks
 }
 
 // A group holds the parameters that share V and U: a layer's weight and bias, or a single
@@ -90,15 +91,18 @@ func (b *block[T]) matches(name string, groups []group[T]) bool {
 	})
 }
 
-// apply computes the directions of the parameters from their gradients: U = (F + damping)^-1 V. low
-// is V in low-rank form, or nil.
+// apply computes U = (F + damping)^-1 V from the gradients of the parameters. low is V in low-rank
+// form, or nil.
 func (b *block[T]) apply(inverse curvature.Inverse[T], low *curvature.LowRank[T]) {
-	b.weave(true)
 	if low != nil {
 		inverse.(*curvature.KroneckerInverse[T]).ApplyLowRank(b.u[0], low)
 	} else {
 		inverse.Apply(b.u, b.v)
 	}
+}
+
+// direct makes U the directions of the parameters.
+func (b *block[T]) direct() {
 	b.weave(false)
 	if rate := b.own().rate; rate != 1 {
 		b.scale(T(rate))
@@ -395,6 +399,7 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	}
 	pl.placeAll()
 	pl.count()
+	pl.house(pl.cfg)
 	made := pl.planned // a copy, so that the planner and the plan before can be freed
 	return &made, nil
 }
@@ -872,6 +877,48 @@ func (p *planned[T]) count() {
 				p.iterationOperations += 6 * float64(s.Rows) * float64(l.In) * float64(l.Out)
 			}
 		}
+	}
+}
+
+// load counts what the inverse of a block costs.
+func (b *block[T]) load(cfg *config) (l load) {
+	for i, g := range b.groups {
+		l.operations += g.shape.InverseOperations()
+		l.inverse += g.shape.InverseNumbers()
+		l.direction += float64(len(b.u[i]))
+	}
+	if cfg.eigenproblems() {
+		l.operations *= eigenWork
+	}
+	l.needed = b.neededByAll()
+	return l
+}
+
+// neededByAll reports whether all ranks need the inverse, since averages depend on it.
+func (b *block[T]) neededByAll() bool {
+	_, needed := b.Block.(curvature.Rebased[T])
+	return needed
+}
+
+// house gives the blocks of a plan homes. One that has an inverse stays where it is.
+func (p *planned[T]) house(cfg *config) {
+	if cfg.ranks == nil || cfg.ranks.Size() == 1 {
+		return
+	}
+	var loads []load
+	var moving []*block[T]
+	busy := make([]float64, cfg.ranks.Size())
+	for _, b := range p.blocks {
+		switch {
+		case b.Immediate():
+		case b.inverse == nil:
+			moving, loads = append(moving, b), append(loads, b.load(cfg))
+		case b.home.rank > 0:
+			busy[b.home.rank-1] += b.load(cfg).operations
+		}
+	}
+	for i, h := range cfg.placement.homes(loads, busy) {
+		moving[i].home = h
 	}
 }
 

@@ -510,7 +510,7 @@ func TestChainKeepsInverses(t *testing.T) {
 	gradients(t, c)
 	blocks := c.plan.blocks
 	direction := func(v *inverses[float64]) (d []float64) {
-		testnet.Check(t, v.direct(blocks, c.plan.order, c.low))
+		testnet.Check(t, new(distributed[float64]).direct(v, blocks, c.plan.order, c.low))
 		for _, l := range placedLayers(c) {
 			d = append(d, l.direction(c)...)
 		}

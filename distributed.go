@@ -97,6 +97,7 @@ func (of *standing[T]) common() []string {
 	for _, s := range of.start.settings() {
 		list = append(list, s.option+": "+s.value)
 	}
+	list = append(list, fmt.Sprintf("WithPlacement: %v", of.start.placement.fraction))
 	for _, p := range of.plan.order {
 		list = append(list, "parameter "+p.key.String()+": there")
 	}
@@ -307,10 +308,9 @@ const largeAlone = 1 << 14
 // gives the blocks what they have to know of all cases. It makes the tally that of all ranks. scale
 // is that of the last chunk, of so many.
 func (d *distributed[T]) sumGradients(p *planned[T], y *tally, scale float64, chunks int) error {
-	if err := d.meet(atGradient, nil); err != nil || d.ranks == nil {
+	if err := d.tally(y, chunks); err != nil || d.ranks == nil {
 		return err
 	}
-	d.tally(y, chunks)
 	var gradients [][]T
 	for _, q := range p.order {
 		if q.listed() {
@@ -332,15 +332,21 @@ func (d *distributed[T]) sumGradients(p *planned[T], y *tally, scale float64, ch
 }
 
 // tally makes the tally of a rank that of all. Its means are over the cases or the chunks.
-func (r *ranks) tally(y *tally, chunks int) {
+func (r *ranks) tally(y *tally, chunks int) error {
+	if r == nil {
+		return nil
+	}
 	p, n := &y.predicted, float64(y.cases)
 	sums := []float64{n, y.cost * float64(chunks), float64(chunks), y.likelihood * n, p.variables * n, p.weighted * n,
 		p.spread * n, p.noise * n, oneIf(y.random), oneIf(y.terms), oneIf(y.draws)}
-	addUp(r, sums)
+	if err := r.meet(atGradient, nil, addresses(sums)...); err != nil {
+		return err
+	}
 	n = sums[0]
 	y.cases, y.cost, y.likelihood = int(n), sums[1]/sums[2], sums[3]/n
 	p.variables, p.weighted, p.spread, p.noise = sums[4]/n, sums[5]/n, sums[6]/n, sums[7]/n
 	y.random, y.terms, y.draws = sums[8] > 0, sums[9] > 0, sums[10] > 0
+	return nil
 }
 
 // whole returns the averages of all ranks, of which each has a share, or fails with err.
@@ -378,30 +384,6 @@ func (d *distributed[T]) whole(blocks []*block[T], shares averages[T], err error
 
 // bucket is the number of numbers from which on small reductions are not joined any more.
 const bucket = 1 << 20
-
-// invert computes the inverses of all blocks, on every rank.
-func (d *distributed[T]) invert(blocks []*block[T], avg, shares averages[T], gamma, eta float64) (
-	*inverses[T], error) {
-	return invertOr(blocks, avg, gamma, eta, func(i int, failure error) (curvature.Inverse[T], error) {
-		var share *curvature.Averages[T]
-		own := dampingOf(blocks[i], gamma, eta)
-		v, err := restarted(blocks[i], avg, i, own, failure, func() (_ *curvature.Averages[T], err error) {
-			share, err = blocks[i].Restart()
-			whole, err := d.whole(blocks[i:i+1], averages[T]{share}, err)
-			if err != nil {
-				return nil, err
-			}
-			return whole[0], nil
-		})
-		if share != nil && err == nil {
-			share, shares[i] = shares[i], share
-		}
-		if share != nil {
-			blocks[i].Release(share)
-		}
-		return v, err
-	})
-}
 
 // rebase puts averages that are in the basis of an inverse into that of the inverse now in use, to
 // which it gives those of all ranks.
@@ -501,4 +483,23 @@ func WithCommunicator(c Communicator) Option {
 		cfg.ranks = &ranks{Communicator: c}
 		return nil
 	}
+}
+
+// WithPlacement sets which part of all inverses a rank of WithCommunicator has in its memory, in
+// (0, 1]. The inverse of a block is computed by one rank; blocks go to ranks by counted operations,
+// the longest first. With 1 that rank sends it to all, whenever it is new: then most is sent
+// rarely, and no rank waits for another in the steps between. With 1 / Size, or less, each inverse
+// stays on its rank, which makes the directions of the block and sends these, at each step. Between
+// them, as many blocks as there is room for have inverses that are sent. Whole blocks are placed:
+// the largest may be more than the fraction. With WithBlockTridiagonal a chain is one block, and
+// with WithEKFAC all ranks need all inverses.
+//
+// The bits of the weights do not depend on it. Averages are on all ranks with any placement.
+// Default: of each block that is sent of which there are fewer numbers, in twenty steps. That are
+// the inverses, but for layers with far more inputs than outputs. Inverses of small factors are
+// computed by every rank, as that takes less time than to send them, unless they are to stay on
+// one.
+func WithPlacement(fraction float64) Option {
+	return number("WithPlacement", fraction, fraction > 0 && fraction <= 1, "a fraction of all inverses in (0, 1]",
+		func(c *config) { c.placement.fraction = fraction })
 }

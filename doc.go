@@ -61,7 +61,7 @@
 //     [WithSkipNotFinite]
 //   - To watch: [WithRecorder], [WithStats], [WithLayerStats], [Solver.Warnings], [Solver.Inspect],
 //     [WithLogger], and package tensorboard
-//   - Several machines: [WithCommunicator]
+//   - Several machines: [WithCommunicator], [WithPlacement]
 //   - Other: [WithSeed], [WithIterateAveraging] with [Solver.UseAverage]
 //   - Of [Solver.Save] and [Solver.Load]: [WithoutWeights], [WithoutFactors], [WithoutInner],
 //     [WithOtherSettings]

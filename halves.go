@@ -1,6 +1,8 @@
 package kfac
 
 import (
+	"errors"
+
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
@@ -20,7 +22,11 @@ func noiseOfHalves[T program.Float](plan *planned[T], b batch[T], made *inverses
 	if err != nil || second == 0 {
 		return 0, false, err
 	}
-	if made.direct(plan.blocks, plan.order, &lowRanks[T]{}) != nil {
+	if err := on.direct(made, plan.blocks, plan.order, &lowRanks[T]{}); err != nil {
+		var told *RankError
+		if errors.As(err, &told) {
+			return 0, false, err
+		}
 		return 0, false, nil // the step itself could be computed
 	}
 	for _, p := range plan.order {

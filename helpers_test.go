@@ -159,7 +159,7 @@ func directions(t rapid.TB, c *training[float64], avg averages[float64], gamma f
 	if made.raised > 0 {
 		t.Fatalf("the damping of %d factors was raised", made.raised)
 	}
-	testnet.Check(t, made.direct(c.plan.blocks, c.plan.order, c.low))
+	testnet.Check(t, new(distributed[float64]).direct(made, c.plan.blocks, c.plan.order, c.low))
 	return made
 }
 

@@ -20,7 +20,7 @@ func inversePeriod[T program.Float](cfg *config, p *planned[T]) int {
 		return cfg.inversePeriod
 	}
 	inverses := p.inverseOperations
-	if cfg.tridiagonal || cfg.eigen() || cfg.timing != TimeIndependent {
+	if cfg.eigenproblems() {
 		inverses *= eigenWork
 	}
 	period := math.Ceil(inverses / (inverseShare * max(p.iterationOperations, p.allOperations, leastIteration)))
@@ -30,7 +30,6 @@ func inversePeriod[T program.Float](cfg *config, p *planned[T]) int {
 const (
 	inverseShare   = 1.0 / 25 // largest part of an iteration's operations for inverses
 	leastIteration = 2.5e6    // lower bound for an iteration's operations: small graphs take time too
-	eigenWork      = 20       // an inverse with eigenproblems takes this many times the operations
 )
 
 // firstInverses: this many first steps compute the inverses, for any period (Martens & Grosse 2015,
@@ -51,29 +50,50 @@ func newInverses[T program.Float](blocks int) *inverses[T] {
 	return &inverses[T]{of: make([]curvature.Inverse[T], blocks), waiting: make([]bool, blocks)}
 }
 
-// invert computes the inverses of all blocks, several at the same time.
+// invert computes the inverses of all blocks.
 func invert[T program.Float](blocks []*block[T], avg averages[T], gamma, eta float64) (*inverses[T], error) {
-	return invertOr(blocks, avg, gamma, eta, func(i int, failure error) (curvature.Inverse[T], error) {
-		return restarted(blocks[i], avg, i, dampingOf(blocks[i], gamma, eta), failure, blocks[i].Restart)
-	})
+	return inversesOf(blocks, invertAll(blocks, avg, gamma, eta, nil),
+		func(i int, failure error) (curvature.Inverse[T], error) {
+			return restarted(blocks[i], avg, i, dampingOf(blocks[i], gamma, eta), failure, blocks[i].Restart)
+		})
 }
 
-// invertOr is invert that has again make an inverse where that of the averages fails.
-func invertOr[T program.Float](blocks []*block[T], avg averages[T], gamma, eta float64,
-	again func(i int, failure error) (curvature.Inverse[T], error)) (*inverses[T], error) {
+// An outcome is what has come of an inversion: an inverse or an error.
+type outcome[T program.Float] struct {
+	inverse curvature.Inverse[T]
+	err     error
+}
+
+// invertAll computes the inverses of the blocks that are this rank's to compute, several at the
+// same time.
+func invertAll[T program.Float](blocks []*block[T], avg averages[T], gamma, eta float64, on *ranks) []outcome[T] {
 	var first, then []func()
 	making := make([]*curvature.Inversion[T], len(blocks))
 	for i, b := range blocks {
-		making[i] = b.Invert(avg[i], dampingOf(b, gamma, eta))
-		first, then = append(first, making[i].First...), append(then, making[i].Then...)
+		if b.home.computes(on) {
+			making[i] = b.Invert(avg[i], dampingOf(b, gamma, eta))
+			first, then = append(first, making[i].First...), append(then, making[i].Then...)
+		}
 	}
 	parallel.Jobs(first)
 	parallel.Jobs(then)
+	of := make([]outcome[T], len(blocks))
+	for i := range blocks { // every inversion must give back its memory
+		if making[i] != nil {
+			of[i].inverse, of[i].err = making[i].Inverse()
+		}
+	}
+	return of
+}
+
+// inversesOf gathers the inverses of all blocks. again makes one in the place of an error.
+func inversesOf[T program.Float](blocks []*block[T], of []outcome[T],
+	again func(i int, failure error) (curvature.Inverse[T], error)) (*inverses[T], error) {
 	made := newInverses[T](len(blocks))
 	made.anew, made.renewed = true, true
 	var failed error
-	for i, b := range blocks { // do not stop at an error: every inversion must give back its memory
-		v, err := making[i].Inverse()
+	for i, b := range blocks {
+		v, err := of[i].inverse, of[i].err
 		if err != nil {
 			v, err = again(i, err)
 		}
@@ -181,14 +201,24 @@ func (v *inverses[T]) keep(blocks []*block[T]) {
 	}
 }
 
-// direct computes the directions from the gradients: U = (F + damping)^-1 V.
-func (v *inverses[T]) direct(blocks []*block[T], params []*parameter[T], low *lowRanks[T]) error {
+// apply computes U = (F + damping)^-1 V of the blocks whose inverses this rank has.
+func (v *inverses[T]) apply(blocks []*block[T], low *lowRanks[T], on *ranks) {
 	for i, b := range blocks {
 		inverse := v.of[i]
 		if inverse == nil {
 			inverse = b.inverse
 		}
-		b.apply(inverse, low.of[b])
+		b.weave(true)
+		if b.home.has(on) {
+			b.apply(inverse, low.of[b])
+		}
+	}
+}
+
+// directAll makes U of all blocks the directions.
+func directAll[T program.Float](blocks []*block[T], params []*parameter[T]) error {
+	for _, b := range blocks {
+		b.direct()
 	}
 	for _, p := range params {
 		if p.given && !linalg.Finite(p.direction) {
@@ -225,7 +255,7 @@ func (j *job[T]) release(b *block[T]) {
 
 // launch starts a goroutine for each block whose turn it is after step k. copied are the averages
 // of a block, or nil if they can't be inverted.
-func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma, eta float64,
+func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma, eta float64, on *ranks,
 	copied func(*block[T]) *curvature.Averages[T]) {
 	if g.jobs == nil {
 		g.jobs = map[*block[T]]*job[T]{}
@@ -246,32 +276,46 @@ func (g *background[T]) launch(blocks []*block[T], k, period, lag int, gamma, et
 		if avg == nil {
 			continue
 		}
-		j := &job[T]{averages: avg, inversion: b.Invert(avg, dampingOf(b, gamma, eta)), due: k + lag,
-			done: make(chan struct{})}
+		j := &job[T]{due: k + lag, done: make(chan struct{})}
 		g.jobs[b] = j
+		if !b.home.computes(on) { // another rank does
+			b.Release(avg)
+			j.collected = true
+			close(j.done)
+			continue
+		}
+		j.averages, j.inversion = avg, b.Invert(avg, dampingOf(b, gamma, eta))
 		go j.run()
 	}
 }
 
 // failed reports whether a job that is due at step k has failed. If so, the step computes all
-// inverses. If the job has panicked, failed returns an error instead.
-func (g *background[T]) failed(blocks []*block[T], k int) (bool, error) {
+// inverses. If the job has panicked, failed returns an error instead. exchange has the ranks
+// exchange what has come of jobs, or fails with an error.
+func (g *background[T]) failed(blocks []*block[T], k int,
+	exchange func([]*block[T], map[*block[T]]*job[T], error) error) (failed bool, err error) {
+	var due []*block[T]
 	for _, b := range blocks {
-		j := g.jobs[b]
-		if j == nil || k < j.due {
-			continue
-		}
-		_, err := j.collect()
-		if j.panicked != nil {
-			g.drop(b)
-			return false, &LayerError{Layer: b.groups[0].params[0].name, Op: "inverting in the background", Err: err,
-				Hint: "a bug in this package: please report it; the next step continues without this inverse"}
-		}
-		if err != nil {
-			return true, nil
+		if j := g.jobs[b]; j != nil && k >= j.due {
+			due = append(due, b)
+			_, failure := j.collect()
+			failed = failed || failure != nil
+			if j.panicked != nil && err == nil {
+				err = &LayerError{Layer: b.groups[0].params[0].name, Op: "inverting in the background", Err: failure,
+					Hint: "a bug in this package: please report it; the next step continues without this inverse"}
+			}
 		}
 	}
-	return false, nil
+	if err := exchange(due, g.jobs, err); err != nil {
+		for _, b := range due {
+			g.drop(b)
+		}
+		return false, err
+	}
+	for _, b := range due {
+		failed = failed || g.jobs[b].err != nil
+	}
+	return failed, nil
 }
 
 // collectDue adds the inverses that are due at step k. They belong to the jobs until finish.
@@ -303,7 +347,7 @@ func (g *background[T]) finish(blocks []*block[T], k int, anew bool) {
 // drop waits for a block's inversion and discards it.
 func (g *background[T]) drop(b *block[T]) {
 	j := g.jobs[b]
-	if inverse, err := j.collect(); err == nil {
+	if inverse, err := j.collect(); err == nil && inverse != nil {
 		inverse.Release()
 	}
 	j.release(b)

@@ -50,7 +50,7 @@ func TestFactorNotPositiveDefinite(t *testing.T) {
 		}
 		none := newInverses[float64](len(c.plan.blocks))
 		clear(second.u())
-		testnet.Check(t, none.direct(c.plan.blocks, c.plan.order, c.low))
+		testnet.Check(t, new(distributed[float64]).direct(none, c.plan.blocks, c.plan.order, c.low))
 		if !slices.Equal(before, second.u()) {
 			t.Errorf("%s: the current inverse has changed", name)
 		}

@@ -15,6 +15,7 @@ type job[T program.Float] struct {
 	due       int           // first step that uses the inverse
 	done      chan struct{} // closed when the inversion has ended
 	panicked  error
+	exchanged bool // all ranks know what has come of it
 
 	collected bool
 	inverse   curvature.Inverse[T] // nil if err is not nil

@@ -76,7 +76,8 @@ type config struct {
 	// in the weights' own where the user has set it, and by the paper's rules.
 	standardises bool
 
-	ranks *ranks // nil: this process is alone
+	ranks     *ranks // nil: this process is alone
+	placement placement
 
 	skipInRow int // batches whose gradient is not finite that may be left out in a row
 
@@ -111,6 +112,7 @@ func defaults() config {
 		gammaDecay:    math.Pow(19.0/20, 10),
 		maxGamma:      math.Inf(1),
 		seed:          1,
+		placement:     placement{worth: worthSending},
 		gradientCheck: true,
 		lossCheck:     true,
 		logger:        slog.Default,
@@ -121,6 +123,11 @@ func defaults() config {
 func (c *config) approximation() layers.Approximation {
 	sharing := map[WeightSharing]layers.Sharing{AutoSharing: layers.Auto, Expand: layers.Expand, Reduce: layers.Reduce}
 	return layers.Approximation{MaxDim: c.maxDim, Sharing: sharing[c.sharing], Uncorrelated: c.uncorrelated}
+}
+
+// eigenproblems reports whether inverses take these.
+func (c *config) eigenproblems() bool {
+	return c.tridiagonal || c.eigen() || c.timing != TimeIndependent
 }
 
 // longestPeriod is the paper's T3 (Martens & Grosse 2015, section 8).
@@ -144,6 +151,9 @@ func (c *config) validate() error {
 	if c.backgroundLag > 0 && (c.gammaAgain || c.paperRules) {
 		return &ConfigError{"WithBackgroundInverses", "WithGammaAdaptation or WithPaperRules too",
 			"one of them: a search for gamma needs inverses of all blocks at once"}
+	}
+	if c.placement.fraction > 0 && c.ranks == nil {
+		return &ConfigError{"WithPlacement", "no WithCommunicator", "WithCommunicator too: there are no ranks else"}
 	}
 	if c.tridiagonal && c.eigen() {
 		return &ConfigError{"WithBlockTridiagonal", "WithEKFAC or WithExactDamping too", "one of them"}

@@ -25,6 +25,7 @@ type ranks struct {
 	busy   atomic.Bool // in a call
 	call   string
 	told   *RankError // what all ranks were told last
+	left   bool       // a rank has left the call
 	broken *RankError // of the communicator
 	head   [headLength]float64
 }
@@ -32,6 +33,9 @@ type ranks struct {
 // headLength is the number of those that all ranks say at a meeting: whether they have failed,
 // where they are, and up to headLength - headNumbers numbers to be summed.
 const headLength, headNumbers = 16, 3
+
+// leaving is what a rank says that leaves the call: more than all that have failed.
+const leaving = 1 << 30
 
 // A meeting is a place in a call where all ranks say how they are.
 type meeting int
@@ -44,7 +48,9 @@ const (
 	atSweep
 	atGradient
 	atAverages
+	atJobs
 	atInverses
+	atDirections
 	atProducts
 	atObjective
 	atHalves
@@ -60,7 +66,7 @@ func (r *ranks) together(call string, f func() error) error {
 		return &ConfigError{call, "a call during another one of the same Solver", "one call at a time"}
 	}
 	defer r.busy.Store(false)
-	r.call, r.told = call, nil
+	r.call, r.told, r.left = call, nil, false
 	err := f()
 	var told *RankError
 	if err == nil || r.broken != nil || errors.As(err, &told) && told == r.told {
@@ -84,11 +90,15 @@ func (r *ranks) meet(at meeting, err error, x ...*float64) error {
 	if err != nil {
 		head[0] = 1
 	}
+	if at == atLeaving {
+		head[0] = leaving
+	}
 	for i, v := range x {
 		head[headNumbers+i] = *v
 	}
 	addUp(r, head)
 	size := float64(r.Size())
+	r.left = head[0] >= leaving
 	switch {
 	case r.broken != nil:
 		return r.broken
@@ -102,6 +112,9 @@ func (r *ranks) meet(at meeting, err error, x ...*float64) error {
 	}
 	return nil
 }
+
+// over reports whether a rank has left the call, which no other one can go on with then.
+func (r *ranks) over() bool { return r != nil && (r.left || r.broken != nil) }
 
 // first reports whether this is rank 0, or there are none.
 func (r *ranks) first() bool { return r == nil || r.Rank() == 0 }

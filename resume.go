@@ -118,6 +118,11 @@ func (t *training[T]) save(a *archive, o stateOptions) error {
 	if err := t.ranks.collect(t.blocks()); err != nil {
 		return err
 	}
+	back, err := t.ranks.lend(t.blocks(), t.background.jobs)
+	if err != nil {
+		return err
+	}
+	defer back()
 	to := writer[T]{to: a}
 	for _, s := range t.start.settings() {
 		a.texts["settings/"+s.option] = s.value
@@ -381,7 +386,7 @@ func (t *training[T]) read(a *archive, o stateOptions) (*loading[T], error) {
 			return nil, err
 		}
 	}
-	if err := l.plan.revive(before.stored); err != nil {
+	if err := l.plan.revive(before.stored, t.cfg.ranks); err != nil {
 		return nil, err
 	}
 	if l.plan.undecided {

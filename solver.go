@@ -795,7 +795,7 @@ func (t *training[T]) planFor(g *graph[T], before *planned[T], nodes []*gorgonia
 	if err != nil {
 		return nil, err
 	}
-	return plan, plan.revive(before.stored)
+	return plan, plan.revive(before.stored, t.cfg.ranks)
 }
 
 // adopt goes on with a graph and a plan, and lets go of those before.
@@ -1036,7 +1036,7 @@ func (t *training[T]) refreshes(k int) (bool, error) {
 		return true, nil
 	}
 	if t.cfg.backgroundLag > 0 {
-		return t.background.failed(blocks, k)
+		return t.background.failed(blocks, k, t.ranks.exchangeJobs)
 	}
 	return k%inversePeriod(&t.cfg, t.plan) == 0, nil
 }
@@ -1154,7 +1154,8 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.control = next
 	if t.cfg.backgroundLag > 0 {
 		period := inversePeriod(&t.cfg, t.plan)
-		t.background.launch(blocks, a.k, period, t.cfg.backgroundLag, next.gamma, t.cfg.l2, t.ranks.copied)
+		t.background.launch(blocks, a.k, period, t.cfg.backgroundLag, next.gamma, t.cfg.l2, t.ranks.ranks,
+			t.ranks.copied)
 	}
 	t.plan.keepCoordinates()
 	t.steps++

@@ -461,13 +461,13 @@ var transient = map[string]string{
 	"training": "cfg start graph plan sampler low quadratic background inner aside averaged calling watcher " +
 		"chunks unreached ranks",
 	"parameter":   "key place extents own given aside memory weights before accumulated unused",
-	"block":       "Block name groups v u rows",
+	"block":       "Block name groups v u rows home",
 	"group":       "params shape apart places previous",
 	"coordinates": "",
 	"planned": "report model layers places blocks hooks blockOf unreduced undecided path reach " +
 		"inverseOperations iterationOperations allOperations",
 	"graph": "cost heads whole costRun models seed machine used saved drawn hessians",
-	"job":   "averages inversion done panicked collected",
+	"job":   "averages inversion done panicked collected exchanged",
 	"noise": "", "evidence": "", "control": "", "progress": "", "odd": "", "skipped": "",
 	"heading": "",
 	"turned":  "",
@@ -516,7 +516,7 @@ func TestNoStateIsForgotten(t *testing.T) {
 // The settings that are compared are all that change a training.
 func TestNoSettingIsForgotten(t *testing.T) {
 	const others = "rateOptions modelOptions gradientCheck strict unreached onStats logger standardises " +
-		"layerStats recorders ranks"
+		"layerStats recorders ranks placement"
 	n := 0
 	for i := range reflect.TypeOf(config{}).NumField() {
 		if f := reflect.TypeOf(config{}).Field(i); !slices.Contains(strings.Fields(others), f.Name) {

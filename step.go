@@ -105,7 +105,7 @@ func (a *attempt[T]) direct(gamma float64, anew bool) (*inverses[T], error) {
 		a.background.collectDue(made, a.plan.blocks, a.k)
 	}
 	a.watch.lap(&a.time.Inverses)
-	if err := made.direct(a.plan.blocks, a.plan.order, a.low); err != nil {
+	if err := a.ranks.direct(made, a.plan.blocks, a.plan.order, a.low); err != nil {
 		made.release()
 		return nil, err
 	}
@@ -318,7 +318,8 @@ func (a *attempt[T]) search(next *control) (best proposed[T], err error) {
 		next.noise.fresh = 1
 	}
 	best, err = a.searchGamma(next)
-	for n := 0; n < lastResorts && (errors.Is(err, ErrNotPosDef) || errors.Is(err, ErrNotFinite)); n++ {
+	canRaise := func() bool { return errors.Is(err, ErrNotPosDef) || errors.Is(err, ErrNotFinite) }
+	for n := 0; n < lastResorts && canRaise() && !a.ranks.over(); n++ {
 		next.lambda = max(lastResort*next.lambda, leastOfMean*mean)
 		next.gamma = startOfGamma(next.lambda, a.cfg.l2)
 		best, err = a.propose(next.gamma, next.lambda, true, a.past)
@@ -371,6 +372,9 @@ func (a *attempt[T]) searchGamma(next *control) (best proposed[T], err error) {
 	for _, g := range gammas(next.gamma, a.cfg.gammaDecay, leastGamma(a.cfg, next.lambda), a.cfg.maxGamma) {
 		p, err := a.propose(g, next.lambda, true, a.past)
 		switch {
+		case err != nil && a.ranks.over():
+			best.release(a.plan.order)
+			return best, err
 		case err != nil:
 			failed = err
 		case !found || p.change < best.change:

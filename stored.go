@@ -110,7 +110,7 @@ func (s *storedBlock) copyTo(a *archive, path string) {
 }
 
 // revive gives the blocks of a plan, where they are new, the states that are stored for them.
-func (p *planned[T]) revive(stored []storedBlock) error {
+func (p *planned[T]) revive(stored []storedBlock, on *ranks) error {
 	bySignature := map[string]*block[T]{}
 	if len(stored) > 0 {
 		for _, b := range p.blocks {
@@ -131,6 +131,7 @@ func (p *planned[T]) revive(stored []storedBlock) error {
 		if s.elsewhere {
 			b.forgetShare()
 		}
+		b.vacate(j, on)
 		if j != nil {
 			if p.jobs == nil {
 				p.jobs = map[*block[T]]*job[T]{}
@@ -139,4 +140,21 @@ func (p *planned[T]) revive(stored []storedBlock) error {
 		}
 	}
 	return nil
+}
+
+// vacate leaves the inverses of a block that was loaded to its home, where that is another rank. j
+// is its job, or nil.
+func (b *block[T]) vacate(j *job[T], on *ranks) {
+	if j != nil {
+		j.exchanged = true
+	}
+	if b.home.has(on) {
+		return
+	}
+	if b.inverse != nil {
+		b.inverse = abroadOf(b.inverse)
+	}
+	if j != nil && j.err == nil {
+		j.inverse = abroadOf(j.inverse)
+	}
 }

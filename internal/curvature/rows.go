@@ -45,6 +45,18 @@ func (s Shape) InverseOperations() float64 {
 	return ops
 }
 
+// InverseNumbers returns the number of elements of the inverses of both factors.
+func (s Shape) InverseNumbers() float64 {
+	a, g := float64(s.sizeA()), float64(s.Out)
+	if !s.DiagonalA {
+		a *= a
+	}
+	if !s.DiagonalG {
+		g *= g
+	}
+	return a + g
+}
+
 // Rows holds what a layer, or a parameter outside layers, saw in one run.
 type Rows[T Float] struct {
 	A, G    []T   // inputs and gradients: rows x In and rows x Out
