@@ -43,6 +43,7 @@ var defaults = trial.Settings{
 	Seed:      1,
 	Out:       "out/autoencoder",
 	DataUsage: trial.MNISTUsage,
+	Shares:    true,
 }
 
 // grid holds the learning rates that -grid tries.
@@ -145,7 +146,7 @@ func newSolver(e trial.Entrant, seed uint64, m *model, watch ...kfac.Option) (go
 
 // train runs the training loop of one optimizer, which changes the layers in place.
 func train(ctx context.Context, run *trial.Run, layers []layer, data mnist.Set, s trial.Settings) error {
-	m := newModel(layers, s.Batch)
+	m := newModel(layers, s.OwnBatch())
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		return err
 	}
@@ -169,7 +170,7 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data mnist.Set, 
 		return err
 	}
 	for run.More(ctx) {
-		data.CopyPixels(m.pixels, batches.Next())
+		data.CopyPixels(m.pixels, trial.Share(s, batches.Next()))
 		run.Start()
 		if err := vm.RunAll(); err != nil {
 			return err
@@ -201,7 +202,7 @@ func run(ctx context.Context, s trial.Settings) error {
 		return err
 	}
 	rows := []report.Row{{Name: "test digit", Digits: test.Digits()}}
-	curves, err := trial.Compare(ctx, s, s.Entrants(grid), os.Stderr, func(run *trial.Run) error {
+	curves, err := trial.Compare(ctx, s, s.Entrants(grid), s.Bar(), func(run *trial.Run) error {
 		layers := initialLayers(sizes, s.Seed)
 		if err := train(ctx, run, layers, data, s); err != nil {
 			return err
@@ -212,13 +213,16 @@ func run(ctx context.Context, s trial.Settings) error {
 		rows = append(rows, report.Row{Name: run.Name, Digits: digits})
 		return err
 	})
+	if !s.First() {
+		return err
+	}
 	return errors.Join(err, show(s, curves, rows))
 }
 
 // show prints the table and writes the pictures.
 func show(s trial.Settings, curves []*trial.Curve, rows []report.Row) error {
-	fmt.Printf("\nSquared reconstruction error per case on the first %d of %d training cases; batch %d, seed %d\n\n",
-		s.Eval, s.Cases, s.Batch, s.Seed)
+	fmt.Printf("\nSquared reconstruction error per case on the first %d of %d training cases; batch %d, seed %d%s\n\n",
+		s.Eval, s.Cases, s.Batch, s.Seed, s.Processes())
 	if s.Grid {
 		return report.Grid(os.Stdout, curves)
 	}

@@ -38,6 +38,7 @@ var defaults = trial.Settings{
 	Seed:      1,
 	Out:       "out/classifier",
 	DataUsage: trial.MNISTUsage,
+	Shares:    true,
 }
 
 // grid holds the learning rates that -grid tries.
@@ -133,7 +134,7 @@ func newSolver(e trial.Entrant, seed uint64, m *model, watch ...kfac.Option) (go
 
 // train runs the training loop of one optimizer, which changes the layers in place.
 func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist.Set, s trial.Settings) error {
-	m := newModel(layers, s.Batch)
+	m := newModel(layers, s.OwnBatch())
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func train(ctx context.Context, run *trial.Run, layers []layer, data, test mnist
 		return err
 	}
 	for run.More(ctx) {
-		cases := batches.Next()
+		cases := trial.Share(s, batches.Next())
 		data.CopyPixels(m.pixels, cases)
 		data.CopyOneHot(m.labels, cases)
 		run.Start()
@@ -191,7 +192,7 @@ func run(ctx context.Context, s trial.Settings) error {
 		return err
 	}
 	var rows []report.Row
-	curves, err := trial.Compare(ctx, s, s.Entrants(grid), os.Stderr, func(run *trial.Run) error {
+	curves, err := trial.Compare(ctx, s, s.Entrants(grid), s.Bar(), func(run *trial.Run) error {
 		layers := initialLayers(sizes, s.Seed)
 		if err := train(ctx, run, layers, data, test, s); err != nil {
 			return err
@@ -200,13 +201,16 @@ func run(ctx context.Context, s trial.Settings) error {
 		rows = append(rows, report.Row{Name: run.Name, Digits: wrong.First(shown).Digits()})
 		return err
 	})
+	if !s.First() {
+		return err
+	}
 	return errors.Join(err, show(s, curves, rows))
 }
 
 // show prints the table and writes the pictures.
 func show(s trial.Settings, curves []*trial.Curve, rows []report.Row) error {
-	fmt.Printf("\nTest error, %% of the first %d of the 10000 test cases; batch %d of %d training cases, seed %d\n\n",
-		s.Eval, s.Batch, s.Cases, s.Seed)
+	fmt.Printf("\nTest error, %% of the first %d of the 10000 test cases; batch %d of %d training cases, seed %d%s\n\n",
+		s.Eval, s.Batch, s.Cases, s.Seed, s.Processes())
 	if s.Grid {
 		return report.Grid(os.Stdout, curves)
 	}

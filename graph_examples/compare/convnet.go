@@ -31,6 +31,7 @@ var convnet = learn.Program{
 		Out:        "out/convnet",
 		DataUsage:  trial.MNISTUsage,
 		Dtype:      "float32",
+		Shares:     true,
 		Flags: func(f *flag.FlagSet) {
 			f.BoolVar(&withBias, "bias", false, "give the convolutions biases")
 		},

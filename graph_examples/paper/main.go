@@ -50,7 +50,7 @@ func main() {
 	defaults := trial.Settings{
 		Steps: 200, Batch: 1000, Cases: 10000, Eval: 10000, Every: 10,
 		Optimizers: methods, Others: others, Rates: rates,
-		Seed: 1, Out: "out/paper", DataUsage: trial.MNISTUsage,
+		Seed: 1, Out: "out/paper", DataUsage: trial.MNISTUsage, Shares: true,
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&s.problem, "problem", "mnist", "mnist, curves or fashion")
 			f.BoolVar(&s.authors, "authors", false, "run K-FAC with the settings of the authors' code")
@@ -86,16 +86,19 @@ func compare(ctx context.Context, s settings) error {
 	if err := os.MkdirAll(s.Out, 0o755); err != nil {
 		return fmt.Errorf("folder for journals and pictures: %w", err)
 	}
-	curves, err := trial.Compare(ctx, s.Settings, s.Entrants(grid), os.Stderr, func(run *trial.Run) error {
+	curves, err := trial.Compare(ctx, s.Settings, s.Entrants(grid), s.Bar(), func(run *trial.Run) error {
 		return p.train(ctx, run, s, data, firstOf(test, s.Eval))
 	})
+	if !s.First() {
+		return err
+	}
 	return errors.Join(err, show(s, curves))
 }
 
 // train runs the training loop of one method.
 func (p problem) train(ctx context.Context, run *trial.Run, s settings, data, test reconstruct.Images) error {
 	layers := initialLayers(p.sizes, s.Seed)
-	m := p.newModel(layers, s.Batch)
+	m := p.newModel(layers, s.OwnBatch())
 	if _, err := gorgonia.Grad(m.cost, m.params...); err != nil {
 		return err
 	}
@@ -108,7 +111,7 @@ func (p problem) train(ctx context.Context, run *trial.Run, s settings, data, te
 		return err
 	}
 	defer vm.Close()
-	journal, err := newJournal(s.Out, run.Name)
+	journal, err := newJournal(s, run.Name)
 	if err != nil {
 		return err
 	}
@@ -140,7 +143,7 @@ func (p problem) train(ctx context.Context, run *trial.Run, s settings, data, te
 		chunks := chunksOf(update)
 		var cost float64
 		for chunk := range chunks {
-			data.CopyPixels(m.pixels, batches.Next())
+			data.CopyPixels(m.pixels, trial.Share(s.Settings, batches.Next()))
 			run.Start()
 			if err := vm.RunAll(); err != nil {
 				return err
@@ -207,8 +210,8 @@ func show(s settings, curves []*trial.Curve) error {
 	if s.full {
 		size = fmt.Sprintf("batches from %d cases to all %d at update %d", s.Batch, s.Cases, fullAt)
 	}
-	fmt.Printf("\n%s: squared reconstruction error per case on the first %d of %d training cases; %s, seed %d\n\n",
-		s.problem, s.Eval, s.Cases, size, s.Seed)
+	fmt.Printf("\n%s: squared reconstruction error per case on the first %d of %d training cases; %s, seed %d%s\n\n",
+		s.problem, s.Eval, s.Cases, size, s.Seed, s.Processes())
 	if s.Grid {
 		return report.Grid(os.Stdout, curves)
 	}

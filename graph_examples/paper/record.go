@@ -63,8 +63,12 @@ type journal struct {
 	csv  *csv.Writer
 }
 
-func newJournal(dir, method string) (*journal, error) {
-	f, err := os.Create(filepath.Join(dir, method+".csv"))
+func newJournal(s settings, method string) (*journal, error) {
+	path := filepath.Join(s.Out, method+".csv")
+	if !s.First() {
+		path = os.DevNull
+	}
+	f, err := os.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}

@@ -86,7 +86,10 @@ func (p Program) Compare(ctx context.Context, s trial.Settings, task Task, name 
 	if grid == nil {
 		grid = manyRates
 	}
-	best, curves, err := task.Curves(ctx, s, s.Entrants(grid), os.Stderr)
+	best, curves, err := task.Curves(ctx, s, s.Entrants(grid), s.Bar())
+	if !s.First() {
+		return best, err
+	}
 	return best, errors.Join(err, show(os.Stdout, s, curves, name, p.Loss))
 }
 
@@ -116,8 +119,8 @@ func (t Task) Curves(
 }
 
 func show(w io.Writer, s trial.Settings, curves []*trial.Curve, name, loss string) error {
-	fmt.Fprintf(w, "\n%s: training loss (%s) on the first %d of %d cases; batch %d, %s, seed %d\n\n",
-		name, loss, s.Eval, s.Cases, s.Batch, s.Dtype, s.Seed)
+	fmt.Fprintf(w, "\n%s: training loss (%s) on the first %d of %d cases; batch %d, %s, seed %d%s\n\n",
+		name, loss, s.Eval, s.Cases, s.Batch, s.Dtype, s.Seed, s.Processes())
 	if s.Grid {
 		return errors.Join(report.Grid(w, curves), bestRates(w, curves))
 	}

@@ -27,7 +27,7 @@ func (r Rows) Task(s *trial.Settings, model func(Options) *Model) Task {
 	settings := *s
 	t.Draw = func(m *Model) func() {
 		batches := batch.NewSampler(settings.Cases, settings.Batch, settings.Seed)
-		return func() { r.load(m, batches.Next()) }
+		return func() { r.load(m, trial.Share(settings, batches.Next())) }
 	}
 	t.Walk = func(m *Model) func() {
 		first := 0

@@ -48,7 +48,7 @@ func (t Task) build(s trial.Settings, batch int, training bool) (*Model, error) 
 // Train is the training loop of one optimizer, as any Gorgonia program has it. It returns the
 // trained model and its loss at the end. The loss is infinite or NaN if there is none.
 func (t Task) Train(ctx context.Context, run *trial.Run, s trial.Settings) (trained *Model, loss float64, err error) {
-	m, err := t.build(s, s.Batch, true)
+	m, err := t.build(s, s.OwnBatch(), true)
 	if err != nil {
 		return nil, math.Inf(1), err
 	}

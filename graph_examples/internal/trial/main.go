@@ -25,10 +25,14 @@ func Main(
 		fmt.Fprintf(stderr, "%s: %v (-help lists the flags)\n", program, err)
 		return 2
 	}
+	if err := settings.join(); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", program, err)
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	if err := run(ctx, settings); err != nil {
+	if err := settings.leave(run(ctx, settings)); err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", program, err)
 		return 1
 	}

@@ -38,6 +38,10 @@ type Settings struct {
 	Resume      string             // file of Save that K-FAC goes on from; "": none
 	Board       string             // folder for TensorBoard's event files; "": none
 	Dtype       string             // float32 or float64; "" in the defaults of a program that has one only
+	Shares      bool               // the program can train on several processes: there is the flag -mpi
+	MPI         bool               // it does; Batch is then that of all of them
+
+	world World // nil: this process is alone
 
 	// Flags declares flags of the program's own; it may be nil.
 	Flags func(*flag.FlagSet)
@@ -80,6 +84,10 @@ func (s Settings) Parse(program string, args []string, help io.Writer) (Settings
 	f.StringVar(&s.Save, "save", s.Save, "file for K-FAC's state and weights, every -every updates and at the end")
 	f.StringVar(&s.Resume, "resume", s.Resume, "file of -save that K-FAC goes on from, by the same flags")
 	f.StringVar(&s.Board, "tensorboard", s.Board, "folder for TensorBoard's event files, with a run for each optimizer")
+	if s.Shares {
+		f.BoolVar(&s.MPI, "mpi", false, "train K-FAC on all processes that mpirun has started, each with its part of "+
+			"a batch, as in: mpi/with 2 run ../graph_examples/NAME -mpi")
+	}
 	optimizers := f.String("optimizers", strings.Join(s.Optimizers, ","), optimizersHelp(s.Others))
 	f.StringVar(optimizers, "solver", *optimizers, "the same as -optimizers, for one of them")
 	lrUsage := "learning rates other than the tuned ones, as in adam=0.002,momentum=0.01, or one for all"

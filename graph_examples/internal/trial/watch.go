@@ -11,7 +11,7 @@ import (
 
 // train runs a training loop, with an event file where there is to be one.
 func (r *Run) train(loop func(*Run) error) (err error) {
-	if r.settings.Board != "" {
+	if r.settings.Board != "" && r.settings.First() {
 		name := r.Name
 		if r.settings.Grid {
 			name = fmt.Sprintf("%s-%g", r.Name, r.Rate)
@@ -25,11 +25,17 @@ func (r *Run) train(loop func(*Run) error) (err error) {
 }
 
 // Watch returns the options by which a run sees what K-FAC does: for the progress bar, for
-// warnings, and for TensorBoard.
+// warnings, and for TensorBoard; and by which K-FAC knows the other processes.
 func (r *Run) Watch() []kfac.Option {
 	options := []kfac.Option{kfac.WithRecorder(watching{r})}
+	if r.settings.world != nil {
+		options = append(options, kfac.WithCommunicator(r.settings.world))
+	}
 	if r.board != nil {
-		options = append(options, kfac.WithRecorder(r.board), kfac.WithLayerStats(r.settings.Every))
+		options = append(options, kfac.WithRecorder(r.board))
+	}
+	if r.settings.Board != "" {
+		options = append(options, kfac.WithLayerStats(r.settings.Every))
 	}
 	return options
 }
