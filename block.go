@@ -1,9 +1,13 @@
 package kfac
 
 import (
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strings"
 
 	"gorgonia.org/gorgonia"
 
@@ -32,14 +36,17 @@ type block[T program.Float] struct {
 // parameter.
 type group[T program.Float] struct {
 	params []*parameter[T]
+	names  []string // of the parameters, or of what the group has of them
 	shape  curvature.Shape
+	at     [][]int // by parameter: the elements of it that are the group's; nil for all
 	// apart: V is in other coordinates, or the weight is out x in and V interleaves weight and
 	// bias. So the gradients and directions of the parameters are separate copies.
 	apart  bool
 	coords *coordinates[T] // that V and U are in; nil for the parameters' own
-	places []place[T]      // by parameter: its gradient and its direction
+	places []place[T]      // by parameter: the gradient and the direction of its elements
 
-	previous []T // scratch: the previous updates of the parameters, in coords
+	previous []T   // scratch: the previous updates of the parameters, in coords
+	picked   [][]T // scratch: by parameter, elements that are picked
 }
 
 // newBlock makes the block of the given groups. rows is the number of row buffers.
@@ -48,13 +55,13 @@ func newBlock[T program.Float](name string, c curvature.Block[T], rows int, grou
 	for i := range groups {
 		g := &b.groups[i]
 		size := 0
-		for _, p := range g.params {
-			size += p.size()
+		for k := range g.params {
+			size += g.size(k)
 		}
 		v, u := make([]T, size), make([]T, size)
 		b.v, b.u = append(b.v, v), append(b.u, u)
-		for _, p := range g.params {
-			n := p.size()
+		for k := range g.params {
+			n := g.size(k)
 			at := place[T]{grad: v[:n:n], direction: u[:n:n]}
 			if g.apart {
 				at = place[T]{grad: make([]T, n), direction: make([]T, n)}
@@ -67,12 +74,47 @@ func newBlock[T program.Float](name string, c curvature.Block[T], rows int, grou
 	return b
 }
 
-// layerGroup returns the group of a layer's weight and bias. bias may be nil.
-func layerGroup[T program.Float](s curvature.Shape, weight, bias *parameter[T]) group[T] {
-	if bias == nil {
-		return group[T]{params: []*parameter[T]{weight}, shape: s}
+// groupOfOne returns the group of a parameter outside layers, or of some of its elements.
+func groupOfOne[T program.Float](p *parameter[T], at []int) group[T] {
+	name := p.name
+	if at != nil {
+		name += ", other elements"
 	}
-	return group[T]{params: []*parameter[T]{weight, bias}, shape: s, apart: s.OutByIn}
+	return group[T]{params: []*parameter[T]{p}, names: []string{name}, at: [][]int{at}}
+}
+
+// layerGroup returns the group of a layer with its weight and its bias, which may be nil.
+func layerGroup[T program.Float](l *layers.Layer, weight, bias *parameter[T]) group[T] {
+	g := group[T]{
+		params: []*parameter[T]{weight}, names: []string{l.Name()}, at: [][]int{l.WeightAt}, shape: shapeOf(l),
+	}
+	if bias != nil {
+		g.params, g.names = append(g.params, bias), append(g.names, l.BiasName())
+		g.at, g.apart = append(g.at, l.BiasAt), l.OutByIn
+	}
+	return g
+}
+
+// size is the number of the group's elements of a parameter.
+func (g *group[T]) size(param int) int {
+	if at := g.at[param]; at != nil {
+		return len(at)
+	}
+	return g.params[param].size()
+}
+
+// of picks the group's elements out of something of a parameter. The result may be scratch.
+func (g *group[T]) of(param int, all []T) []T {
+	at := g.at[param]
+	if at == nil {
+		return all
+	}
+	if g.picked == nil {
+		g.picked = make([][]T, len(g.params))
+	}
+	g.picked[param] = linalg.Resized(g.picked[param], len(at))
+	gather(g.picked[param], all, at)
+	return g.picked[param]
 }
 
 // in returns the group of a layer with coordinates of its own, or without.
@@ -87,7 +129,8 @@ func (g group[T]) in(coords bool) group[T] {
 // matches reports whether the block has this name, these parameters and factors of these shapes.
 func (b *block[T]) matches(name string, groups []group[T]) bool {
 	return b.name == name && slices.EqualFunc(b.groups, groups, func(x, y group[T]) bool {
-		return x.shape == y.shape && slices.Equal(x.params, y.params)
+		return x.shape == y.shape && slices.Equal(x.params, y.params) &&
+			slices.EqualFunc(x.at, y.at, func(x, y []int) bool { return slices.Equal(x, y) })
 	})
 }
 
@@ -103,23 +146,12 @@ func (b *block[T]) apply(inverse curvature.Inverse[T], low *curvature.LowRank[T]
 
 // direct makes U the directions of the parameters.
 func (b *block[T]) direct() {
-	b.weave(false)
 	if rate := b.own().rate; rate != 1 {
-		b.scale(T(rate))
-	}
-}
-
-// scale multiplies the directions.
-func (b *block[T]) scale(by T) {
-	for i, g := range b.groups {
-		linalg.Scale(by, b.u[i])
-		if !g.apart {
-			continue
-		}
-		for _, at := range g.places {
-			linalg.Scale(by, at.direction)
+		for _, u := range b.u {
+			linalg.Scale(T(rate), u)
 		}
 	}
+	b.weave(false)
 }
 
 // sameFactors reports parameters that share a block, but not its factors.
@@ -140,16 +172,26 @@ func sameFactors[T program.Float](b *block[T]) error {
 func (b *block[T]) own() *own { return &b.groups[0].params[0].own }
 
 // weave copies gradients into V if together, and U to the directions otherwise. It does so only for
-// groups whose parameters have separate copies.
+// groups whose parameters have separate copies, or have other elements too.
 func (b *block[T]) weave(together bool) {
 	for i := range b.groups {
 		g := &b.groups[i]
+		for k, at := range g.at {
+			if at != nil && together {
+				gather(g.places[k].grad, g.params[k].grad, at)
+			}
+		}
 		switch {
 		case !g.apart:
 		case together:
 			g.weave(gradientIn, b.v[i], func(p int) []T { return g.places[p].grad })
 		default:
 			g.weave(directionOut, b.u[i], func(p int) []T { return g.places[p].direction })
+		}
+		for k, at := range g.at {
+			if at != nil && !together {
+				scatter(g.params[k].direction, g.places[k].direction, at)
+			}
 		}
 	}
 }
@@ -236,14 +278,14 @@ func (b *block[T]) layerError(err error) error {
 	}
 	op := e.Op
 	if e.Next {
-		op += " with " + b.groups[e.Layer+1].params[0].name
+		op += " with " + b.groups[e.Layer+1].names[0]
 	}
 	hint := "a NaN, an infinity or an overflow in its inputs, or in the gradients that reach it: " +
 		"look at the data and at the weights"
 	if e.Dim > 0 {
 		hint = "raise WithDamping, or look for inputs of very different scales"
 	}
-	return &LayerError{Layer: b.groups[e.Layer].params[0].name, Op: op, Dim: e.Dim, Damping: e.Damping, Err: e.Err,
+	return &LayerError{Layer: b.groups[e.Layer].names[0], Op: op, Dim: e.Dim, Damping: e.Damping, Err: e.Err,
 		Hint: hint}
 }
 
@@ -252,12 +294,24 @@ func (b *block[T]) signature() string { return signatureOf(b.name, b.groups) }
 
 func signatureOf[T program.Float](name string, groups []group[T]) string {
 	for _, g := range groups {
-		for _, p := range g.params {
+		for k, p := range g.params {
 			name += ", " + p.key.String()
+			if at := g.at[k]; at != nil {
+				name += " at " + hashOf(at)
+			}
 		}
 		name += fmt.Sprintf(", %+v", g.shape)
 	}
 	return name
+}
+
+// hashOf tells lists of elements apart.
+func hashOf(at []int) string {
+	h := fnv.New64a()
+	for _, i := range at {
+		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(i)))
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
 }
 
 // A savedBlock says what a block is, and where its state is.
@@ -290,14 +344,16 @@ type planned[T program.Float] struct {
 	places map[*parameter[T]]place[T] // by parameter of order
 	absent []*parameter[T]            // parameters that the graph lacks; their state is kept for later graphs
 
-	blocks    []*block[T]                 // the blocks of order
-	hooks     []hook[T]                   // by block; nil if there is nothing to observe
-	blockOf   map[*parameter[T]]*block[T] // by parameter of order and absent
-	unreduced map[*block[T]]bool          // blocks that observe the inputs themselves, not means over positions
+	blocks    []*block[T]                   // the blocks of order
+	hooks     []hook[T]                     // by block; nil if there is nothing to observe
+	blocksOf  map[*parameter[T]][]*block[T] // by parameter of order and absent
+	unreduced map[*block[T]]bool            // blocks that observe the inputs themselves, not means over positions
 
 	// oneHot says by weight, for each of its uses in order, whether the inputs are one-hot rows.
 	// The inputs of the first step with the use decide it.
-	oneHot    map[key][]bool
+	oneHot map[key][]bool
+	// divided says how parameters are divided that have layers of parts of them, or changing.
+	divided   map[key]string
 	stored    []storedBlock         // of a loaded state, whose blocks no graph has brought yet
 	jobs      map[*block[T]]*job[T] // of blocks whose state was stored, for the background
 	undecided bool                  // a use is new, and its graph's first step is still to come
@@ -349,6 +405,7 @@ type planner[T program.Float] struct {
 	planned[T]
 	observed []*program.Node // nodes that the sampled backward sweep must reach
 	rows     map[*gorgonia.Node]ParamPlan
+	parts    map[*gorgonia.Node][]ParamPlan // of parameters that are divided
 	chains   [][]*layers.Layer
 }
 
@@ -362,9 +419,10 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 	if pl.model, err = pl.graph.modelFor(nodes); err != nil {
 		return nil, err
 	}
-	pl.params, pl.blockOf = map[*gorgonia.Node]*parameter[T]{}, map[*parameter[T]]*block[T]{}
+	pl.params, pl.blocksOf = map[*gorgonia.Node]*parameter[T]{}, map[*parameter[T]][]*block[T]{}
 	pl.places, pl.rows = map[*parameter[T]]place[T]{}, map[*gorgonia.Node]ParamPlan{}
-	pl.unreduced, pl.oneHot = map[*block[T]]bool{}, map[key][]bool{}
+	pl.parts = map[*gorgonia.Node][]ParamPlan{}
+	pl.unreduced, pl.oneHot, pl.divided = map[*block[T]]bool{}, map[key][]bool{}, map[key]string{}
 	var leaves []*program.Node
 	for _, n := range nodes {
 		p := pl.before.params[n]
@@ -378,18 +436,24 @@ func (pl *planner[T]) plan(nodes []*gorgonia.Node) (*planned[T], error) {
 			leaves = append(leaves, leaf)
 		}
 	}
-	found, rest := layers.Find(pl.model.Program, leaves, pl.isOneHot)
+	found, rest := layers.Find(pl.model.Program, leaves, layers.Asked{OneHot: pl.isOneHot, Stays: pl.stays})
 	for k, is := range pl.before.oneHot { // of weights that this graph lacks
 		if _, ok := pl.oneHot[k]; !ok && pl.settled {
 			pl.oneHot[k] = is
 		}
 	}
+	for k, how := range pl.before.divided {
+		if _, ok := pl.divided[k]; !ok {
+			pl.divided[k] = how
+		}
+	}
 	pl.planLayers(found, &rest)
 	pl.planRest(rest)
+	pl.joinParts()
 	pl.planAsked(nodes)
 	pl.planUnrelated(nodes)
 	pl.reportOn(nodes)
-	if err := pl.strict(); err != nil {
+	if err := pl.strict(nodes); err != nil {
 		return nil, err
 	}
 	for _, b := range pl.blocks {
@@ -446,15 +510,42 @@ func (pl *planner[T]) isOneHot(weight, input *program.Node) bool {
 	return pl.oneHot[k][use]
 }
 
+// changing is how a parameter is divided that was divided in several ways.
+const changing = "changing"
+
+// stays reports whether a parameter is divided, or not, as it was in the steps before. If not, its
+// layers would have no averages in the next steps, and it is taken as a whole from then on.
+func (pl *planner[T]) stays(param *program.Node, parts string) bool {
+	k := keyOf(param.Src)
+	before, known := pl.before.divided[k]
+	if !known && parts == "" {
+		return true
+	}
+	if known && before != parts {
+		parts = changing
+	}
+	pl.divided[k] = parts
+	return parts != changing
+}
+
+// moved reports whether the user has moved a slice that is a weight or a bias.
+func (p *planned[T]) moved() bool { return slices.ContainsFunc(p.layers, (*layers.Layer).Moved) }
+
 // strict returns an error if WithStrict is set and a parameter has no Kronecker block.
-func (pl *planner[T]) strict() error {
+func (pl *planner[T]) strict(nodes []*gorgonia.Node) error {
 	if !pl.cfg.strict {
 		return nil
 	}
 	for i, r := range pl.report.Params {
 		asked := pl.order[i].own.treatment != "" || pl.order[i].own.solver != nil
-		if r.Treatment != Kronecker && !asked {
-			return &ParamError{Param: r.Name, Op: "planning: " + string(r.Treatment) + ", " + r.Reason, Err: ErrStrict,
+		treatment := r.Treatment
+		for _, part := range pl.parts[nodes[i]] {
+			if part.Treatment != Kronecker {
+				treatment = part.Treatment
+			}
+		}
+		if treatment != Kronecker && !asked {
+			return &ParamError{Param: r.Name, Op: "planning: " + string(treatment) + ", " + r.Reason, Err: ErrStrict,
 				Hint: "leave out WithStrict to accept it"}
 		}
 	}
@@ -468,7 +559,11 @@ func (pl *planner[T]) placeAll() {
 	for _, b := range pl.blocks {
 		for _, g := range b.groups {
 			for i, p := range g.params {
-				pl.places[p] = g.places[i]
+				if g.at[i] == nil {
+					pl.places[p] = g.places[i]
+				} else if pl.places[p].grad == nil {
+					pl.places[p] = pl.placeOfAll(p)
+				}
 			}
 		}
 	}
@@ -496,8 +591,61 @@ func (pl *planner[T]) placeAll() {
 		thawed := !slices.ContainsFunc(pl.frozen, func(n *gorgonia.Node) bool { return keyOf(n) == p.key })
 		if !slices.Contains(pl.order, p) && thawed {
 			pl.absent = append(pl.absent, p)
-			pl.blockOf[p] = pl.before.blockOf[p]
+			pl.blocksOf[p] = pl.before.blocksOf[p]
 		}
+	}
+}
+
+// placeOfAll returns the place of a parameter that several blocks share.
+func (pl *planner[T]) placeOfAll(p *parameter[T]) place[T] {
+	for _, b := range pl.before.blocksOf[p] {
+		for _, g := range b.groups {
+			if i := slices.Index(g.params, p); i >= 0 && g.at[i] != nil {
+				return pl.before.places[p]
+			}
+		}
+	}
+	return place[T]{grad: make([]T, p.size()), direction: make([]T, p.size())}
+}
+
+// part adds what is done with some elements of a parameter.
+func (pl *planner[T]) part(n *gorgonia.Node, t Treatment, block, reason string) {
+	pl.parts[n] = append(pl.parts[n], ParamPlan{Treatment: t, Block: block, Reason: reason})
+}
+
+// joinParts makes the rows of the parameters that are divided.
+func (pl *planner[T]) joinParts() {
+	for n, parts := range pl.parts {
+		t := parts[0].Treatment // of layers, if there are some
+		var blocks, reasons []string
+		for _, p := range parts {
+			if p.Block != "" && !slices.Contains(blocks, p.Block) {
+				blocks = append(blocks, p.Block)
+			}
+			if !slices.Contains(reasons, p.Reason) {
+				reasons = append(reasons, p.Reason)
+			}
+		}
+		pl.row(n, t, joinFirst(blocks), joinFirst(reasons))
+	}
+}
+
+// joinFirst joins a list, of which it leaves out the middle if it is long.
+func joinFirst(all []string) string {
+	const most = 4
+	if len(all) > most {
+		left := fmt.Sprintf("%d more", len(all)-most+1)
+		all = slices.Concat(all[:most-2], []string{left}, all[len(all)-1:])
+	}
+	return strings.Join(all, "; ")
+}
+
+// rowOf is the row of a parameter, or, where at is not nil, says what is done with those elements.
+func (pl *planner[T]) rowOf(n *gorgonia.Node, at []int, t Treatment, block, reason string) {
+	if at == nil {
+		pl.row(n, t, block, reason)
+	} else {
+		pl.part(n, t, block, reason)
 	}
 }
 
@@ -510,7 +658,7 @@ func (pl *planner[T]) use(b *block[T], h hook[T]) {
 	pl.blocks, pl.hooks = append(pl.blocks, b), append(pl.hooks, h)
 	for _, g := range b.groups {
 		for _, p := range g.params {
-			pl.blockOf[p] = b
+			pl.blocksOf[p] = append(pl.blocksOf[p], b)
 		}
 	}
 	if h != nil {
@@ -523,8 +671,10 @@ func (pl *planner[T]) use(b *block[T], h hook[T]) {
 func (pl *planner[T]) same(name string, rows int, make func() curvature.Block[T], groups ...group[T]) *block[T] {
 	for _, g := range groups {
 		for _, p := range g.params {
-			if b := pl.before.blockOf[p]; b != nil && b.matches(name, groups) {
-				return b
+			for _, b := range pl.before.blocksOf[p] {
+				if b.matches(name, groups) {
+					return b
+				}
 			}
 		}
 	}
@@ -543,9 +693,9 @@ func (pl *planner[T]) same(name string, rows int, make func() curvature.Block[T]
 func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 	for _, l := range found {
 		if err := pl.model.CheckDifferentiable(pl.model.Path(l.Outputs()...)); err != nil {
-			*rest = append(*rest, layers.Rest{Param: l.Weight, Why: err.Error()})
+			*rest = append(*rest, layers.Rest{Param: l.Weight, At: l.WeightAt, Why: err.Error()})
 			if l.Bias != nil {
-				*rest = append(*rest, layers.Rest{Param: l.Bias, Why: err.Error()})
+				*rest = append(*rest, layers.Rest{Param: l.Bias, At: l.BiasAt, Why: err.Error()})
 			}
 			continue
 		}
@@ -558,9 +708,9 @@ func (pl *planner[T]) planLayers(found []*layers.Layer, rest *[]layers.Rest) {
 		if eigen := pl.eigen(l); eigen != "" {
 			reason += ", " + eigen
 		}
-		pl.row(l.Weight.Src, Kronecker, l.Block(), reason)
+		pl.rowOf(l.Weight.Src, l.WeightAt, Kronecker, l.Block(), reason)
 		if l.Bias != nil {
-			pl.row(l.Bias.Src, Kronecker, l.Block(), l.DescribeBias())
+			pl.rowOf(l.Bias.Src, l.BiasAt, Kronecker, l.Block(), l.DescribeBias())
 		}
 	}
 	linked := map[*layers.Layer]bool{}
@@ -630,7 +780,7 @@ func (pl *planner[T]) groupOf(l *layers.Layer) group[T] {
 	if l.Bias != nil {
 		bias = pl.params[l.Bias.Src]
 	}
-	g := layerGroup(shapeOf(l), pl.params[l.Weight.Src], bias)
+	g := layerGroup(l, pl.params[l.Weight.Src], bias)
 	return g.in(pl.cfg.standardises && (pl.ofData(l) || pl.headOf(l) >= 0))
 }
 
@@ -709,10 +859,11 @@ func (pl *planner[T]) single(l *layers.Layer) {
 func (pl *planner[T]) wasRecurrent(g group[T]) bool {
 	const name = "recurrent layer"
 	groups := []group[T]{g}
-	b := pl.before.blockOf[g.params[0]]
-	return b != nil && b.matches(name, groups) || slices.ContainsFunc(pl.before.stored, func(s storedBlock) bool {
-		return s.Signature == signatureOf(name, groups)
-	})
+	matches := func(b *block[T]) bool { return b.matches(name, groups) }
+	return slices.ContainsFunc(pl.before.blocksOf[g.params[0]], matches) ||
+		slices.ContainsFunc(pl.before.stored, func(s storedBlock) bool {
+			return s.Signature == signatureOf(name, groups)
+		})
 }
 
 // chain makes the block of a chain of layers, unless exactly this chain has one already. A chain
@@ -746,21 +897,26 @@ func (pl *planner[T]) inCoordinates(h *layerHook[T], b *block[T]) *layerHook[T] 
 func (pl *planner[T]) planRest(rest []layers.Rest) {
 	var reached []*program.Node
 	why := map[*program.Node]string{}
-	for _, n := range pl.model.Nodes {
-		i := slices.IndexFunc(rest, func(r layers.Rest) bool { return r.Param == n })
-		if i < 0 {
-			continue
-		}
-		why[n] = rest[i].Why
-		if err := pl.model.CheckDifferentiable(pl.model.Path(n)); err != nil {
+	place := map[*program.Node]int{}
+	for i, n := range pl.model.Nodes {
+		place[n] = i
+	}
+	slices.SortStableFunc(rest, func(a, b layers.Rest) int { return cmp.Compare(place[a.Param], place[b.Param]) })
+	for _, r := range rest {
+		n := r.Param
+		err := pl.model.CheckDifferentiable(pl.model.Path(n))
+		switch {
+		case err != nil:
 			reason := err.Error()
 			if pl.cfg.learningRate == 0 {
 				reason += "; exact-Fisher products by finite differences"
 			}
-			pl.identity(n.Src, reason)
-			continue
+			pl.identity(n.Src, r.At, reason)
+		case r.At != nil:
+			pl.diagonal(n, r.At, r.Why)
+		default:
+			reached, why[n] = append(reached, n), r.Why
 		}
-		reached = append(reached, n)
 	}
 	done := map[*program.Node]bool{}
 	for _, e := range layers.FindElementwise(pl.model.Program, reached, pl.cfg.fullBlock > 1) {
@@ -771,7 +927,7 @@ func (pl *planner[T]) planRest(rest []layers.Rest) {
 	}
 	for _, n := range reached {
 		if !done[n] {
-			pl.diagonal(n, why[n])
+			pl.diagonal(n, nil, why[n])
 		}
 	}
 }
@@ -779,7 +935,7 @@ func (pl *planner[T]) planRest(rest []layers.Rest) {
 func (pl *planner[T]) elementwise(e layers.Elementwise) {
 	var groups []group[T]
 	for _, n := range e.Params {
-		groups = append(groups, group[T]{params: []*parameter[T]{pl.params[n.Src]}})
+		groups = append(groups, groupOfOne(pl.params[n.Src], nil))
 	}
 	size := e.Params[0].Size()
 	make := func() curvature.Block[T] {
@@ -805,18 +961,31 @@ func elementwiseName(e layers.Elementwise, width, channels int) string {
 	return fmt.Sprintf("%s: %d of %d x %d", e.Name(), channels, width, width)
 }
 
-func (pl *planner[T]) diagonal(n *program.Node, why string) {
-	h := newParameterHook[T](n)
-	name := fmt.Sprintf("diagonal of %d", h.entries)
-	make := func() curvature.Block[T] { return curvature.NewDiagonal[T](h.entries, n.Size()) }
-	pl.use(pl.same(name, 0, make, group[T]{params: []*parameter[T]{pl.params[n.Src]}}), h)
-	pl.row(n.Src, Diagonal, "", why)
+// diagonal makes the block of a parameter, or of some of its elements.
+func (pl *planner[T]) diagonal(n *program.Node, at []int, why string) {
+	h := newParameterHook[T](n, at)
+	g := groupOfOne(pl.params[n.Src], at)
+	entries, size := h.entries, g.size(0)
+	if at != nil {
+		entries = size
+	}
+	make := func() curvature.Block[T] { return curvature.NewDiagonal[T](entries, size) }
+	pl.use(pl.same(fmt.Sprintf("diagonal of %d", entries), 1, make, g), h)
+	pl.rowOf(n.Src, at, Diagonal, "", whyOthers(at, Diagonal, why))
 }
 
-func (pl *planner[T]) identity(n *gorgonia.Node, why string) {
+func (pl *planner[T]) identity(n *gorgonia.Node, at []int, why string) {
 	make := func() curvature.Block[T] { return curvature.NewIdentity[T]() }
-	pl.use(pl.same("identity", 0, make, group[T]{params: []*parameter[T]{pl.params[n]}}), nil)
-	pl.row(n, Identity, "", why)
+	pl.use(pl.same("identity", 0, make, groupOfOne(pl.params[n], at)), nil)
+	pl.rowOf(n, at, Identity, "", whyOthers(at, Identity, why))
+}
+
+// whyOthers says why the elements that layers leave of a parameter have another treatment.
+func whyOthers(at []int, t Treatment, why string) string {
+	if at == nil {
+		return why
+	}
+	return fmt.Sprintf("%d other elements %s: %s", len(at), t, why)
 }
 
 // planAsked plans for the parameters whose group says how.
@@ -828,9 +997,9 @@ func (pl *planner[T]) planAsked(nodes []*gorgonia.Node) {
 			pl.row(n, Excluded, "", fmt.Sprintf("by GroupSolver a %T steps it", *p.own.solver))
 		case p.own.treatment == "" || leaf == nil:
 		case p.own.treatment == Identity || pl.model.CheckDifferentiable(pl.model.Path(leaf)) != nil:
-			pl.identity(n, "by GroupTreatment")
+			pl.identity(n, nil, "by GroupTreatment")
 		default:
-			pl.diagonal(leaf, "by GroupTreatment")
+			pl.diagonal(leaf, nil, "by GroupTreatment")
 		}
 	}
 }
@@ -839,7 +1008,7 @@ func (pl *planner[T]) planAsked(nodes []*gorgonia.Node) {
 func (pl *planner[T]) planUnrelated(nodes []*gorgonia.Node) {
 	for _, n := range nodes {
 		if _, ok := pl.rows[n]; !ok {
-			pl.identity(n, "the declared outputs do not depend on it, only other terms of the cost")
+			pl.identity(n, nil, "the declared outputs do not depend on it, only other terms of the cost")
 		}
 	}
 }

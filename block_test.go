@@ -171,7 +171,7 @@ func TestIdentityDirection(t *testing.T) {
 	}
 	directions(t, c, exactAverages(t, c, nil), 0.1)
 	for _, p := range c.plan.order {
-		if c.plan.blockOf[p].name == "identity" {
+		if c.plan.blocksOf[p][0].name == "identity" {
 			testnet.Near(t, p.name, p.direction, p.grad, 0)
 		}
 	}

@@ -380,7 +380,7 @@ func TestDiagonalOfChunks(t *testing.T) {
 func scaleOf(t *testing.T, p *pair) []float64 {
 	t.Helper()
 	c := trainingOf(p.chunked)
-	b := c.plan.blockOf[parameterOf(t, c, "scale", "(1, 2)")]
+	b := c.plan.blocksOf[parameterOf(t, c, "scale", "(1, 2)")][0]
 	if _, ok := b.Block.(*curvature.Diagonal[float64]); !ok {
 		t.Fatalf("the scale has a %T", b.Block)
 	}

@@ -39,6 +39,7 @@ var ekfacNets = map[string]func(testnet.Likelihood) *testnet.Net{
 		return testnet.MLP{Widths: []int{3, 4, 3}, Cases: 6, Unit: gorgonia.Tanh, Loss: loss}.Build(2)
 	},
 	"convolution":     func(testnet.Likelihood) *testnet.Net { return testnet.Images(3, true, false) },
+	"parts":           func(testnet.Likelihood) *testnet.Net { return testnet.Parts(6) },
 	"recurrent":       func(testnet.Likelihood) *testnet.Net { return testnet.Recurrent(2, 4, false) },
 	"sequence":        func(loss testnet.Likelihood) *testnet.Net { return sequenceNet(false, loss) },
 	"positions first": func(loss testnet.Likelihood) *testnet.Net { return sequenceNet(true, loss) },

@@ -192,7 +192,7 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 			c := trainingOf(l)
 			l.Steps(t, 3)
 			trunk, head := parameterOf(t, c, "w0", "(3, 4)"), parameterOf(t, c, "head a", "(5, 2)")
-			control, block, headBlock := c.control, c.plan.blockOf[trunk], c.plan.blockOf[head]
+			control, block, headBlock := c.control, c.plan.blocksOf[trunk][0], c.plan.blocksOf[head][0]
 			previous, mean := slices.Clone(head.previous), slices.Clone(head.mean)
 
 			goOn(t, l, taskNet("b", 9, 5))
@@ -202,7 +202,7 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 			if parameterOf(t, c, "w0", "(3, 4)") != trunk || trunk.src != l.Params[0] || head.src != nil {
 				t.Error("the trunk is not what it was, or the head of the other task has stayed")
 			}
-			if len(opts) == 0 && c.plan.blockOf[trunk] != block {
+			if len(opts) == 0 && c.plan.blocksOf[trunk][0] != block {
 				t.Error("the trunk has another block")
 			}
 			l.Steps(t, 2)
@@ -213,7 +213,7 @@ func TestStateGoesByNameAndShape(t *testing.T) {
 
 			goOn(t, l, taskNet("a", 2, 5))
 			if !slices.Equal(head.previous, previous) || !slices.Equal(head.mean, mean) ||
-				c.plan.blockOf[head] != headBlock {
+				c.plan.blocksOf[head][0] != headBlock {
 				t.Error("the head has lost its state while it was away")
 			}
 			l.Steps(t, 2)
@@ -248,9 +248,9 @@ func TestLayerOfAnotherForm(t *testing.T) {
 	l.Steps(t, 3)
 	c := trainingOf(l)
 	w0 := parameterOf(t, c, "w0", "(3, 3)")
-	previous, block := slices.Clone(w0.previous), c.plan.blockOf[w0]
+	previous, block := slices.Clone(w0.previous), c.plan.blocksOf[w0][0]
 	goOn(t, l, build(true))
-	now := c.plan.blockOf[w0]
+	now := c.plan.blocksOf[w0][0]
 	if !slices.Equal(w0.previous, previous) || now == block || now.inverse != nil {
 		t.Error("the previous update should stay, and the block be new")
 	}
@@ -393,14 +393,14 @@ func TestRecurrentBlockAtAnyLength(t *testing.T) {
 		l.Steps(t, 2)
 		c := trainingOf(l)
 		u := parameterOf(t, c, "u", "(3, 3)")
-		block := c.plan.blockOf[u]
+		block := c.plan.blocksOf[u][0]
 		if _, ok := block.Block.(*curvature.Recurrent[float64]); !ok {
 			t.Fatalf("%s: u has a %T", timing, block.Block)
 		}
 		for _, length := range []int{5, 1, 2, 7, 1, 1, 4} {
 			goOn(t, l, testnet.Recurrent(3, length, false))
 			l.Steps(t, 1)
-			if sites := layerNamed(t, c, "u").Sites; c.plan.blockOf[u] != block || len(sites) != length {
+			if sites := layerNamed(t, c, "u").Sites; c.plan.blocksOf[u][0] != block || len(sites) != length {
 				t.Fatalf("%s: another block, or %d uses at length %d", timing, len(sites), length)
 			}
 		}

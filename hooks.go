@@ -85,7 +85,8 @@ func captureLayer[T program.Float](l *layers.Layer, run *program.Run[T], buf *ro
 		return curvature.Rows[T]{A: buf.meanA, G: buf.sumG, Cases: run.Cases()}
 	}
 	if s := l.Sites[0]; len(l.Sites) == 1 && !s.InputColumns && !s.OutputColumns && !s.Lookup {
-		return curvature.Rows[T]{A: run.Value(s.Input).Data, G: run.Gradient(s.Output), Cases: run.Cases()}
+		a, g := layers.Of(s, run.Value(s.Input).Data), layers.Of(s, run.Gradient(s.Output))
+		return curvature.Rows[T]{A: a, G: g, Cases: run.Cases()}
 	}
 	buf.a, buf.g, buf.lookups = buf.a[:0], buf.g[:0], buf.lookups[:0]
 	for _, s := range l.Sites {
@@ -134,12 +135,12 @@ func (h *layerHook[T]) settle(run *program.Run[T], units []float64, on *ranks) {
 
 // append adds the rows of one use of the layer.
 func (c *rowBuffer[T]) append(l *layers.Layer, s layers.Site, run *program.Run[T]) {
-	g := run.Gradient(s.Output)
+	g := layers.Of(s, run.Gradient(s.Output))
 	rows := len(g) / l.Out
 	if s.Lookup {
 		c.lookups = append(c.lookups, run.Value(s.Input).Ints...)
 	} else {
-		c.a = appendRows(c.a, run.Value(s.Input).Data, rows, l.In, s.InputColumns)
+		c.a = appendRows(c.a, layers.Of(s, run.Value(s.Input).Data), rows, l.In, s.InputColumns)
 	}
 	c.g = appendRows(c.g, g, rows, l.Out, s.OutputColumns)
 }
@@ -169,7 +170,7 @@ func (c *rowBuffer[T]) reduce(l *layers.Layer, run *program.Run[T]) {
 func (h *layerHook[T]) errors(rows []T, run *program.Run[T]) []T {
 	l := h.layers[0]
 	for _, s := range l.Sites {
-		g := run.Gradient(s.Output)
+		g := layers.Of(s, run.Gradient(s.Output))
 		rows = appendRows(rows, g, len(g)/l.Out, l.Out, s.OutputColumns)
 	}
 	if c := h.coords[0]; c != nil && c.unit > 0 {
@@ -198,13 +199,14 @@ func zeros[T program.Float](buf []T, n int) []T {
 // parameterHook captures the gradient of a parameter outside layers.
 type parameterHook[T program.Float] struct {
 	leaf    *program.Node
-	entries int // number of entries of its diagonal
-	ofAll   int // cases of all ranks, if the gradient is theirs; 0: it is that of the run
+	at      []int // the elements of it that are observed; nil for all
+	entries int   // number of entries of its diagonal
+	ofAll   int   // cases of all ranks, if the gradient is theirs; 0: it is that of the run
 	rows    [1]curvature.Rows[T]
 }
 
-func newParameterHook[T program.Float](leaf *program.Node) *parameterHook[T] {
-	return &parameterHook[T]{leaf: leaf, entries: diagonalEntries(leaf)}
+func newParameterHook[T program.Float](leaf *program.Node, at []int) *parameterHook[T] {
+	return &parameterHook[T]{leaf: leaf, at: at, entries: diagonalEntries(leaf)}
 }
 
 // diagonalEntries returns the number of entries of a parameter's diagonal: one for each element. If
@@ -220,13 +222,18 @@ func (h *parameterHook[T]) observed() []*program.Node { return []*program.Node{h
 
 // capture returns the gradient of the parameter. If the parameter has separate elements for each
 // case, row i depends on case i only. The rows that were run then stand for all rows.
-func (h *parameterHook[T]) capture(run *program.Run[T], _ []rowBuffer[T]) []curvature.Rows[T] {
+func (h *parameterHook[T]) capture(run *program.Run[T], buffers []rowBuffer[T]) []curvature.Rows[T] {
 	grad, cases := run.Gradient(h.leaf), run.Cases()
 	switch {
 	case h.byCase(grad):
 		cases = len(grad) / h.entries * (h.leaf.Size() / h.entries)
 	case h.ofAll > 0:
 		cases = h.ofAll
+	}
+	if h.at != nil {
+		buffers[0].g = linalg.Resized(buffers[0].g, len(h.at))
+		gather(buffers[0].g, grad, h.at)
+		grad = buffers[0].g
 	}
 	h.rows[0] = curvature.Rows[T]{G: grad, Cases: cases}
 	return h.rows[:]

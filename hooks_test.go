@@ -30,16 +30,18 @@ func (w wiring) network() *testnet.Net {
 
 // found lists what a plan and its layers make of a network, in the terms of a wiring.
 func found(c *training[float64], others []wantOther) (kept []wantLayer, rest []wantOther) {
-	byName := map[string]*layers.Layer{}
-	for _, l := range placedLayers(c) {
-		byName[l.Name()] = l.Layer
-	}
 	for _, row := range c.describe().Params {
-		if l := byName[row.Name]; l != nil && row.Treatment == Kronecker {
-			found := wantLayer{Weight: row.Name, In: l.In, Out: l.Out, OutByIn: l.OutByIn, Sites: len(l.Sites),
+		for _, l := range placedLayers(c) {
+			if l.Weight.Name() != row.Name || row.Treatment != Kronecker {
+				continue
+			}
+			found := wantLayer{Weight: l.Name(), In: l.In, Out: l.Out, OutByIn: l.OutByIn, Sites: len(l.Sites),
 				Form: row.Reason}
+			if l.WeightAt != nil {
+				found.Form = l.Describe(c.plan.model.Cases)
+			}
 			if l.Bias != nil {
-				found.Bias = l.Bias.Name()
+				found.Bias = l.BiasName()
 			}
 			for _, s := range l.Sites {
 				found.Rows += s.Rows
@@ -103,23 +105,25 @@ func checkRows(t *testing.T, plan Plan, want []wantLayer, params gorgonia.Nodes)
 		if row.Name != params[i].Name() || !slices.Equal(row.Shape, params[i].Shape()) {
 			t.Errorf("line %d is of %s %v, want %s %v", i, row.Name, row.Shape, params[i].Name(), params[i].Shape())
 		}
-		var block string
+		var blocks []string
+		is := func(name string) bool { return name == row.Name || strings.HasPrefix(name, row.Name+"[") }
 		for _, l := range want {
-			if row.Name == l.Weight || row.Name == l.Bias {
+			if is(l.Weight) || is(l.Bias) {
 				abar := l.In
 				if l.Bias != "" {
 					abar++
 				}
-				block = fmt.Sprintf("%s: A %d, G %d", l.Weight, abar, l.Out)
+				block := fmt.Sprintf("%s: A %d, G %d", l.Weight, abar, l.Out)
 				if strings.HasPrefix(l.Form, "embedding") {
 					block = fmt.Sprintf("%s: diagonal A %d, G %d", l.Weight, abar, l.Out)
 				}
+				blocks = append(blocks, block)
 				if row.Treatment != Kronecker {
 					t.Errorf("%s is treated as %s, want %s", row.Name, row.Treatment, Kronecker)
 				}
 			}
 		}
-		if row.Block != block && row.Treatment != Full {
+		if block := strings.Join(blocks, "; "); row.Block != block && row.Treatment != Full {
 			t.Errorf("%s: block %q, want %q", row.Name, row.Block, block)
 		}
 	}
@@ -149,12 +153,24 @@ func checkCapture(t *testing.T, c *training[float64], rows []int) {
 			leaves = append(leaves, l.Bias)
 		}
 		testnet.Check(t, run.Reverse(seeds, m.Path(leaves...)))
-		testnet.Near(t, fmt.Sprint("gradient of ", l.Name(), ", rows ", rows), weight, run.Gradient(l.Weight), identity)
+		testnet.Near(t, fmt.Sprint("gradient of ", l.Name(), ", rows ", rows), weight,
+			elementsOf(run.Gradient(l.Weight), l.WeightAt), identity)
 		if l.Bias != nil {
-			testnet.Near(t, fmt.Sprint("gradient of ", l.Bias.Name(), ", rows ", rows), bias, run.Gradient(l.Bias),
-				identity)
+			testnet.Near(t, fmt.Sprint("gradient of ", l.BiasName(), ", rows ", rows), bias,
+				elementsOf(run.Gradient(l.Bias), l.BiasAt), identity)
 		}
 	}
+}
+
+// elementsOf are some elements of x, or all where at is nil.
+func elementsOf(x []float64, at []int) (part []float64) {
+	if at == nil {
+		return x
+	}
+	for _, i := range at {
+		part = append(part, x[i])
+	}
+	return part
 }
 
 // gradientOfLayer is the sum over rows of abar g^T, as the weight is stored, and of g.

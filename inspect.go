@@ -9,7 +9,7 @@ import (
 
 // An Inspection shows the curvature of a layer, or of the parameters of a block outside layers.
 type Inspection struct {
-	Params []string // their names, the weight first
+	Params []string // their names, the weight first; a part is called as in w[0]
 	// A and G are the factors of a layer; a tied weight has those of the product that stands for
 	// the two of its uses. F is the block of parameters outside layers. nil is what there is none
 	// of.
@@ -61,7 +61,7 @@ func (s *Spectrum) Effective() (directions float64) {
 func inspections[T program.Float](blocks []*block[T]) (all []Inspection, err error) {
 	for _, b := range blocks {
 		for _, l := range b.shown() {
-			one := Inspection{Params: namesOf(l.params)}
+			one := Inspection{Params: l.names()}
 			for _, f := range []struct {
 				to   **Spectrum
 				of   *shownFactor[T]

@@ -21,6 +21,7 @@ func layerKinds() map[string]*testnet.Net {
 		"scale and shift":     elementwiseNetNamed("scale and shift").network(testnet.Classes),
 		"several uses":        elementwiseNetNamed("several uses").network(testnet.Squares(1)),
 		"layer normalisation": elementwiseNetNamed("layer normalisation").network(testnet.Squares(1)),
+		"parts":               testnet.Parts(cases),
 		"one for each case":   testnet.ScaledCases(cases, testnet.Binary),
 	}
 	for _, p := range poolings {
@@ -107,7 +108,7 @@ func TestStepsRepeat(t *testing.T) {
 		}
 		return weights
 	}
-	for _, name := range []string{"convolution", "words", "tied", "tied words", "scale and shift",
+	for _, name := range []string{"convolution", "words", "tied", "tied words", "scale and shift", "parts",
 		"positions: nonlinear"} {
 		first, again, other := train(name, 3), train(name, 3), train(name, 4)
 		if !slices.EqualFunc(first, again, func(a, b float64) bool {

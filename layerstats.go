@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/gorgonia-kfac/kfac/internal/curvature"
+	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
@@ -37,10 +38,10 @@ func layerStats[T program.Float](p *planned[T], left bool) (all []LayerStats) {
 func shownLayers[T program.Float](b *block[T]) (all []LayerStats) {
 	for _, l := range b.shown() {
 		s := LayerStats{
-			Params:     namesOf(l.params),
-			ParamNorm:  normOf(l.params, theWeights[T]),
-			GradNorm:   normOf(l.params, theGradient[T]),
-			UpdateNorm: normOf(l.params, thePrevious[T]),
+			Params:     l.names(),
+			ParamNorm:  l.norm(theWeights[T]),
+			GradNorm:   l.norm(theGradient[T]),
+			UpdateNorm: l.norm(thePrevious[T]),
 			A:          l.a.stats(), G: l.g.stats(), F: l.f.stats(), Pi: math.NaN(),
 		}
 		if l.a != nil {
@@ -53,7 +54,7 @@ func shownLayers[T program.Float](b *block[T]) (all []LayerStats) {
 
 // A shown layer is one of a block, or all of a block outside layers, with its factors.
 type shown[T program.Float] struct {
-	params  []*parameter[T]
+	groups  []*group[T]
 	a, g, f *shownFactor[T] // nil where there is none
 }
 
@@ -75,14 +76,14 @@ func (b *block[T]) shown() (all []shown[T]) {
 		}
 	}
 	if len(factors) == 2*len(b.groups) {
-		for i, g := range b.groups {
-			all = append(all, shown[T]{params: g.params, a: factors[2*i], g: factors[2*i+1]})
+		for i := range b.groups {
+			all = append(all, shown[T]{groups: []*group[T]{&b.groups[i]}, a: factors[2*i], g: factors[2*i+1]})
 		}
 		return all
 	}
 	var outside shown[T]
-	for _, g := range b.groups {
-		outside.params = append(outside.params, g.params...)
+	for i := range b.groups {
+		outside.groups = append(outside.groups, &b.groups[i])
 	}
 	if len(factors) > 0 {
 		outside.f = factors[0]
@@ -99,9 +100,23 @@ func (f *shownFactor[T]) stats() FactorStats {
 	return FactorStats{f.Trace, f.damping, largest, smallest}
 }
 
-func namesOf[T program.Float](params []*parameter[T]) (names []string) {
-	for _, p := range params {
-		names = append(names, p.name)
+// names are those of the parameters, or of the parts of them that the layer has.
+func (l *shown[T]) names() (names []string) {
+	for _, g := range l.groups {
+		names = append(names, g.names...)
 	}
 	return names
+}
+
+// norm returns the Euclidean norm of something of the parameters that were given. It is finite if
+// that is.
+func (l *shown[T]) norm(of func(*parameter[T]) []T) (norm float64) {
+	for _, g := range l.groups {
+		for k, p := range g.params {
+			if p.given {
+				norm = math.Hypot(norm, linalg.Norm(g.of(k, of(p))))
+			}
+		}
+	}
+	return min(norm, math.MaxFloat64)
 }

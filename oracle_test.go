@@ -242,18 +242,24 @@ func elements(c *training[float64], l *layers.Layer) (at []int) {
 		start[p.leaf] = offset
 		offset += len(p.grad)
 	}
+	add := func(of *program.Node, part []int, i int) {
+		if part != nil {
+			i = part[i]
+		}
+		at = append(at, start[of]+i)
+	}
 	for i := range l.In {
 		for o := range l.Out {
 			if l.OutByIn {
-				at = append(at, start[l.Weight]+o*l.In+i)
+				add(l.Weight, l.WeightAt, o*l.In+i)
 			} else {
-				at = append(at, start[l.Weight]+i*l.Out+o)
+				add(l.Weight, l.WeightAt, i*l.Out+o)
 			}
 		}
 	}
 	if l.Bias != nil {
 		for o := range l.Out {
-			at = append(at, start[l.Bias]+o)
+			add(l.Bias, l.BiasAt, o)
 		}
 	}
 	return at

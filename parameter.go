@@ -322,6 +322,20 @@ func zeroGradient(n *gorgonia.Node) {
 	}
 }
 
+// gather copies the elements of src at the given places, in that order.
+func gather[T program.Float](dst, src []T, at []int) {
+	for i, k := range at {
+		dst[i] = src[k]
+	}
+}
+
+// scatter copies elements to the given places of dst.
+func scatter[T program.Float](dst, src []T, at []int) {
+	for i, k := range at {
+		dst[k] = src[i]
+	}
+}
+
 // listed reads the list given to Step: the nodes in it, each once, in order.
 func listed(model []gorgonia.ValueGrad) ([]*gorgonia.Node, error) {
 	if len(model) == 0 {

@@ -285,14 +285,14 @@ func addGroup[T program.Float](m *span, b *block[T], group int, eta float64) err
 	if g.coords != nil && g.given() {
 		if m.past {
 			g.previous = linalg.Resized(g.previous, len(b.u[group]))
-			g.weave(weightsIn, g.previous, func(p int) []T { return g.params[p].previous })
+			g.weave(weightsIn, g.previous, func(p int) []T { return g.of(p, g.params[p].previous) })
 		}
 		s := innerProducts(b.u[group], b.v[group], g.previous, m.past)
 		return m.add(s, &g.params[0].own, eta, g.params[0].name)
 	}
-	for _, p := range g.params {
+	for k, p := range g.params {
 		if p.given {
-			s := innerProducts(p.direction, p.grad, p.previous, m.past)
+			s := innerProducts(g.places[k].direction, g.places[k].grad, g.of(k, p.previous), m.past)
 			if err := m.add(s, &p.own, eta, p.name); err != nil {
 				return err
 			}

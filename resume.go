@@ -26,6 +26,7 @@ type contents struct {
 	Absent  []key    // parameters that the graph lacked
 	Others  []key    // what looked like a parameter, and was none
 	OneHot  []oneHot
+	Divided []divided
 	Blocks  []savedBlock
 	Weights bool
 }
@@ -34,6 +35,12 @@ type contents struct {
 type oneHot struct {
 	Weight key
 	Uses   []bool
+}
+
+// divided says how a parameter is divided that has layers of parts of it.
+type divided struct {
+	Param key
+	How   string
 }
 
 func (k key) MarshalJSON() ([]byte, error) { return json.Marshal([2]string{k.name, k.shape}) }
@@ -60,10 +67,16 @@ func (t *training[T]) contents() contents {
 	for k, uses := range t.plan.oneHot {
 		c.OneHot = append(c.OneHot, oneHot{k, uses})
 	}
-	slices.SortFunc(c.OneHot, func(a, b oneHot) int {
-		return cmp.Or(cmp.Compare(a.Weight.name, b.Weight.name), cmp.Compare(a.Weight.shape, b.Weight.shape))
-	})
+	slices.SortFunc(c.OneHot, func(a, b oneHot) int { return compareKeys(a.Weight, b.Weight) })
+	for k, how := range t.plan.divided {
+		c.Divided = append(c.Divided, divided{k, how})
+	}
+	slices.SortFunc(c.Divided, func(a, b divided) int { return compareKeys(a.Param, b.Param) })
 	return c
+}
+
+func compareKeys(a, b key) int {
+	return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.shape, b.shape))
 }
 
 // kinds are those of the distributions of a graph's outputs.
@@ -189,8 +202,10 @@ func distinctKeys(keys []key) error {
 func (t *training[T]) blocks() []*block[T] {
 	all := slices.Clone(t.plan.blocks)
 	for _, p := range t.plan.absent {
-		if b := t.plan.blockOf[p]; b != nil && !slices.Contains(all, b) {
-			all = append(all, b)
+		for _, b := range t.plan.blocksOf[p] {
+			if !slices.Contains(all, b) {
+				all = append(all, b)
+			}
 		}
 	}
 	return all
@@ -397,7 +412,12 @@ func (t *training[T]) read(a *archive, o stateOptions) (*loading[T], error) {
 
 // readParams makes the parameters of a file, and the nodes of those that the graph has.
 func (t *training[T]) readParams(from reader[T], c *contents) (before *planned[T], nodes []*gorgonia.Node) {
-	before = &planned[T]{params: map[*gorgonia.Node]*parameter[T]{}, oneHot: map[key][]bool{}}
+	before = &planned[T]{
+		params: map[*gorgonia.Node]*parameter[T]{}, oneHot: map[key][]bool{}, divided: map[key]string{},
+	}
+	for _, d := range c.Divided {
+		before.divided[d.Param] = d.How
+	}
 	for _, h := range c.OneHot {
 		before.oneHot[h.Weight] = h.Uses
 	}

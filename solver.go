@@ -729,7 +729,7 @@ func (t *training[T]) list(model []gorgonia.ValueGrad) ([]*parameter[T], error) 
 	if len(t.cfg.groups) > 0 {
 		nodes = slices.DeleteFunc(slices.Clone(nodes), t.cfg.groups.frozen)
 	}
-	known := t.settled() && !t.plan.undecided
+	known := t.settled() && !t.plan.undecided && !t.plan.moved()
 	for _, n := range listed {
 		if t.plan.params[n] == nil && !slices.Contains(t.plan.frozen, n) || !t.settled() {
 			known = false
@@ -1125,7 +1125,7 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 	t.background.finish(blocks, a.k, best.inverses.anew)
 	t.ranks.rebase(blocks)
 	for _, p := range t.plan.absent {
-		if b := t.plan.blockOf[p]; b != nil { // not where it is stored until a graph brings it
+		for _, b := range t.plan.blocksOf[p] { // not where it is stored until a graph brings it
 			b.Discard()
 		}
 	}

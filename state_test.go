@@ -63,7 +63,10 @@ var resumable = map[string]struct {
 		[]Option{WithTimeCorrelation(TimeStationary)}},
 	"elementwise": {func() *testnet.Net { return testnet.ScaledOutputs[float64]() }, nil},
 	"offsets":     {testnet.Offsets, nil},
-	"cases":       {func() *testnet.Net { return testnet.ScaledCases(6, testnet.SquaredError) }, nil},
+	"parts":       {func() *testnet.Net { return testnet.Parts(8) }, nil},
+	"parts, EKFAC": {func() *testnet.Net { return testnet.Parts(8) }, []Option{WithEKFAC(), WithInverseUpdatePeriod(3),
+		WithBackgroundInverses(2)}},
+	"cases": {func() *testnet.Net { return testnet.ScaledCases(6, testnet.SquaredError) }, nil},
 }
 
 func float32MLP() *testnet.Net {
@@ -462,9 +465,9 @@ var transient = map[string]string{
 		"chunks unreached ranks",
 	"parameter":   "key place extents own given aside memory weights before accumulated unused",
 	"block":       "Block name groups v u rows home",
-	"group":       "params shape apart places previous",
+	"group":       "params names shape at apart places previous picked",
 	"coordinates": "",
-	"planned": "report model layers places blocks hooks blockOf unreduced undecided path reach " +
+	"planned": "report model layers places blocks hooks blocksOf unreduced undecided path reach " +
 		"inverseOperations iterationOperations allOperations",
 	"graph": "cost heads whole costRun models seed machine used saved drawn hessians",
 	"job":   "averages inversion done panicked collected exchanged",
@@ -481,7 +484,7 @@ var stateful = map[string]string{
 	"block":       "inverse",
 	"group":       "coords",
 	"coordinates": "settled shift scale unit",
-	"planned":     "params frozen order absent oneHot stored jobs",
+	"planned":     "params frozen order absent oneHot divided stored jobs",
 	"graph":       "tail loaded units blockForm",
 	"job":         "due inverse err",
 	"noise":       "evidence factor curvature stretch approximate fresh",

@@ -79,7 +79,7 @@ type Stats struct {
 // parameters of a block outside layers, and how its curvature is after the step. The norms are of
 // the parameters that were given.
 type LayerStats struct {
-	Params []string // their names, the weight first
+	Params []string // their names, the weight first; a part is called as in w[0]
 
 	ParamNorm  float64 // Euclidean norm of the weights after the step
 	GradNorm   float64 // that of the gradient, including the L2 term

@@ -71,7 +71,7 @@ func (l wantLayer) outByIn() wantLayer { l.OutByIn = true; return l }
 // used is l with other uses.
 func (l wantLayer) used(sites, rows int) wantLayer { l.Sites, l.Rows = sites, rows; return l }
 
-var wirings = slices.Concat(oneLayerWirings, biasWirings, sharingWirings, otherWirings)
+var wirings = slices.Concat(oneLayerWirings, biasWirings, sharingWirings, otherWirings, partWirings)
 
 var oneLayerWirings = []wiring{
 	{name: "Mul(x, w)", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
@@ -392,12 +392,6 @@ var otherWirings = []wiring{
 			return reshape(tanh(addRow(reshape(h, cases*2, 3), b)), cases, 6), list(w, b)
 		}, layers: []wantLayer{dense("b", "x w + b, 2 positions per case").used(1, 2*cases)}},
 
-	{name: "stack of matrices", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w := s.Random("w", 2, 4, 3)
-		h := gorgonia.Must(gorgonia.BatchedMatMul(s.Random("x", 2, cases, 4), w))
-		return testnet.Sum(h, 0), list(w)
-	}, others: []wantOther{{"w", Diagonal, "a stack of matrices, of shape [2 4 3]"}}},
-
 	{name: "contraction", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
 		w, b := s.Random("w", 2, 2, 3), s.Random("b", 1, 3)
 		h := gorgonia.Must(gorgonia.Tensordot([]int{1, 2}, []int{0, 1}, s.Random("x", cases, 2, 2), w))
@@ -414,11 +408,6 @@ var otherWirings = []wiring{
 		mix := s.Random("mix", cases, 4)
 		return mul(mix, s.Random("basis", 4, 3)), list(mix)
 	}, others: []wantOther{{"mix", Diagonal, "its product has the cases where its outputs should be"}}},
-
-	{name: "slice of a weight", build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {
-		w := s.Random("w", 6, 3)
-		return mul(s.Random("x", cases, 4), gorgonia.Must(gorgonia.Slice(w, gorgonia.S(1, 5), nil))), list(w)
-	}, others: []wantOther{{"w", Diagonal, "used by Slice"}}},
 
 	{name: "operation without a derivative", noGrad: true,
 		build: func(s *testnet.Sketch) (*gorgonia.Node, gorgonia.Nodes) {

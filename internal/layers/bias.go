@@ -6,39 +6,50 @@ import (
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
-// biasOf is the bias that every use of the layer adds, or nil.
-func biasOf(l *Layer, p *program.Program, isParam map[*program.Node]bool) *program.Node {
-	var bias *program.Node
+// biasOf is the view that every use of the layer adds, if there is one.
+func biasOf(l *Layer, p *program.Program, isParam map[*program.Node]bool) (bias view, ok bool) {
 	for i, s := range l.Sites {
-		b := addedBias(s, l.Out, p, isParam)
-		if b == nil || s.isEmbedding() || i > 0 && b != bias {
-			return nil
+		v, ok := addedBias(s, l.Out, p, isParam)
+		if !ok || s.isEmbedding() || i > 0 && (v.param != bias.param || v.key() != bias.key()) {
+			return view{}, false
 		}
-		bias = b
+		bias = v
 	}
-	if bias == nil || len(distinct(usersBehindReshapes(bias))) != len(l.Sites) {
-		return nil // it is added elsewhere too
-	}
-	return bias
+	return bias, len(l.Sites) > 0 && bias.isOf(len(l.Sites))
 }
 
-// usersBehindReshapes are the users of a parameter, seen through reshapes.
-func usersBehindReshapes(n *program.Node) (users []*program.Node) {
-	for _, u := range n.Users {
-		if _, ok := u.Op.(program.Reshape); ok {
-			users = append(users, usersBehindReshapes(u)...)
+// isOf reports whether so many users see the elements of the view, by this view, and no other.
+func (v view) isOf(users int) bool {
+	all := v.of(0, 0)
+	key, mine := all.key(), []*program.Node{}
+	others := map[string]view{}
+	for _, f := range fringesOf(view{param: v.param}, v.param) {
+		if k := f.view.key(); k == key {
+			mine = append(mine, f.user)
 		} else {
-			users = append(users, u)
+			others[k] = f.view
 		}
 	}
-	return users
+	if len(distinct(mine)) != users || key == "" && len(others) > 0 {
+		return false
+	}
+	var t taken
+	if len(others) > 0 {
+		t.take(all.elements(), v.param.Size())
+	}
+	for _, o := range others {
+		if t.overlaps(o.elements()) {
+			return false
+		}
+	}
+	return true
 }
 
-// addedBias is the parameter of one element per output that a product is added to.
+// addedBias is the view of one element per output that a product is added to.
 // It has to be added at every position alike.
 // Other things may be added too, and the axes be moved in between.
 // But nothing beside the sum may depend on the product: then both have the same gradient.
-func addedBias(s Site, out int, p *program.Program, isParam map[*program.Node]bool) *program.Node {
+func addedBias(s Site, out int, p *program.Program, isParam map[*program.Node]bool) (bias view, ok bool) {
 	n, features := s.Output, s.features()
 	for len(n.Users) == 1 && !slices.Contains(p.Outputs, n) {
 		user := n.Users[0]
@@ -53,32 +64,30 @@ func addedBias(s Site, out int, p *program.Program, isParam map[*program.Node]bo
 				other = user.Kids[1]
 			}
 			if op.Kind != "+" || other == n || user.Size() != n.Size() {
-				return nil
+				return bias, false
 			}
-			b := summand(other, isParam)
-			if b != nil && other.Size() == out && (s.Rows == 1 || onAxis(other, features, user)) {
-				return b
+			if v, ok := viewAt(other, isParam); ok && s.isBias(other, out, features, user) {
+				return v.of(s.Stack, s.Place), true
 			}
 		default:
-			return nil
+			return bias, false
 		}
-		if features < 0 {
-			return nil
+		if features < 0 || s.Stack > 0 && !isBinary(user, "+") {
+			return bias, false
 		}
 		n = user
 	}
-	return nil
+	return bias, false
 }
 
-// summand is the parameter that is added, perhaps reshaped, or nil.
-func summand(n *program.Node, isParam map[*program.Node]bool) *program.Node {
-	for !isParam[n] {
-		if _, ok := n.Op.(program.Reshape); !ok {
-			return nil
-		}
-		n = n.Kids[0]
+// isBias reports whether a summand has one element per output, for each product of a stack.
+func (s Site) isBias(summand *program.Node, out, features int, sum *program.Node) bool {
+	if s.Stack == 0 {
+		return summand.Size() == out && (s.Rows == 1 || onAxis(summand, features, sum))
 	}
-	return n
+	stack := len(sum.Shape) - 2 // axes of the stack
+	return summand.Size() == out*s.Stack && len(summand.Shape) == len(sum.Shape) &&
+		slices.Equal(summand.Shape[:stack], sum.Shape[:stack]) && summand.Shape[features] == out
 }
 
 // onAxis reports whether the summand's elements lie along the given axis of the sum.

@@ -35,10 +35,10 @@ func Chains(p *program.Program, layers []*Layer) (chains [][]*Layer) {
 // It counts those that each one feeds.
 func neighbours(p *program.Program, layers []*Layer) (before map[*Layer][]*Layer, feeds map[*Layer]int) {
 	before, feeds = map[*Layer][]*Layer{}, map[*Layer]int{}
-	at := map[*program.Node]*Layer{} // by the product that is its output
+	at := map[*program.Node][]*Layer{} // by the product that is their output
 	for _, l := range layers {
 		for _, n := range l.Outputs() {
-			at[n] = l
+			at[n] = append(at[n], l)
 		}
 	}
 	// sources are the layers that a node depends on with no other in between.
@@ -53,14 +53,16 @@ func neighbours(p *program.Program, layers []*Layer) (before map[*Layer][]*Layer
 				}
 			}
 		}
-		if l := at[n]; l != nil {
+		for _, l := range at[n] {
 			for _, f := range from {
 				if !slices.Contains(before[l], f) {
 					before[l] = append(before[l], f)
 					feeds[f]++
 				}
 			}
-			from = []*Layer{l}
+		}
+		if at[n] != nil {
+			from = at[n]
 		}
 		sources[n] = from
 	}
@@ -70,6 +72,6 @@ func neighbours(p *program.Program, layers []*Layer) (before map[*Layer][]*Layer
 // oncePerCase reports whether a layer is used once for each case and has whole factors.
 // Its rows are the cases then.
 func (l *Layer) oncePerCase(p *program.Program) bool {
-	return len(l.Sites) == 1 && l.Sites[0].Rows == p.Cases &&
+	return len(l.Sites) == 1 && l.Sites[0].Stack == 0 && l.Sites[0].Rows == p.Cases &&
 		l.Tied == nil && l.Channels == 0 && !l.DiagonalA && !l.DiagonalG
 }

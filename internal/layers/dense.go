@@ -1,10 +1,6 @@
 package layers
 
-import (
-	"fmt"
-
-	"github.com/gorgonia-kfac/kfac/internal/program"
-)
+import "github.com/gorgonia-kfac/kfac/internal/program"
 
 // matrix is how a use reads the weight: as a matrix of in x out, stored that way or out x in.
 type matrix struct {
@@ -20,8 +16,8 @@ func readDense(u use) (s Site, m matrix, why string) {
 	case program.MatMul:
 		m = s.matrixProduct(u, op)
 	case program.BatchedMatMul:
-		if n := len(weight.Shape); size(weight.Shape[:n-2]) != 1 {
-			return s, m, fmt.Sprintf("a stack of matrices, of shape %v", weight.Shape)
+		if n := size(weight.Shape[:len(weight.Shape)-2]); n > 1 {
+			s.Stack = n
 		}
 		m = s.matrixProduct(u, program.MatMul(op))
 	case program.MatVec:
@@ -41,17 +37,18 @@ func readDense(u use) (s Site, m matrix, why string) {
 	return s, m, why
 }
 
-// matrixProduct reads a product of matrices, behind leading axes of length 1.
+// matrixProduct reads a product of matrices, or one of a stack of them, whose leading axes are its.
 func (s *Site) matrixProduct(u use, op program.MatMul) matrix {
 	shape := u.product.Shape
 	rows, cols := shape[len(shape)-2], shape[len(shape)-1]
+	inputs := s.Input.Size() / max(s.Stack, 1)
 	if u.operand == 1 { // rows of the input times the weight
 		s.InputColumns, s.Rows = op.TransA, rows
-		return matrix{in: s.Input.Size() / rows, out: cols, outByIn: op.TransB}
+		return matrix{in: inputs / rows, out: cols, outByIn: op.TransB}
 	}
 	// The weight times columns of the input.
 	s.InputColumns, s.OutputColumns, s.Rows = !op.TransB, true, cols
-	return matrix{in: s.Input.Size() / cols, out: rows, outByIn: !op.TransA}
+	return matrix{in: inputs / cols, out: rows, outByIn: !op.TransA}
 }
 
 // contraction reads a product of the input's last axes with the weight's first or last.

@@ -60,12 +60,12 @@ var denseWirings = []wiring{
 	{"axes of a tensor moved before a vector", func(s *sketch) node {
 		w := transpose(s.param("w", 3, 2, 2), 2, 1, 0)
 		return mul(reshape(w, 4, 3), s.input("x", 3))
-	}, "w is no weight: used by Transpose[2 1 0], which is no matrix product"},
+	}, "w: 3 to 4 stored out x in, rows [1]: dense layer w x"},
 
 	{"transpose that is used otherwise", func(s *sketch) node {
 		w := transpose(s.param("w", 3, 4))
 		return add(mul(w, s.input("x", 3)), reshape(sumOver(tanh(w), 1), 4))
-	}, "w is no weight: used by Transpose[1 0], which is no matrix product"},
+	}, "w is no weight: used by tanh, which is no matrix product"},
 
 	{"weight reshaped from a vector", func(s *sketch) node {
 		return mul(s.input("x", cases, 4), reshape(s.param("w", 12), 4, 3))
@@ -106,10 +106,6 @@ v: 3 to 2 stored out x in, rows [5]: dense layer x w^T`},
 		return reshape(tanh(plus(h, b, 0)), cases, 6)
 	}, "w + b: 4 to 3, rows [10]: dense layer x w + b, 2 positions per case"},
 
-	{"stack of matrices", func(s *sketch) node {
-		return sumOver(batched(s.input("x", 2, cases, 4), s.param("w", 2, 4, 3)), 0)
-	}, "w is no weight: a stack of matrices, of shape [2 4 3]"},
-
 	{"contraction", func(s *sketch) node {
 		w, b := s.param("w", 2, 2, 3), s.param("b", 1, 3)
 		return plus(must(gorgonia.Tensordot([]int{1, 2}, []int{0, 1}, s.input("x", cases, 2, 2), w)), b, 0)
@@ -148,7 +144,9 @@ v is no weight: its product does not depend on the cases`},
 	{"slice of a weight", func(s *sketch) node {
 		w := must(gorgonia.Slice(s.param("w", 6, 3), gorgonia.S(1, 5), nil))
 		return mul(s.input("x", cases, 4), w)
-	}, "w is no weight: used by Slice0, which is no matrix product"},
+	}, `
+w[1:5]: 4 to 3, rows [5]: dense layer x w
+w at [0 1 2 15 16 17] is no weight: the outputs do not depend on them`},
 
 	{"matrices of different shapes", func(s *sketch) node {
 		w, x := s.param("w", 12), s.input("x", cases, 4)

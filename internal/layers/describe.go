@@ -91,7 +91,7 @@ func (l *Layer) plusBias(product string) string {
 	if l.Bias == nil {
 		return product
 	}
-	return product + " + " + l.Bias.Name()
+	return product + " + " + l.BiasName()
 }
 
 // DescribeBias says what the layer's bias is.

@@ -38,7 +38,7 @@ b: offset, element by element`},
 
 	{"columns picked from a weight", func(s *sketch) node {
 		return must(gorgonia.ByIndices(transpose(s.param("table", 3, 7)), s.words("words", cases), 0))
-	}, "table is no weight: used by Transpose[1 0], which is no matrix product"},
+	}, "table: 7 to 3, rows [5]: embedding lookup, 7 rows"},
 
 	{"another axis", func(s *sketch) node {
 		return transpose(must(gorgonia.ByIndices(s.param("table", 3, 7), s.words("words", cases), 1)))

@@ -28,6 +28,16 @@ func size(shape []int) int {
 	return s
 }
 
+// longAxes counts the axes that are longer than 1.
+func longAxes(shape []int) (long int) {
+	for _, d := range shape {
+		if d > 1 {
+			long++
+		}
+	}
+	return long
+}
+
 // reshaped is the axis of the shape to that an axis of the shape from has become, or -1.
 func reshaped(from []int, axis int, to []int) int {
 	inner := size(from[axis+1:])

@@ -7,7 +7,7 @@ import (
 // isAfterNormalisation reports whether a parameter comes behind a normalisation.
 // It has to have one element for each channel.
 func isAfterNormalisation(shape []int, uses []program.Use) bool {
-	if !perChannel(shape) {
+	if longAxes(shape) != 1 {
 		return false
 	}
 	for _, u := range uses {
@@ -20,17 +20,6 @@ func isAfterNormalisation(shape []int, uses []program.Use) bool {
 		}
 	}
 	return true
-}
-
-// perChannel reports whether a parameter lies along one axis.
-func perChannel(shape []int) bool {
-	long := 0
-	for _, d := range shape {
-		if d > 1 {
-			long++
-		}
-	}
-	return long == 1
 }
 
 // isScaled reports whether a node is the product of something normalised with an input.

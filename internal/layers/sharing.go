@@ -34,7 +34,7 @@ func (l *Layer) reducible(p *program.Program) bool {
 	}
 	return !slices.ContainsFunc(l.Sites, func(s Site) bool {
 		return s.Lookup || s.OneHot ||
-			!oneCase && !s.OutputColumns && size(s.Output.Shape[:s.Output.CaseAxis]) > 1
+			!oneCase && s.groups() > 1
 	})
 }
 
@@ -49,10 +49,7 @@ func (l *Layer) CaseGroups(p *program.Program) (groups int) {
 	}
 	perGroup := 0
 	for _, s := range l.Sites {
-		n := 1
-		if axis := s.Output.CaseAxis; !s.OutputColumns {
-			n = size(s.Output.Shape[:max(axis, 0)])
-		}
+		n := s.groups()
 		if s.Output.CaseAxis < 0 || perGroup > 0 && s.Rows != perGroup*n {
 			return 0
 		}

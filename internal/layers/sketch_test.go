@@ -86,6 +86,7 @@ type sketch struct {
 	graph  *gorgonia.ExprGraph
 	params gorgonia.Nodes
 	oneHot []string // the weights whose inputs are said to be one-hot rows
+	moving []string // the parameters whose slices are said to move
 
 	vectorCases bool // an output that is a vector holds one number for each case
 }
@@ -167,8 +168,9 @@ func find(t rapid.TB, s *sketch, outputs ...node) model {
 			leaves = append(leaves, leaf)
 		}
 	}
-	found, rest := layers.Find(p, leaves, func(weight, input *program.Node) bool {
-		return slices.Contains(s.oneHot, weight.Name())
+	found, rest := layers.Find(p, leaves, layers.Asked{
+		OneHot: func(weight, _ *program.Node) bool { return slices.Contains(s.oneHot, weight.Name()) },
+		Stays:  func(param *program.Node, _ string) bool { return !slices.Contains(s.moving, param.Name()) },
 	})
 	return model{p, found, rest}
 }
@@ -207,7 +209,11 @@ func (m model) lines() string {
 	}
 	for _, r := range m.rest {
 		if !done[r.Param] {
-			s = append(s, r.Param.Name()+" is no weight: "+r.Why)
+			left := ""
+			if r.At != nil {
+				left = fmt.Sprint(" at ", r.At)
+			}
+			s = append(s, r.Param.Name()+left+" is no weight: "+r.Why)
 		}
 	}
 	return strings.Join(s, "\n")
@@ -217,7 +223,7 @@ func (m model) lines() string {
 func layerLine(l *layers.Layer) string {
 	s := l.Name()
 	if l.Bias != nil {
-		s += " + " + l.Bias.Name()
+		s += " + " + l.BiasName()
 	}
 	s += fmt.Sprintf(": %d to %d", l.In, l.Out)
 	if l.OutByIn {

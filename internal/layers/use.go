@@ -8,8 +8,9 @@ import (
 )
 
 // use is a product that a parameter is an operand of.
-// Before it the parameter may have been reshaped to a matrix, or transposed.
+// Before it the parameter may have been sliced, reshaped to a matrix, or transposed.
 type use struct {
+	view       view // what the product reads, before it is transposed
 	product    *program.Node
 	operand    int
 	transposed bool // by a node of its own, not by a mark of the product
@@ -18,74 +19,76 @@ type use struct {
 func (u use) weight() *program.Node { return u.product.Kids[u.operand] }
 func (u use) input() *program.Node  { return u.product.Kids[1-u.operand] }
 
-// usesOf lists the uses of a parameter, or says why it is no weight.
-func usesOf(n *program.Node) (uses []use, why string) {
+// other is a use of a view that is no product of a weight, and why.
+type other struct {
+	view view
+	why  string
+}
+
+// uses are those of a parameter.
+type uses struct {
+	products []use
+	others   []other
+}
+
+// usesOf lists the uses of a parameter.
+func usesOf(n *program.Node) (all uses) {
+	all.of(view{param: n}, n)
+	return all
+}
+
+// of adds the uses of a node that holds a view.
+func (all *uses) of(v view, n *program.Node) {
+	for _, u := range distinct(n.Users) {
+		all.by(u, v, n)
+	}
+}
+
+// by adds what a user of the node n makes of the view that n holds.
+func (all *uses) by(u *program.Node, v view, n *program.Node) {
+	switch op := u.Op.(type) {
+	case program.Transpose:
+		if slices.Equal(op.Perm, []int{1, 0}) {
+			all.ofTransposed(v, u)
+			return
+		}
+		all.of(v.behind(u), u)
+	case program.Reshape, program.Slice:
+		all.of(v.behind(u), u)
+	case program.MatMul, program.BatchedMatMul, program.MatVec, program.VecDot, program.Tensordot:
+		for k, kid := range u.Kids {
+			if kid == n {
+				all.products = append(all.products, use{view: v, product: u, operand: k})
+			}
+		}
+	case program.ByIndices:
+		if op.Axis != 0 {
+			all.others = append(all.others, other{v, fmt.Sprintf("picked from along axis %d, not the first", op.Axis)})
+			return
+		}
+		all.products = append(all.products, use{view: v, product: u})
+	case program.SizeOf:
+	default:
+		all.others = append(all.others, other{v, fmt.Sprintf("used by %v, which is no matrix product", u.Op)})
+	}
+}
+
+// ofTransposed adds the uses of Transpose(w). Those that are products with a vector read w itself.
+// Before a product of matrices the program has turned the transpose into a mark of the product.
+func (all *uses) ofTransposed(v view, n *program.Node) {
 	for _, u := range distinct(n.Users) {
 		switch op := u.Op.(type) {
-		case program.Reshape:
-			inner, why := usesOf(u)
-			if why != "" {
-				return nil, why
-			}
-			uses = append(uses, inner...)
-		case program.Transpose:
-			inner, why := usesOfTransposed(u, op)
-			if why != "" {
-				return nil, why
-			}
-			uses = append(uses, inner...)
-		case program.MatMul, program.BatchedMatMul, program.MatVec, program.VecDot, program.Tensordot:
-			for k, kid := range u.Kids {
-				if kid == n {
-					uses = append(uses, use{product: u, operand: k})
-				}
-			}
-		case program.ByIndices:
-			if op.Axis != 0 {
-				return nil, fmt.Sprintf("picked from along axis %d, not the first", op.Axis)
-			}
-			uses = append(uses, use{product: u})
-		case program.SizeOf:
-		default:
-			return nil, noProduct(u)
-		}
-	}
-	if len(uses) == 0 {
-		return nil, "the outputs do not depend on it"
-	}
-	return uses, ""
-}
-
-func noProduct(n *program.Node) string {
-	return fmt.Sprintf("used by %v, which is no matrix product", n.Op)
-}
-
-// usesOfTransposed lists the uses of Transpose(w), which are products with a vector.
-// Before a product of matrices the program has turned the transpose into a mark of the product.
-func usesOfTransposed(n *program.Node, op program.Transpose) (uses []use, why string) {
-	if !slices.Equal(op.Perm, []int{1, 0}) {
-		return nil, noProduct(n)
-	}
-	for _, u := range distinct(n.Users) {
-		switch inner := u.Op.(type) {
 		case program.MatVec:
-			if u.Kids[0] != n {
-				return nil, noProduct(n)
+			if u.Kids[0] == n {
+				all.products = append(all.products, use{view: v, product: u, transposed: true})
+				continue
 			}
-			uses = append(uses, use{product: u, transposed: true})
 		case program.Transpose:
-			if !slices.Equal(inner.Perm, []int{1, 0}) {
-				return nil, noProduct(n)
+			if slices.Equal(op.Perm, []int{1, 0}) { // back
+				all.of(v, u)
+				continue
 			}
-			back, why := usesOf(u)
-			if why != "" {
-				return nil, why
-			}
-			uses = append(uses, back...)
-		case program.SizeOf:
-		default:
-			return nil, noProduct(n)
 		}
+		all.by(u, v.behind(n), n)
 	}
-	return uses, ""
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 )
 
 // Cases is the batch size of the nets that do not ask for one.
@@ -208,6 +209,25 @@ func WordsAndOthers(cases int, others bool) *Net {
 	w0 := n.Params[len(n.Params)-4]
 	n.Cost = Add(n.Cost, Mul(Sum(Square(w0)), gorgonia.NewConstant(0.05)))
 	return n
+}
+
+// Parts is a net with weights and biases that are parts of parameters: gates, a stack of matrices,
+// and all that the last layer has in one vector.
+func Parts(cases int) *Net {
+	n := NewNet(4)
+	n.X = n.Random("x", cases, 4)
+	slice := func(p *gorgonia.Node, cuts ...tensor.Slice) *gorgonia.Node { return must(gorgonia.Slice(p, cuts...)) }
+	w, b := n.Param("w", 4, 6), n.Param("b", 6)
+	gate := func(from, to int) *gorgonia.Node {
+		return AddRow(Mul(n.X, slice(w, nil, gorgonia.S(from, to))), slice(b, gorgonia.S(from, to)))
+	}
+	h := Hadamard(Tanh(gate(0, 3)), Sigmoid(gate(3, 6)))
+	stack := Concat(0, Reshape(h, 1, cases, 3), Reshape(Tanh(h), 1, cases, 3))
+	h = Sum(Tanh(must(gorgonia.BatchedMatMul(stack, n.Param("u", 2, 3, 2)))), 0)
+	theta := n.Param("theta", 11)
+	h = TimesRow(h, Reshape(slice(theta, gorgonia.S(9, 11)), 1, 2))
+	out := AddRow(Mul(h, Reshape(slice(theta, gorgonia.S(0, 6)), 2, 3)), slice(theta, gorgonia.S(6, 9)))
+	return n.Ends(out, Squares(1))
 }
 
 // FourLayers is a net whose layers have their turns at different steps.
