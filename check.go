@@ -6,17 +6,18 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gorgonia-kfac/kfac/internal/likelihood"
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
 // checkLoss compares the user's cost with the declared distribution and finds the scale c of each
 // output.
 //
-// For all distributions here but Laplace's d(-log r(y|z))/dz = mean(z) - T(y). So whatever the
-// targets are, the gradient of the cost with respect to z at two points must differ by c (mean(z1)
-// - mean(z0)), and what is left, mean(z0) - gradient/c, must be a possible target. The cost is run
-// privately with the outputs cut off and given random z0 and z1, so the check does not depend on
-// what the model predicts.
+// For most distributions d(-log r(y|z))/dz = mean(z) - T(y); see fitted for the others. So whatever
+// the targets are, the gradient of the cost with respect to z at two points must differ by c
+// (mean(z1) - mean(z0)), and what is left, mean(z0) - gradient/c, must be a possible target. The
+// cost is run privately with the outputs cut off and given random z0 and z1, so the check does not
+// depend on what the model predicts.
 //
 // An output of gradient zero has the factor 0 if others have not, and if the cost has weights that
 // can be zero for a time. Then its form is checked when it has another.
@@ -59,6 +60,17 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 			scales = append(scales, 0)
 			continue
 		}
+		if l, ok := o.Likelihood.(likelihood.Fitted); ok {
+			c, err := fitScale(i, l, tail, outputs, probes, &weights)
+			if err != nil && unchecked {
+				c, err = o.scaleOfMean(len(probes[i].grad[0])), nil
+			}
+			if err != nil {
+				return nil, weights, nil, err
+			}
+			scales = append(scales, c)
+			continue
+		}
 		c, err := probes[i].scale(o)
 		if (err != nil || tail.weighs[i]) && probes[i].largest() > 0 {
 			factors, failed := findWeights(i, tail, outputs, probes, &opposite)
@@ -85,9 +97,6 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 // scaleOfMean is the scale of a mean over cases, and over the positions of each, for an output of
 // so many entries.
 func (o *output) scaleOfMean(entries int) float64 { return float64(o.cols) / float64(entries) }
-
-// widenings is how often probes are made wider at most: to 1e30 from 1, by 1e4 each time.
-const widenings = 8
 
 // finiteCost reports a cost that the VM has computed and that is not finite, whatever its gradients
 // are. The solver's own cost tells whether the data or the VM is to blame.

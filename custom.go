@@ -18,10 +18,10 @@ import (
 // They may be called for any finite z.
 //
 // T(y) is the sufficient statistic that belongs to z: -log r(y|z) is a(z) - T(y).z, up to what does
-// not depend on z. A likelihood of another form has to be a [FactorFinder]. It may also be a
-// [VariableCounter], a [DiscreteLikelihood] and a [TargetChecker].
+// not depend on z. A likelihood of another form has to be a [FactorFinder] or a [Fitter]. It may
+// also be a [VariableCounter], a [DiscreteLikelihood] and a [TargetChecker].
 type Likelihood interface {
-	// Mean writes E[T(y)]. dst may alias z. A FactorFinder is not asked for it.
+	// Mean writes E[T(y)]. dst may alias z. A FactorFinder or a Fitter is not asked for it.
 	Mean(dst, z []float64, cols int)
 	// Sample draws y from R(y|z), with the numbers of rng only.
 	Sample(y, z []float64, cols int, rng *rand.Rand)
@@ -69,6 +69,16 @@ type FactorFinder interface {
 	// Factors writes, for each entry, the c > 0 with which grad is c times a residual at z, of
 	// whatever target. It is 0 where nothing can be told, as where grad is 0.
 	Factors(c, grad, z []float64, cols int)
+}
+
+// Fitter is a Likelihood whose residual need not be E[T(y)] - T(y), but that tells factor and
+// targets of a cost from its gradients at two points, as where a variance is predicted too.
+type Fitter interface {
+	Likelihood
+	// Fit writes, for each entry, the c > 0 and the y with which grad[k] is c times the residual of
+	// y at z[k], if there are such. It writes c = 0 where grad is 0. All entries of z[1] are of one
+	// size s, and z[0] is -z[1]. If no y fits, a larger s is tried.
+	Fit(c, y []float64, grad, z [2][]float64, cols int)
 }
 
 // Custom declares that the cost is the negative log-likelihood of a distribution of the user's, up

@@ -38,8 +38,9 @@
 //
 // Layers: dense, convolution, embedding, recurrent, tied and shared weights, normalisation; any
 // other parameter has a diagonal, or the plain gradient. Predictions: [Categorical], [Bernoulli],
-// [Poisson], [SquaredError], [Gaussian], [Laplace], [Custom] ones, [Joint] for several, [Weighted]
-// for cases that count more than others, and [Policy] for a cost that is not the likelihood.
+// [Poisson], [NegativeBinomial], [SquaredError], [Gaussian], [Heteroscedastic], [AbsoluteError],
+// [Laplace], [StudentT], [Custom] ones, [Joint] for several, [Weighted] for cases that count more
+// than others, and [Policy] for a cost that is not the likelihood.
 //
 // # Options
 //

@@ -96,8 +96,8 @@ func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probe
 		return graphError(err)
 	}
 	for i, o := range outputs {
-		if o.policy || o.byCost {
-			continue
+		if _, fitted := o.Likelihood.(likelihood.Fitted); fitted || o.policy || o.byCost {
+			continue // the targets were compared at all points
 		}
 		p, c := &probes[i], scales[i]
 		z, mean := make([]float64, len(p.mean[0])), make([]float64, len(p.mean[0]))
@@ -202,20 +202,16 @@ func (t *lossTail[T]) resume(m *measurement[T]) {
 }
 
 func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (*lossTail[T], error) {
-	cuts := make([]*gorgonia.Node, len(heads))
-	for i, h := range heads {
-		cuts[i] = h.output()
-	}
-	p, err := program.New([]*gorgonia.Node{cost}, cuts...)
+	p, err := program.NewOf([]program.Output{{Nodes: []*gorgonia.Node{cost}}}, outputsOf(heads)...)
 	if err != nil {
 		return nil, graphError(err)
 	}
 	t := &lossTail[T]{cost: p.Outputs[0]}
 	for i, h := range heads {
 		t.weighs = append(t.weighs, h.weight != nil)
-		leaf := p.Node(cuts[i])
+		leaf := p.Cuts[i]
 		if leaf == nil {
-			return nil, notInCost(h)
+			return nil, notInCost(h, h.output())
 		}
 		t.leaves = append(t.leaves, leaf)
 	}
@@ -224,7 +220,7 @@ func newLossTail[T program.Float](cost *gorgonia.Node, heads []head, seed uint64
 		return nil, graphError(err)
 	}
 	for _, n := range p.Nodes {
-		if n.IsLeaf() && n.Src.Op() == nil {
+		if n.IsLeaf() && n.Src.Op() == nil && !slices.Contains(t.leaves, n) {
 			t.inputs = append(t.inputs, n.Src)
 		}
 	}

@@ -145,8 +145,12 @@ func (c *comparison[T]) findRounding(g *graph[T], outputs []*output, seed uint64
 	rng := rand.New(rand.NewPCG(seed, 2))
 	var seeds []program.Seed[T]
 	for i, o := range outputs {
-		node := g.whole.Node(o.output())
-		if err := readOutput(o, c.run, node); err != nil {
+		as, values, gradients := o.as(), [][]T(nil), [][]T(nil)
+		for _, n := range as.Nodes {
+			values = append(values, c.run.Value(g.whole.Node(n)).Data)
+			gradients = append(gradients, c.run.Gradient(g.whole.Node(n)))
+		}
+		if err := readOutput(o, program.Joined(as, values)); err != nil {
 			return err
 		}
 		sum := 1.0
@@ -154,17 +158,20 @@ func (c *comparison[T]) findRounding(g *graph[T], outputs []*output, seed uint64
 			sum = math.Sqrt(float64(o.cols))
 		}
 		o.Mean(o.y, o.z, o.cols)
-		if _, ok := o.Likelihood.(likelihood.Scaled); ok {
+		switch o.Likelihood.(type) {
+		case likelihood.Scaled, likelihood.Fitted:
 			clear(o.y) // it is no difference
 		}
-		difference := c.run.Gradient(node)
+		difference := program.Joined(as, gradients)
 		g.each(i, nil, o.perCase(), func(j int, w float64) { o.y[j] *= w })
 		terms := make([]T, len(o.y))
 		for j, mean := range o.y {
 			size := sum * (2*math.Abs(g.scales[i]*mean) + math.Abs(float64(difference[j]))) // c (|mean| + |T|) or more
 			terms[j] = T(size * float64(1-2*rng.IntN(2)))
 		}
-		seeds = append(seeds, program.Seed[T]{Node: node, Data: terms})
+		for k, part := range program.Parted(as, terms) {
+			seeds = append(seeds, program.Seed[T]{Node: g.whole.Node(as.Nodes[k]), Data: part})
+		}
 	}
 	if err := c.run.Reverse(seeds, c.path); err != nil {
 		return graphError(err)

@@ -144,17 +144,15 @@ func newGraph[T program.Float](cost *gorgonia.Node, heads []head, seed uint64) (
 	if g.whole, err = program.New([]*gorgonia.Node{cost}); err != nil {
 		return nil, graphError(err)
 	}
-	nodes := make([]*gorgonia.Node, len(heads))
-	for i, h := range heads {
-		nodes[i] = h.output()
-	}
-	p, err := program.New(nodes)
+	p, err := program.NewOf(outputsOf(heads))
 	if err != nil {
 		return nil, graphError(err)
 	}
 	for _, h := range heads {
-		if g.whole.Node(h.output()) == nil {
-			return nil, notInCost(h)
+		for _, n := range h.as().Nodes {
+			if g.whole.Node(n) == nil {
+				return nil, notInCost(h, n)
+			}
 		}
 	}
 	if err := nothingEmpty(g.whole); err != nil {
@@ -244,7 +242,7 @@ func columns(p *program.Program, n *program.Node) int {
 func (g *graph[T]) modelFor(params []*gorgonia.Node) (*model[T], error) {
 	vectors := false
 	for _, h := range g.heads {
-		vectors = vectors || len(h.output().Shape()) == 1 && h.together() == 0
+		vectors = vectors || len(h.as().Shape()) == 1 && h.together() == 0
 	}
 	m, err := g.with(vectors)
 	if err != nil || !vectors {
@@ -351,22 +349,21 @@ func (m *model[T]) forward(c conditions[T], rows []int) (err error) {
 		return graphError(err)
 	}
 	for _, o := range m.outputs {
-		if err := readOutput(o, m.run, o.node); err != nil {
+		if err := readOutput(o, m.run.Value(o.node).Data); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readOutput reads the natural parameters from node n of a run.
-func readOutput[T program.Float](o *output, run *program.Run[T], n *program.Node) error {
-	z := run.Value(n).Data
+// readOutput reads the natural parameters z.
+func readOutput[T program.Float](o *output, z []T) error {
 	o.z, o.y = linalg.Resized(o.z, len(z)), linalg.Resized(o.y, len(z))
 	linalg.Convert(o.z, z)
 	if linalg.Finite(z) {
 		return nil
 	}
-	return &GraphError{Node: n.Name(), What: "reading the model's output", Err: ErrNotFinite,
+	return &GraphError{Node: program.NameOf(o.output()), What: "reading the model's output", Err: ErrNotFinite,
 		Hint: "a NaN or an infinity in the input or in the weights, or an overflow in between"}
 }
 
@@ -437,8 +434,11 @@ func (t *lossTail[T]) value(run *program.Run[T], outputs []*output) (float64, er
 		return 0, err
 	}
 	err := t.run.Forward(nil)
-	return float64(t.run.Value(t.cost).Data[0]), err
+	return t.swept(), err
 }
+
+// value0 returns the cost of the last sweep.
+func (t *lossTail[T]) swept() float64 { return float64(t.run.Value(t.cost).Data[0]) }
 
 // gradients returns the gradients of scale times the cost with respect to the outputs, at the
 // values of the outputs in run.
@@ -458,7 +458,8 @@ func (t *lossTail[T]) gradients(run *program.Run[T], outputs []*output, scale T)
 
 // variances returns the mean squared residual of each output, in units of the declared variance, on
 // the cases in rows, or on all if rows is nil: a sum over cases and what divides it. It is 1 for an
-// output of discrete variables. The run of the model holds the forward pass of these cases.
+// output of discrete variables, and for absolute errors the square of their mean. The run of the
+// model holds the forward pass of these cases.
 //
 // The residual follows from the cost's gradient with respect to the output, c (mean - target) in
 // these units, which for a case does not depend on what the others predict.
@@ -477,7 +478,17 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
 		return nil, err
 	}
 	for i, o := range m.outputs {
-		if o.byCost {
+		if o.ownScale() && g.scales[i] > 0 {
+			distance, err := t.meanDistance(m, i, rows)
+			if err != nil {
+				return nil, err
+			}
+			n := float64(len(o.z))
+			made[i] = ratio{distance * distance * n, n}
+			if err := t.sweepFrom(m, rows); err != nil { // for the outputs that follow
+				return nil, err
+			}
+		} else if o.byCost {
 			made[i] = ratio{m.hessian.unit(), 1}
 		} else if o.precision > 0 && g.scales[i] > 0 && !o.policy {
 			grad, n := t.of(i, rows, o.perCase()), float64(len(o.z))
@@ -493,6 +504,52 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
 	}
 	return made, nil
 }
+
+// meanDistance returns the mean of |z-y| at output i, each with its weight, where the cost is a sum
+// of these. The tail holds the sweeps at z. With all entries moved beyond their targets, by t in
+// the direction against their gradients, |z-y| has become t - |z-y|.
+func (t *lossTail[T]) meanDistance(m *model[T], i int, rows []int) (float64, error) {
+	o := m.outputs[i]
+	grad := slices.Clone(t.of(i, rows, o.perCase()))
+	slopes, reach := 0.0, largestOf(o.z)
+	for _, g := range grad {
+		slopes += math.Abs(float64(g))
+	}
+	if slopes == 0 {
+		return 0, nil
+	}
+	if reach == 0 {
+		reach = 1
+	}
+	before := t.swept()
+	moved := make([]T, len(o.z))
+	for range distances {
+		for j, g := range grad {
+			moved[j] = T(o.z[j])
+			if g != 0 {
+				moved[j] -= T(math.Copysign(reach, float64(g)))
+			}
+		}
+		if err := t.run.Bind(t.leaves[i], t.spreadOut(i, moved, o.perCase(), rows)); err != nil {
+			return 0, graphError(err)
+		}
+		if err := t.sweep(1); err != nil {
+			return 0, graphError(err)
+		}
+		value, beyond := t.swept(), true
+		for j, g := range t.of(i, rows, o.perCase()) {
+			beyond = beyond && float64(g)*float64(grad[j]) <= 0
+		}
+		if beyond {
+			return math.Max(0, (before-value)/slopes+reach) / 2, nil
+		}
+		reach *= farther
+	}
+	return 0, nil
+}
+
+// meanDistance goes farther by this factor, and so many times at most.
+const farther, distances = 20, 30
 
 // sweepFrom sweeps from the outputs of the model's run of the cases in rows, or of all if rows is
 // nil, to the cost and back.
@@ -602,8 +659,8 @@ func notTrained(h head) error {
 		Hint:  "give the node that the model predicts, not the targets, and the model's parameters to Step"}
 }
 
-func notInCost(h head) error {
-	return &GraphError{Node: program.NameOf(h.output()), What: "looking for the output among the ancestors of the cost",
+func notInCost(h head, n *gorgonia.Node) error {
+	return &GraphError{Node: program.NameOf(n), What: "looking for the output among the ancestors of the cost",
 		Err: ErrLoss, Hint: h.name() + " declares an output that the cost does not depend on; " +
 			"give the node that the cost is computed from"}
 }

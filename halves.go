@@ -158,15 +158,19 @@ func (k *chunk[T]) sides(from int, sides [2]T) []T {
 // its case.
 func (k *chunk[T]) multiplied(run *program.Run[T], by []T) (seeds []program.Seed[T], ok bool) {
 	for _, o := range k.plan.model.outputs {
-		node := k.graph.whole.Node(o.output())
-		if node == nil || len(run.Gradient(node)) != len(by)*o.perCase() {
-			return nil, false // the cost does not depend on it
+		nodes := o.as().Nodes
+		for _, n := range nodes {
+			node := k.graph.whole.Node(n)
+			perCase := o.perCase() / len(nodes)
+			if node == nil || len(run.Gradient(node)) != len(by)*perCase {
+				return nil, false // the cost does not depend on it
+			}
+			data := append([]T(nil), run.Gradient(node)...)
+			for j := range data {
+				data[j] *= by[j/perCase]
+			}
+			seeds = append(seeds, program.Seed[T]{Node: node, Data: data})
 		}
-		data := append([]T(nil), run.Gradient(node)...)
-		for j := range data {
-			data[j] *= by[j/o.perCase()]
-		}
-		seeds = append(seeds, program.Seed[T]{Node: node, Data: data})
 	}
 	return seeds, true
 }

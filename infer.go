@@ -140,7 +140,11 @@ func differentiated(cost *gorgonia.Node, nodes []*gorgonia.Node) []*gorgonia.Nod
 func declaration(o infer.Output) Distribution {
 	switch o.Family {
 	case infer.Categorical:
-		return Categorical(o.Node.Src)
+		return categorical(o.Node.Src, o.Last)
+	case infer.AbsoluteError:
+		return AbsoluteError(o.Node.Src)
+	case infer.Heteroscedastic:
+		return Heteroscedastic(o.Node.Src, o.Beside.Src)
 	case infer.Bernoulli:
 		return Bernoulli(o.Node.Src)
 	case infer.Poisson:
@@ -151,8 +155,8 @@ func declaration(o infer.Output) Distribution {
 
 // notInferred says which terms are nothing that is known, and what to write.
 func notInferred(cost *gorgonia.Node, found infer.Found) error {
-	const known = "the square of a difference from targets, the logarithm of a softmax or of a sigmoid, or the exp " +
-		"of a log rate"
+	const known = "the square or the absolute value of a difference from targets, the logarithm of a softmax or of a " +
+		"sigmoid, or the exp of a log rate"
 	e := &InferenceError{Cost: program.NameOf(cost), Found: "no term of it is " + known}
 	if len(found.Unknown) > 0 {
 		var terms []string
@@ -166,9 +170,15 @@ func notInferred(cost *gorgonia.Node, found infer.Found) error {
 	if len(found.Outputs) > 0 {
 		var parts []string
 		for _, o := range found.Outputs {
-			parts = append(parts, fmt.Sprintf("kfac.%s(%s)", partsOf(declaration(o))[0].kind, variable(o.Node.Src)))
-			if !slices.Contains(candidates, o.Node) {
-				candidates = append(candidates, o.Node)
+			names := variable(o.Node.Src)
+			if o.Beside != nil {
+				names += ", " + variable(o.Beside.Src)
+			}
+			parts = append(parts, fmt.Sprintf("kfac.%s(%s)", partsOf(declaration(o))[0].kind, names))
+			for _, n := range []*program.Node{o.Node, o.Beside} {
+				if n != nil && !slices.Contains(candidates, n) {
+					candidates = append(candidates, n)
+				}
 			}
 		}
 		line = strings.Join(parts, ", ")
@@ -181,8 +191,9 @@ func notInferred(cost *gorgonia.Node, found infer.Found) error {
 	}
 	e.Hint = fmt.Sprintf("declare what the model predicts, by the distribution that fits and the nodes of its "+
 		"outputs: kfac.NewSolver(cost, %s), or solver.Attach(cost, %s) for a solver that is made already. "+
-		"kfac.Laplace is that of absolute errors, and kfac.Policy(kfac.Categorical(z)) is for policy gradients, whose "+
-		"cost is no likelihood", line, line)
+		"kfac.Policy(kfac.Categorical(z)) is for policy gradients, whose cost is no likelihood, and "+
+		"kfac.GaussNewton(z) takes any other cost, such as a Huber or a hinge loss, by its second derivatives",
+		line, line)
 	return e
 }
 

@@ -17,11 +17,12 @@ import (
 // section 2). K-FAC needs the distribution because the Fisher matrix is an expectation over targets
 // drawn from the model, not over the targets of the data.
 //
-// Make one with [Categorical], [Bernoulli], [Poisson], [SquaredError], [Gaussian] or [Laplace],
-// with [Custom] for one that this package does not have, or with [Joint] for a model with several
-// outputs. [GaussNewton] is for costs that are nobody's negative log-likelihood, and [Policy] for
-// those that are not that of what the model predicts. These functions accept any arguments.
-// [NewSolver] reports invalid ones as a *ConfigError.
+// Make one with [Categorical], [Bernoulli], [Poisson], [NegativeBinomial], [SquaredError],
+// [Gaussian], [Heteroscedastic], [AbsoluteError], [Laplace] or [StudentT], with [Custom] for one
+// that this package does not have, or with [Joint] for a model with several outputs. [GaussNewton]
+// is for costs that are nobody's negative log-likelihood, and [Policy] for those that are not that
+// of what the model predicts. These functions accept any arguments. [NewSolver] reports invalid
+// ones as a *ConfigError.
 type Distribution interface {
 	heads() []head
 }
@@ -31,6 +32,8 @@ type Distribution interface {
 type head struct {
 	kind    string
 	node    *gorgonia.Node // the node of z; may be nil only if problem is set
+	beside  *gorgonia.Node // of further columns of z, or nil
+	last    int            // the axis of the node that is the last of z; 0: as it is
 	problem error          // what is wrong with the arguments, without the head's name
 
 	likelihood.Likelihood // may be nil only if problem is set
@@ -53,7 +56,7 @@ func (h head) bounded() bool { return !h.policy && !h.byCost && (h.ownUnit || h.
 // together returns the number of natural parameters along the last axis where these have fewer
 // target variables, as the classes of a Categorical have; else 0.
 func (h head) together() int {
-	shape := h.node.Shape()
+	shape := h.as().Shape()
 	if len(shape) == 0 {
 		return 0
 	}
@@ -69,7 +72,11 @@ func (h head) name() string {
 	if h.node == nil {
 		return h.kind + "(nil)"
 	}
-	return fmt.Sprintf("%s(%s)", h.kind, program.NameOf(h.node))
+	names := program.NameOf(h.node)
+	if h.beside != nil {
+		names += ", " + program.NameOf(h.beside)
+	}
+	return fmt.Sprintf("%s(%s)", h.kind, names)
 }
 
 // plan returns what the plan says of the output.
@@ -81,6 +88,24 @@ func (h head) plan() string {
 }
 
 func (h head) output() *gorgonia.Node { return h.node }
+
+// as is the output as the likelihood has it.
+func (h head) as() program.Output {
+	nodes := []*gorgonia.Node{h.node}
+	if h.beside != nil {
+		nodes = append(nodes, h.beside)
+	}
+	return program.Output{Nodes: nodes, Last: h.last}
+}
+
+// outputsOf are the outputs of heads.
+func outputsOf(heads []head) []program.Output {
+	outputs := make([]program.Output, len(heads))
+	for i, h := range heads {
+		outputs[i] = h.as()
+	}
+	return outputs
+}
 
 func (h head) err() error { return h.problem }
 
@@ -153,19 +178,27 @@ func (j joint) heads() []head { return j }
 //
 // logits is the node of z, of shape (B, K) for B cases, or (K) for a single case. With shape (B, T,
 // K), or more axes between, each case has a class at each of T positions, and its negative
-// log-likelihood is the sum over them. It may also be the node of SoftMax or LogSoftMax of such a z
-// over the last axis, or the node of Log of SoftMax. The solver then finds z itself. Other shapes,
-// fewer than two classes and a softmax over another axis are errors, which [NewSolver] reports.
+// log-likelihood is the sum over them. It may also be the node of SoftMax or LogSoftMax of such a
+// z, or the node of Log of SoftMax. The solver then finds z itself, and the axis of the classes: a
+// z of shape (B, K, H, W) with a softmax over axis 1 has a class at each of H W pixels. Other
+// shapes, fewer than two classes and a softmax over the cases are errors, which [NewSolver]
+// reports. K-1 logits are declared by the node that joins them with the constant one.
 func Categorical(logits *gorgonia.Node) Distribution {
-	node, err := traceSoftmax(logits)
-	if err == nil {
-		err = checkClasses(node)
+	node, axis, err := traceSoftmax(logits)
+	if err != nil {
+		return head{kind: "Categorical", node: node, problem: err}
 	}
-	return head{kind: "Categorical", node: node, problem: err, Likelihood: likelihood.Categorical{}}
+	return categorical(node, axis)
 }
 
-func checkClasses(logits *gorgonia.Node) error {
-	shape := logits.Shape()
+// categorical is that of logits whose classes lie along an axis; 0: the last one.
+func categorical(logits *gorgonia.Node, axis int) Distribution {
+	h := head{kind: "Categorical", node: logits, last: axis, Likelihood: likelihood.Categorical{}}
+	h.problem = checkClasses(h.as().Shape())
+	return h
+}
+
+func checkClasses(shape tensor.Shape) error {
 	if len(shape) == 0 {
 		return fmt.Errorf("the logits have shape %v, where (cases, classes), (cases, positions, classes) or, for a "+
 			"single case, (classes) is needed; reshape them in the model", shape)
@@ -198,6 +231,91 @@ func Poisson(logRate *gorgonia.Node) Distribution {
 	return head{kind: "Poisson", node: logRate, problem: checkNode(logRate), Likelihood: likelihood.Poisson{}}
 }
 
+// NegativeBinomial declares that every entry of the output is the logarithm of the mean of an
+// independent count whose variance is larger than that of a [Poisson]: exp(z) + exp(2z)/size. Its
+// negative log-likelihood is (y + size) log(1 + exp(z)/size) - y z, summed over the entries of a
+// case, up to what does not depend on z; the cost is a sum or a mean of it, in any scale. Targets
+// are at least 0. size is positive and finite.
+//
+// logMean is the node of z, of any shape.
+func NegativeBinomial(logMean *gorgonia.Node, size float64) Distribution {
+	err := checkNode(logMean)
+	if err == nil {
+		err = checkPositive("size", size)
+	}
+	return head{kind: "NegativeBinomial", node: logMean, problem: err,
+		Likelihood: likelihood.NegativeBinomial{Size: size}}
+}
+
+// StudentT declares that every entry of the output is the middle of an independent target of heavy
+// tails, of Student's t distribution, so that outliers count little. The negative log-likelihood is
+// (freedom+1)/2 log(1 + (z-y)^2/(freedom scale^2)), summed over the entries of a case, up to a
+// constant; the cost is a sum or a mean of it, in any scale. With 1 degree of freedom that is the
+// Cauchy or Lorentz loss.
+//
+// The cost has freedom times scale^2 in it, so that neither can be estimated. Both are positive and
+// finite.
+//
+// middle is the node of z, of any shape.
+func StudentT(middle *gorgonia.Node, freedom, scale float64) Distribution {
+	err := checkNode(middle)
+	if err == nil {
+		err = errors.Join(checkPositive("number of degrees of freedom", freedom), checkPositive("scale", scale))
+	}
+	return head{kind: "StudentT", node: middle, problem: err,
+		Likelihood: likelihood.StudentT{Freedom: freedom, Scale: scale}}
+}
+
+// Heteroscedastic declares that the model predicts both mean and variance of independent normal
+// targets. The negative log-likelihood is (s + (m-y)^2 / exp(s))/2 with the mean m and the
+// logarithm s of the variance, summed over the entries of a case, up to a constant; the cost is a
+// sum or a mean of it, in any scale.
+//
+// mean and logVariance are nodes of one shape: two layers, or slices of one. As vectors they have a
+// case in each entry.
+func Heteroscedastic(mean, logVariance *gorgonia.Node) Distribution {
+	h := head{kind: "Heteroscedastic", node: mean, beside: logVariance, Likelihood: likelihood.Heteroscedastic{}}
+	for _, n := range []*gorgonia.Node{mean, logVariance} {
+		if h.problem = checkNode(n); h.problem != nil {
+			h.node, h.beside = mean, nil
+			return h
+		}
+	}
+	switch a, b := mean.Shape(), logVariance.Shape(); {
+	case mean == logVariance:
+		h.problem = errors.New("mean and logarithm of the variance are the same node")
+	case !a.Eq(b):
+		h.problem = fmt.Errorf("the mean has the shape %v and the logarithm of the variance %v, where they need the "+
+			"same; broadcast in the model", a, b)
+	}
+	return h
+}
+
+func checkPositive(what string, v float64) error {
+	if square := v * v; !(v > 0) || math.IsInf(square, 0) || math.IsInf(1/square, 0) {
+		return fmt.Errorf("the %s is %g, where a positive, finite number is needed", what, v)
+	}
+	return nil
+}
+
+// AbsoluteError declares that the cost is an absolute error: every entry of the output is the
+// median of an independent target of the Laplace distribution, all with the same scale, which is
+// not known. The cost is a sum or a mean of |z-y|, in any scale. The scale is estimated by the mean
+// absolute residual of the batch, and follows it as training goes, as the variance of
+// [SquaredError] does.
+//
+// median is the node of z, of any shape.
+func AbsoluteError(median *gorgonia.Node) Distribution {
+	return head{kind: "AbsoluteError", node: median, problem: checkNode(median), ownUnit: true,
+		Likelihood: likelihood.Laplace{Scale: 1}}
+}
+
+// ownScale reports whether the scale of absolute errors is not known.
+func (h head) ownScale() bool {
+	_, absolute := h.Likelihood.(likelihood.Laplace)
+	return absolute && h.ownUnit
+}
+
 // Laplace declares that the cost is an absolute error: every entry of the output is the median of
 // an independent target whose density falls by e at every scale. The negative log-likelihood is
 // |z-y|/scale + log(2 scale), summed over the entries of a case; the cost is a sum or a mean of
@@ -205,13 +323,16 @@ func Poisson(logRate *gorgonia.Node) Distribution {
 //
 // scale is positive and finite, in the unit of the targets: the mean absolute error of the model's
 // best predictions. It says how much a change of the predictions means, as the variance of a
-// [Gaussian] does.
+// [Gaussian] does. Where it is not known, declare [AbsoluteError]; Laplace(median, 0) is the same.
 //
 // median is the node of z, of any shape.
 func Laplace(median *gorgonia.Node, scale float64) Distribution {
+	if scale == 0 {
+		return AbsoluteError(median)
+	}
 	err := checkNode(median)
-	if square := scale * scale; err == nil && (!(scale > 0) || math.IsInf(square, 0) || math.IsInf(1/square, 0)) {
-		err = fmt.Errorf("the scale is %g, where a positive, finite number is needed", scale)
+	if err == nil {
+		err = checkPositive("scale", scale)
 	}
 	return head{kind: "Laplace", node: median, problem: err, Likelihood: likelihood.Laplace{Scale: scale}}
 }
@@ -293,31 +414,34 @@ func checkType(n *gorgonia.Node) error {
 }
 
 // traceSoftmax returns z if n is SoftMax(z), LogSoftMax(z) or the Log of SoftMax(z), and otherwise
-// n. Gorgonia turns Log(SoftMax(z)) into the log form of the SoftMax node in place, unless its
-// stabilisation is switched off.
-func traceSoftmax(n *gorgonia.Node) (*gorgonia.Node, error) {
+// n; and the axis of the classes, where that is not the last one, else 0. Gorgonia turns
+// Log(SoftMax(z)) into the log form of the SoftMax node in place, unless its stabilisation is
+// switched off.
+func traceSoftmax(n *gorgonia.Node) (*gorgonia.Node, int, error) {
 	if err := checkNode(n); err != nil {
-		return n, err
+		return n, 0, err
 	}
 	softmax := n
 	if opIs(n, "gorgonia.elemUnaryOp", "ln") {
 		softmax = onlyOperand(n)
 	}
 	if fmt.Sprintf("%T", softmax.Op()) != "*gorgonia.softmaxOp" {
-		return n, nil
+		return n, 0, nil
 	}
 	logits := onlyOperand(softmax)
 	var axis int
 	if _, err := fmt.Sscanf(softmax.Op().String(), "Softmax{%d,", &axis); err != nil {
-		return logits, fmt.Errorf("the axis of %q is unreadable (%w); pass the node of the logits",
+		return logits, 0, fmt.Errorf("the axis of %q is unreadable (%w); pass the node of the logits",
 			program.NameOf(softmax), err)
 	}
-	// Gorgonia stores the last axis as -1.
-	if last := len(logits.Shape()) - 1; axis != -1 && axis != last {
-		return logits, fmt.Errorf("the softmax is over axis %d of an output of shape %v; a case's classes must lie "+
-			"along the last axis, %d", axis, logits.Shape(), last)
+	switch last := len(logits.Shape()) - 1; {
+	case axis == -1 || axis == last: // Gorgonia stores the last axis as -1
+		return logits, 0, nil
+	case axis == 0:
+		return logits, 0, fmt.Errorf("the softmax is over axis 0 of an output of shape %v, where the cases are; a "+
+			"case's classes lie along another one", logits.Shape())
 	}
-	return logits, nil
+	return logits, axis, nil
 }
 
 // traceSigmoid returns z if n is Sigmoid(z), and otherwise n.

@@ -48,6 +48,12 @@ var lossCases = map[string]lossCase{
 		},
 		declare: func(z *gorgonia.Node) kfac.Distribution { return kfac.Laplace(z, 0.5) },
 	},
+	"absolute error of unknown scale": {
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			return mean(gorgonia.Must(gorgonia.Abs(testnet.Sub(z, s.Random("y", z.Shape()...)))))
+		},
+		declare: kfac.AbsoluteError,
+	},
 	"classes at positions": {
 		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
 			rows := z.Shape()[0] * z.Shape()[1]
@@ -59,6 +65,23 @@ var lossCases = map[string]lossCase{
 		outputs: []int{4, 3},
 		smooth:  true,
 	},
+}
+
+// halved makes a loss of two outputs, a mean and the logarithm of a variance, which are slices of
+// one layer.
+func halved(cost func(s *testnet.Sketch, mean, logVariance *gorgonia.Node) *gorgonia.Node, outputs int) lossCase {
+	var parts [2]*gorgonia.Node
+	return lossCase{
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			for i := range parts {
+				at := gorgonia.S(i*outputs, (i+1)*outputs)
+				parts[i] = gorgonia.Must(gorgonia.Slice(z, nil, at))
+			}
+			return cost(s, parts[0], parts[1])
+		},
+		declare: func(*gorgonia.Node) kfac.Distribution { return kfac.Heteroscedastic(parts[0], parts[1]) },
+		outputs: []int{2 * outputs},
+	}
 }
 
 // weighted makes a loss of classes whose log-likelihoods are multiplied by these weights.
@@ -79,6 +102,23 @@ func weighted(weights func(s *testnet.Sketch, rows int) []float64, outputs ...in
 }
 
 func init() {
+	lossCases["mean and variance"] = halved(heteroscedastic, 3)
+	lossCases["mean and variance of one number"] = halved(heteroscedastic, 1)
+	lossCases["Student's t"] = lossCase{
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			e := testnet.Sub(z, s.Random("y", z.Shape()...))
+			return mean(gorgonia.Must(gorgonia.Log1p(times(testnet.Square(e), 1/(3*0.5*0.5)))))
+		},
+		declare: func(z *gorgonia.Node) kfac.Distribution { return kfac.StudentT(z, 3, 0.5) },
+	}
+	lossCases["counts of larger variance"] = lossCase{
+		cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+			y := s.Leaf("y", counts(s, z.Shape()...), z.Shape()...)
+			logs := gorgonia.Must(gorgonia.Log1p(times(gorgonia.Must(gorgonia.Exp(z)), 1/4.0)))
+			return mean(testnet.Sub(testnet.Hadamard(plus(y, 4), logs), testnet.Hadamard(y, z)))
+		},
+		declare: func(z *gorgonia.Node) kfac.Distribution { return kfac.NegativeBinomial(z, 4) },
+	}
 	lossCases["class weights"] = weighted(func(s *testnet.Sketch, rows int) (w []float64) {
 		for range rows {
 			w = append(w, []float64{0.2, 1, 4}[s.Rng.IntN(3)])

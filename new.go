@@ -16,7 +16,9 @@ package kfac
 //   - logarithms of a softmax or of its parts, by LogSoftMax, SoftMax and Log, or Exp, Sum and Log:
 //     [Categorical];
 //   - logarithms of a sigmoid, and softplus, as BinaryXent has them: [Bernoulli];
-//   - squares of a difference from targets: [SquaredError];
+//   - squares of a difference from targets: [SquaredError]; over the exp of another output:
+//     [Heteroscedastic];
+//   - absolute values of one: [AbsoluteError];
 //   - the exp of a log rate, less the counts times that: [Poisson];
 //   - these for several outputs, as in a variational autoencoder: a [Joint];
 //   - penalties on weights, which are no output.

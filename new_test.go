@@ -85,6 +85,17 @@ func of(dist func(*gorgonia.Node) kfac.Distribution, write func(d draft) *gorgon
 	return func(d draft) (*gorgonia.Node, kfac.Distribution) { return write(d), dist(d.z) }
 }
 
+// heteroscedasticOf is the cost of a mean and the logarithm of its variance, by what their
+// difference e from targets and the latter make of the square.
+func heteroscedasticOf(scaled func(d draft, e, s *gorgonia.Node) *gorgonia.Node) func(
+	d draft) (*gorgonia.Node, kfac.Distribution) {
+	return func(d draft) (*gorgonia.Node, kfac.Distribution) {
+		s := d.Dense("3", testnet.Tanh(d.z), 4)
+		cost := testnet.Mean(testnet.Add(scaled(d, testnet.Sub(d.z, d.y), s), s))
+		return testnet.Hadamard(d.number(0.5), cost), kfac.Heteroscedastic(d.z, s)
+	}
+}
+
 var writings = []writing{
 	{"LogSoftMax with one-hot targets", of(kfac.Categorical, func(d draft) *gorgonia.Node {
 		return d.classes(testnet.LogSoftMax(d.z))
@@ -193,6 +204,37 @@ var writings = []writing{
 		rate := node(gorgonia.Exp(d.z))
 		return testnet.Sum(testnet.Sub(rate, testnet.Hadamard(d.y, node(gorgonia.Log(rate)))))
 	}), "exp of a log rate"},
+	{"Mean of Abs", of(kfac.AbsoluteError, func(d draft) *gorgonia.Node {
+		return testnet.Mean(node(gorgonia.Abs(testnet.Sub(d.y, d.z))))
+	}), "absolute value of a difference"},
+	{"a mean and the logarithm of a variance, with Exp of its negative", heteroscedasticOf(func(d draft, e,
+		s *gorgonia.Node) *gorgonia.Node {
+		return testnet.Hadamard(testnet.Square(e), node(gorgonia.Exp(testnet.Neg(s))))
+	}), "square of a difference over the exp of another output"},
+	{"the same, with Div and a half", heteroscedasticOf(func(d draft, e, s *gorgonia.Node) *gorgonia.Node {
+		return node(gorgonia.HadamardDiv(testnet.Hadamard(d.number(1), testnet.Square(e)), node(gorgonia.Exp(s))))
+	}), "square of a difference over the exp of another output"},
+	{"the same, with Inverse", heteroscedasticOf(func(d draft, e, s *gorgonia.Node) *gorgonia.Node {
+		return testnet.Hadamard(node(gorgonia.Inverse(node(gorgonia.Exp(s)))), testnet.Square(e))
+	}), "square of a difference over the exp of another output"},
+	{"a mean and a variance in slices of one output", func(d draft) (*gorgonia.Node, kfac.Distribution) {
+		m, s := node(gorgonia.Slice(d.z, nil, gorgonia.S(0))), node(gorgonia.Slice(d.z, nil, gorgonia.S(1)))
+		e := testnet.Square(testnet.Sub(m, d.Random("t", 12)))
+		cost := testnet.Mean(testnet.Add(s, testnet.Hadamard(e, node(gorgonia.Exp(testnet.Neg(s))))))
+		return cost, kfac.Heteroscedastic(m, s)
+	}, "square of a difference over the exp of another output"},
+	{"classes along the channels of an image", func(d draft) (*gorgonia.Node, kfac.Distribution) {
+		z := testnet.Reshape(d.z, 12, 2, 1, 2)
+		logs := node(gorgonia.LogSoftMax(z, 1))
+		// The classes of the positions (0, 0) and (0, 1) of a case in turn.
+		y := node(gorgonia.Transpose(d.Leaf("t", testnet.OneHots(d.Rng, 24, 2), 12, 1, 2, 2), 0, 3, 1, 2))
+		return testnet.Neg(testnet.Mean(testnet.Hadamard(logs, y))), kfac.Categorical(logs)
+	}, "log-softmax"},
+	{"one logit less than there are classes", func(d draft) (*gorgonia.Node, kfac.Distribution) {
+		z := node(gorgonia.Concat(1, d.z, d.Constant("none", 0, 12, 1)))
+		y := d.Leaf("t", testnet.OneHots(d.Rng, 12, 5), 12, 5)
+		return testnet.Neg(testnet.Mean(testnet.Hadamard(testnet.LogSoftMax(z), y))), kfac.Categorical(z)
+	}, "log-softmax"},
 	{"targets that are a constant", of(kfac.Categorical, func(d draft) *gorgonia.Node {
 		y := gorgonia.NewConstant(d.y.Value(), gorgonia.WithName("constant"))
 		return testnet.Neg(testnet.Mean(testnet.Sum(testnet.Hadamard(testnet.LogSoftMax(d.z), y), 1)))
@@ -462,9 +504,10 @@ func TestNotInferred(t *testing.T) {
 		is    error
 		words []string
 	}{
-		{"absolute errors", func(d draft) *gorgonia.Node {
-			return testnet.Mean(node(gorgonia.Abs(testnet.Sub(d.z, d.y))))
-		}, kfac.ErrNotInferred, []string{"of shape (12, 4)", "kfac.NewSolver(cost, ", "solver.Attach(cost, "}},
+		{"hinge errors", func(d draft) *gorgonia.Node {
+			return testnet.Mean(testnet.Rectify(testnet.Sub(d.number(1), testnet.Hadamard(d.z, d.y))))
+		}, kfac.ErrNotInferred, []string{"of shape (12, 4)", "kfac.NewSolver(cost, ", "solver.Attach(cost, ",
+			"kfac.GaussNewton(z)"}},
 		{"a likelihood and another term", func(d draft) *gorgonia.Node {
 			return testnet.Add(d.classes(testnet.LogSoftMax(d.z)), testnet.Mean(testnet.Tanh(d.Dense("3", d.X, 2))))
 		}, kfac.ErrNotInferred, []string{"kfac.NewSolver(cost, kfac.Categorical("}},

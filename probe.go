@@ -47,6 +47,9 @@ func (p *probe[T]) draw(point int, rng *rand.Rand) {
 	}
 }
 
+// widenings is how often probes are made wider at most: to 1e30 from 1, by 1e4 each time.
+const widenings = 8
+
 // widen makes the points lie farther apart where the gradients at the two are so nearly the same
 // that their difference is rounding, as with targets that are large beside the points. It reports
 // whether it has.
@@ -63,27 +66,35 @@ func (p *probe[T]) widen() bool {
 	return true
 }
 
-// scale finds c, or says what is wrong.
-func (p *probe[T]) scale(o *output) (float64, error) {
+// prepare brings the gradients to a unit in which no square over- or underflows.
+func (p *probe[T]) prepare(o *output) error {
 	z := make([]float64, len(p.z[0]))
 	for i := range 2 {
 		if !linalg.Finite(p.grad[i]) {
-			return 0, &LossError{Output: o.name(), Expected: "a finite gradient of the cost", Found: "NaN or infinity",
+			return &LossError{Output: o.name(), Expected: "a finite gradient of the cost", Found: "NaN or infinity",
 				Hint: "is a target NaN, or the logarithm of 0 taken?"}
 		}
 		linalg.Convert(z, p.z[i])
 		o.Mean(p.mean[i], z, o.cols)
 	}
-	unit := p.largest() // so that no square over- or underflows
-	p.unit = unit
-	if unit == 0 {
-		return 0, &LossError{Output: o.name(), Expected: "a cost that depends on the output",
+	p.unit = p.largest()
+	if p.unit == 0 {
+		return &LossError{Output: o.name(), Expected: "a cost that depends on the output",
 			Found: "a gradient of zero",
 			Hint:  "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
 	}
 	for i := range 2 {
-		floats.Scale(1/unit, p.grad[i])
+		floats.Scale(1/p.unit, p.grad[i])
 	}
+	return nil
+}
+
+// scale finds c, or says what is wrong.
+func (p *probe[T]) scale(o *output) (float64, error) {
+	if err := p.prepare(o); err != nil {
+		return 0, err
+	}
+	unit, z := p.unit, make([]float64, len(p.z[0]))
 	if l, ok := o.Likelihood.(likelihood.Scaled); ok {
 		return p.scaleBy(l, o)
 	}

@@ -154,7 +154,8 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 			return nil, &ConfigError{h.name(), got, "the same dtype"}
 		}
 		for _, other := range heads[:i] {
-			if other.output() == h.output() {
+			declared := func(n *gorgonia.Node) bool { return slices.Contains(other.as().Nodes, n) }
+			if slices.ContainsFunc(h.as().Nodes, declared) {
 				return nil, &ConfigError{h.name(), "an output declared twice", "each output once"}
 			}
 		}

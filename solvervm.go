@@ -84,7 +84,7 @@ func (v *solverVM[T]) build() error {
 	whole := v.training.plan.model.whole
 	want := program.Wanted{Cost: v.graph.cost, Params: v.params, Values: slices.Clone(v.nodes), Reads: true}
 	for _, h := range v.graph.heads {
-		want.Values = append(want.Values, h.output())
+		want.Values = append(want.Values, h.as().Nodes...)
 	}
 	run, err := program.NewMachine(whole, want)
 	if err != nil {

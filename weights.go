@@ -207,6 +207,9 @@ func declaredWeights[T program.Float](o *output, tail *lossTail[T], entries int)
 	cases := max(entries/o.perCase(), 1)
 	for i := range declared {
 		switch {
+		case o.beside != nil && 2*len(values) == entries: // a row is that of the targets, twice
+			half := o.cols / 2
+			declared[i] = float64(values[i/o.cols*half+i%half])
 		case len(values)%cases == 0 && entries%len(values) == 0: // the same for what a case has behind
 			declared[i] = float64(values[i/(entries/len(values))])
 		case o.perCase()%len(values) == 0: // the same for all cases

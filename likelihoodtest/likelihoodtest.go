@@ -93,9 +93,13 @@ func (s subject) results(y, v, z []float64) []result {
 	return all
 }
 
+// findsFactors reports whether the factor of a cost is told from gradients, and not by Mean.
 func (s subject) findsFactors() bool {
-	_, ok := s.Likelihood.(kfac.FactorFinder)
-	return ok
+	switch s.Likelihood.(type) {
+	case kfac.FactorFinder, kfac.Fitter:
+		return true
+	}
+	return false
 }
 
 // sample draws targets of some rows.
@@ -375,6 +379,9 @@ func (s subject) statistic(y, z []float64) []float64 {
 
 // factors: they are what gradients were multiplied with.
 func (s subject) factors() error {
+	if f, ok := s.Likelihood.(kfac.Fitter); ok {
+		return s.fits(f)
+	}
 	f, ok := s.Likelihood.(kfac.FactorFinder)
 	if !ok {
 		return nil
@@ -401,6 +408,47 @@ func (s subject) factors() error {
 		f.Factors(c, r, z, s.cols)
 		return nil
 	})
+}
+
+// fits: what gradients were multiplied with is found at some opposite points, with targets that
+// have these gradients elsewhere too.
+func (s subject) fits(f kfac.Fitter) (err error) {
+	n := len(s.z)
+	y, c, found := s.sample(s.z, 7), make([]float64, n), make([]float64, n)
+	r, want := make([]float64, n), make([]float64, n)
+	var z, grad [2][]float64
+	for k := range z {
+		z[k], grad[k] = make([]float64, n), make([]float64, n)
+	}
+	for _, factor := range []float64{0.01, 1, 30} {
+		for spread := 1.0; spread < 1e9; spread *= 20 {
+			for k := range z {
+				for j := range z[k] {
+					z[k][j] = spread * float64(2*k-1)
+				}
+				s.Residual(grad[k], y, z[k], s.cols)
+				for j := range grad[k] {
+					grad[k][j] *= factor
+				}
+			}
+			f.Fit(c, found, grad, z, s.cols)
+			if err = same("a factor that Fit finds", c, slices.Repeat([]float64{factor}, n), 1e-6*factor); err != nil {
+				continue
+			}
+			s.Residual(r, found, s.z, s.cols)
+			s.Residual(want, y, s.z, s.cols)
+			if err = same("Residual of what Fit finds", r, want, 1e-6); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%w, at the farthest points tried", err)
+		}
+	}
+	clear(grad[0])
+	clear(grad[1])
+	f.Fit(c, found, grad, z, s.cols)
+	return same("a factor that Fit finds where there is no gradient", c, make([]float64, n), 0)
 }
 
 // variables: there is one at least; those that are discrete have T(y) in [0, 1].

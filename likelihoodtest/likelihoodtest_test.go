@@ -16,6 +16,7 @@ var (
 	_ kfac.VariableCounter    = likelihood.Likelihood(nil)
 	_ kfac.DiscreteLikelihood = likelihood.Likelihood(nil)
 	_ kfac.FactorFinder       = likelihood.Scaled(nil)
+	_ kfac.Fitter             = likelihood.Fitted(nil)
 )
 
 var rows = []float64{0.3, -1.2, 0.8, 1.5, 0.1, -0.4}
@@ -28,9 +29,13 @@ func TestOwnDistributions(t *testing.T) {
 		"gaussian":    likelihood.Gaussian{Variance: 0.37},
 		"poisson":     likelihood.Poisson{},
 		"laplace":     likelihood.Laplace{Scale: 0.7},
+		"student":     likelihood.StudentT{Freedom: 4, Scale: 0.7},
+		"cauchy":      likelihood.StudentT{Freedom: 1, Scale: 1},
+		"overspread":  likelihood.NegativeBinomial{Size: 2.5},
 	} {
 		t.Run(name, func(t *testing.T) { Run(t, l, rows, 3) })
 	}
+	t.Run("heteroscedastic", func(t *testing.T) { Run(t, likelihood.Heteroscedastic{}, append(rows, 0.2, -0.3), 4) })
 }
 
 // broken is a Bernoulli with something wrong.
@@ -109,6 +114,16 @@ func (s scaled) Factors(c, grad, z []float64, cols int) {
 	}
 }
 
+// unfitted is a StudentT that finds wrong factors.
+type unfitted struct{ likelihood.StudentT }
+
+func (u unfitted) Fit(c, y []float64, grad, z [2][]float64, cols int) {
+	u.StudentT.Fit(c, y, grad, z, cols)
+	for i := range c {
+		c[i] *= 1.01
+	}
+}
+
 // unscaled is a Laplace without factors.
 type unscaled struct{ kfac.Likelihood }
 
@@ -178,6 +193,7 @@ func TestMistakesAreFound(t *testing.T) {
 		"overflow":           {broken{mean: overflow}, "large outputs"},
 		"a mean that makes":  {broken{mean: func(dst, _ []float64) { sink = slices.Clone(dst) }}, "allocations"},
 		"wrong factors":      {scaled{likelihood.Laplace{Scale: 1}}, "factors"},
+		"a wrong fit":        {unfitted{likelihood.StudentT{Freedom: 4, Scale: 1}}, "factors"},
 		"factors are needed": {unscaled{likelihood.Laplace{Scale: 1}}, "mean"},
 	} {
 		t.Run(name, func(t *testing.T) {

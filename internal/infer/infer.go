@@ -17,12 +17,16 @@ const (
 	Bernoulli
 	SquaredError
 	Poisson
+	AbsoluteError
+	Heteroscedastic
 )
 
 // An Output is what a model predicts the targets with.
 type Output struct {
 	Family Family
 	Node   *program.Node // of the natural parameters
+	Beside *program.Node // of the logarithms of the variances, for Heteroscedastic
+	Last   int           // the axis of the classes, where it is not the last one; else 0
 	How    string        // it was found, e.g. "log of a sigmoid"
 }
 
@@ -102,6 +106,9 @@ func (s *search) again(weak bool) bool {
 	s.known = nil
 	for _, o := range s.outputs {
 		s.known = append(s.known, o.Node)
+		if o.Beside != nil {
+			s.known = append(s.known, o.Beside)
+		}
 	}
 	before := s.outputs
 	s.outputs, s.weak, s.seen = nil, weak, map[visit]bool{}
@@ -110,7 +117,7 @@ func (s *search) again(weak bool) bool {
 		found := s.outputs
 		s.outputs = before
 		for _, o := range found {
-			s.add(o.Family, o.Node, o.How)
+			s.put(o)
 		}
 	}
 	return len(s.outputs) > 0
@@ -118,9 +125,22 @@ func (s *search) again(weak bool) bool {
 
 // add adds an output, if there is something in it to train.
 func (s *search) add(f Family, n *program.Node, how string) {
-	if s.trained.Has(n) && !s.isOutput(n) {
-		s.outputs = append(s.outputs, Output{f, n, how})
+	s.put(Output{Family: f, Node: n, How: how})
+}
+
+func (s *search) put(o Output) {
+	if s.trained.Has(o.Node) && !s.isOutput(o.Node) {
+		s.outputs = append(s.outputs, o)
 	}
+}
+
+// addClasses adds an output whose classes lie along an axis.
+func (s *search) addClasses(n *program.Node, axis int, how string) {
+	o := Output{Family: Categorical, Node: n, How: how}
+	if axis > 0 && axis < len(n.Shape)-1 {
+		o.Last = axis
+	}
+	s.put(o)
 }
 
 // matters reports whether a node depends on parameters and data. Others are constant, or a penalty
@@ -146,15 +166,20 @@ func (s *search) term(n *program.Node) {
 		s.add(SquaredError, s.predicted(d), "square of a difference")
 		return
 	}
+	if d, logVariance := s.scaledSquare(n); d != nil {
+		s.put(Output{Family: Heteroscedastic, Node: s.predicted(d), Beside: logVariance,
+			How: "square of a difference over the exp of another output"})
+		return
+	}
 	switch op := n.Op.(type) {
 	case program.Unary:
 		s.unary(op.Kind, n.Kids[0])
 	case program.SoftMax:
 		switch {
 		case op.Log:
-			s.add(Categorical, n.Kids[0], "log-softmax")
+			s.addClasses(n.Kids[0], op.Axis, "log-softmax")
 		case s.weak:
-			s.add(Categorical, n.Kids[0], "softmax")
+			s.addClasses(n.Kids[0], op.Axis, "softmax")
 		}
 	default:
 		for _, k := range summands(n, s.weighs) {
@@ -166,11 +191,61 @@ func (s *search) term(n *program.Node) {
 // weighs reports whether a node may be the weight of a term.
 func (s *search) weighs(n *program.Node) bool { return !s.matters(n) || countsOnly(n) }
 
+// scaledSquare is d and s where n is the square of d over the exp of s, by whatever products, but
+// for weights; else nil.
+func (s *search) scaledSquare(n *program.Node) (d, logVariance *program.Node) {
+	over, under := s.factors(n)
+	var rest []*program.Node
+	for _, f := range over {
+		if inner := squared(f); inner != nil && d == nil {
+			d = inner
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	switch {
+	case d == nil || len(rest)+len(under) != 1:
+	case len(under) == 1 && is(under[0], "exp"):
+		return d, under[0].Kids[0]
+	case len(rest) == 1 && is(rest[0], "exp") && is(rest[0].Kids[0], "neg"):
+		return d, rest[0].Kids[0].Kids[0]
+	}
+	return nil, nil
+}
+
+// factors are those of a product and of what it is divided by, without weights.
+func (s *search) factors(n *program.Node) (over, under []*program.Node) {
+	switch {
+	case !s.matters(n):
+		return nil, nil
+	case squared(n) != nil:
+		return []*program.Node{n}, nil
+	case is(n, "neg"):
+		return s.factors(n.Kids[0])
+	case is(n, "inv"):
+		under, over = s.factors(n.Kids[0])
+		return over, under
+	case isBinary(n, "⊙") || isBinary(n, "÷"):
+		over, under = s.factors(n.Kids[0])
+		more, less := s.factors(n.Kids[1])
+		if isBinary(n, "÷") {
+			more, less = less, more
+		}
+		return append(over, more...), append(under, less...)
+	}
+	if inner := beforeShaping(n); inner != n {
+		return s.factors(inner)
+	}
+	return []*program.Node{n}, nil
+}
+
 // unary searches a function of k that the cost has as a term.
 func (s *search) unary(kind string, k *program.Node) {
 	switch kind {
 	case "softplus":
 		s.add(Bernoulli, unsigned(k), "softplus")
+	case "abs":
+		s.add(AbsoluteError, s.predicted(k), "absolute value of a difference")
 	case "exp":
 		if !s.isLogProbability(k) { // else it is a ratio of probabilities
 			s.add(Poisson, k, "exp of a log rate")
@@ -210,10 +285,14 @@ func (s *search) logarithm(n *program.Node) {
 	}
 	switch op := n.Op.(type) {
 	case program.SoftMax:
-		s.add(Categorical, n.Kids[0], "log of a softmax")
+		s.addClasses(n.Kids[0], op.Axis, "log of a softmax")
 	case program.Sum:
 		if k := beforeShaping(n.Kids[0]); is(k, "exp") {
-			s.add(Categorical, beforeShift(k.Kids[0]), "log of a sum of exp")
+			axis := 0
+			if len(op.Along) == 1 {
+				axis = op.Along[0]
+			}
+			s.addClasses(beforeShift(k.Kids[0]), axis, "log of a sum of exp")
 		} else {
 			s.logarithm(n.Kids[0])
 		}
@@ -331,7 +410,7 @@ func (s *search) probabilities() program.Path {
 }
 
 func (s *search) isOutput(n *program.Node) bool {
-	return slices.ContainsFunc(s.outputs, func(o Output) bool { return o.Node == n })
+	return slices.ContainsFunc(s.outputs, func(o Output) bool { return o.Node == n || o.Beside == n })
 }
 
 // isEntropy reports whether a node is a product of two functions of probabilities.

@@ -49,6 +49,11 @@ func (m model) bits(z *gorgonia.Node) *gorgonia.Node {
 	return testnet.Mean(testnet.Sub(testnet.Softplus(z), testnet.Hadamard(z, m.y)))
 }
 
+// distances is the mean absolute error.
+func (m model) distances(z *gorgonia.Node) *gorgonia.Node {
+	return testnet.Mean(must(gorgonia.Abs(testnet.Sub(z, m.y))))
+}
+
 // counts is the cost of counts.
 func (m model) counts(z *gorgonia.Node) *gorgonia.Node {
 	return testnet.Mean(testnet.Sub(exp(z), testnet.Hadamard(z, m.y)))
@@ -97,7 +102,7 @@ func TestOutputs(t *testing.T) {
 		cost   func(m model, z *gorgonia.Node) *gorgonia.Node
 	}{
 		{infer.Categorical, model.classes}, {infer.Bernoulli, model.bits}, {infer.SquaredError, model.squares},
-		{infer.Poisson, model.counts},
+		{infer.Poisson, model.counts}, {infer.AbsoluteError, model.distances},
 	}
 	for _, one := range families {
 		m := newModel()
@@ -200,12 +205,13 @@ func TestUnknown(t *testing.T) {
 		cost  func(m model) *gorgonia.Node
 		guess bool // a is
 	}{
-		{"an absolute error", func(m model) *gorgonia.Node {
-			return testnet.Mean(must(gorgonia.Abs(testnet.Sub(m.a, m.y))))
+		{"a hinge error", func(m model) *gorgonia.Node {
+			return testnet.Mean(testnet.Rectify(testnet.Sub(number(1), testnet.Hadamard(m.a, m.y))))
 		}, true},
 		{"an output as it is", func(m model) *gorgonia.Node { return testnet.Mean(m.a) }, true},
 		{"a quotient of outputs", func(m model) *gorgonia.Node {
-			return testnet.Mean(must(gorgonia.HadamardDiv(testnet.Square(testnet.Sub(m.a, m.y)), exp(m.b))))
+			e := testnet.Square(testnet.Sub(m.a, m.y))
+			return testnet.Mean(must(gorgonia.HadamardDiv(e, testnet.Softplus(m.b))))
 		}, true},
 		{"a product of outputs", func(m model) *gorgonia.Node {
 			return testnet.Mean(testnet.Hadamard(m.a, m.b))

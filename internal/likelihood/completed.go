@@ -10,6 +10,16 @@ type completedScaled struct {
 	factors
 }
 
+// completedFitted is one that tells factor and targets from gradients at two points.
+type completedFitted struct {
+	completed
+	fit
+}
+
+type fit interface {
+	Fit(c, y []float64, grad, z [2][]float64, cols int)
+}
+
 type factors interface {
 	Factors(c, grad, z []float64, cols int)
 }
@@ -18,6 +28,9 @@ type factors interface {
 func Complete(l Essential) Likelihood {
 	if whole, ok := l.(Likelihood); ok {
 		return whole
+	}
+	if f, ok := l.(fit); ok {
+		return completedFitted{completed{l}, f}
 	}
 	if f, ok := l.(factors); ok {
 		return completedScaled{completed{l}, f}

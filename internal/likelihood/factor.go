@@ -9,7 +9,8 @@ type Factored interface {
 	FisherFactor(dst, v, z []float64, cols int)
 }
 
-var _ = []Factored{Categorical{}, Bernoulli{}, Poisson{}, Gaussian{}, Laplace{}}
+var _ = []Factored{Categorical{}, Bernoulli{}, Poisson{}, Gaussian{}, Laplace{}, Heteroscedastic{}, StudentT{},
+	NegativeBinomial{}}
 
 // FisherFactor has B = diag(sqrt(p)) - p sqrt(p)^T.
 func (Categorical) FisherFactor(dst, v, z []float64, cols int) {

@@ -58,6 +58,16 @@ type Scaled interface {
 	Factors(c, grad, z []float64, cols int)
 }
 
+// Fitted is a Likelihood whose residual is not E[T(y)] - T(y), so that factor and targets of a cost
+// are told from its gradients at two points.
+type Fitted interface {
+	Likelihood
+	// Fit writes, for each entry, the factor c and the target y with which c times the residual is
+	// grad[k] at z[k], if there are any. c is 0 where grad is 0. All entries of z[1] are of one
+	// size, and z[0] is -z[1].
+	Fit(c, y []float64, grad, z [2][]float64, cols int)
+}
+
 func impossibleTarget(i, cols int, value float64, want string) error {
 	return fmt.Errorf("the target at row %d, column %d is %.6g, where %s, is needed", i/cols, i%cols, value, want)
 }

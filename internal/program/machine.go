@@ -111,7 +111,7 @@ func (m *Machine[T]) addRest(nodes []*gorgonia.Node) error {
 			cuts = append(cuts, n.Src)
 		}
 	}
-	rest, err := build(lacking, cuts, false)
+	rest, err := New(lacking, cuts...)
 	if err != nil {
 		return err
 	}

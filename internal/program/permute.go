@@ -22,11 +22,25 @@ func permute[T Float](dst, src []T, shape, perm []int) {
 
 // permuteBack undoes permute. dst has the given shape, src is permuted.
 func permuteBack[T Float](dst, src []T, shape, perm []int) {
-	permuted, inverse := make([]int, len(perm)), make([]int, len(perm))
+	permute(dst, src, permuted(shape, perm), inverse(perm))
+}
+
+// permuted is the shape with axis i being axis perm[i] of the given one.
+func permuted(shape, perm []int) []int {
+	to := make([]int, len(perm))
 	for i, axis := range perm {
-		permuted[i], inverse[axis] = shape[axis], i
+		to[i] = shape[axis]
 	}
-	permute(dst, src, permuted, inverse)
+	return to
+}
+
+// inverse is the permutation that undoes perm.
+func inverse(perm []int) []int {
+	inverse := make([]int, len(perm))
+	for i, axis := range perm {
+		inverse[axis] = i
+	}
+	return inverse
 }
 
 // transposeStack transposes n matrices of rows x cols.

@@ -13,6 +13,7 @@ import (
 type Program struct {
 	Nodes   []*Node // operands before their users
 	Outputs []*Node // in the order given to New
+	Cuts    []*Node // the inputs in the place of the cuts, in their order; nil where one is no ancestor
 
 	// Cases is the number of cases in the batch: the length of the outputs' first axis, or 1 if
 	// they have none.
@@ -22,7 +23,8 @@ type Program struct {
 	// Whole says why the program can't be run on a part of the batch. It is empty if it can.
 	Whole string
 
-	cuts  []*gorgonia.Node
+	outputs, cuts []Output
+
 	bySrc map[*gorgonia.Node]*Node
 	dtype tensor.Dtype
 }
@@ -31,6 +33,11 @@ type Program struct {
 // inputs: their operands are left out, and each run has to be given their values ([Run.Bind]). An
 // output that is a vector holds the numbers of a single case; see [Program.WithVectorCases].
 func New(outputs []*gorgonia.Node, cuts ...*gorgonia.Node) (*Program, error) {
+	return build(plain(outputs), plain(slices.Clone(cuts)), false)
+}
+
+// NewOf is New of outputs, and of cuts, that need not be nodes as they are.
+func NewOf(outputs []Output, cuts ...Output) (*Program, error) {
 	return build(outputs, slices.Clone(cuts), false)
 }
 
@@ -41,35 +48,44 @@ func (p *Program) WithVectorCases(on bool) (*Program, error) {
 	if p.VectorCases == on {
 		return p, nil
 	}
-	outputs := make([]*gorgonia.Node, len(p.Outputs))
-	for i, n := range p.Outputs {
-		outputs[i] = n.Src
-	}
-	return build(outputs, p.cuts, on)
+	return build(p.outputs, p.cuts, on)
 }
 
-func build(outputs, cuts []*gorgonia.Node, vectorCases bool) (*Program, error) {
-	if err := checkOutputs(outputs); err != nil {
+func build(outputs, cuts []Output, vectorCases bool) (*Program, error) {
+	roots := nodesOf(outputs)
+	if err := checkOutputs(roots); err != nil {
 		return nil, err
 	}
 	p := &Program{
 		VectorCases: vectorCases,
+		outputs:     outputs,
 		cuts:        cuts,
 		bySrc:       make(map[*gorgonia.Node]*Node),
-		dtype:       outputs[0].Dtype(),
+		dtype:       roots[0].Dtype(),
 	}
-	copies, err := copyAncestors(outputs, cuts, p.dtype)
+	copies, err := copyAncestors(roots, nodesOf(cuts), p.dtype)
 	if err != nil {
 		return nil, err
 	}
 	simplify(copies.nodes)
-	for _, src := range outputs {
-		n := copies.bySrc[src]
+	for _, o := range cuts {
+		p.Cuts = append(p.Cuts, o.cut(copies.bySrc))
+	}
+	for _, o := range outputs {
+		n := o.join(copies.bySrc)
 		p.Outputs = append(p.Outputs, n)
 		p.list(n)
 	}
 	p.Cases, p.Whole = findCases(p.Nodes, p.Outputs, vectorCases)
 	return p, nil
+}
+
+// nodesOf are the user's nodes of outputs.
+func nodesOf(outputs []Output) (nodes []*gorgonia.Node) {
+	for _, o := range outputs {
+		nodes = append(nodes, o.Nodes...)
+	}
+	return nodes
 }
 
 func checkOutputs(outputs []*gorgonia.Node) error {

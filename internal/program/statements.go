@@ -10,7 +10,7 @@ import (
 // statementsOf finds the Reads of a program's graph: all, or those of the program's nodes. The
 // error is about a statement that no machine here can obey.
 func statementsOf(p *Program, all bool) (reads []read, err error) {
-	g := p.Outputs[0].Src.Graph()
+	g := p.outputs[0].Nodes[0].Graph()
 	for _, n := range g.AllNodes() {
 		name := ""
 		if op := n.Op(); op != nil {
