@@ -15,7 +15,8 @@ import (
 //
 //	M(delta) = 1/2 delta^T (F + lambda L + H) delta + grad^T delta + h(theta).
 //
-// L and H are diagonal: each parameter's factor on lambda, 1 by default, and its eta.
+// L is diagonal: each parameter's factor on lambda, 1 by default. H is the curvature of what the
+// objective has beside the likelihood: each parameter's eta, and the cost's other terms.
 //
 // delta is restricted to the span of two directions: the proposal Delta and the previous update
 // delta0. F = E[J^T F_R J] is the exact Fisher matrix, not its approximation. J is the Jacobian of
@@ -30,6 +31,8 @@ type quadratic[T program.Float] struct {
 	// J v and F_R J v for each of the two directions, each chunk and each output. The slices may be
 	// longer than needed.
 	jv, fjv [2][][][]float64
+
+	terms *terms[T] // of the cost, beside the likelihood; nil if there are none
 
 	differenced []differenced[T] // parameters that forward mode does not reach; see differences
 	slopes      [][]float64      // by output: the part of J v from differenced
@@ -48,9 +51,15 @@ type differenced[T program.Float] struct {
 	direction []T
 }
 
-// prepare begins an update with the given chunks.
-func (q *quadratic[T]) prepare(b batch[T]) {
+// prepare begins an update with the given chunks. others: the cost has terms beside the likelihood.
+func (q *quadratic[T]) prepare(b batch[T], others bool) {
 	q.batch, q.loaded, q.cases = b, -1, 0
+	switch {
+	case !others:
+		q.terms = nil
+	case q.terms == nil:
+		q.terms = &terms[T]{}
+	}
 	if last := len(b) - 1; b[last].held {
 		q.loaded = last
 	}
@@ -75,6 +84,9 @@ func (q *quadratic[T]) forget() {
 	q.batch = nil
 	clear(q.directions[:cap(q.directions)])
 	clear(q.differenced[:cap(q.differenced)])
+	if q.terms != nil {
+		q.terms.forget()
+	}
 }
 
 // grown returns x extended to at least n elements.
@@ -103,6 +115,9 @@ func (q *quadratic[T]) load(i int) error {
 // along computes J (sign v) and F_R J (sign v). v holds the part of each parameter. A part is nil
 // if the parameter does not move.
 func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v [][]T) error {
+	if q.terms != nil {
+		q.terms.begin(which)
+	}
 	for i := range q.batch {
 		k := &q.batch[i]
 		if err := q.differences(i, params, v); err != nil {
@@ -136,6 +151,11 @@ func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v 
 		}
 		if k.hessian != nil {
 			k.hessian.multiply(jv, fjv)
+		}
+		if q.terms != nil {
+			if err := q.terms.add(k, which, sign, params, v); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -219,22 +239,33 @@ func (q *quadratic[T]) fisher(u, v int) float64 {
 	return s
 }
 
-// products returns the Fisher products of the two directions, as the upper triangle of a matrix,
-// over the cases of all ranks, or fails with err.
-func (q *quadratic[T]) products(past bool, on *ranks, err error) (f [2][2]float64, _ error) {
-	cases := float64(q.cases)
+// products adds to a span the Fisher products of the two directions, and those with the curvature
+// of the cost's other terms, over the cases of all ranks, or fails with err.
+func (q *quadratic[T]) products(m *span, on *ranks, err error) error {
+	var f [2][2]float64
+	var others terms[T]
+	if q.terms != nil {
+		others.sums = q.terms.sums
+	}
+	cases, all := float64(q.cases), float64(q.batch.cases())
 	if err == nil {
 		f[0][0] = q.fisher(proposal, proposal)
-		if past {
+		if m.past {
 			f[0][1] = q.fisher(proposal, previous)
 			f[1][1] = q.fisher(previous, previous)
 		}
 	}
-	err = on.meet(atProducts, err, &f[0][0], &f[0][1], &f[1][1], &cases)
-	f[0][0] /= cases
-	f[0][1] /= cases
-	f[1][1] /= cases
-	return f, err
+	h := &others.sums
+	err = on.meet(atProducts, err, &f[0][0], &f[0][1], &f[1][1], &cases, &h[0][0], &h[0][1], &h[1][1], &all)
+	beside := others.perCase(all)
+	for i := range f {
+		for j := i; j < 2; j++ {
+			m.f[i][j] = f[i][j] / cases
+			m.ridge[i][j] += beside[i][j]
+		}
+	}
+	m.beside = beside[0][0]
+	return err
 }
 
 // step is alpha Delta + mu delta0, usually the minimum of the quadratic model, with the model's
@@ -252,6 +283,7 @@ type span struct {
 	f, dots, ridge [2][2]float64 // of F, of L and of H
 	slope          [2]float64    // grad^T Delta, grad^T delta0
 	metric         float64       // of Delta by the approximation of the Fisher matrix, with its damping
+	beside         float64       // the part of H along Delta that is not in the approximation
 	past           bool          // there is a previous update
 	arbitrary      float64       // the objective's unit, where it has none of its own; 0: it counts as it is
 
@@ -397,7 +429,7 @@ func (s *span) minimiseTo(curvature, lambda float64, momentum bool) step {
 // fit is 1 where the approximation of the Fisher matrix, with its damping, is exact along Delta,
 // and less where it is too small. Without factors on the learning rate it is the alpha with the
 // smallest M along Delta.
-func (s *span) fit(lambda float64) float64 { return s.metric / s.bend(lambda)[0][0] }
+func (s *span) fit(lambda float64) float64 { return s.metric / (s.bend(lambda)[0][0] - s.beside) }
 
 // form returns the quadratic form of the step with a matrix over the two directions. Only the upper
 // triangle of m is read.

@@ -39,13 +39,21 @@ func directionOf(c *training[float64]) [][]float64 {
 // update.
 func productsOf(t testing.TB, c *training[float64], b batch[float64]) []float64 {
 	t.Helper()
-	q := c.quadratic
-	q.prepare(b)
-	testnet.Check(t, q.along(previous, 1, c.plan.order, previousOf(c)))
-	testnet.Check(t, q.along(proposal, 1, c.plan.order, directionOf(c)))
-	f, err := q.products(true, nil, nil)
+	m := spanOver(t, c, b, 1, false)
+	return []float64{m.f[0][0], m.f[0][1], m.f[1][1]}
+}
+
+// spanOver is the quadratic model over sign u and v, of direction and previous update.
+func spanOver(t testing.TB, c *training[float64], b batch[float64], sign float64, terms bool) span {
+	t.Helper()
+	m, err := spanOf(c.plan.blocks, c.cfg.l2, true)
 	testnet.Check(t, err)
-	return []float64{f[0][0], f[0][1], f[1][1]}
+	q := c.quadratic
+	q.prepare(b, terms)
+	testnet.Check(t, q.along(previous, 1, c.plan.order, previousOf(c)))
+	testnet.Check(t, q.along(proposal, sign, c.plan.order, directionOf(c)))
+	testnet.Check(t, q.products(&m, nil, nil))
+	return m
 }
 
 // products are those on the listed cases.
@@ -358,14 +366,7 @@ func TestUndampedModelIsInvariant(t *testing.T) {
 		copy(bias.previous, plainUpdate[w.size():])
 	}
 	minimum := func(c *training[float64]) step {
-		m, err := spanOf(c.plan.blocks, c.cfg.l2, true)
-		testnet.Check(t, err)
-		q := c.quadratic
-		q.prepare(batch[float64]{wholeChunk(c, nil)})
-		testnet.Check(t, q.along(previous, 1, c.plan.order, previousOf(c)))
-		testnet.Check(t, q.along(proposal, -1, c.plan.order, directionOf(c)))
-		m.f, err = q.products(true, nil, nil)
-		testnet.Check(t, err)
+		m := spanOver(t, c, batch[float64]{wholeChunk(c, nil)}, -1, false)
 		return m.minimise(0, true)
 	}
 	x, y := minimum(a.training), minimum(b.training)

@@ -239,7 +239,7 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 			return best, next, err
 		}
 	}
-	if a.tally.terms && !a.cfg.paperRules { // of which the quadratic model knows only the slope
+	if a.tally.terms && !a.cfg.paperRules { // which need not be quadratic
 		if err := a.shorten(&best, lowRho, &next); err != nil {
 			best.release(a.plan.order)
 			return best, next, err
@@ -251,7 +251,7 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 // sweepPrevious computes the Fisher products of the previous update. It reports whether there is
 // one.
 func (a *attempt[T]) sweepPrevious() (past bool, err error) {
-	a.quadratic.prepare(a.batch)
+	a.quadratic.prepare(a.batch, a.tally.terms && !a.cfg.paperRules)
 	for _, p := range a.plan.order {
 		past = past || p.given && p.moved()
 	}
@@ -410,7 +410,7 @@ func (a *attempt[T]) propose(gamma, lambda float64, anew, past bool) (p proposed
 	}
 	p.norm, p.directionNorm = math.Sqrt(-m.slope[0]), normOf(a.plan.order, theDirection[T])
 	err = a.quadratic.along(proposal, -1, a.plan.order, a.given(theDirection[T])) // Delta = -U
-	if m.f, err = a.quadratic.products(past, a.ranks.ranks, err); err != nil {
+	if err = a.quadratic.products(&m, a.ranks.ranks, err); err != nil {
 		return p, err
 	}
 	m.heading = a.heading
