@@ -100,8 +100,7 @@ func (t *lossTail[T]) checkFactors(run *program.Run[T], outputs []*output, probe
 			continue // the targets were compared at all points
 		}
 		p, c := &probes[i], scales[i]
-		z, mean := make([]float64, len(p.mean[0])), make([]float64, len(p.mean[0]))
-		linalg.Convert(z, run.Value(o.node).Data)
+		z, mean := o.z, linalg.Resized(o.y, len(o.z)) // forward has read the outputs
 		if l, ok := o.Likelihood.(likelihood.Scaled); ok {
 			if t.weighs[i] { // they were compared entry by entry
 				continue

@@ -24,13 +24,21 @@ type probe[T program.Float] struct {
 	unit     float64 // of grad, after scale
 }
 
-func newProbe[T program.Float](leaf *program.Node) (p probe[T]) {
-	n := leaf.Size()
-	p.spread = 1
-	for i := range 2 {
-		p.z[i], p.grad[i], p.mean[i] = make([]T, n), make([]float64, n), make([]float64, n)
+// probing is memory of the probes, kept from check to check.
+type probing[T program.Float] struct{ random, opposite []probe[T] }
+
+// probesOf returns a probe for each output, in memory that is kept.
+func probesOf[T program.Float](kept *[]probe[T], leaves []*program.Node) []probe[T] {
+	*kept = grown(*kept, len(leaves))
+	for i, leaf := range leaves {
+		p, n := &(*kept)[i], leaf.Size()
+		p.spread, p.opposite, p.unit = 1, 0, 0
+		for k := range 2 {
+			p.z[k] = linalg.Resized(p.z[k], n)
+			p.grad[k], p.mean[k] = linalg.Resized(p.grad[k], n), linalg.Resized(p.mean[k], n)
+		}
 	}
-	return p
+	return *kept
 }
 
 // draw draws a point.
@@ -68,7 +76,8 @@ func (p *probe[T]) widen() bool {
 
 // prepare brings the gradients to a unit in which no square over- or underflows.
 func (p *probe[T]) prepare(o *output) error {
-	z := make([]float64, len(p.z[0]))
+	o.z, o.y = linalg.Resized(o.z, len(p.z[0])), linalg.Resized(o.y, len(p.z[0]))
+	z := o.z
 	for i := range 2 {
 		if !linalg.Finite(p.grad[i]) {
 			return &LossError{Output: o.name(), Expected: "a finite gradient of the cost", Found: "NaN or infinity",
@@ -94,7 +103,7 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 	if err := p.prepare(o); err != nil {
 		return 0, err
 	}
-	unit, z := p.unit, make([]float64, len(p.z[0]))
+	unit, z, target := p.unit, o.z, o.y // scratch
 	if l, ok := o.Likelihood.(likelihood.Scaled); ok {
 		return p.scaleBy(l, o)
 	}
@@ -131,7 +140,6 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 		}
 	}
 	linalg.Convert(z, p.z[0])
-	target := make([]float64, len(z))
 	for i, g := range p.grad[0] {
 		target[i] = g / c
 	}

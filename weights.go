@@ -62,10 +62,10 @@ func (w *weighting) findCases(outputs []*output, cases int) {
 
 // opposites are probes at points z and -z with entries of one size, for all outputs. Whatever entry
 // is looked at, mean(z) and mean(-z) differ.
-func opposites[T program.Float](tail *lossTail[T], outputs []*output, probes []probe[T]) ([]probe[T], error) {
-	all := make([]probe[T], len(outputs))
-	for i, leaf := range tail.leaves {
-		all[i] = newProbe[T](leaf)
+func opposites[T program.Float](tail *lossTail[T], outputs []*output, probes []probe[T], in *probing[T]) (
+	[]probe[T], error) {
+	all := probesOf(&in.opposite, tail.leaves)
+	for i := range all {
 		all[i].spread, all[i].opposite = probes[i].spread, outputs[i].cols
 	}
 	if err := probeCost(tail, outputs, all, nil); err != nil {
@@ -74,10 +74,10 @@ func opposites[T program.Float](tail *lossTail[T], outputs []*output, probes []p
 	for i, o := range outputs {
 		p := &all[i]
 		p.unit = 1
-		z := make([]float64, len(p.z[0]))
+		o.z = linalg.Resized(o.z, len(p.z[0]))
 		for k := range 2 {
-			linalg.Convert(z, p.z[k])
-			o.Mean(p.mean[k], z, o.cols)
+			linalg.Convert(o.z, p.z[k])
+			o.Mean(p.mean[k], o.z, o.cols)
 		}
 	}
 	return all, nil
@@ -230,9 +230,9 @@ func declaredWeights[T program.Float](o *output, tail *lossTail[T], entries int)
 // findWeights finds the weights of output i among all, if it has any. It makes probes at opposite
 // points when they are first needed.
 func findWeights[T program.Float](i int, tail *lossTail[T], outputs []*output, probes []probe[T],
-	opposite *[]probe[T]) (factors []float64, err error) {
+	opposite *[]probe[T], in *probing[T]) (factors []float64, err error) {
 	if *opposite == nil {
-		if *opposite, err = opposites(tail, outputs, probes); err != nil {
+		if *opposite, err = opposites(tail, outputs, probes, in); err != nil {
 			return nil, err
 		}
 	}
