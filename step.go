@@ -48,8 +48,9 @@ type attempt[T program.Float] struct {
 	cases       int
 	gradNorm    float64
 	predicted   predicted
-	bounded     bool    // the likelihood of all outputs is bounded
-	vmObjective float64 // the objective by the VM's cost, or NaN
+	bounded     bool          // the likelihood of all outputs is bounded
+	vmObjective float64       // the objective by the VM's cost, or NaN
+	started     []proposed[T] // the last trials for the first lambda, two at most
 	watch       *stopwatch
 	time        *PhaseTimes
 }
@@ -221,6 +222,7 @@ func (a *attempt[T]) byModel() (proposed[T], control, error) {
 		return proposed[T]{}, next, err
 	}
 	a.vmObjective = a.objectiveOfVM()
+	defer a.dropStarted(0)
 	if next.lambda == 0 {
 		if err := a.startDamping(&next); err != nil {
 			return proposed[T]{}, next, err
@@ -396,6 +398,12 @@ const uphillTries, uphillFactor = 6, 10
 
 // propose finds the best step for one gamma.
 func (a *attempt[T]) propose(gamma, lambda float64, anew, past bool) (p proposed[T], err error) {
+	if anew && !past {
+		if p, ok := a.takeStarted(gamma, lambda); ok {
+			return p, nil
+		}
+	}
+	p.lambda, p.gamma = lambda, gamma
 	if p.inverses, err = a.direct(gamma, anew); err != nil {
 		return p, err
 	}
@@ -438,11 +446,12 @@ func (a *attempt[T]) startDamping(next *control) error {
 		return err
 	}
 	try := func(lambda float64) float64 {
+		a.dropStarted(1) // the search goes on from the last one, or has no use for any
 		p, err := a.propose(startOfGamma(lambda, a.cfg.l2), lambda, true, false)
 		if err != nil {
 			return math.Inf(1) // the damping is too small to compute with
 		}
-		defer p.release(a.plan.order)
+		a.started = append(a.started, p)
 		if p.span.fit(lambda) < leastRate {
 			return math.Inf(1)
 		}
@@ -462,6 +471,25 @@ func (a *attempt[T]) startDamping(next *control) error {
 	next.gamma = startOfGamma(next.lambda, a.cfg.l2)
 	a.watch.lap(&a.time.Rho)
 	return nil
+}
+
+// takeStarted takes the trial for the first lambda that was made with this damping, if it is there.
+func (a *attempt[T]) takeStarted(gamma, lambda float64) (p proposed[T], ok bool) {
+	i := slices.IndexFunc(a.started, func(p proposed[T]) bool { return p.gamma == gamma && p.lambda == lambda })
+	if i < 0 {
+		return p, false
+	}
+	p = a.started[i]
+	a.started = slices.Delete(a.started, i, i+1)
+	return p, true
+}
+
+// dropStarted releases the trials for the first lambda but the last few.
+func (a *attempt[T]) dropStarted(but int) {
+	for len(a.started) > but {
+		a.started[0].release(a.plan.order)
+		a.started = slices.Delete(a.started, 0, 1)
+	}
 }
 
 // shorten halves a step until its reduction ratio on its own batch, with its own masks of Dropout,
