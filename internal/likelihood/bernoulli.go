@@ -3,6 +3,8 @@ package likelihood
 import (
 	"math"
 	"math/rand/v2"
+
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
 )
 
 // Bernoulli is the distribution of independent binary targets: P(y = 1) = sigmoid(z), entry by
@@ -15,31 +17,29 @@ func (Bernoulli) Variables(cols int) int { return cols }
 
 func (Bernoulli) Discrete() bool { return true }
 
-func (Bernoulli) Mean(dst, z []float64, _ int) {
-	for i, zi := range z {
-		dst[i] = logistic(zi)
-	}
-}
+func (Bernoulli) Mean(dst, z []float64, _ int) { kernels.Sigmoid(dst, z) }
 
 func (Bernoulli) Sample(y, z []float64, _ int, rng *rand.Rand) {
-	for i, zi := range z {
+	kernels.Sigmoid(y, z)
+	for i, p := range y {
 		y[i] = 0
-		if rng.Float64() < logistic(zi) {
+		if rng.Float64() < p {
 			y[i] = 1
 		}
 	}
 }
 
 func (Bernoulli) Residual(r, y, z []float64, _ int) {
-	for i, zi := range z {
-		r[i] = logistic(zi) - y[i]
-	}
+	subtract(r, y, z, kernels.Sigmoid[float64])
 }
 
 // FisherProduct computes p (1-p) v. With e = exp(-|z|), p (1-p) = e/(1+e)^2, which does not cancel.
 func (Bernoulli) FisherProduct(dst, v, z []float64, _ int) {
 	for i, zi := range z {
-		e := math.Exp(-math.Abs(zi))
+		dst[i] = -math.Abs(zi)
+	}
+	kernels.Exp(dst, dst)
+	for i, e := range dst {
 		dst[i] = v[i] * e / ((1 + e) * (1 + e))
 	}
 }
@@ -72,6 +72,3 @@ func (Bernoulli) CheckTarget(y []float64, cols int, tol float64) error {
 	}
 	return nil
 }
-
-// logistic is exact to rounding for every z. Where exp(-z) overflows, the quotient is 0.
-func logistic(z float64) float64 { return 1 / (1 + math.Exp(-z)) }

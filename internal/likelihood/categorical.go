@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
 )
 
 // Categorical is the distribution of one of cols >= 2 classes: P(class k) = softmax(z)_k. Targets
@@ -47,14 +49,10 @@ func (Categorical) Sample(y, z []float64, cols int, rng *rand.Rand) {
 }
 
 func (Categorical) Residual(r, y, z []float64, cols int) {
-	for i := 0; i < len(z); i += cols {
-		row := z[i : i+cols]
-		top, rest := expRest(row)
-		shift, sum := row[top], 1+rest
-		for k, zk := range row {
-			r[i+k] = math.Exp(zk-shift)/sum - y[i+k]
-		}
-	}
+	eachPiece(cols, len(z), func(p []float64, from, to int) {
+		Categorical{}.Mean(p, z[from:to], cols)
+		kernels.Sub(r[from:to], p, y[from:to])
+	})
 }
 
 // FisherProduct computes (diag(p) - p p^T) v. A constant added to v does not change it. The entry
@@ -116,8 +114,10 @@ func expShifted(dst, z []float64) (top int, sum float64) {
 	top = largest(z)
 	shift := z[top]
 	for k, zk := range z {
-		e := math.Exp(zk - shift)
-		dst[k] = e
+		dst[k] = zk - shift
+	}
+	kernels.Exp(dst, dst)
+	for _, e := range dst {
 		sum += e
 	}
 	return top, sum

@@ -3,6 +3,8 @@ package likelihood
 import (
 	"math"
 	"math/rand/v2"
+
+	"github.com/gorgonia-kfac/kfac/internal/kernels"
 )
 
 // Poisson is the distribution of independent counts of mean exp(z), entry by entry. Targets are at
@@ -15,28 +17,22 @@ func (Poisson) Variables(cols int) int { return cols }
 
 func (Poisson) Discrete() bool { return false } // the likelihood without log(y!) is not bounded
 
-func (Poisson) Mean(dst, z []float64, _ int) {
-	for i, zi := range z {
-		dst[i] = rate(zi)
-	}
-}
+func (Poisson) Mean(dst, z []float64, _ int) { rates(dst, z) }
 
 func (Poisson) Sample(y, z []float64, _ int, rng *rand.Rand) {
-	for i, zi := range z {
-		y[i] = count(rate(zi), rng)
+	rates(y, z)
+	for i, mean := range y {
+		y[i] = count(mean, rng)
 	}
 }
 
 func (Poisson) Residual(r, y, z []float64, _ int) {
-	for i, zi := range z {
-		r[i] = rate(zi) - y[i]
-	}
+	subtract(r, y, z, rates)
 }
 
 func (Poisson) FisherProduct(dst, v, z []float64, _ int) {
-	for i, zi := range z {
-		dst[i] = v[i] * rate(zi)
-	}
+	rates(dst, z)
+	kernels.Mul(dst, v, dst)
 }
 
 func (Poisson) NegLogLikelihood(y, z []float64, _ int) (total float64) {
@@ -63,6 +59,14 @@ func (Poisson) CheckTarget(y []float64, cols int, tol float64) error {
 
 // rate is exp(z), and finite with all products that are made of it.
 func rate(z float64) float64 { return math.Exp(math.Min(z, 300)) }
+
+// rates writes the rate of each entry.
+func rates(dst, z []float64) {
+	for i, zi := range z {
+		dst[i] = math.Min(zi, 300)
+	}
+	kernels.Exp(dst, dst)
+}
 
 // count draws a Poisson number. Small ones are counted by the gaps between events, large ones by
 // Hörmann's transformed rejection (1993), and from 1e9 on they are as good as normal.
