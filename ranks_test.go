@@ -94,7 +94,7 @@ var shardedNets = map[string]sharded{
 	"EKFAC in the background": {testnet.Convolution, 60, []Option{WithEKFAC(), WithInverseUpdatePeriod(6),
 		WithBackgroundInverses(5)}},
 	"exact damping": {perceptron(testnet.CrossEntropy), 12, []Option{WithExactDamping(), WithLearningRate(0.05)}},
-	"groups": {perceptron(testnet.Binary), 12, []Option{WithGroup("?0", GroupLambda(3), GroupRate(2), GroupL2(0)),
+	"groups": {perceptron(testnet.Binary), 16, []Option{WithGroup("?0", GroupLambda(3), GroupRate(2), GroupL2(0)),
 		WithL2Reg(1e-3), WithGroup("w1", GroupTreatment(Diagonal)), WithIterateAveraging(0.9, 3),
 		WithGroup("?2", GroupSolver(gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(0.05))))}},
 	"frozen": {perceptron(testnet.Squares(0.3)), 20, []Option{WithGroup("?1", GroupFrozen()), WithWeightDecay(1e-3),

@@ -9,7 +9,7 @@ import (
 // scratch is kept from call to call, so that methods do not allocate.
 var scratch = sync.Pool{New: func() any { return new([]float64) }}
 
-// pieceLength is about how many entries are computed at once: few enough to stay near the processor.
+// pieceLength is about how many entries are computed at once: few enough for the nearest cache.
 const pieceLength = 512
 
 // eachPiece calls f for consecutive pieces of n entries, of whole rows, with scratch of their size.
