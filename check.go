@@ -23,10 +23,10 @@ import (
 // can be zero for a time. Then its form is checked when it has another.
 //
 // If unchecked, a cost that is not what was declared is taken to be a mean over cases.
-func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64, unchecked bool, in *probing[T]) (
+func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64, unchecked bool, kept *[]probe[T]) (
 	scales []float64, weights weighting, probes []probe[T], err error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	probes = probesOf(&in.random, tail.leaves)
+	probes = probesOf(kept, tail.leaves)
 	for range widenings {
 		if err := probeCost(tail, outputs, probes, rng); err != nil {
 			return nil, weights, nil, err
@@ -70,7 +70,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 		}
 		c, err := probes[i].scale(o)
 		if (err != nil || tail.weighs[i]) && probes[i].largest() > 0 {
-			factors, failed := findWeights(i, tail, outputs, probes, &opposite, in)
+			factors, failed := findWeights(i, tail, outputs, probes, &opposite)
 			if failed != nil && !unchecked {
 				return nil, weights, nil, failed
 			}

@@ -24,10 +24,7 @@ type probe[T program.Float] struct {
 	unit     float64 // of grad, after scale
 }
 
-// probing is memory of the probes, kept from check to check.
-type probing[T program.Float] struct{ random, opposite []probe[T] }
-
-// probesOf returns a probe for each output, in memory that is kept.
+// probesOf returns a probe for each output, in the memory of those in kept.
 func probesOf[T program.Float](kept *[]probe[T], leaves []*program.Node) []probe[T] {
 	*kept = grown(*kept, len(leaves))
 	for i, leaf := range leaves {
@@ -38,7 +35,7 @@ func probesOf[T program.Float](kept *[]probe[T], leaves []*program.Node) []probe
 			p.grad[k], p.mean[k] = linalg.Resized(p.grad[k], n), linalg.Resized(p.mean[k], n)
 		}
 	}
-	return *kept
+	return (*kept)[:len(leaves)]
 }
 
 // draw draws a point.

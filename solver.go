@@ -476,7 +476,7 @@ type training[T program.Float] struct {
 
 	calling   calling
 	watcher   watcher
-	probing   probing[T]
+	probes    []probe[T]       // memory of those of the loss check
 	chunks    batch[T]         // that were accumulated for the update in progress
 	unreached []*gorgonia.Node // in the list given last, but not on the way to the cost
 }
@@ -895,7 +895,7 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 // RunAll, and atOutputs that the factors are also to be compared with those at the model's outputs.
 func (t *training[T]) measure(of conditions[T], first, atOutputs bool) error {
 	g, m := t.graph, t.plan.model
-	scales, weights, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed, !t.cfg.lossCheck, &t.probing)
+	scales, weights, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed, !t.cfg.lossCheck, &t.probes)
 	if err != nil {
 		return err
 	}

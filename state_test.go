@@ -461,7 +461,7 @@ func TestSaveFile(t *testing.T) {
 // transient are the fields that are no state: settings, what belongs to a graph, scratch, and what
 // a step makes anew. A field that is new has to be saved, or to be named here.
 var transient = map[string]string{
-	"training": "cfg start graph plan sampler low quadratic background inner aside averaged calling watcher " +
+	"training": "cfg start graph plan sampler low quadratic background inner aside averaged calling watcher probes " +
 		"chunks unreached ranks",
 	"parameter":   "key place extents own given aside memory weights before accumulated unused",
 	"block":       "Block name groups v u rows home",

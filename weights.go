@@ -62,9 +62,8 @@ func (w *weighting) findCases(outputs []*output, cases int) {
 
 // opposites are probes at points z and -z with entries of one size, for all outputs. Whatever entry
 // is looked at, mean(z) and mean(-z) differ.
-func opposites[T program.Float](tail *lossTail[T], outputs []*output, probes []probe[T], in *probing[T]) (
-	[]probe[T], error) {
-	all := probesOf(&in.opposite, tail.leaves)
+func opposites[T program.Float](tail *lossTail[T], outputs []*output, probes []probe[T]) ([]probe[T], error) {
+	all := probesOf(new([]probe[T]), tail.leaves)
 	for i := range all {
 		all[i].spread, all[i].opposite = probes[i].spread, outputs[i].cols
 	}
@@ -230,9 +229,9 @@ func declaredWeights[T program.Float](o *output, tail *lossTail[T], entries int)
 // findWeights finds the weights of output i among all, if it has any. It makes probes at opposite
 // points when they are first needed.
 func findWeights[T program.Float](i int, tail *lossTail[T], outputs []*output, probes []probe[T],
-	opposite *[]probe[T], in *probing[T]) (factors []float64, err error) {
+	opposite *[]probe[T]) (factors []float64, err error) {
 	if *opposite == nil {
-		if *opposite, err = opposites(tail, outputs, probes, in); err != nil {
+		if *opposite, err = opposites(tail, outputs, probes); err != nil {
 			return nil, err
 		}
 	}
