@@ -26,13 +26,15 @@ import (
 //	counts and variances  means, tally
 //	medians of data       in coordinates.go, in the first step
 //
-// So the weights of all ranks are the same bits without being sent.
+// So the weights of all ranks are the same bits, though only the first are sent.
 
 // distributed is what a training has to do with its other ranks. Where there are none its ranks are
 // nil.
 type distributed[T program.Float] struct {
 	*ranks
-	plan   *planned[T] // of which text and weights were compared
+	plan   *planned[T] // of which text and weights were compared; nil before the first RunAll
+	given  bool        // in this call all ranks were given the weights of rank 0
+	back   []func()    // take back what this one was given
 	text   digest      // of what has to be the same on all ranks
 	buffer []T
 	sums   []float64
@@ -54,14 +56,15 @@ func (d *distributed[T]) join(of standing[T], err error) (*shard, error) {
 		return nil, err
 	}
 	const columns = 4
-	isNew := d.plan != of.plan
+	isNew, isFirst := d.plan != of.plan, d.plan == nil
 	if isNew {
 		d.text = digest(0).withText(strings.Join(of.common(), "\n"))
 	}
-	all := d.table(float64(of.plan.model.Cases), of.plan.iterationOperations, of.digest(d.text).number(), oneIf(isNew))
+	all := d.table(float64(of.plan.model.Cases), of.plan.iterationOperations, of.digest(d.text).number(),
+		oneIf(isNew)+oneIf(isFirst))
 	s := &shard{seed: [2]uint64{of.cfg.seed + uint64(of.chunks)<<32, uint64(of.steps + 1)}}
 	of.plan.allOperations = 0
-	same, known := true, true
+	same, known, first := true, true, true
 	for rank := range d.Size() {
 		row := all[rank*columns : (rank+1)*columns]
 		if rank < d.Rank() {
@@ -69,13 +72,19 @@ func (d *distributed[T]) join(of standing[T], err error) (*shard, error) {
 		}
 		s.run += int(row[0])
 		of.plan.allOperations += row[1]
-		same, known = same && row[2] == all[2], known && row[3] == 0
+		same, known, first = same && row[2] == all[2], known && row[3] == 0, first && row[3] == 2
 	}
 	if !same {
 		return nil, d.difference(slices.Concat(of.common(), of.now()))
 	}
 	if !known {
-		if err := d.sameWeights(of.plan); err != nil {
+		params, err := of.plan.withFrozen()
+		if err := d.meet(atStart, err); err != nil {
+			return nil, err
+		}
+		if first && !of.start.sameWeights {
+			d.giveWeights(params)
+		} else if err := d.compareWeights(params); err != nil {
 			return nil, err
 		}
 		d.plan = of.plan
@@ -91,6 +100,9 @@ func (of *standing[T]) common() []string {
 		fmt.Sprintf("BLAS: %T, %T", blas32.Implementation(), blas64.Implementation()),
 		fmt.Sprintf("dtype: %v", of.plan.model.Dtype()),
 	}
+	if of.start.sameWeights {
+		list = append(list, "WithSameWeights: there")
+	}
 	for i, o := range of.plan.model.outputs {
 		list = append(list, fmt.Sprintf("output %d: %s", i, o.kind))
 	}
@@ -100,6 +112,9 @@ func (of *standing[T]) common() []string {
 	list = append(list, fmt.Sprintf("WithPlacement: %v", of.start.placement.fraction))
 	for _, p := range of.plan.order {
 		list = append(list, "parameter "+p.key.String()+": there")
+	}
+	for _, n := range of.plan.frozen {
+		list = append(list, "frozen parameter "+keyOf(n).String()+": there")
 	}
 	for _, b := range of.plan.blocks {
 		list = append(list, "curvature of "+b.signature()+": there")
@@ -218,20 +233,63 @@ func cutLast(line string) (what, value string) {
 	return line[:i], strings.TrimPrefix(line[i:], ": ")
 }
 
-// sameWeights compares the weights of all ranks.
-func (d *distributed[T]) sameWeights(p *planned[T]) error {
-	var own []float64
+// withFrozen are the parameters whose weights have to be the same on all ranks: those that were
+// given, and those that stay as they are.
+func (p *planned[T]) withFrozen() (params []*parameter[T], err error) {
 	for _, q := range p.order {
 		if q.listed() {
-			own = append(own, digestOf(q.weights.data).number())
-		} else {
-			own = append(own, 0)
+			params = append(params, q)
 		}
+	}
+	for _, n := range p.frozen {
+		q := newParameter[T](n)
+		q.src = n
+		if err := q.readWeights(false); err != nil {
+			return nil, err
+		}
+		params = append(params, q)
+	}
+	return params, nil
+}
+
+// giveWeights gives the parameters of all ranks the weights of rank 0, until takeBack.
+func (d *distributed[T]) giveWeights(params []*parameter[T]) {
+	d.given = true
+	for _, q := range params {
+		d.buffer = append(d.buffer[:0], q.weights.data...)
+		if send(d.ranks, d.buffer, 0); slices.Equal(d.buffer, q.weights.data) || d.broken != nil {
+			continue
+		}
+		weights, own := q.weights, slices.Clone(q.weights.data)
+		d.back = append(d.back, func() {
+			copy(weights.data, own)
+			weights.flush()
+		})
+		q.put(d.buffer)
+	}
+}
+
+// takeBack undoes giveWeights, unless the call has succeeded.
+func (d *distributed[T]) takeBack(ok bool) {
+	if d.given && !ok {
+		for _, back := range d.back {
+			back()
+		}
+		d.plan = nil
+	}
+	d.given, d.back = false, nil
+}
+
+// compareWeights reports weights that are not those of rank 0.
+func (d *distributed[T]) compareWeights(params []*parameter[T]) error {
+	var own []float64
+	for _, q := range params {
+		own = append(own, digestOf(q.weights.data).number())
 	}
 	first := slices.Clone(own)
 	send(d.ranks, first, 0)
 	var err error
-	for i, q := range p.order {
+	for i, q := range params {
 		if own[i] != first[i] && err == nil {
 			err = &ParamError{Param: q.name, Op: "comparing its weights with those of rank 0", Err: ErrOtherWeights,
 				Hint: "initialise all ranks with the same weights, or load the same state"}
@@ -455,16 +513,18 @@ func (d *distributed[T]) copied(b *block[T]) *curvature.Averages[T] {
 
 // WithCommunicator trains data-parallel: this process is one of the ranks of c, of which each has a
 // graph, a solver and some of the cases of each batch of its own, and the solvers act as one. The
-// weights of all ranks are the same bits at every step, and are never sent.
+// weights of all ranks are the same bits at every step. They are sent once: the first Step or
+// Accumulate gives the parameters of all ranks the weights of rank 0, and computes the gradients of
+// the other ranks again, where theirs were others; see [WithSameWeights].
 //
 // All ranks make the same calls of Step, Accumulate, Precondition, Save and Load, in the same
-// order, with the same options and with the same parameters at the same weights; else all of them
-// get a *RankError with ErrOtherRank, ErrOtherWeights or ErrOutOfStep that says in what which rank
-// differs. The number of cases may differ. The step is that of the mean over the cases of all
-// ranks: the same, up to rounding, whatever the number of ranks that the batch is divided among, as
-// long as the statistics are of all cases, as they are of up to 256. Of more each rank chooses its
-// own part at random. Weights of cases count in units of their mean on their own rank, and what a
-// model computes from the whole batch, such as its mean, is that of its own rank's cases.
+// order, with the same options and the same parameters; else all of them get a *RankError with
+// ErrOtherRank, ErrOtherWeights or ErrOutOfStep that says in what which rank differs. The number of
+// cases may differ. The step is that of the mean over the cases of all ranks: the same, up to
+// rounding, whatever the number of ranks that the batch is divided among, as long as the statistics
+// are of all cases, as they are of up to 256. Of more each rank chooses its own part at random.
+// Weights of cases count in units of their mean on their own rank, and what a model computes from
+// the whole batch, such as its mean, is that of its own rank's cases.
 //
 // A call that fails on one rank fails on all: each gets a *RankError with the rank and the cause,
 // and no rank has changed anything. After a *RankError with ErrRankLeft, and any other error of the
@@ -502,4 +562,11 @@ func WithCommunicator(c Communicator) Option {
 func WithPlacement(fraction float64) Option {
 	return number("WithPlacement", fraction, fraction > 0 && fraction <= 1, "a fraction of all inverses in (0, 1]",
 		func(c *config) { c.placement.fraction = fraction })
+}
+
+// WithSameWeights has ranks compare their weights at the first step, in place of taking over those
+// of rank 0: others are a *RankError with ErrOtherWeights. It goes with WithCommunicator. Default
+// off.
+func WithSameWeights() Option {
+	return func(c *config) error { c.sameWeights = true; return nil }
 }

@@ -62,7 +62,7 @@
 //     [WithSkipNotFinite]
 //   - To watch: [WithRecorder], [WithStats], [WithLayerStats], [Solver.Warnings], [Solver.Inspect],
 //     [WithLogger], and package tensorboard
-//   - Several machines: [WithCommunicator], [WithPlacement]
+//   - Several machines: [WithCommunicator], [WithPlacement], [WithSameWeights]
 //   - Other: [WithSeed], [WithIterateAveraging] with [Solver.UseAverage]
 //   - Of [Solver.Save] and [Solver.Load]: [WithoutWeights], [WithoutFactors], [WithoutInner],
 //     [WithOtherSettings]

@@ -48,7 +48,7 @@ var (
 	// name.
 	ErrSameName = errors.New("two parameters of one name")
 	// ErrOtherWeights: in an attached graph, a parameter's weights are not the weights that
-	// training has reached.
+	// training has reached; or those of a rank of WithCommunicator are not those of rank 0.
 	ErrOtherWeights = errors.New("not the weights that it was trained to")
 	// ErrSharedMemory: the weights of two parameters lie in the same memory.
 	ErrSharedMemory = errors.New("two parameters share memory")

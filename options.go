@@ -76,8 +76,9 @@ type config struct {
 	// in the weights' own where the user has set it, and by the paper's rules.
 	standardises bool
 
-	ranks     *ranks // nil: this process is alone
-	placement placement
+	ranks       *ranks // nil: this process is alone
+	placement   placement
+	sameWeights bool // the ranks compare their first weights, and are not given those of rank 0
 
 	skipInRow int // batches whose gradient is not finite that may be left out in a row
 
@@ -154,6 +155,9 @@ func (c *config) validate() error {
 	}
 	if c.placement.fraction > 0 && c.ranks == nil {
 		return &ConfigError{"WithPlacement", "no WithCommunicator", "WithCommunicator too: there are no ranks else"}
+	}
+	if c.sameWeights && c.ranks == nil {
+		return &ConfigError{"WithSameWeights", "no WithCommunicator", "that option too: one process compares nothing"}
 	}
 	if c.tridiagonal && c.eigen() {
 		return &ConfigError{"WithBlockTridiagonal", "WithEKFAC or WithExactDamping too", "one of them"}

@@ -43,6 +43,14 @@ func recurrent(cases int) *testnet.Net {
 	return n.Ends(testnet.Mul(h, v), testnet.Squares(1))
 }
 
+// dropping is a net with Dropout.
+func dropping(cases int) *testnet.Net {
+	n := testnet.NewNet(4)
+	n.X = n.Random("x", cases, 3)
+	h := gorgonia.Must(gorgonia.Dropout(testnet.Tanh(n.Dense("0", n.X, 6)), 0.4))
+	return n.Ends(n.Dense("1", h, 2), testnet.Squares(1))
+}
+
 // gains scales and shifts the outputs of a layer, and multiplies the output.
 func gains(cases int) *testnet.Net {
 	n := testnet.NewNet(4)
@@ -408,11 +416,14 @@ func TestRanksThatDiffer(t *testing.T) {
 		"weights": func() differing {
 			n := build(3, 4, 2)
 			testnet.Data(n.Params[2])[0]++
-			return differing{n, nil, ErrOtherWeights, []string{`"w1"`}}
+			return differing{n, []Option{WithSameWeights()}, ErrOtherWeights, []string{`"w1"`}}
 		},
 	} {
 		err := InProcess(3, func(c Communicator) error {
 			d := differing{build(3, 4, 2), nil, nil, nil}
+			if name == "weights" {
+				d.opts = []Option{WithSameWeights()}
+			}
 			if c.Rank() == 2 {
 				d = of()
 			}
@@ -434,6 +445,54 @@ func TestRanksThatDiffer(t *testing.T) {
 		})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Ranks whose weights are others start with those of rank 0, on any VM and in chunks too, as if all
+// had had them. Where the first step fails, they have their own again.
+func TestRanksTakeOverWeights(t *testing.T) {
+	nets := map[string]sharded{"default": shardedNets["default"], "frozen": shardedNets["frozen"],
+		"dropout": {dropping, 12, nil}}
+	for name, net := range nets {
+		for _, vm := range []string{"BindDualValues", "solver's VM", "chunks"} {
+			run := func(spoil bool) (all [2][]float64) {
+				net.run(t, 2, func(r member) error {
+					if vm == "solver's VM" {
+						own, err := r.Solver.VM()
+						testnet.Check(t, err)
+						r.Run = own.RunAll
+					}
+					if r.Rank() == 1 && spoil {
+						for i, p := range r.Params {
+							testnet.Data(p)[0] += 1 + float64(i)
+						}
+					}
+					before, back := weightsOf(r.Net), func() {}
+					if r.Rank() == 0 {
+						back = spoiling["a panic"].spoil(r)
+					}
+					if err := r.Try(); !errors.Is(err, ErrShape) {
+						t.Errorf("%s, %s, rank %d: %v", name, vm, r.Rank(), err)
+					}
+					testnet.SameBits(t, name+", after a failure, "+vm, weightsOf(r.Net), before)
+					back()
+					ZeroGradients(r.ValueGrads())
+					if vm == "chunks" {
+						testnet.Check(t, r.Run())
+						testnet.Check(t, r.Solver.Accumulate(r.ValueGrads()))
+					}
+					err := r.steps(5)
+					all[r.Rank()] = weightsOf(r.Net)
+					return err
+				})
+				return all
+			}
+			got, want := run(true), run(false)
+			testnet.SameBits(t, name+", "+vm, got[1], got[0])
+			if name != "dropout" || vm == "solver's VM" { // Gorgonia's masks are others each time
+				testnet.Near(t, name+", "+vm, got[0], want[0], 1e-9)
+			}
 		}
 	}
 }

@@ -651,6 +651,10 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	k := chunk[T]{graph: t.graph, cost: costValue(t.graph.cost)}
 	t.watcher.begin()
 	given, err := t.readModel(model)
+	if k.own = err == nil && t.graph.machine.left(given); k.own {
+		k.mode, k.shared = program.Training, true
+		err = t.graph.machine.fresh()
+	}
 	of := standing[T]{t.plan, &t.cfg, &t.start, t.steps, len(t.chunks), &t.progress}
 	if k.shard, err = t.ranks.join(of, err); err != nil {
 		return k, err
@@ -659,11 +663,8 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
 	watch.lap(&time.Gradients)
 	k.seed = chunkRandom(&t.cfg, len(t.chunks), t.steps).Uint64()
-	if k.own = t.graph.machine.left(given); k.own {
-		k.mode, k.shared = program.Training, true
-		if err := t.graph.machine.fresh(); err != nil {
-			return k, err
-		}
+	if len(t.ranks.back) > 0 {
+		k.own, k.outdated, t.plan.model.held = false, true, held{}
 	}
 	if checked, err := t.check(&k); err != nil {
 		return k, err
@@ -832,6 +833,7 @@ func (t *training[T]) snapshot() snapshot[T] {
 
 // restore goes back if err is an error.
 func (t *training[T]) restore(before snapshot[T], err *error) {
+	t.ranks.takeBack(*err == nil)
 	if *err == nil {
 		return
 	}
@@ -875,6 +877,9 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 	}
 	k.units = g.units
 	k.cases = g.count(k.cases)
+	if k.outdated {
+		return true, t.regrade(k)
+	}
 	if err := finiteCost(g); err != nil {
 		return true, err
 	}
@@ -933,7 +938,7 @@ func (t *training[T]) sameScale(first, often bool) float64 {
 // so that it costs next to nothing.
 func (t *training[T]) compareCosts(k *chunk[T]) (checked bool, err error) {
 	g := t.graph
-	if k.own || !t.cfg.gradientCheck || !k.all || g.random() || (t.steps+1)%t.cfg.lambdaPeriod != 0 {
+	if k.own || k.outdated || !t.cfg.gradientCheck || !k.all || g.random() || (t.steps+1)%t.cfg.lambdaPeriod != 0 {
 		return false, nil
 	}
 	own, err := g.tail.value(t.plan.model.run, t.plan.model.outputs)
@@ -1328,6 +1333,30 @@ func (t *training[T]) draw(k *chunk[T]) (err error) {
 		return &GradientError{Param: name, Relative: 1, Hint: noRun}
 	}
 	return nil
+}
+
+// regrade computes the gradients and the cost of a chunk again, at the weights that there are now.
+func (t *training[T]) regrade(k *chunk[T]) error {
+	if !k.shared { // not those of the solver's own VM, which are in the seed
+		if err := t.draw(k); err != nil {
+			return err
+		}
+	}
+	g := t.graph
+	run, err := g.costs()
+	if err != nil {
+		return graphError(err)
+	}
+	k.conditions.set(run)
+	if err := run.Forward(nil); err != nil {
+		return graphError(err)
+	}
+	if err := g.whole.CheckDifferentiable(newComparison(g, t.plan).path); err != nil {
+		return &ParamError{Param: "(all)", Op: "computing gradients at the weights of rank 0", Err: ErrOtherWeights,
+			Hint: fmt.Sprintf("initialise all ranks with the same weights: the solver can't differentiate (%v)", err)}
+	}
+	k.cost = g.costOf(run)
+	return g.ownGradients(t.plan, nil)
 }
 
 // Precondition replaces the gradients that the last RunAll left with the parameters by the

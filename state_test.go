@@ -519,7 +519,7 @@ func TestNoStateIsForgotten(t *testing.T) {
 // The settings that are compared are all that change a training.
 func TestNoSettingIsForgotten(t *testing.T) {
 	const others = "rateOptions modelOptions gradientCheck strict unreached onStats logger standardises " +
-		"layerStats recorders ranks placement"
+		"layerStats recorders ranks placement sameWeights"
 	n := 0
 	for i := range reflect.TypeOf(config{}).NumField() {
 		if f := reflect.TypeOf(config{}).Field(i); !slices.Contains(strings.Fields(others), f.Name) {
