@@ -521,10 +521,9 @@ func (d *distributed[T]) copied(b *block[T]) *curvature.Averages[T] {
 // order, with the same options and the same parameters; else all of them get a *RankError with
 // ErrOtherRank, ErrOtherWeights or ErrOutOfStep that says in what which rank differs. The number of
 // cases may differ. The step is that of the mean over the cases of all ranks: the same, up to
-// rounding, whatever the number of ranks that the batch is divided among, as long as the statistics
-// are of all cases, as they are of up to 256. Of more each rank chooses its own part at random.
-// Weights of cases count in units of their mean on their own rank, and what a model computes from
-// the whole batch, such as its mean, is that of its own rank's cases.
+// rounding, whatever the number of ranks that the batch is divided among. Weights of cases count in
+// units of their mean on their own rank, what Dropout and random nodes draw is each rank's own, and
+// what a model computes from the whole batch, such as its mean, is that of its own rank's cases.
 //
 // A call that fails on one rank fails on all: each gets a *RankError with the rank and the cause,
 // and no rank has changed anything. After a *RankError with ErrRankLeft, and any other error of the

@@ -60,17 +60,24 @@ func (s *sampler[T]) cases(p *program.Program, w *weighting, fraction float64, a
 	return s.perm[:n]
 }
 
-// some chooses a fraction of the cases of all ranks, and least of them, among those of a chunk.
-func (s *sampler[T]) some(k *chunk[T], fraction float64, least int, rng *rand.Rand) []int {
-	all := k.shard.of(k.cases)
-	switch part := partOf(all, fraction, least); {
-	case k.shard == nil:
-	case part >= all:
-		least = all
-	default:
-		least = (least*k.cases + all - 1) / all
+// some chooses a fraction of the cases of all ranks, and least of them, and returns those of a
+// chunk, or nil for all. purpose tells the choices of a chunk apart.
+func (s *sampler[T]) some(k *chunk[T], fraction float64, least, purpose int, rng *rand.Rand) []int {
+	p, w := k.plan.model.Program, &k.weighting
+	if k.shard == nil {
+		return s.cases(p, w, fraction, least, rng)
 	}
-	return s.cases(k.plan.model.Program, &k.weighting, fraction, least, rng)
+	part := partOf(k.shard.cases, fraction, least)
+	if part >= k.shard.cases || p.Whole != "" {
+		return w.cases
+	}
+	s.perm = k.shard.choose(part, purpose, k.cases, s.perm)
+	if w.cases != nil {
+		for i, n := range s.perm {
+			s.perm[i] = w.cases[n]
+		}
+	}
+	return s.perm
 }
 
 // shuffle puts a random choice of n elements in front.
@@ -229,8 +236,12 @@ type draws struct {
 	rows  []int // the cases, or nil for all
 }
 
-// forSigns is a number of no output, for the signs of cases.
-const forSigns = -1
+// Numbers of no output: for the signs of cases, and for the choices of cases.
+const (
+	forSigns = -1 - iota
+	forStatistics
+	forModel
+)
 
 // each calls f for all elements of an output at once, or for the n of each case.
 func (d *draws) each(output, elements, n int, f func(from, to int, rng *rand.Rand)) {

@@ -77,7 +77,7 @@ func differ[T program.Float](params []*parameter[T], b batch[T], on *distributed
 		if ok, err = b[i].addSides(params, b[i].shard.from(from), sides); !ok {
 			failed, err = 1, graphError(err)
 		}
-		from += b[i].shard.all(b[i].cases)
+		from += b[i].shard.of(b[i].cases)
 	}
 	if err := on.meet(atHalves, err, &failed); err != nil || failed > 0 {
 		return 0, 0, err
@@ -95,7 +95,7 @@ func (b batch[T]) halves() (first, second float64) {
 		odd, n := b[i].shard.from(from)%2, b[i].cases
 		first += float64((n + 1 - odd) / 2)
 		second += float64((n + odd) / 2)
-		from += b[i].shard.all(n)
+		from += b[i].shard.of(n)
 	}
 	return first, second
 }

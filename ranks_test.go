@@ -61,6 +61,15 @@ func gains(cases int) *testnet.Net {
 	return n.Ends(testnet.TimesRow(out, testnet.Tanh(n.Param("slope", 1, 2))), testnet.Squares(1))
 }
 
+// part has a part of the cases in the statistics and in the quadratic model; few has so few that
+// some ranks have none, and so has byRate.
+var (
+	part = []Option{WithMinStatisticsCases(9), WithMinModelCases(20)}
+	few  = []Option{WithMinStatisticsCases(5), WithMinModelCases(5), WithStatisticsFraction(0.1),
+		WithModelFraction(0.1)}
+	byRate = []Option{WithMinStatisticsCases(5), WithStatisticsFraction(0.1), WithLearningRate(0.02)}
+)
+
 // shardedNets are nets with all kinds of blocks, losses and rules.
 var shardedNets = map[string]sharded{
 	"default":     {perceptron(testnet.CrossEntropy), 12, nil},
@@ -107,7 +116,15 @@ var shardedNets = map[string]sharded{
 		WithGroup("?2", GroupSolver(gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(0.05))))}},
 	"frozen": {perceptron(testnet.Squares(0.3)), 20, []Option{WithGroup("?1", GroupFrozen()), WithWeightDecay(1e-3),
 		WithGroup("?2", GroupDecay(0.01))}},
-	"samples": {perceptron(testnet.CrossEntropy), 10, []Option{WithFisherSamples(3)}},
+	"parts":      {perceptron(testnet.CrossEntropy), 40, part},
+	"few":        {perceptron(testnet.TwoHeads), 12, few},
+	"few images": {testnet.Convolution, 10, few},
+	"few words": {func(cases int) *testnet.Net {
+		return testnet.Lookup(30, false, testnet.WordsOf(10, 30)[:cases])
+	}, 10, few},
+	"few times":       {recurrent, 10, append([]Option{WithTimeCorrelation(TimeStationary)}, byRate...)},
+	"few elementwise": {gains, 10, byRate},
+	"samples":         {perceptron(testnet.CrossEntropy), 10, []Option{WithFisherSamples(3)}},
 }
 
 // shardOf builds the net for the cases from, to of a batch, with the numbers that these have in the

@@ -3,15 +3,16 @@ package kfac
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/program"
 )
 
 // A shard is the part of a chunk that one rank has.
 type shard struct {
-	seed       [2]uint64
-	first      int // index of its first case among those of all ranks
-	cases, run int // of all ranks: that count, and that there are
+	seed           [2]uint64
+	first, counted int // index of its first case among those of all ranks, and among those that count
+	run, cases     int // number of these
 }
 
 // of is the number of the cases of all ranks that count, where this one has own.
@@ -22,20 +23,13 @@ func (s *shard) of(own int) int {
 	return s.cases
 }
 
-// from is the index of the first case in a batch, where chunks of so many cases come before this.
+// from is the index of the first case in a batch, of those that count, where chunks of so many come
+// before this.
 func (s *shard) from(before int) int {
 	if s == nil {
 		return before
 	}
-	return before + s.first
-}
-
-// all is the number of cases of all ranks, where this one has own.
-func (s *shard) all(own int) int {
-	if s == nil {
-		return own
-	}
-	return s.run
+	return before + s.counted
 }
 
 // count counts the cases of all ranks, where this one has own. It returns rank 0's scales, or the
@@ -51,8 +45,14 @@ func (s *shard) count(own int, scales []float64, on *ranks) (first []float64, er
 	if err := on.meet(atCases, nil, addresses(said)...); err != nil {
 		return nil, err
 	}
-	s.cases = int(said[0])
-	return said[1:], nil
+	s.cases, s.counted = int(said[0]), s.first
+	if s.cases < s.run {
+		s.counted = 0
+		for _, n := range on.table(float64(own))[:on.Rank()] {
+			s.counted += int(n)
+		}
+	}
+	return said[1:], on.broken.orNil()
 }
 
 func addresses(x []float64) (list []*float64) {
@@ -71,8 +71,35 @@ func oneIf(yes bool) float64 {
 
 // random makes source that of an output in a sweep, on a case of this rank.
 func (s *shard) random(source *rand.PCG, sweep, output, row int) {
-	d := digest(0).with(uint64(sweep), uint64(output), uint64(s.first+row))
+	s.reseed(source, sweep, output, s.first+row)
+}
+
+// reseed makes source one that is the same on all ranks.
+func (s *shard) reseed(source *rand.PCG, by ...int) {
+	var d digest
+	for _, n := range by {
+		d = d.with(uint64(n))
+	}
 	source.Seed(uint64(d.with(s.seed[0])), uint64(d.with(s.seed[1])))
+}
+
+// choose chooses n of the cases of all ranks that count, the same on each. It returns those of this
+// rank, which has own that count, by their place among these. perm is scratch.
+func (s *shard) choose(n, purpose, own int, perm []int) []int {
+	perm = slices.Grow(perm[:0], s.cases)[:s.cases]
+	for i := range perm {
+		perm[i] = i
+	}
+	var source rand.PCG
+	s.reseed(&source, purpose)
+	shuffle(perm, n, rand.New(&source))
+	chosen := perm[:0]
+	for _, at := range perm[:n] {
+		if at -= s.counted; at >= 0 && at < own {
+			chosen = append(chosen, at)
+		}
+	}
+	return chosen
 }
 
 // A digest tells numbers and texts apart.

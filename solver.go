@@ -957,7 +957,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	rng := chunkRandom(&t.cfg, len(t.chunks), t.steps)
 	rng.Uint64() // the chunk's seed
 	least := leastStatistics(&t.cfg, k.shard.of(k.cases))
-	rows := t.sampler.some(k, t.cfg.statsFraction, least, rng)
+	rows := t.sampler.some(k, t.cfg.statsFraction, least, forStatistics, rng)
 	if m.byCost() {
 		rows = nil
 	}
@@ -1001,7 +1001,7 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 		watch.lap(&time.Factors)
 	}
 	if k.rows = nil; !m.byCost() {
-		k.rows = t.sampler.some(k, t.cfg.modelFraction, t.cfg.minModelCases, rng)
+		k.rows = t.sampler.some(k, t.cfg.modelFraction, t.cfg.minModelCases, forModel, rng)
 	}
 	k.held = k.all && k.rows == nil
 	return nil
