@@ -194,8 +194,8 @@ func (s *sampler[T]) drawByCost(m *model[T], rng *rand.Rand) {
 func (s *sampler[T]) seed(seed *program.Seed[T], m *model[T], i int, u *units, rows []int, of *shard) {
 	o := m.outputs[i]
 	seed.Node, seed.Data = o.node, linalg.Resized(seed.Data, len(o.y))
-	root := math.Sqrt(u.weights[i]) // then the second moments are multiplied by the weight
-	if rows == nil {                // and are means over the cases that count
+	root := math.Sqrt(u.weights[i])   // then the second moments are multiplied by the weight
+	if rows == nil && m.Whole != "" { // and are means over the cases that count
 		all, count := m.Cases, u.count(m.Cases)
 		if of != nil {
 			all, count = of.run, of.cases

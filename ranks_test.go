@@ -51,6 +51,21 @@ func dropping(cases int) *testnet.Net {
 	return n.Ends(n.Dense("1", h, 2), testnet.Squares(1))
 }
 
+// masked is a net whose last cases have the weight 0.
+func masked(cases int) *testnet.Net {
+	n := testnet.NewNet(4)
+	n.X = n.Random("x", cases, 3)
+	n.Out = n.Dense("1", testnet.Tanh(n.Dense("0", n.X, 4)), 1)
+	mask := make([]float64, cases)
+	for i := range mask[:cases-cases/4] {
+		mask[i] = 1
+	}
+	squares := testnet.Square(testnet.Sub(n.Out, n.Random("y", cases, 1)))
+	n.Cost = testnet.Mean(testnet.Hadamard(n.Leaf("mask", mask, cases, 1), squares))
+	n.Loss = testnet.Gaussian(n.Out, 1)
+	return n
+}
+
 // gains scales and shifts the outputs of a layer, and multiplies the output.
 func gains(cases int) *testnet.Net {
 	n := testnet.NewNet(4)
@@ -116,9 +131,11 @@ var shardedNets = map[string]sharded{
 		WithGroup("?2", GroupSolver(gorgonia.NewVanillaSolver(gorgonia.WithLearnRate(0.05))))}},
 	"frozen": {perceptron(testnet.Squares(0.3)), 20, []Option{WithGroup("?1", GroupFrozen()), WithWeightDecay(1e-3),
 		WithGroup("?2", GroupDecay(0.01))}},
-	"parts":      {perceptron(testnet.CrossEntropy), 40, part},
-	"few":        {perceptron(testnet.TwoHeads), 12, few},
-	"few images": {testnet.Convolution, 10, few},
+	"a part":         {perceptron(testnet.CrossEntropy), 40, part},
+	"masked":         {masked, 12, nil},
+	"masked, a part": {masked, 12, part[:1]},
+	"few":            {perceptron(testnet.TwoHeads), 12, few},
+	"few images":     {testnet.Convolution, 10, few},
 	"few words": {func(cases int) *testnet.Net {
 		return testnet.Lookup(30, false, testnet.WordsOf(10, 30)[:cases])
 	}, 10, few},
