@@ -1054,7 +1054,9 @@ func (b *block[T]) load(cfg *config) (l load) {
 	for i, g := range b.groups {
 		l.operations += g.shape.InverseOperations()
 		l.inverse += g.shape.InverseNumbers()
-		l.direction += float64(len(b.u[i]))
+		numbers := float64(len(b.u[i]))
+		l.direction += numbers
+		l.work += 2 * numbers * float64(g.shape.Abar()+g.shape.Out)
 	}
 	if cfg.eigenproblems() {
 		l.operations *= eigenWork
@@ -1083,7 +1085,7 @@ func (p *planned[T]) house(cfg *config) {
 		case b.inverse == nil:
 			moving, loads = append(moving, b), append(loads, b.load(cfg))
 		case b.home.rank > 0:
-			busy[b.home.rank-1] += b.load(cfg).operations
+			busy[b.home.rank-1] += b.load(cfg).at(b.home)
 		}
 	}
 	for i, h := range cfg.placement.homes(loads, busy) {

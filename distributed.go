@@ -554,10 +554,10 @@ func WithCommunicator(c Communicator) Option {
 // with WithEKFAC all ranks need all inverses.
 //
 // The bits of the weights do not depend on it. Averages are on all ranks with any placement.
-// Default: of each block that is sent of which there are fewer numbers, in twenty steps. That are
-// the inverses, but for layers with far more inputs than outputs. Inverses of small factors are
-// computed by every rank, as that takes less time than to send them, unless they are to stay on
-// one.
+// Default: of each block what takes less time, by counted operations and numbers. Directions of
+// large layers take as long as a RunAll of many cases; so these have one home, and small ones have
+// inverses on all ranks. Those of small factors every rank computes for itself, unless they are to
+// stay on one.
 func WithPlacement(fraction float64) Option {
 	return number("WithPlacement", fraction, fraction > 0 && fraction <= 1, "a fraction of all inverses in (0, 1]",
 		func(c *config) { c.placement.fraction = fraction })

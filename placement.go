@@ -25,13 +25,14 @@ func (h home) has(r *ranks) bool      { return !h.sole || h.computes(r) }
 type load struct {
 	operations float64 // to compute it
 	inverse    float64 // numbers of the inverse
+	work       float64 // operations for the directions
 	direction  float64 // numbers of the directions
 	needed     bool    // by all ranks
 }
 
 const (
-	// worthSending: an inverse that takes fewer operations for each of its numbers is computed by
-	// all ranks. The times for sending a number and for an operation have about this ratio.
+	// worthSending: what takes fewer operations for each of its numbers is computed by all ranks.
+	// The times for sending a number and for an operation have about this ratio.
 	worthSending = 128
 	// turns: an inverse makes so many directions, as a rule.
 	turns = 20
@@ -41,7 +42,7 @@ const (
 
 // A placement is a rule for homes.
 type placement struct {
-	fraction float64 // of all inverses, in the memory of a rank; 0: what is sent is to be little
+	fraction float64 // of all inverses, in the memory of a rank; 0: what takes less time
 	worth    float64 // see worthSending
 }
 
@@ -70,22 +71,32 @@ func (p placement) homes(loads []load, busy []float64) []home {
 		switch with := common + l.inverse; {
 		case l.needed:
 		case p.fraction == 0:
-			homes[i].sole = l.inverse > turns*l.direction
+			homes[i].sole = p.worth*(l.direction-l.inverse/turns) < l.work*(1-1/size)
 		case with+(all-with)/size <= p.fraction*all*(1+1e-9):
 			common = with
 		default:
 			homes[i].sole = true
 		}
 	}
-	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(loads[j].operations, loads[i].operations) })
+	slices.SortStableFunc(order, func(i, j int) int {
+		return cmp.Compare(loads[j].at(homes[j]), loads[i].at(homes[i]))
+	})
 	for _, i := range order {
 		if l := loads[i]; homes[i].sole || l.operations >= p.worth*l.inverse {
 			rank := slices.Index(busy, slices.Min(busy))
 			homes[i].rank = rank + 1
-			busy[rank] += l.operations
+			busy[rank] += l.at(homes[i])
 		}
 	}
 	return homes
+}
+
+// at is what the rank at home has to do, in a step.
+func (l load) at(h home) float64 {
+	if h.sole {
+		return l.operations/turns + l.work
+	}
+	return l.operations / turns
 }
 
 // abroad is an inverse that another rank has.

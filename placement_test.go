@@ -16,7 +16,8 @@ import (
 
 // loadOf is that of a layer of so many inputs and outputs.
 func loadOf(in, out float64) load {
-	return load{operations: in*in*in + out*out*out, inverse: in*in + out*out, direction: in * out}
+	return load{operations: in*in*in + out*out*out, inverse: in*in + out*out, work: 2 * in * out * (in + out),
+		direction: in * out}
 }
 
 // The longest come first, each to the rank that has least to do. What takes no time stays where it
@@ -47,7 +48,7 @@ func TestPlacementKeepsToItsMemory(t *testing.T) {
 		for range 1 + rng.IntN(60) {
 			l := loadOf(float64(1+rng.IntN(3000)), float64(1+rng.IntN(3000)))
 			loads = append(loads, l)
-			all, longest = all+l.inverse, max(longest, l.operations)
+			all, longest = all+l.inverse, max(longest, l.at(home{1, true}))
 		}
 		for _, fraction := range []float64{1e-9, 1 / float64(size), 0.3, 0.6, 1} {
 			common, sent := 0.0, 0
@@ -74,14 +75,18 @@ func TestPlacementKeepsToItsMemory(t *testing.T) {
 	}
 }
 
-// By default the directions are sent where they are fewer numbers in twenty steps, and all ranks
-// have what all of them need.
-func TestPlacementSendsLess(t *testing.T) {
-	needed := loadOf(5000, 10)
-	needed.needed = true
-	loads := []load{loadOf(1000, 1000), loadOf(5000, 10), needed, loadOf(20, 5)}
+// By default large layers have one home, which saves the other ranks the work of the directions,
+// and so have those of which the inverse is far more than the directions. All ranks have what all
+// of them need.
+func TestPlacementByDefault(t *testing.T) {
+	needed, cheap := loadOf(5000, 10), loadOf(200, 200)
+	needed.needed, cheap.work = true, 0
+	lopsided := loadOf(5000, 10)
+	lopsided.work = 0
+	loads := []load{loadOf(1000, 1000), lopsided, needed, loadOf(20, 5), cheap}
 	got := placement{0, worthSending}.homes(loads, make([]float64, 2))
-	for i, want := range []struct{ home, sole bool }{{true, false}, {true, true}, {true, false}, {false, false}} {
+	for i, want := range []struct{ home, sole bool }{{true, true}, {true, true}, {true, false}, {false, false},
+		{true, false}} {
 		if (got[i].rank > 0) != want.home || got[i].sole != want.sole {
 			t.Errorf("block %d: %+v, want %+v", i, got[i], want)
 		}

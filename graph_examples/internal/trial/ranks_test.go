@@ -97,7 +97,8 @@ func TestMPIRefuses(t *testing.T) {
 		}
 		joining(t, &process{rank: 0, size: 3}, err)
 		var stderr bytes.Buffer
-		status := Main("demo", strings.Fields(args), shared, func(context.Context, Settings) error { return nil }, &stderr)
+		nothing := func(context.Context, Settings) error { return nil }
+		status := Main("demo", strings.Fields(args), shared, nothing, &stderr)
 		if status != 2 || !strings.Contains(stderr.String(), mention) {
 			t.Errorf("%s: status %d, %s", args, status, stderr.String())
 		}
