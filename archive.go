@@ -110,7 +110,12 @@ func readArchive(file []byte) (*archive, error) {
 		return nil, &StateError{What: "its checksum is another", Err: ErrDamaged}
 	}
 	if version := texts["version"]; version != strconv.Itoa(archiveVersion) {
-		what := fmt.Sprintf("it has version %s, and this package reads version %d", version, archiveVersion)
+		what := fmt.Sprintf("it has version %q, and this package reads version %d", version, archiveVersion)
+		if n, err := strconv.Atoi(version); err == nil && n < archiveVersion {
+			return nil, &StateError{What: what, Err: ErrOlderFile,
+				Hint: "go on with the version of the package that has written it, or read its weights alone: they " +
+					"are the tensors weights/..., which any reader of safetensors finds"}
+		}
 		return nil, &StateError{What: what, Err: ErrNewerFile,
 			Hint: "use the version of the package that has written it, or a later one"}
 	}

@@ -47,7 +47,7 @@ type chunk[T program.Float] struct {
 	shard  *shard // which cases of all ranks; nil where there are none
 	own    bool   // the RunAll was one of the solver's own VM
 	shared bool   // where numbers are drawn: the private runs have the VM's
-	// outdated: the RunAll was one of weights that have been replaced by those of rank 0.
+	// outdated: the RunAll was one of weights that were replaced, by those of rank 0 or of a state.
 	outdated bool
 
 	cost            float64   // the user's cost as the VM computed it

@@ -261,10 +261,7 @@ func (d *distributed[T]) giveWeights(params []*parameter[T]) {
 			continue
 		}
 		weights, own := q.weights, slices.Clone(q.weights.data)
-		d.back = append(d.back, func() {
-			copy(weights.data, own)
-			weights.flush()
-		})
+		d.back = append(d.back, func() { weights.put(own) })
 		q.put(d.buffer)
 	}
 }

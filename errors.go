@@ -58,8 +58,11 @@ var (
 	ErrDamaged = errors.New("the file is damaged")
 	// ErrForeignFile: a file is none that Save has written.
 	ErrForeignFile = errors.New("not a file of a solver's state")
-	// ErrNewerFile: a file of a state was written by another version of this package.
-	ErrNewerFile = errors.New("a file of another version")
+	// ErrNewerFile: a file of a state was written by a later version of this package.
+	ErrNewerFile = errors.New("a file of a later version")
+	// ErrOlderFile: a file of a state was written by an earlier version of this package, which this
+	// one does not read.
+	ErrOlderFile = errors.New("a file of an earlier version")
 	// ErrOtherModel: a file holds the state of another model.
 	ErrOtherModel = errors.New("the state of another model")
 	// ErrOtherSettings: a file holds the state of a solver with other settings.
@@ -233,6 +236,23 @@ func (e *StateError) Error() string {
 }
 
 func (e *StateError) Unwrap() error { return e.Err }
+
+// stateError says in an error which call has failed. Errors about parameters go through.
+func stateError(call string, err error) error {
+	var param *ParamError
+	var config *ConfigError
+	var state *StateError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &param), errors.As(err, &config):
+		return err
+	case errors.As(err, &state):
+		state.Call = call
+		return state
+	}
+	return &StateError{Call: call, Err: err}
+}
 
 // PanicError is a panic in an op of the user's graph, or in this package. No weight has been
 // changed, and the solver is as it was.

@@ -80,14 +80,6 @@ func (s *sampler[T]) some(k *chunk[T], fraction float64, least, purpose int, rng
 	return s.perm
 }
 
-// shuffle puts a random choice of n elements in front.
-func shuffle(x []int, n int, rng *rand.Rand) {
-	for i := range min(n, len(x)-1) {
-		j := i + rng.IntN(len(x)-i)
-		x[i], x[j] = x[j], x[i]
-	}
-}
-
 // randomCases draws a random subset of the cases: the given fraction of the batch, but at least
 // atLeast cases. It returns nil for the whole batch.
 func (s *sampler[T]) randomCases(p *program.Program, fraction float64, atLeast int, rng *rand.Rand) []int {

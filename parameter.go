@@ -299,9 +299,11 @@ func slopeOfHeading[T program.Float](params []*parameter[T]) (slope float64) {
 }
 
 // put writes other weights where they were read from.
-func (p *parameter[T]) put(data []T) {
-	copy(p.weights.data, data)
-	p.weights.flush()
+func (p *parameter[T]) put(data []T) { p.weights.put(data) }
+
+func (f flat[T]) put(data []T) {
+	copy(f.data, data)
+	f.flush()
 }
 
 // zeroGradient zeroes a gradient that belongs to the parameter, where the next RunAll would add to

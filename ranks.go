@@ -210,7 +210,8 @@ func (e *distant) Unwrap() error { return e.is }
 // causes are what errors.Is finds in an error of another rank.
 var causes = []error{errGradientNotFinite, ErrNotFinite, ErrNotPosDef, ErrNoGradient, ErrNoValue, ErrOtherList,
 	ErrForeign, ErrShape, ErrEmpty, ErrLoss, ErrNotInferred, ErrGradient, ErrStale, ErrAveraged, ErrSameName,
-	ErrOtherWeights, ErrSharedMemory, ErrTruncated, ErrDamaged, ErrForeignFile, ErrNewerFile, ErrOtherModel,
+	ErrOtherWeights, ErrSharedMemory, ErrTruncated, ErrDamaged, ErrForeignFile, ErrNewerFile, ErrOlderFile,
+	ErrOtherModel,
 	ErrOtherSettings, ErrInner, ErrInUpdate, ErrStrict, ErrOutOfStep}
 
 // written is an error as a text for other ranks; read reads it.

@@ -294,32 +294,39 @@ type loading[T program.Float] struct {
 	frozen   []*parameter[T]       // what stood still, by its node, to be given its weights
 }
 
-// load makes the state in the archive that of the training.
-func (t *training[T]) load(a *archive, o stateOptions) error {
+// load makes the state in the archive that of the training. late says that the graph was run
+// before, whose gradients are left there. undo gives the graph the weights that it had.
+func (t *training[T]) load(a *archive, o stateOptions, late bool) (undo func(), err error) {
 	if err := t.calling.begin("Load"); err != nil {
-		return err
+		return nil, err
 	}
 	defer t.calling.end()
 	if err := t.idle(); err != nil {
-		return err
+		return nil, err
 	}
 	l, err := t.read(a, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	targets := make([]flat[T], len(l.plan.order))
 	for i, p := range l.plan.order {
 		if targets[i], err = p.findWeights(l.plan.places[p].src, nil); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, p := range l.frozen {
 		if p.weights, err = p.findWeights(p.src, nil); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := t.ranks.meet(atCommit, nil); err != nil {
-		return err
+		return nil, err
+	}
+	var undone []func()
+	put := func(p *parameter[T], w []T) {
+		into, before := p.weights, slices.Clone(p.weights.data)
+		p.put(w)
+		undone = append(undone, func() { into.put(before) })
 	}
 
 	g := t.graph
@@ -331,19 +338,26 @@ func (t *training[T]) load(a *archive, o stateOptions) error {
 	for i, p := range t.plan.order {
 		if w := l.weights[p]; w != nil {
 			p.weights = targets[i]
-			p.put(w)
+			put(p, w)
 		}
-		zeroGradient(p.src)
+		if !late {
+			zeroGradient(p.src)
+		}
 	}
 	for _, p := range l.frozen {
 		if w := l.weights[p]; w != nil {
-			p.put(w)
+			put(p, w)
 		}
 	}
 	for _, p := range t.plan.absent { // with which they come back
 		p.weights = flat[T]{data: l.weights[p]}
 	}
-	return nil
+	t.loadedLate = late
+	return func() {
+		for _, back := range undone {
+			back()
+		}
+	}, nil
 }
 
 // read reads a state for the graph that the training has.

@@ -102,6 +102,14 @@ func (s *shard) choose(n, purpose, own int, perm []int) []int {
 	return chosen
 }
 
+// shuffle puts a random choice of n elements in front.
+func shuffle(x []int, n int, rng *rand.Rand) {
+	for i := range min(n, len(x)-1) {
+		j := i + rng.IntN(len(x)-i)
+		x[i], x[j] = x[j], x[i]
+	}
+}
+
 // A digest tells numbers and texts apart.
 type digest uint64
 

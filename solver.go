@@ -34,9 +34,11 @@ type Solver struct {
 	stats  Stats
 	engine engine
 
-	infers  bool    // attaches by itself; see New
-	invalid error   // an option of New
-	calling calling // while it attaches by itself
+	infers  bool     // attaches by itself; see New
+	invalid error    // an option of New
+	calling calling  // while it attaches by itself
+	pending *pending // a state for the first graph
+	unload  func()   // gives that graph the weights that it had
 
 	hasLogged bool // an error
 
@@ -52,7 +54,7 @@ type engine interface {
 	step(model []gorgonia.ValueGrad, leave bool) (Stats, error)
 	useAverage() (restore func(), err error)
 	save(a *archive, o stateOptions) error
-	load(a *archive, o stateOptions) error
+	load(a *archive, o stateOptions, late bool) (undo func(), err error)
 	done() int
 	vm(nodes []*gorgonia.Node) (vmEngine, error)
 	set(k Knob, v float64) error
@@ -77,7 +79,7 @@ func NewSolver(cost *gorgonia.Node, dist Distribution, opts ...Option) (_ *Solve
 		return nil, err
 	}
 	s := &Solver{cfg: cfg}
-	if err := s.attach(cost, dist); err != nil {
+	if err := s.attach(cost, dist, false); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -97,8 +99,9 @@ func configured(opts []Option) (config, error) {
 	return cfg, cfg.validate()
 }
 
-// attach goes on with the graph of cost. The first one decides about the dtype.
-func (s *Solver) attach(cost *gorgonia.Node, dist Distribution) error {
+// attach goes on with the graph of cost. The first one decides about the dtype, and gets the state
+// that is pending. late says that it has been run.
+func (s *Solver) attach(cost *gorgonia.Node, dist Distribution, late bool) error {
 	heads, err := headsOf(dist, cost)
 	if err != nil {
 		return err
@@ -111,17 +114,46 @@ func (s *Solver) attach(cost *gorgonia.Node, dist Distribution) error {
 		return err
 	}
 	if s.engine != nil {
-		err = s.engine.attach(cost, heads)
-	} else if cost.Dtype() == tensor.Float32 {
+		return s.described(s.engine.attach(cost, heads))
+	}
+	if cost.Dtype() == tensor.Float32 {
 		s.engine, err = newEngine[float32](cost, heads, s.cfg)
 	} else {
 		s.engine, err = newEngine[float64](cost, heads, s.cfg)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		if err = s.loadPending(late); err != nil {
+			s.engine = nil
+		}
 	}
-	s.plan = s.engine.describe()
-	return nil
+	return s.described(err)
+}
+
+// pending is a state for a solver of New, that waits for its first graph.
+type pending struct {
+	file []byte
+	*archive
+	stateOptions
+}
+
+// loadPending puts the solver in the state that is pending, now that it has a graph. late says that
+// this was run before.
+func (s *Solver) loadPending(late bool) (err error) {
+	if s.pending == nil {
+		return nil
+	}
+	if s.unload, err = s.engine.load(s.pending.archive, s.pending.stateOptions, late); err == nil {
+		s.pending = nil
+	}
+	return stateError("Load", err)
+}
+
+// described keeps the plan of a graph that it was attached to, unless that has failed.
+func (s *Solver) described(err error) error {
+	if err == nil {
+		s.plan = s.engine.describe()
+	}
+	return err
 }
 
 // headsOf are the declared outputs of a cost, checked by themselves, as is the cost.
@@ -203,7 +235,7 @@ func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) (err error) {
 	if err := s.usable("Attach"); err != nil {
 		return err
 	}
-	return s.attach(cost, dist)
+	return s.attach(cost, dist, false)
 }
 
 // followList is follow for the parameters that Step or Accumulate is given.
@@ -242,17 +274,22 @@ func (s *Solver) follow(call string, nodes []*gorgonia.Node) (back func(), err e
 	if err != nil {
 		return nil, err
 	}
-	engine, plan := s.engine, s.plan
+	engine, plan, pending := s.engine, s.plan, s.pending
 	detach := func() {}
 	if engine != nil {
 		detach = engine.mark()
 	}
-	if err := s.attach(cost, dist); err != nil {
+	if err := s.attach(cost, dist, call != "VM"); err != nil {
 		return nil, err
+	}
+	unload := func() {}
+	if pending != nil {
+		unload = s.unload
 	}
 	return func() {
 		detach()
-		s.engine, s.plan = engine, plan
+		unload()
+		s.engine, s.plan, s.pending = engine, plan, pending
 	}, nil
 }
 
@@ -471,8 +508,9 @@ type training[T program.Float] struct {
 	aside      []*inner[T] // by group: makes the steps of its parameters; nil if there is none
 	ranks      distributed[T]
 
-	progress      // state, with that of the parameters and their blocks
-	averaged bool // the parameters hold the average, until it is restored
+	progress        // state, with that of the parameters and their blocks
+	averaged   bool // the parameters hold the average, until it is restored
+	loadedLate bool // a state was loaded after the last RunAll
 
 	calling   calling
 	watcher   watcher
@@ -663,7 +701,8 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	k.cases = t.plan.model.Cases // now that the list has settled what a vector output means
 	watch.lap(&time.Gradients)
 	k.seed = chunkRandom(&t.cfg, len(t.chunks), t.steps).Uint64()
-	if len(t.ranks.back) > 0 {
+	if len(t.ranks.back) > 0 || t.loadedLate {
+		t.loadedLate = false
 		k.own, k.outdated, t.plan.model.held = false, true, held{}
 	}
 	if checked, err := t.check(&k); err != nil {

@@ -26,7 +26,7 @@ import (
 // is not used. The file can be loaded by any number of ranks, and by a solver without them.
 func (s *Solver) Save(w io.Writer, opts ...StateOption) (err error) {
 	defer recovered("Save", &err)
-	if err := s.attached("Save"); err != nil {
+	if err := s.savable(); err != nil {
 		return err
 	}
 	return s.saving(opts, func() error { return s.save(w, opts) })
@@ -49,6 +49,13 @@ func (s *Solver) saving(opts []StateOption, write func() error) error {
 // save is Save without its checks.
 func (s *Solver) save(w io.Writer, opts []StateOption) (err error) {
 	defer recovered("Save", &err)
+	if s.pending != nil {
+		if !s.cfg.ranks.first() {
+			return nil
+		}
+		_, err := w.Write(s.pending.file)
+		return stateError("Save", err)
+	}
 	a := newArchive()
 	if err := s.engine.save(a, stateOptionsOf(opts)); err != nil {
 		return stateError("Save", err)
@@ -65,7 +72,11 @@ func (s *Solver) save(w io.Writer, opts []StateOption) (err error) {
 // its own is not needed. Stats().Step is then the number of steps that had been done; its other
 // fields are zero.
 //
-// A solver of [New] needs a graph first, by [Solver.VM] or [Solver.Attach].
+// A solver of [New] that has no graph yet keeps the state for its first one, which it is compared
+// with then: by [Solver.VM] or [Solver.Attach], whose RunAll is that of the state's weights, or by
+// the first Step or Accumulate. That gives the graph the weights, and computes the gradients of its
+// RunAll again, so that the training goes on as if it had not stopped but for rounding. Errors are
+// then those of these calls.
 //
 // With WithCommunicator all ranks call Load, or LoadFile. Rank 0 reads, and sends the others what
 // it has read.
@@ -75,11 +86,12 @@ func (s *Solver) save(w io.Writer, opts []StateOption) (err error) {
 // them.
 //
 // An error leaves everything as it was. It is a *StateError with ErrTruncated, ErrDamaged,
-// ErrForeignFile, ErrNewerFile, ErrOtherModel, ErrOtherSettings, ErrInUpdate, ErrAveraged or what r
-// has returned, or a *ParamError for weights that can't be written. Load reads r to its end.
+// ErrForeignFile, ErrNewerFile, ErrOlderFile, ErrOtherModel, ErrOtherSettings, ErrInUpdate,
+// ErrAveraged or what r has returned, or a *ParamError for weights that can't be written. Load
+// reads r to its end.
 func (s *Solver) Load(r io.Reader, opts ...StateOption) (err error) {
 	defer recovered("Load", &err)
-	if err := s.attached("Load"); err != nil {
+	if err := s.usable("Load"); err != nil {
 		return err
 	}
 	return s.load(func() ([]byte, error) { return io.ReadAll(r) }, opts)
@@ -106,17 +118,35 @@ func (s *Solver) loadBytes(file []byte, opts []StateOption) error {
 	if err != nil {
 		return stateError("Load", err)
 	}
-	if err := s.engine.load(a, stateOptionsOf(opts)); err != nil {
+	if s.engine == nil {
+		p := &pending{file: file, archive: a, stateOptions: stateOptionsOf(opts)}
+		from := newReader[float64](a)
+		var steps int
+		if from.Count("steps", &steps); from.err() != nil {
+			return stateError("Load", from.err())
+		}
+		s.pending, s.stats = p, Stats{Step: steps}
+		return nil
+	}
+	if _, err := s.engine.load(a, stateOptionsOf(opts), false); err != nil {
 		return stateError("Load", err)
 	}
 	s.plan, s.stats = s.engine.describe(), Stats{Step: s.engine.done()}
 	return nil
 }
 
+// savable reports a solver that has nothing to save.
+func (s *Solver) savable() error {
+	if s != nil && s.pending != nil {
+		return nil
+	}
+	return s.attached("Save")
+}
+
 // SaveFile saves to a file, which it replaces when all is written: whatever happens, there is the
 // file before or the new one. It is written as path.tmp first.
 func (s *Solver) SaveFile(path string, opts ...StateOption) error {
-	if err := s.attached("Save"); err != nil {
+	if err := s.savable(); err != nil {
 		return err
 	}
 	return s.saving(opts, func() error { return s.replace(path, opts) })
@@ -159,25 +189,8 @@ func (s *Solver) saveTo(path string, opts []StateOption) error {
 // LoadFile loads what SaveFile has saved.
 func (s *Solver) LoadFile(path string, opts ...StateOption) (err error) {
 	defer recovered("Load", &err)
-	if err := s.attached("Load"); err != nil {
+	if err := s.usable("Load"); err != nil {
 		return err
 	}
 	return s.load(func() ([]byte, error) { return os.ReadFile(path) }, opts)
-}
-
-// stateError says in an error which call has failed. Errors about parameters go through.
-func stateError(call string, err error) error {
-	var param *ParamError
-	var config *ConfigError
-	var state *StateError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &param), errors.As(err, &config):
-		return err
-	case errors.As(err, &state):
-		state.Call = call
-		return state
-	}
-	return &StateError{Call: call, Err: err}
 }

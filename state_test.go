@@ -61,6 +61,10 @@ var resumable = map[string]struct {
 		[]Option{WithTimeCorrelation(TimeSymmetric)}},
 	"stationary": {func() *testnet.Net { return testnet.Recurrent(5, 3, false) },
 		[]Option{WithTimeCorrelation(TimeStationary)}},
+	"symmetric, background": {func() *testnet.Net { return testnet.Recurrent(5, 3, true) }, []Option{
+		WithTimeCorrelation(TimeSymmetric), WithInverseUpdatePeriod(6), WithBackgroundInverses(5)}},
+	"stationary, background": {func() *testnet.Net { return testnet.Recurrent(5, 3, false) }, []Option{
+		WithTimeCorrelation(TimeStationary), WithInverseUpdatePeriod(6), WithBackgroundInverses(5)}},
 	"elementwise": {func() *testnet.Net { return testnet.ScaledOutputs[float64]() }, nil},
 	"offsets":     {testnet.Offsets, nil},
 	"parts":       {func() *testnet.Net { return testnet.Parts(8) }, nil},
@@ -175,7 +179,9 @@ func TestStateErrors(t *testing.T) {
 		"flipped header": {four(), flipped(bytes.Index(file, []byte("lambda")) + 10), ErrDamaged, ""},
 		"a picture":      {four(), []byte("\x89PNG\r\n\x1a\nand more of it"), ErrForeignFile, ""},
 		"another's":      {four(), []byte("\x02\x00\x00\x00\x00\x00\x00\x00{}"), ErrForeignFile, ""},
-		"newer":          {four(), replaced(`"version":"1"`, `"version":"2"`), ErrNewerFile, "version 2"},
+		"newer":          {four(), replaced(`"version":"1"`, `"version":"2"`), ErrNewerFile, `version "2"`},
+		"older":          {four(), replaced(`"version":"1"`, `"version":"0"`), ErrOlderFile, `version "0"`},
+		"no number":      {four(), replaced(`"version":"1"`, `"version":"x"`), ErrNewerFile, `version "x"`},
 		"no lambda":      {four(), replaced(`"lambda":`, `"lambdb":`), ErrOtherModel, "lambda"},
 		"negative count": {four(), replaced(`"steps":"4"`, `"steps":"-4"`), ErrOtherModel, "steps"},
 		"other dtype":    {NewTrainer(t, float32MLP()), file, ErrOtherModel, "float64"},
@@ -461,8 +467,8 @@ func TestSaveFile(t *testing.T) {
 // transient are the fields that are no state: settings, what belongs to a graph, scratch, and what
 // a step makes anew. A field that is new has to be saved, or to be named here.
 var transient = map[string]string{
-	"training": "cfg start graph plan sampler low quadratic background inner aside averaged calling watcher probes " +
-		"chunks unreached ranks",
+	"training": "cfg start graph plan sampler low quadratic background inner aside averaged loadedLate calling " +
+		"watcher probes chunks unreached ranks",
 	"parameter":   "key place extents own given aside memory weights before accumulated unused",
 	"block":       "Block name groups v u rows home",
 	"group":       "params names shape at apart places previous picked",

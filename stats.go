@@ -49,7 +49,9 @@ type Stats struct {
 	GradNorm       float64 // Euclidean norm of the gradient, including the L2 term
 	DirectionNorm  float64 // Euclidean norm of Delta, the preconditioned gradient
 	PreconGradNorm float64 // norm of the gradient in the metric of the damped curvature, (grad^T F0^-1 grad)^1/2
-	UpdateNorm     float64 // Euclidean norm of the change of the weights; 0 if rejected
+	// UpdateNorm is the Euclidean norm of the step: of the change of the weights, but for what
+	// WithWeightDecay takes off them. It is 0 if the step was rejected.
+	UpdateNorm float64
 	// KL is 1/2 delta^T F delta with the exact Fisher matrix, in nats. To second order this is the
 	// KL divergence that the update causes in the predictive distribution of a case. It is NaN with
 	// WithLearningRate.
@@ -83,7 +85,7 @@ type LayerStats struct {
 
 	ParamNorm  float64 // Euclidean norm of the weights after the step
 	GradNorm   float64 // that of the gradient, including the L2 term
-	UpdateNorm float64 // that of the change of the weights; 0 if rejected; NaN with Precondition
+	UpdateNorm float64 // that of the step, without weight decay; 0 if rejected; NaN with Precondition
 	Share      float64 // of the squared norm of the whole update, in [0, 1]; NaN if that is 0
 
 	// A and G are the factors of a layer; a tied weight has those of the product that stands for
