@@ -932,21 +932,32 @@ func (pl *planner[T]) planRest(rest []layers.Rest) {
 	}
 }
 
+// smallBlock is the largest full block whose inverse costs so little that each step makes one.
+const smallBlock = 32
+
+// elementwise makes the block of parameters that act element by element: a full one for all of
+// their elements, or, if that is too large, one for each channel.
 func (pl *planner[T]) elementwise(e layers.Elementwise) {
 	var groups []group[T]
 	for _, n := range e.Params {
 		groups = append(groups, groupOfOne(pl.params[n.Src], nil))
 	}
 	size := e.Params[0].Size()
-	make := func() curvature.Block[T] {
-		return curvature.NewElementwise[T](len(e.Params), size, pl.cfg.fullBlock)
+	all := len(groups) * size
+	width, channels := all, 1
+	if all <= smallBlock || all > pl.cfg.fullBlock {
+		c := curvature.NewElementwise[T](len(groups), size, min(pl.cfg.fullBlock, smallBlock))
+		width, channels = c.Width(), c.Channels()
+		make := func() curvature.Block[T] { return c }
+		pl.use(pl.same("elementwise", len(groups), make, groups...), newElementwiseHook[T](e))
+	} else {
+		groups[0].shape.Out = all // what the inverse costs
+		make := func() curvature.Block[T] { return curvature.NewFull[T](slices.Repeat([]int{size}, len(groups))...) }
+		pl.use(pl.same("full", len(groups), make, groups...), newElementwiseHook[T](e))
 	}
-	b := pl.same("elementwise", len(e.Params), make, groups...)
-	pl.use(b, newElementwiseHook[T](e))
-	c := b.Block.(*curvature.Elementwise[T])
 	for _, n := range e.Params {
-		if c.Width() > 1 || c.Channels() == 1 {
-			pl.row(n.Src, Full, elementwiseName(e, c.Width(), c.Channels()), e.Describe())
+		if width > 1 || channels == 1 {
+			pl.row(n.Src, Full, elementwiseName(e, width, channels), e.Describe())
 		} else {
 			pl.row(n.Src, Diagonal, "", e.Describe())
 		}

@@ -79,7 +79,7 @@ func kinds[T testnet.Float]() map[string]struct {
 			"tied weight: embedding lookup, 10 rows, and its transpose: dense layer x w^T"},
 		"words of cases": {wordsOfCases[T], "embedding lookup, 20 rows, 3 positions per case"},
 		"normalised": {normalisedNet[T],
-			"scale and shift: 8 of 2 x 2  scale and shift of a normalisation, per channel"},
+			"scale and shift: 16 x 16  scale and shift of a normalisation, per channel"},
 		"pooled": {pooledNet[T], "4 positions per case, reduced"},
 		"tied autoencoder": {tiedAutoencoder[T],
 			"tied weight: dense layer x w + b, and its transpose: dense layer x w^T"},

@@ -149,8 +149,8 @@ var elementwiseNets = []elementwiseNet{
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			return gorgonia.Must(gorgonia.Pow(positiveUnit(x), learnedNumber(n, "p")))
 		}},
-	{name: "scale and shift", blocks: []string{"scale and shift: 3 of 2 x 2"}, build: scaleAndShift},
-	{name: "scale and shift, as vectors", blocks: []string{"scale and shift: 3 of 2 x 2"},
+	{name: "scale and shift", blocks: []string{"scale and shift: 6 x 6"}, build: scaleAndShift},
+	{name: "scale and shift, as vectors", blocks: []string{"scale and shift: 6 x 6"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			scale, shift := n.Random("scale", 3), n.Random("shift", 3)
 			n.Params = gorgonia.Nodes{shift, scale}
@@ -183,19 +183,19 @@ var elementwiseNets = []elementwiseNet{
 			h := testnet.TimesRow(x, scale)
 			return testnet.Hadamard(testnet.AddRow(h, shift), testnet.Tanh(h))
 		}},
-	{name: "two scales and shifts", blocks: []string{"scale1 and shift1: 3 of 2 x 2", "scale2 and shift2: 3 of 2 x 2"},
+	{name: "two scales and shifts", blocks: []string{"scale1 and shift1: 6 x 6", "scale2 and shift2: 6 x 6"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			scale1, shift1 := learned(n, "scale1", 1, 3), learned(n, "shift1", 1, 3)
 			scale2, shift2 := learned(n, "scale2", 1, 3), learned(n, "shift2", 1, 3)
 			h := testnet.Tanh(testnet.AddRow(testnet.TimesRow(x, scale1), shift1))
 			return testnet.AddRow(testnet.TimesRow(h, scale2), shift2)
 		}},
-	{name: "positions", shape: []int{4, 3}, blocks: []string{"scale and shift: 3 of 2 x 2"},
+	{name: "positions", shape: []int{4, 3}, blocks: []string{"scale and shift: 6 x 6"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			scale, shift := learned(n, "scale", 1, 1, 3), learned(n, "shift", 1, 1, 3)
 			return gorgonia.Must(gorgonia.BroadcastAdd(along(x, scale, 0, 1), shift, nil, []byte{0, 1}))
 		}},
-	{name: "positions folded into rows", shape: []int{4, 3}, blocks: []string{"scale and shift: 3 of 2 x 2"},
+	{name: "positions folded into rows", shape: []int{4, 3}, blocks: []string{"scale and shift: 6 x 6"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			h := scaleAndShift(n, testnet.Reshape(x, testnet.Cases*4, 3))
 			return testnet.Reshape(h, testnet.Cases, 12)
@@ -212,24 +212,24 @@ var elementwiseNets = []elementwiseNet{
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			return along(x, learned(n, "p", 1, 3, 2, 2), 0)
 		}},
-	{name: "batch normalisation", blocks: []string{"scale and shift: 3 of 2 x 2"},
+	{name: "batch normalisation", blocks: []string{"scale and shift: 6 x 6"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			scale, shift := learned(n, "scale", 1, 3), learned(n, "shift", 1, 3)
 			h, _, _, _, err := gorgonia.BatchNorm(x, scale, shift, 0.9, 1e-3)
 			return gorgonia.Must(h, err)
 		}},
-	{name: "batch normalisation of images", shape: []int{3, 2, 2}, blocks: []string{"scale and shift: 3 of 2 x 2"},
+	{name: "batch normalisation of images", shape: []int{3, 2, 2}, blocks: []string{"scale and shift: 6 x 6"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			scale, shift := learned(n, "scale", 1, 3, 1, 1), learned(n, "shift", 1, 3, 1, 1)
 			h, _, _, _, err := gorgonia.BatchNorm(x, scale, shift, 0.9, 1e-3)
 			return gorgonia.Must(h, err)
 		}},
-	{name: "group normalisation", shape: []int{4, 2, 1}, blocks: []string{"scale and shift: 4 of 2 x 2"},
+	{name: "group normalisation", shape: []int{4, 2, 1}, blocks: []string{"scale and shift: 8 x 8"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
 			scale, shift := learned(n, "scale", 1, 4, 1, 1), learned(n, "shift", 1, 4, 1, 1)
 			return gorgonia.Must(gorgonia.GroupNorm(x, scale, shift, 2, 4, 1e-3))
 		}},
-	{name: "layer normalisation", blocks: []string{"scale and shift: 3 of 2 x 2"},
+	{name: "layer normalisation", blocks: []string{"scale and shift: 6 x 6"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node { return scaleAndShift(n, normalised(x)) }},
 	{name: "convolution with a scale for each channel", shape: []int{2, 3, 3}, blocks: []string{"p: 3 x 3"},
 		build: func(n *testnet.Net, x *gorgonia.Node) *gorgonia.Node {
@@ -272,8 +272,8 @@ func (e placedElementwise) name() string { return elementwiseName(e.of, e.Width(
 
 // element tells where element i of a channel's block lies: in which parameter, and where in that.
 func (e placedElementwise) element(channel, i int) (param *parameter[float64], at int) {
-	if len(e.params) == 1 {
-		return e.params[0], channel + i // one of channel and i is 0
+	if n := e.params[0].size(); e.Channels() == 1 {
+		return e.params[i/n], i % n
 	}
 	return e.params[i], channel
 }
@@ -299,7 +299,7 @@ func (e placedElementwise) moment(avg averages[float64], channel int) []float64 
 	return avg[e.index].Moments[0][channel*n : (channel+1)*n]
 }
 
-// checkElementwise demands that every channel's block is that of the dense Fisher matrix.
+// checkElementwise demands that every block is that of the dense Fisher matrix.
 func checkElementwise(t *testing.T, c *training[float64], avg averages[float64], fisher mat.Matrix, tol float64) {
 	t.Helper()
 	for _, e := range elementwiseBlocks(c) {
@@ -308,6 +308,30 @@ func checkElementwise(t *testing.T, c *training[float64], avg averages[float64],
 			testnet.Near(t, fmt.Sprint(e.name(), ", channel ", channel), e.moment(avg, channel), want, tol)
 		}
 	}
+	for i, b := range c.plan.blocks {
+		if _, ok := b.Block.(*curvature.Full[float64]); !ok {
+			continue
+		}
+		var at []int
+		for _, g := range b.groups {
+			at = append(at, elementsOfParam(c, g.params[0])...)
+		}
+		testnet.Near(t, b.groups[0].names[0], avg[i].Moments[0], flatOf(pick(fisher, at)), tol)
+	}
+}
+
+// elementsOfParam are the places of a parameter's elements among those of all.
+func elementsOfParam(c *training[float64], of *parameter[float64]) (at []int) {
+	start := 0
+	for _, p := range c.plan.order {
+		for i := range p.size() {
+			if p == of {
+				at = append(at, start+i)
+			}
+		}
+		start += p.size()
+	}
+	return at
 }
 
 // What each case contributes is the gradient for a loss that leaves the other cases out, and all
@@ -467,8 +491,8 @@ func TestParametersOfEachOther(t *testing.T) {
 	}
 }
 
-// A parameter of more elements than WithFullBlocks says is diagonal, element by element, but a
-// scale and its shift are 2 x 2 whatever their number.
+// Parameters of up to as many elements as WithFullBlocks says have a full block. With more, one is
+// diagonal, and a scale and its shift have 2 x 2 for each channel.
 func TestFullBlocksBySize(t *testing.T) {
 	build := func(opts ...Option) []string {
 		n := testnet.NewNet(1)
@@ -484,11 +508,14 @@ func TestFullBlocksBySize(t *testing.T) {
 		return rows
 	}
 	pairs := []string{"scale full scale and shift: 40 of 2 x 2", "shift full scale and shift: 40 of 2 x 2"}
+	whole := []string{"scale full scale and shift: 80 x 80", "shift full scale and shift: 80 x 80"}
 	for _, test := range []struct {
 		opts []Option
 		want []string
 	}{
-		{nil, append([]string{"p diagonal "}, pairs...)},
+		{nil, append([]string{"p full p: 40 x 40"}, whole...)},
+		{[]Option{WithFullBlocks(80)}, append([]string{"p full p: 40 x 40"}, whole...)},
+		{[]Option{WithFullBlocks(79)}, append([]string{"p full p: 40 x 40"}, pairs...)},
 		{[]Option{WithFullBlocks(39)}, append([]string{"p diagonal "}, pairs...)},
 		{[]Option{WithFullBlocks(40)}, append([]string{"p full p: 40 x 40"}, pairs...)},
 		{[]Option{WithFullBlocks(1)}, []string{"p diagonal ", "scale diagonal ", "shift diagonal "}},

@@ -22,6 +22,7 @@ func layerKinds() map[string]*testnet.Net {
 		"several uses":        elementwiseNetNamed("several uses").network(testnet.Squares(1)),
 		"layer normalisation": elementwiseNetNamed("layer normalisation").network(testnet.Squares(1)),
 		"parts":               testnet.Parts(cases),
+		"wide scales":         testnet.WideScales(cases),
 		"one for each case":   testnet.ScaledCases(cases, testnet.Binary),
 	}
 	for _, p := range poolings {
@@ -109,6 +110,7 @@ func TestStepsRepeat(t *testing.T) {
 		return weights
 	}
 	for _, name := range []string{"convolution", "words", "tied", "tied words", "scale and shift", "parts",
+		"wide scales",
 		"positions: nonlinear"} {
 		first, again, other := train(name, 3), train(name, 3), train(name, 4)
 		if !slices.EqualFunc(first, again, func(a, b float64) bool {

@@ -82,8 +82,8 @@ var architectures = []architecture{
 filter1 kronecker [filter1: A 28, G 8] convolution 3x3, stride 2, padding 1, x * w + b1, 16 positions per case
 b1 kronecker [filter1: A 28, G 8] homogeneous coordinate of filter1
 filter2 kronecker [filter2: A 72, G 16] convolution 3x3, stride 2, padding 1, x * w, 4 positions per case
-scale full [scale and shift: 16 of 2 x 2] scale and shift of a normalisation, per channel
-shift full [scale and shift: 16 of 2 x 2] scale and shift of a normalisation, per channel
+scale full [scale and shift: 32 x 32] scale and shift of a normalisation, per channel
+shift full [scale and shift: 32 x 32] scale and shift of a normalisation, per channel
 w3 kronecker [w3: A 65, G 16] dense layer x w + b3
 b3 kronecker [w3: A 65, G 16] homogeneous coordinate of w3
 w4 kronecker [w4: A 17, G 10] dense layer x w + b4
@@ -268,11 +268,11 @@ bvalue kronecker [wvalue: A 6, G 1] homogeneous coordinate of wvalue`},
 		}, plan: `
 filter0 kronecker [filter0: A 18, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
 filter1 kronecker [filter1: A 36, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
-scale1 full [scale1 and shift1: 4 of 2 x 2] scale and shift of a normalisation, per channel
-shift1 full [scale1 and shift1: 4 of 2 x 2] scale and shift of a normalisation, per channel
+scale1 full [scale1 and shift1: 8 x 8] scale and shift of a normalisation, per channel
+shift1 full [scale1 and shift1: 8 x 8] scale and shift of a normalisation, per channel
 filter2 kronecker [filter2: A 36, G 4] convolution 3x3, stride 1, padding 1, x * w, 16 positions per case
-scale2 full [scale2 and shift2: 4 of 2 x 2] scale and shift of a normalisation, per channel
-shift2 full [scale2 and shift2: 4 of 2 x 2] scale and shift of a normalisation, per channel
+scale2 full [scale2 and shift2: 8 x 8] scale and shift of a normalisation, per channel
+shift2 full [scale2 and shift2: 8 x 8] scale and shift of a normalisation, per channel
 w3 kronecker [w3: A 5, G 3] dense layer x w + b3
 b3 kronecker [w3: A 5, G 3] homogeneous coordinate of w3`},
 

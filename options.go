@@ -99,7 +99,7 @@ func defaults() config {
 		ema:           0.95,
 		statsFraction: 1.0 / 8,
 		maxDim:        4096,
-		fullBlock:     32,
+		fullBlock:     512,
 		sharing:       AutoSharing,
 		timing:        TimeIndependent,
 		estimate:      SampledFisher,
@@ -360,10 +360,11 @@ func WithMaxDim(n int) Option {
 }
 
 // WithFullBlocks sets the size n, at least 1, up to which parameters that act element by element
-// get a full block of the Fisher matrix. Examples are a learned temperature, or a scale and a
-// shift. The scale and the shift of a normalisation have a block of 2 x 2 for each channel (Osawa
-// et al. 2019). Any other such parameter has one block for all its elements if there are at most n.
-// Default 32. With 1, only diagonals are kept.
+// get a full block of the Fisher matrix. Examples are a learned temperature, or the scales and the
+// shifts of a normalisation, which have one block together. With more elements than n, the scale
+// and the shift of a channel have a block of 2 x 2 (Osawa et al. 2019), and other such parameters a
+// diagonal. Inverses of more than 32 rows are made as often as those of layers. Default 512. With
+// 1, only diagonals are kept.
 func WithFullBlocks(n int) Option {
 	return number("WithFullBlocks", float64(n), n >= 1, "a size >= 1", func(c *config) { c.fullBlock = n })
 }

@@ -108,7 +108,7 @@ func seededAverages(t rapid.TB, c *training[float64], rows []int, sweeps func(o 
 func gradientMoments(c *training[float64], block int) (at []int) {
 	b := c.plan.blocks[block]
 	switch b.Block.(type) {
-	case *curvature.Elementwise[float64]:
+	case *curvature.Elementwise[float64], *curvature.Full[float64]:
 		return []int{0}
 	case *curvature.Diagonal[float64], *curvature.Identity[float64]:
 		return nil

@@ -224,19 +224,12 @@ func addTo(sum, m *mat.Dense, at []int) {
 
 // otherElements are the places of a block's only parameter, or of what it has of it, among all.
 func otherElements(c *training[float64], b *block[float64]) (at []int) {
-	start := 0
-	for _, p := range c.plan.order {
-		if p == b.groups[0].params[0] {
-			break
-		}
-		start += p.size()
+	all := elementsOfParam(c, b.groups[0].params[0])
+	if b.groups[0].at[0] == nil {
+		return all
 	}
-	for i := range b.groups[0].size(0) {
-		k := i
-		if of := b.groups[0].at[0]; of != nil {
-			k = of[i]
-		}
-		at = append(at, start+k)
+	for _, k := range b.groups[0].at[0] {
+		at = append(at, all[k])
 	}
 	return at
 }

@@ -118,6 +118,7 @@ var shardedNets = map[string]sharded{
 	"terms":       {func(cases int) *testnet.Net { return testnet.WordsAndOthers(cases, true) }, 10, nil},
 	"columns":     {testnet.Columns, 10, nil},
 	"parts":       {testnet.Parts, 10, nil},
+	"wide scales": {testnet.WideScales, 10, nil},
 	"empirical":   {gains, 10, []Option{WithFisherEstimate(EmpiricalFisher)}},
 	"exact":       {perceptron(testnet.TwoHeads), 10, []Option{WithFisherEstimate(ExactFisher)}},
 	"propagation": {perceptron(testnet.CrossEntropy), 10, []Option{WithFisherEstimate(CurvaturePropagation),

@@ -66,8 +66,10 @@ var resumable = map[string]struct {
 	"stationary, background": {func() *testnet.Net { return testnet.Recurrent(5, 3, false) }, []Option{
 		WithTimeCorrelation(TimeStationary), WithInverseUpdatePeriod(6), WithBackgroundInverses(5)}},
 	"elementwise": {func() *testnet.Net { return testnet.ScaledOutputs[float64]() }, nil},
-	"offsets":     {testnet.Offsets, nil},
-	"parts":       {func() *testnet.Net { return testnet.Parts(8) }, nil},
+	"wide scales": {func() *testnet.Net { return testnet.WideScales(8) }, []Option{WithInverseUpdatePeriod(5),
+		WithBackgroundInverses(4)}},
+	"offsets": {testnet.Offsets, nil},
+	"parts":   {func() *testnet.Net { return testnet.Parts(8) }, nil},
 	"parts, EKFAC": {func() *testnet.Net { return testnet.Parts(8) }, []Option{WithEKFAC(), WithInverseUpdatePeriod(3),
 		WithBackgroundInverses(2)}},
 	"cases": {func() *testnet.Net { return testnet.ScaledCases(6, testnet.SquaredError) }, nil},

@@ -395,7 +395,7 @@ func TestSweepsAddUp(t *testing.T) {
 // byGradients reports whether a moment is one of gradients alone.
 func byGradients(b Block[float64], moment int) bool {
 	switch b.(type) {
-	case *Elementwise[float64], *Diagonal[float64]:
+	case *Elementwise[float64], *Diagonal[float64], *Full[float64]:
 		return true
 	}
 	return moment%2 == 1 // A and G take turns

@@ -13,9 +13,9 @@ import (
 // contributes to the gradients, summed over its positions. If the cases can't be told apart, v is
 // the sum over all cases. Its v v^T has the same expectation as the sum of the cases' v v^T.
 //
-// A single parameter with few elements has one block for all of them. A single parameter with many
-// elements has a block of width 1 for each. The scale and the shift of a channel have a block of
-// width 2 (Osawa et al. 2019).
+// Parameters with few elements have one block for all of them. A single parameter with many
+// elements has a block of width 1 for each. The scales and the shifts of many channels have a block
+// of width 2 for each (Osawa et al. 2019).
 //
 // The moment is (channels width) x width. There are rows for each parameter: G holds each case's
 // contribution.
@@ -31,11 +31,11 @@ type Elementwise[T Float] struct {
 var _ Block[float64] = (*Elementwise[float64])(nil)
 
 // NewElementwise makes the blocks of params (1 or 2) parameters of the given number of elements
-// each. A single parameter of up to fullBlock elements has one block for all of them.
+// each. Up to fullBlock elements have one block for all of them.
 func NewElementwise[T Float](params, elements, fullBlock int) *Elementwise[T] {
 	b := &Elementwise[T]{elements: elements, params: params, width: params, channels: elements}
-	if params == 1 && elements <= fullBlock {
-		b.width, b.channels = elements, 1
+	if all := params * elements; all <= fullBlock {
+		b.width, b.channels = all, 1
 	}
 	b.mean = b.add("F", newCross[T](b.channels*b.width, b.width), Error{Op: opSquares})
 	b.ready()
@@ -49,8 +49,8 @@ func (b *Elementwise[T]) Channels() int { return b.channels }
 
 // element returns the place of element i of a channel's block: the parameter and the index in it.
 func (b *Elementwise[T]) element(channel, i int) (param, at int) {
-	if b.params == 1 {
-		return 0, channel + i // either channel or i is 0
+	if b.channels == 1 {
+		return i / b.elements, i % b.elements
 	}
 	return i, channel
 }

@@ -11,8 +11,8 @@ import (
 // elementwiseFisher is the dense matrix of the blocks in mean, for the parameters behind each
 // other.
 func elementwiseFisher(params, elements, fullBlock int, mean []float64) *mat.Dense {
-	if params == 1 {
-		return matrixOf(mean, elements) // of which mean is the whole, or the diagonal
+	if params == 1 || params*elements <= fullBlock {
+		return matrixOf(mean, params*elements) // of which mean is the whole, or the diagonal
 	}
 	f := mat.NewDense(2*elements, 2*elements, nil)
 	for c := range elements {
@@ -29,7 +29,8 @@ func elementwiseFisher(params, elements, fullBlock int, mean []float64) *mat.Den
 func TestElementwiseMoments(t *testing.T) {
 	const cases = 6
 	for _, test := range []struct{ params, elements, fullBlock, width, channels int }{
-		{1, 1, 32, 1, 1}, {1, 4, 4, 4, 1}, {1, 5, 4, 1, 5}, {2, 3, 1, 2, 3}, {2, 3, 32, 2, 3}, {2, 1, 1, 2, 1},
+		{1, 1, 32, 1, 1}, {1, 4, 4, 4, 1}, {1, 5, 4, 1, 5}, {2, 3, 1, 2, 3}, {2, 3, 5, 2, 3}, {2, 3, 6, 6, 1},
+		{2, 1, 1, 2, 1},
 	} {
 		b := NewElementwise[float64](test.params, test.elements, test.fullBlock)
 		if b.Width() != test.width || b.Channels() != test.channels {

@@ -224,6 +224,25 @@ func elementwiseKind(name string, params, elements, fullBlock int) kind {
 	return k
 }
 
+func fullKind(name string, elements ...int) kind {
+	k := kindOf(name, func() Block[float32] { return NewFull[float32](elements...) },
+		func() Block[float64] { return NewFull[float64](elements...) }, elements...)
+	k.rows = func(src source, cases int) (rows []Rows[float64]) {
+		for _, n := range elements {
+			rows = append(rows, Rows[float64]{G: src.normals(cases * n), Cases: cases})
+		}
+		return rows
+	}
+	k.inverse = func(t testing.TB, avg *Averages[float64], d Damping) *mat.Dense {
+		n := 0
+		for _, e := range elements {
+			n += e
+		}
+		return inverseOf(t, plusDiagonal(matrixOf(avg.Moments[0], n), d.Whole()))
+	}
+	return k
+}
+
 func diagonalKind(name string, n, size int) kind {
 	k := kindOf(name,
 		func() Block[float32] { return NewDiagonal[float32](n, size) },
@@ -272,6 +291,9 @@ func kinds() []kind {
 		elementwiseKind("elementwise, full", 1, 4, 4),
 		elementwiseKind("elementwise, diagonal", 1, 5, 4),
 		elementwiseKind("elementwise, pairs", 2, 3, 4),
+		elementwiseKind("elementwise, pairs, full", 2, 3, 6),
+		fullKind("full", 5),
+		fullKind("full of two", 3, 4),
 		diagonalKind("diagonal", 4, 4),
 		diagonalKind("diagonal of a parameter with elements for each case", 3, 12),
 		identityKind(),

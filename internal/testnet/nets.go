@@ -230,6 +230,15 @@ func Parts(cases int) *Net {
 	return n.Ends(out, Squares(1))
 }
 
+// WideScales is a net with a scale and a shift, and a gain, of many elements.
+func WideScales(cases int) *Net {
+	n := NewNet(5)
+	n.X = n.Random("x", cases, 4)
+	h := TimesRow(Tanh(n.Dense("0", n.X, 36)), n.Param("scale", 1, 36))
+	h = Tanh(AddRow(h, n.Param("shift", 1, 36)))
+	return n.Ends(n.Dense("1", TimesRow(h, n.Param("gain", 1, 36)), 2), Squares(1))
+}
+
 // FourLayers is a net whose layers have their turns at different steps.
 func FourLayers() *Net {
 	return MLP{Widths: []int{4, 6, 5, 3, 2}, Cases: 20, Unit: gorgonia.Tanh, Loss: Squares(0.5)}.Build(3)
