@@ -78,7 +78,7 @@ func TestStatsTellTheUpdate(t *testing.T) {
 				floats.Sub(change, before)
 				st := tr.Solver.Stats()
 
-				if !course.byRate && searchesGamma(&c.cfg, k) { // the directions are those of the gamma tried last
+				if !course.byRate && (k == 1 || searchesGamma(&c.cfg, k)) { // the directions are those tried last
 					directions(t, c, currentAverages(c), st.Gamma)
 				}
 				u := inOrder(c, func(p *parameter[float64]) []float64 { return p.direction })
