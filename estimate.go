@@ -138,7 +138,7 @@ func (s *sampler[T]) sweep(number int, g *graph[T], m *model[T], path program.Pa
 		if !o.byCost {
 			s.gradient(o, first+i, number, by)
 		} else if first+i == m.hessian.heads[0] {
-			s.drawByCost(m, by.rng)
+			s.drawByCost(m, by)
 		}
 		s.seed(&s.seeds[i], m, first+i, u, rows, by.of)
 	}
@@ -171,15 +171,22 @@ func (s *sampler[T]) gradient(o *output, number, column int, by draws) {
 
 // drawByCost writes gradients of the second moment of the hessian to the outputs that are declared
 // by the cost.
-func (s *sampler[T]) drawByCost(m *model[T], rng *rand.Rand) {
-	draw := rng.NormFloat64
-	switch s.estimate {
-	case EmpiricalFisher: // these are there
+func (s *sampler[T]) drawByCost(m *model[T], by draws) {
+	if s.estimate == EmpiricalFisher { // these are there
 		return
-	case CurvaturePropagation:
-		draw = func() float64 { return float64(2*rng.IntN(2) - 1) }
 	}
-	m.hessian.draw(func(i int) []float64 { return m.outputs[i].y }, draw)
+	h := m.hessian
+	h.draw(func(i int) []float64 { return m.outputs[i].y }, func(x []float64) {
+		by.each(h.heads[0], len(x), h.perCase, func(from, to int, rng *rand.Rand) {
+			if s.estimate == CurvaturePropagation {
+				randomSigns(x[from:to], rng)
+				return
+			}
+			for i := range x[from:to] {
+				x[from+i] = rng.NormFloat64()
+			}
+		})
+	})
 }
 
 // seed makes the gradient at output i a seed.

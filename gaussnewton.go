@@ -34,7 +34,8 @@ import (
 // of a Laplace distribution of that scale. The plan says which of this was met.
 //
 // All cases of the batch are used. A case of more than 256 numbers has only the diagonal of its
-// matrix, which is estimated.
+// matrix, which is estimated. On the ranks of WithCommunicator the cost has to be a mean over cases
+// unless all have as many; kinks are rounded off by the mean over a rank's own cases.
 func GaussNewton(outputs ...*gorgonia.Node) Distribution {
 	var all joint
 	for _, n := range outputs {
@@ -125,11 +126,25 @@ func (g *graph[T]) findHessian(m *model[T], chunk int, seed uint64) error {
 		return &GraphError{Node: program.NameOf(g.cost), What: "finding the positive part of its second derivatives",
 			Err: err, Hint: "look at the data and at the model's outputs"}
 	}
-	for _, i := range h.heads {
-		m.outputs[i].precision = h.trace() / float64(n)
-	}
 	g.blockForm = h.blockForm
 	return nil
+}
+
+// meanCurvature is the mean diagonal element of the model's hessian; none if it has none.
+func (m *model[T]) meanCurvature() []ratio {
+	if m.hessian == nil {
+		return nil
+	}
+	return []ratio{{m.hessian.trace(), float64(len(m.hessian.grad))}}
+}
+
+// keepPrecision makes the mean curvature the precision of the outputs that the cost declares.
+func (m *model[T]) keepPrecision(mean []ratio) {
+	for _, r := range mean {
+		for _, i := range m.hessian.heads {
+			m.outputs[i].precision = r.value()
+		}
+	}
 }
 
 // curve computes y = H x for the second derivatives of the cost, forward over reverse. The tail

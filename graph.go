@@ -489,7 +489,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
 				return nil, err
 			}
 		} else if o.byCost {
-			made[i] = ratio{m.hessian.unit(), 1}
+			made[i] = m.hessian.unit()
 		} else if o.precision > 0 && g.scales[i] > 0 && !o.policy {
 			grad, n := t.of(i, rows, o.perCase()), float64(len(o.z))
 			g.each(i, rows, o.perCase(), func(j int, w float64) {
@@ -566,7 +566,13 @@ func (t *lossTail[T]) sweepFrom(m *model[T], rows []int) error {
 // A ratio is a mean whose parts are added up by themselves.
 type ratio struct{ sum, n float64 }
 
-func (r ratio) value() float64 { return r.sum / r.n }
+// value is 1 where there is nothing to tell it by.
+func (r ratio) value() float64 {
+	if r.n == 0 {
+		return 1
+	}
+	return r.sum / r.n
+}
 
 // values are those of some ratios.
 func values(list []ratio) []float64 {

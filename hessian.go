@@ -270,21 +270,19 @@ func rootOf(root, left, a []float64, n int, exact float64) bool {
 
 // draw makes r = R e, of the covariance H where the numbers of e are independent and of variance
 // one.
-func (h *hessian) draw(r func(head int) []float64, e func() float64) {
-	for i := range h.x {
-		h.x[i] = e()
-	}
+func (h *hessian) draw(r func(head int) []float64, e func(x []float64)) {
+	e(h.x)
 	multiplyBlocks(h.y, h.roots, h.x, h.width)
 	h.scatter(h.y, r)
 }
 
 // unit is the variance of the residuals where H is 1: the mean square of the gradient relative to
 // H.
-func (h *hessian) unit() float64 {
+func (h *hessian) unit() ratio {
 	if trace := h.trace(); trace > 0 {
-		return floats.Dot(h.grad, h.grad) / trace
+		return ratio{floats.Dot(h.grad, h.grad), trace}
 	}
-	return 1
+	return ratio{}
 }
 
 // trace is the sum of the eigenvalues.

@@ -282,6 +282,51 @@ func (f *faulty) Step(model []gorgonia.ValueGrad) error {
 	return f.Solver.Step(model)
 }
 
+// Outputs that are declared by the cost have the same curvature on any number of ranks.
+func TestRanksByTheCost(t *testing.T) {
+	root := func(x *gorgonia.Node) *gorgonia.Node {
+		return gorgonia.Must(gorgonia.Sqrt(testnet.Add(x, gorgonia.NewConstant(1.0))))
+	}
+	sum := func(x *gorgonia.Node) *gorgonia.Node { return gorgonia.Must(gorgonia.Sum(x, 1)) }
+	losses := map[string]func(squares *gorgonia.Node) *gorgonia.Node{
+		"by entry": func(squares *gorgonia.Node) *gorgonia.Node { return sum(root(squares)) },
+		"by case":  func(squares *gorgonia.Node) *gorgonia.Node { return root(sum(squares)) },
+	}
+	for name, loss := range losses {
+		build := func(cases int) *testnet.Net {
+			n := testnet.NewNet(4)
+			n.X = n.Random("x", cases, 3)
+			n.Out = n.Dense("1", testnet.Tanh(n.Dense("0", n.X, 5)), 2)
+			n.Cost = testnet.Mean(loss(testnet.Square(testnet.Sub(n.Out, n.Random("y", cases, 2)))))
+			return n
+		}
+		for _, estimate := range []FisherEstimate{SampledFisher, CurvaturePropagation, EmpiricalFisher} {
+			train := func(ranks int) [][]float64 {
+				all := make([][]float64, ranks)
+				testnet.Check(t, InProcess(ranks, func(c Communicator) error {
+					from, to := c.Rank()*14/ranks, (c.Rank()+1)*14/ranks
+					n := sharded{build, 14, nil}.shardOf(t, from, to)
+					run := testnet.Machines["BindDualValues"](t, n)
+					s, err := NewSolver(n.Cost, GaussNewton(n.Out), WithCommunicator(c), WithFisherEstimate(estimate))
+					testnet.Check(t, err)
+					err = member{c, &Trainer{Net: n, Run: run, Solver: s}}.steps(30)
+					all[c.Rank()] = weightsOf(n)
+					return err
+				}))
+				return all
+			}
+			want := train(1)[0]
+			for _, ranks := range []int{2, 3} {
+				got := train(ranks)
+				for _, w := range got {
+					testnet.SameBits(t, name, w, got[0])
+				}
+				testnet.Near(t, fmt.Sprintf("%s, %d ranks", name, ranks), got[0], want, 1e-9)
+			}
+		}
+	}
+}
+
 // In float32 too the ranks have the same bits, after many updates.
 func TestRanksKeepTheSameBits(t *testing.T) {
 	const ranks = 3
@@ -665,4 +710,41 @@ func TestRanksSaveFails(t *testing.T) {
 		testnet.Near(t, "weights", weightsOf(r.Net), want[0], 1e-12)
 		return err
 	})
+}
+
+// Ranks go on with graphs that are built again, of other numbers of cases, and on the solver's VM.
+func TestRanksAttach(t *testing.T) {
+	net := shardedNets["gaussian"]
+	train := func(ranks int, onVM bool) [][]float64 {
+		all := make([][]float64, ranks)
+		net.run(t, ranks, func(r member) error {
+			for _, cases := range []int{20, 12, 20} {
+				part := net
+				part.cases = cases
+				n := part.shardOf(t, r.Rank()*cases/ranks, (r.Rank()+1)*cases/ranks)
+				r.Share(t, n)
+				testnet.Check(t, r.Solver.Attach(n.Cost, Declared(n)))
+				r.Net, r.Run = n, testnet.Machines["BindDualValues"](t, n)
+				if onVM {
+					vm, err := r.Solver.VM()
+					testnet.Check(t, err)
+					r.Run = vm.RunAll
+				}
+				if err := r.steps(8); err != nil {
+					return err
+				}
+			}
+			all[r.Rank()] = weightsOf(r.Net)
+			return nil
+		})
+		return all
+	}
+	for _, onVM := range []bool{false, true} {
+		want := train(1, onVM)[0]
+		got := train(3, onVM)
+		for _, w := range got {
+			testnet.SameBits(t, "weights", w, got[0])
+		}
+		testnet.Near(t, fmt.Sprint("on the solver's VM: ", onVM), got[0], want, 1e-9)
+	}
 }

@@ -1010,20 +1010,17 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	if k.own {
 		t.graph.machine.errors = false // the next sweep writes over them
 	}
-	if m.byCost() && k.shard != nil {
-		return &ConfigError{"WithCommunicator", "an output that is declared by GaussNewton",
-			"another distribution: on several ranks that does not work yet"}
-	}
 	err := t.graph.findHessian(m, len(t.chunks), k.seed)
 	if err != nil {
 		return err
 	}
 	k.hessian = m.hessian
 	variances, err := t.graph.variances(m, rows)
-	squares := m.squares()
-	if k.statisticsCases, err = t.ranks.means(m.run.Cases(), err, variances, squares); err != nil {
+	squares, curved := m.squares(), m.meanCurvature()
+	if k.statisticsCases, err = t.ranks.means(m.run.Cases(), err, variances, squares, curved); err != nil {
 		return err
 	}
+	m.keepPrecision(curved)
 	k.variances = values(variances)
 	t.plan.settle(k.errorUnits(t.graph.weights, squares), t.ranks.ranks)
 	for i := range t.sampler.sweeps(m) {
