@@ -1,8 +1,12 @@
 package kfac_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log"
+	"os"
+	"path/filepath"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -173,4 +177,55 @@ func ExamplePolicy() {
 	z := logits.Value().Data().([]float64)
 	fmt.Println(z[0] > z[1], z[4] < z[5], solver.Stats().KL <= 0.0101)
 	// Output: true true true
+}
+
+// A program that is started again goes on from its file, if there is one.
+func ExampleSolver_LoadFile() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "training.kfac")
+	for range 2 {
+		solver := kfac.New()
+		if err := solver.LoadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			log.Fatal(err)
+		}
+		cost, _, params := yourModel()
+		vm, err := solver.VM(cost) // which gets the state, and its weights
+		if err != nil {
+			log.Fatal(err)
+		}
+		train(vm, solver, params, 5)
+		if err := solver.SaveFile(path); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("step", solver.Stats().Step)
+	}
+	// Output:
+	// step 5
+	// step 10
+}
+
+// Two ranks in one process, as a test of a program for several machines. Package mpi joins
+// processes.
+func ExampleInProcess() {
+	err := kfac.InProcess(2, func(c kfac.Communicator) error {
+		cost, _, params := yourModel() // with this rank's cases of the batch
+		solver := kfac.New(kfac.WithCommunicator(c))
+		vm, err := solver.VM(cost)
+		if err != nil {
+			return err
+		}
+		train(vm, solver, params, 5)
+		if c.Rank() == 0 {
+			fmt.Println("step", solver.Stats().Step, "from", solver.Stats().Cases, "cases")
+		}
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: step 5 from 16 cases
 }
