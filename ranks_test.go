@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -696,8 +697,14 @@ func TestRanksSaveFails(t *testing.T) {
 		if err := r.steps(3); err != nil {
 			return err
 		}
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0) // a disk with no room
+		if err != nil {
+			full, _ = os.Open(os.DevNull) // on other systems: a file that can't be written
+		}
+		defer full.Close()
 		for _, call := range []func() error{
 			func() error { return r.Solver.SaveFile(nowhere) },
+			func() error { return r.Solver.Save(full) },
 			func() error { return r.Solver.LoadFile(nowhere) },
 			func() error { return r.Solver.Load(strings.NewReader("no state")) },
 		} {
@@ -706,7 +713,7 @@ func TestRanksSaveFails(t *testing.T) {
 				t.Errorf("rank %d: %v", r.Rank(), err)
 			}
 		}
-		err := r.steps(3)
+		err = r.steps(3)
 		testnet.Near(t, "weights", weightsOf(r.Net), want[0], 1e-12)
 		return err
 	})

@@ -27,6 +27,9 @@
 // Before each operation the ranks compare, in one small all-reduce, which operation they have
 // called. So ranks that are out of step get an error in place of waiting for ever.
 //
+// A rank that is stopped is waited for until the limit of [WithTimeout]. Then all are ended, by a
+// message that names it.
+//
 // # Bits
 //
 // All ranks get the same bits from each operation. In which order MPI adds may depend on how many

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"cogentcore.org/lab/base/mpi"
 
@@ -22,7 +23,9 @@ type Communicator struct {
 	float32s   wire[float32]
 	float64s   wire[float64]
 	own, most  []int64 // of check
-	broken     error   // why there are no more operations
+	limit      time.Duration
+	number     int64 // of the operation
+	broken     error // why there are no more operations
 }
 
 var _ kfac.Communicator = (*Communicator)(nil)
@@ -38,7 +41,7 @@ var start = sync.OnceValue(func() error {
 // New starts MPI and returns the communicator of all ranks, which all call it. The error is ErrMPI
 // where this process can't find the others that it was started with. A process that was started
 // alone is the only rank.
-func New() (*Communicator, error) {
+func New(opts ...Option) (*Communicator, error) {
 	if err := start(); err != nil {
 		return nil, fmt.Errorf("%w: %w (an MPI that was built with threads is needed)", ErrMPI, err)
 	}
@@ -47,7 +50,10 @@ func New() (*Communicator, error) {
 		return nil, fmt.Errorf("%w: %w", ErrMPI, err)
 	}
 	c := &Communicator{rank: mpi.WorldRank(), size: mpi.WorldSize(), world: world,
-		own: make([]int64, 2*fields), most: make([]int64, 2*fields)}
+		own: make([]int64, 2*fields), most: make([]int64, 2*fields), limit: timeout}
+	for _, o := range opts {
+		o(c)
+	}
 	c.float32s = wire[float32]{sum: world.AllReduceF32, send: world.BcastF32}
 	c.float64s = wire[float64]{sum: world.AllReduceF64, send: world.BcastF64}
 	return c, refuse(c.size)
@@ -105,7 +111,8 @@ func (c *Communicator) Close() error {
 	}
 	err := c.broken
 	if err == nil {
-		err = c.check(operation{what: leave})
+		leaving := operation{what: leave}
+		err = c.watched(leaving, func() error { return c.check(leaving) })
 	}
 	if err != nil && c.size > 1 {
 		// Others may call Abort now, which mpirun does not always survive while a rank finalizes.
@@ -133,10 +140,12 @@ func (c *Communicator) Abort(cause error) {
 // do takes part in an operation, which is work.
 func (c *Communicator) do(op operation, work func() error) error {
 	if c.broken == nil {
-		c.broken = c.check(op)
-	}
-	if c.broken == nil && c.size > 1 {
-		c.broken = work()
+		c.broken = c.watched(op, func() error {
+			if err := c.check(op); err != nil || c.size == 1 {
+				return err
+			}
+			return work()
+		})
 	}
 	return c.broken
 }

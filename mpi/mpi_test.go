@@ -21,11 +21,16 @@ import (
 const programVariable = "KFAC_MPI_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
-	program := programs[os.Getenv(programVariable)]
+	name := os.Getenv(programVariable)
+	program := programs[name]
 	if program == nil {
 		os.Exit(m.Run())
 	}
-	c, err := New()
+	var opts []Option
+	if strings.Contains(name, "stops") || name == "is late" {
+		opts = append(opts, WithTimeout(4*time.Second))
+	}
+	c, err := New(opts...)
 	if err == nil {
 		if err := program(c); err != nil {
 			c.Abort(err)
@@ -53,10 +58,24 @@ var programs = map[string]func(c *Communicator) error{
 		}
 		os.Exit(1)
 	}),
-	"fails":  one(func(c *Communicator) { c.Abort(errors.New("its disk is full")) }),
-	"panics": one(func(*Communicator) { panic("its disk is full") }),
-	"exits":  one(func(*Communicator) { os.Exit(0) }),
-	"dies":   one(func(*Communicator) { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }),
+	"fails":       one(func(c *Communicator) { c.Abort(errors.New("its disk is full")) }),
+	"panics":      one(func(*Communicator) { panic("its disk is full") }),
+	"exits":       one(func(*Communicator) { os.Exit(0) }),
+	"stops":       one(func(*Communicator) { _ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) }),
+	"first stops": first(syscall.SIGSTOP),
+	"first dies":  first(syscall.SIGKILL),
+	"is late":     one(func(*Communicator) { time.Sleep(2500 * time.Millisecond) }),
+	"dies":        one(func(*Communicator) { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }),
+}
+
+// first is a program in which rank 0 gets a signal, while the others wait for it.
+func first(signal syscall.Signal) func(c *Communicator) error {
+	return func(c *Communicator) error {
+		if c.Rank() == 0 {
+			_ = syscall.Kill(os.Getpid(), signal)
+		}
+		return c.AllReduceFloat64(make([]float64, 3))
+	}
 }
 
 // one is a program in which rank 1 leaves, while the others wait for it.
@@ -119,11 +138,14 @@ func TestPrograms(t *testing.T) {
 // A rank that leaves ends the others within ten seconds, mpirun fails, and says which it was.
 func TestRankLeaves(t *testing.T) {
 	for program, message := range map[string]string{
-		"closes": "rank 1: waiting for it: " + kfac.ErrRankLeft.Error(),
-		"fails":  "kfac/mpi: rank 1 of 3 ends the training: its disk is full",
-		"panics": "panic: its disk is full",
-		"exits":  "rank 1",
-		"dies":   "rank 1",
+		"closes":      "rank 1: waiting for it: " + kfac.ErrRankLeft.Error(),
+		"fails":       "kfac/mpi: rank 1 of 3 ends the training: its disk is full",
+		"panics":      "panic: its disk is full",
+		"exits":       "rank 1",
+		"dies":        "rank 1",
+		"stops":       "rank 0 of 3 ends the training: rank(s) [1] have not come to broadcast of 3 float32 from rank 1",
+		"first dies":  "rank 0",
+		"first stops": "rank 1 of 3 ends the training: rank(s) [0] have not come to all-reduce of 3 float64",
 	} {
 		t.Run(program, func(t *testing.T) {
 			output, err := run(t, 3, program, 10*time.Second)
@@ -131,6 +153,13 @@ func TestRankLeaves(t *testing.T) {
 				t.Errorf("%v, want %q\n%s", err, message, output)
 			}
 		})
+	}
+}
+
+// A rank that is late, but not too late, is waited for.
+func TestRankIsLate(t *testing.T) {
+	if output, err := run(t, 3, "is late", 30*time.Second); err != nil || strings.Count(output, " passed\n") != 3 {
+		t.Errorf("%v\n%s", err, output)
 	}
 }
 

@@ -6,3 +6,7 @@ package mpi
 const tagged = false
 
 func abort() {}
+
+func tell(int, int64) {}
+
+func hear(int) int64 { return -1 }
