@@ -489,7 +489,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
 				return nil, err
 			}
 		} else if o.byCost {
-			made[i] = m.hessian.unit()
+			made[i].sum, made[i].n = m.hessian.unit()
 		} else if o.precision > 0 && g.scales[i] > 0 && !o.policy {
 			grad, n := t.of(i, rows, o.perCase()), float64(len(o.z))
 			g.each(i, rows, o.perCase(), func(j int, w float64) {

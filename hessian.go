@@ -276,13 +276,13 @@ func (h *hessian) draw(r func(head int) []float64, e func(x []float64)) {
 	h.scatter(h.y, r)
 }
 
-// unit is the variance of the residuals where H is 1: the mean square of the gradient relative to
-// H.
-func (h *hessian) unit() ratio {
-	if trace := h.trace(); trace > 0 {
-		return ratio{floats.Dot(h.grad, h.grad), trace}
+// unit is the variance of the residuals where H is 1: the square of the gradient, and the trace of
+// H that divides it. They are 0 where H is.
+func (h *hessian) unit() (squares, trace float64) {
+	if trace = h.trace(); trace > 0 {
+		return floats.Dot(h.grad, h.grad), trace
 	}
-	return ratio{}
+	return 0, 0
 }
 
 // trace is the sum of the eigenvalues.
