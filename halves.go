@@ -75,7 +75,7 @@ func differ[T program.Float](params []*parameter[T], b batch[T], on *distributed
 	for i := 0; i < len(b) && err == nil && failed == 0; i++ {
 		ok := false
 		if ok, err = b[i].addSides(params, b[i].shard.from(from), sides); !ok {
-			failed, err = 1, graphError(err)
+			failed = 1
 		}
 		from += b[i].shard.of(b[i].cases)
 	}
@@ -103,41 +103,43 @@ func (b batch[T]) halves() (first, second float64) {
 // addSides adds the gradients of a chunk's cases, each multiplied by the number of its half. The
 // chunk begins with case number from of the batch. ok is false where its cases can't be told apart.
 func (k *chunk[T]) addSides(params []*parameter[T], from int, sides [2]T) (ok bool, err error) {
-	g := k.graph
-	run, err := g.costs()
-	if err != nil {
-		return false, err
-	}
+	m := k.plan.model
 	var leaves []*program.Node
 	var given []*parameter[T]
 	for _, p := range params {
-		if leaf := g.whole.Node(k.plan.places[p].src); leaf != nil && p.given {
+		if leaf := k.plan.places[p].leaf; leaf != nil && p.given {
 			leaves, given = append(leaves, leaf), append(given, p)
 		}
 	}
-	path := g.whole.Path(leaves...)
-	if g.whole.CheckDifferentiable(path) != nil {
+	path := m.Path(leaves...)
+	if m.CheckDifferentiable(path) != nil {
 		return false, nil
 	}
-	k.conditions.set(run)
-	if err := run.Forward(nil); err != nil {
+	if err := m.forward(k.conditions, nil); err != nil {
 		return false, err
 	}
-	cost := program.Seed[T]{Node: g.whole.Outputs[0], Data: []T{1}}
-	if err := run.Reverse([]program.Seed[T]{cost}, path); err != nil {
-		return false, err
+	seeds, err := k.costGradients()
+	if err != nil {
+		return false, graphError(err)
 	}
-	seeds, ok := k.multiplied(run, k.sides(from, sides))
-	if !ok {
+	if !k.multiply(seeds, k.sides(from, sides)) {
 		return false, nil
 	}
-	if err := run.Reverse(seeds, path); err != nil {
-		return false, err
+	if err := m.run.Reverse(seeds, path); err != nil {
+		return false, graphError(err)
 	}
 	for i, p := range given {
-		linalg.Axpy(T(1/k.scale()), run.Gradient(leaves[i]), p.grad)
+		linalg.Axpy(T(1/k.scale()), m.run.Gradient(leaves[i]), p.grad)
 	}
 	return true, nil
+}
+
+// costGradients returns the derivatives of the cost by the outputs, which the model's run holds.
+func (k *chunk[T]) costGradients() ([]program.Seed[T], error) {
+	tail := k.graph.tail
+	k.conditions.set(tail.run)
+	defer conditions[T]{seed: k.graph.seed}.set(tail.run)
+	return tail.gradients(k.plan.model.run, k.plan.model.outputs, 1)
 }
 
 // sides returns the number of its half for each case that counts, and 0 for the others.
@@ -154,23 +156,17 @@ func (k *chunk[T]) sides(from int, sides [2]T) []T {
 	return of
 }
 
-// multiplied returns the derivatives of the cost by the outputs, each multiplied by the number of
-// its case.
-func (k *chunk[T]) multiplied(run *program.Run[T], by []T) (seeds []program.Seed[T], ok bool) {
-	for _, o := range k.plan.model.outputs {
-		nodes := o.as().Nodes
-		for _, n := range nodes {
-			node := k.graph.whole.Node(n)
-			perCase := o.perCase() / len(nodes)
-			if node == nil || len(run.Gradient(node)) != len(by)*perCase {
-				return nil, false // the cost does not depend on it
-			}
-			data := append([]T(nil), run.Gradient(node)...)
-			for j := range data {
-				data[j] *= by[j/perCase]
-			}
-			seeds = append(seeds, program.Seed[T]{Node: node, Data: data})
+// multiply multiplies derivatives of the cost by the outputs by the number of their case. It reports
+// whether their cases can be told apart.
+func (k *chunk[T]) multiply(seeds []program.Seed[T], by []T) bool {
+	for i, o := range k.plan.model.outputs {
+		data, perCase := seeds[i].Data, o.perCase()
+		if len(data) != len(by)*perCase || seeds[i].Node.CaseAxis != 0 && len(by) > 1 {
+			return false
+		}
+		for j := range data {
+			data[j] *= by[j/perCase]
 		}
 	}
-	return seeds, true
+	return true
 }
