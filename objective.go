@@ -71,7 +71,7 @@ func costAt[T program.Float](k *chunk[T], c conditions[T], params []*parameter[T
 		defer run.Bind(leaf, nil)
 	}
 	c.set(run)
-	if err := run.Forward(nil); err != nil {
+	if err := run.Evaluate(); err != nil {
 		return 0, err
 	}
 	return float64(run.Value(g.whole.Outputs[0]).Data[0]), nil

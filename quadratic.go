@@ -133,7 +133,7 @@ func (q *quadratic[T]) along(which int, sign float64, params []*parameter[T], v 
 				q.directions = append(q.directions, program.Seed[T]{Node: at.leaf, Data: run.Pick(at.leaf, v[j])})
 			}
 		}
-		if err := run.Tangent(q.directions, k.plan.reach); err != nil {
+		if err := run.TangentOfOutputs(q.directions, k.plan.reach); err != nil {
 			return graphError(err)
 		}
 		jv, fjv := q.jv[which][i], q.fjv[which][i]

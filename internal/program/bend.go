@@ -31,6 +31,9 @@ type rounder[T Float] interface {
 //
 // Opaque ops and normalisations have no second derivative here.
 func (r *Run[T]) Bend(path Path, rounded bool) error {
+	if r.outputsOnly {
+		return fmt.Errorf("program: Bend after TangentOfOutputs, which keeps no tangents for it")
+	}
 	if r.bends == nil {
 		r.bends = make([]buffer[T], len(r.calls))
 	}

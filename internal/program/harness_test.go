@@ -311,6 +311,7 @@ func (s *prepared[T]) checkDerivativesWithin(rng *rand.Rand, prec precision) {
 		dirs[i] = random[T](rng, v.Size())
 	}
 	grads, tan := s.reverse(seed), s.tangent(dirs)
+	s.checkLifetimes(f, dirs, tan)
 
 	var left, right, scale float64 // <g, J t> = <J^T g, t>
 	for i, g := range seed {

@@ -22,7 +22,9 @@ type Node struct {
 	// cases are run.
 	CaseAxis int
 
-	index int // position in Program.Nodes
+	index int   // position in Program.Nodes
+	home  *Node // in whose memory its value lies
+	last  int   // position of the last node that reads what lies in its memory
 }
 
 // IsLeaf reports whether the node is an input of the program.

@@ -76,6 +76,7 @@ func build(outputs, cuts []Output, vectorCases bool) (*Program, error) {
 		p.Outputs = append(p.Outputs, n)
 		p.list(n)
 	}
+	p.findLifetimes()
 	p.Cases, p.Whole = findCases(p.Nodes, p.Outputs, vectorCases)
 	return p, nil
 }

@@ -17,6 +17,10 @@ type Run[T Float] struct {
 	anew   bool    // see DrawAnew
 	source *Run[T] // of the whole batch, whose values the next Forward may pick
 
+	spare       spare[T]
+	evaluates   bool // the last forward pass was Evaluate
+	outputsOnly bool // the last Tangent was TangentOfOutputs
+
 	grads   []buffer[T] // by node: gradient of the last Reverse
 	tans    []buffer[T] // by node: tangent of the last Tangent
 	bends   []buffer[T] // by node: change of the gradient of the last Bend
@@ -78,6 +82,11 @@ func (r *Run[T]) Use(in *Inputs[T]) { r.inputs = in }
 // Forward computes the values of all nodes for the listed cases, in that order, or for the whole
 // batch if rows is nil.
 func (r *Run[T]) Forward(rows []int) error {
+	r.evaluates = false
+	return r.forward(rows)
+}
+
+func (r *Run[T]) forward(rows []int) error {
 	r.batch.cases, r.batch.rows = r.p.Cases, rows
 	if rows != nil {
 		if r.p.Whole != "" {
@@ -91,35 +100,51 @@ func (r *Run[T]) Forward(rows []int) error {
 		r.batch.cases = len(rows)
 	}
 	for i := range r.calls {
-		c := &r.calls[i]
-		c.resize()
-		if c.node.IsLeaf() {
-			if err := r.inputs.read(c, rows); err != nil {
-				return c.fail("read", err)
-			}
-			continue
+		if err := r.compute(&r.calls[i], rows); err != nil {
+			return err
 		}
-		for k, kid := range c.node.Kids {
-			c.in[k] = r.calls[kid.index].out
+		if r.evaluates {
+			eachDead(r.p.Nodes[i], func(n *Node) {
+				r.spare.give(&r.calls[n.index].value)
+				r.calls[n.index].out.Data = nil
+			})
 		}
-		if v, ok := c.rule.(viewer[T]); ok {
-			c.out.Data, c.out.Ints = v.view(c), c.in[0].Ints
-			continue
+	}
+	return nil
+}
+
+// compute computes the value of a call.
+func (r *Run[T]) compute(c *call[T], rows []int) error {
+	c.resize()
+	if c.node.IsLeaf() {
+		if err := r.inputs.read(c, rows); err != nil {
+			return c.fail("read", err)
 		}
-		c.allocate()
-		if r.source != nil && picks(c.node) {
-			r.pickFrom(c)
-			continue
-		}
-		var err error
-		if Draws(c.node.Op) {
-			err = r.draw(c, rows)
-		} else {
-			err = c.rule.forward(c)
-		}
-		if err != nil {
-			return c.fail("forward", err)
-		}
+		return nil
+	}
+	for k, kid := range c.node.Kids {
+		c.in[k] = r.calls[kid.index].out
+	}
+	if v, ok := c.rule.(viewer[T]); ok {
+		c.out.Data, c.out.Ints = v.view(c), c.in[0].Ints
+		return nil
+	}
+	if c.holdsFloats() {
+		r.spare.take(&c.value, size(c.out.Shape))
+	}
+	c.allocate()
+	if r.source != nil && picks(c.node) {
+		r.pickFrom(c)
+		return nil
+	}
+	var err error
+	if Draws(c.node.Op) {
+		err = r.draw(c, rows)
+	} else {
+		err = c.rule.forward(c)
+	}
+	if err != nil {
+		return c.fail("forward", err)
 	}
 	return nil
 }
@@ -187,7 +212,10 @@ func (r *Run[T]) Pick(n *Node, data []T) []T {
 }
 
 // Value is the value of n of the last Forward.
-func (r *Run[T]) Value(n *Node) Array[T] { return r.calls[n.index].out }
+func (r *Run[T]) Value(n *Node) Array[T] {
+	r.mustKeep(r.evaluates, n)
+	return r.calls[n.index].out
+}
 
 // A Seed is a gradient, or a direction, given at a node.
 type Seed[T Float] struct {
@@ -199,6 +227,9 @@ type Seed[T Float] struct {
 // gradients are wanted, and adds up what reaches each. A seed has the size of its node's value in
 // the last Forward.
 func (r *Run[T]) Reverse(seeds []Seed[T], path Path) error {
+	if r.evaluates {
+		return errEvaluated
+	}
 	for i := range r.grads {
 		r.grads[i].begin()
 	}
@@ -278,6 +309,14 @@ func (r *Run[T]) Gradient(n *Node) []T {
 // Tangent sweeps forwards along the directions given at some nodes, each of the size of its node's
 // value in the last Forward. path is the path of these nodes. The directions are not copied.
 func (r *Run[T]) Tangent(directions []Seed[T], path Path) error {
+	return r.sweepTangents(directions, path, false)
+}
+
+func (r *Run[T]) sweepTangents(directions []Seed[T], path Path, outputsOnly bool) error {
+	if r.evaluates {
+		return errEvaluated
+	}
+	r.outputsOnly = outputsOnly
 	for i := range r.tans {
 		r.tans[i].release()
 	}
@@ -288,30 +327,47 @@ func (r *Run[T]) Tangent(directions []Seed[T], path Path) error {
 		r.tans[d.Node.index].lend(d.Data)
 	}
 	for i := range r.calls {
-		c := &r.calls[i]
-		if !path.on[i] || r.tans[i].set || c.node.IsLeaf() || c.node.Dtype != r.p.dtype {
-			continue
+		if err := r.tangent(&r.calls[i], path); err != nil {
+			return err
 		}
-		in := r.tangentsOf(c)
-		if in == nil {
-			continue
+		if outputsOnly {
+			eachDead(r.p.Nodes[i], func(n *Node) {
+				if t := &r.tans[n.index]; !t.lent {
+					r.spare.give(t)
+				}
+			})
 		}
-		t := &r.tans[i]
-		if _, ok := c.rule.(viewer[T]); ok {
-			t.lend(in[0])
-			continue
-		}
-		if err := c.rule.tangent(c, in, t.sized(len(c.out.Data))); err != nil {
-			return c.fail("tangent", err)
-		}
-		t.set = true
 	}
+	return nil
+}
+
+// tangent computes the tangent of a call, if it is on the path and not given.
+func (r *Run[T]) tangent(c *call[T], path Path) error {
+	i := c.node.index
+	t := &r.tans[i]
+	if !path.on[i] || t.set || c.node.IsLeaf() || c.node.Dtype != r.p.dtype {
+		return nil
+	}
+	in := r.tangentsOf(c)
+	if in == nil {
+		return nil
+	}
+	if _, ok := c.rule.(viewer[T]); ok {
+		t.lend(in[0])
+		return nil
+	}
+	r.spare.take(t, len(c.out.Data))
+	if err := c.rule.tangent(c, in, t.sized(len(c.out.Data))); err != nil {
+		return c.fail("tangent", err)
+	}
+	t.set = true
 	return nil
 }
 
 // Directional is the derivative of n along the directions of the last Tangent. It is zero if n does
 // not depend on their nodes.
 func (r *Run[T]) Directional(n *Node) []T {
+	r.mustKeep(r.outputsOnly, n)
 	return settled(&r.tans[n.index], size(r.calls[n.index].out.Shape))
 }
 
