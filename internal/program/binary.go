@@ -244,6 +244,12 @@ func (r binaryRule[T]) tangentStretch(c *call[T], s stretch, tan [][]T, dst []T)
 	}
 }
 
+// passes reports whether the gradient of operand k is that of the result: it is added, and not
+// broadcast.
+func (r binaryRule[T]) passes(c *call[T], k int) bool {
+	return (r.kind == "+" || r.kind == "-" && k == 0) && len(c.in[k].Data) == len(c.out.Data)
+}
+
 // sign is the derivative of a sum or difference with respect to operand k.
 func (r binaryRule[T]) sign(k int) T {
 	if r.kind == "-" && k == 1 {

@@ -20,6 +20,21 @@ type viewer[T Float] interface {
 	view(c *call[T]) []T
 }
 
+// A passer is a rule that may pass the gradient of its result on as it is.
+type passer[T Float] interface {
+	passes(c *call[T], k int) bool
+}
+
+// passes reports whether the gradient of operand k has the elements of that of the result in the
+// same order, so that nothing need be copied.
+func (c *call[T]) passes(k int) bool {
+	if _, ok := c.rule.(viewer[T]); ok {
+		return true
+	}
+	p, ok := c.rule.(passer[T])
+	return ok && p.passes(c, k)
+}
+
 // A batch is what the calls of a run have in common.
 type batch struct {
 	dtype tensor.Dtype // of the program's floats

@@ -274,7 +274,7 @@ func (r *Run[T]) ReverseInto(seeds []Seed[T], path Path, into []Seed[T]) error {
 func (r *Run[T]) reverseInto(c *call[T], k int, kid *Node) error {
 	grad, n := r.grads[c.node.index].data, len(c.in[k].Data)
 	g := &r.grads[kid.index]
-	if _, ok := c.rule.(viewer[T]); ok && !g.set && !g.lent && len(kid.Users) == 1 {
+	if c.passes(k) && !g.set && !g.lent && len(kid.Users) == 1 {
 		g.share(grad) // nothing else will be added
 		return nil
 	}
