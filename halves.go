@@ -156,8 +156,8 @@ func (k *chunk[T]) sides(from int, sides [2]T) []T {
 	return of
 }
 
-// multiply multiplies derivatives of the cost by the outputs by the number of their case. It reports
-// whether their cases can be told apart.
+// multiply multiplies derivatives of the cost by the outputs with the number of their case. It
+// reports whether their cases can be told apart.
 func (k *chunk[T]) multiply(seeds []program.Seed[T], by []T) bool {
 	for i, o := range k.plan.model.outputs {
 		data, perCase := seeds[i].Data, o.perCase()

@@ -49,7 +49,8 @@ func (s *spare[T]) give(b *buffer[T]) {
 	b.data, b.set = nil, false
 }
 
-// eachDead calls f for the nodes that nothing reads after node n: n itself, or some of its operands.
+// eachDead calls f for the nodes that nothing reads after node n: n itself, or some of its
+// operands.
 func eachDead(n *Node, f func(*Node)) {
 	for i, k := range n.Kids {
 		if h := k.home; h.last == n.index && !h.IsLeaf() && !slices.Contains(n.Kids[:i], k) {
