@@ -193,7 +193,7 @@ func (s *sampler[T]) drawByCost(m *model[T], by draws) {
 func (s *sampler[T]) seed(seed *program.Seed[T], m *model[T], i int, u *units, rows []int, of *shard) {
 	o := m.outputs[i]
 	seed.Node, seed.Data = o.node, linalg.Resized(seed.Data, len(o.y))
-	root := math.Sqrt(u.weights[i])   // then the second moments are multiplied by the weight
+	root := math.Sqrt(u.weights[i])                  // then the second moments are multiplied by the weight
 	if rows == nil && (of == nil || m.Whole != "") { // and are means over the cases that count
 		all, count := m.Cases, u.count(m.Cases)
 		if of != nil {
