@@ -2,6 +2,8 @@ package kfac
 
 import (
 	"errors"
+	"io"
+	"log/slog"
 	"math"
 	"runtime"
 	"testing"
@@ -224,5 +226,37 @@ func TestNormOfLargeUpdate(t *testing.T) {
 	testnet.Check(t, tr.Solver.Step(tr.ValueGrads()))
 	if norm := tr.Solver.Stats().UpdateNorm; math.IsInf(norm, 0) || norm < 1e160 {
 		t.Errorf("norm %g", norm)
+	}
+}
+
+// Of calls from several goroutines at once those that come during another one are refused, in a
+// solver that has no graph yet, too. The race detector says whether that is safe.
+func TestCallsFromGoroutines(t *testing.T) {
+	for _, fresh := range []bool{true, false} {
+		tr := NewTrainer(t, testnet.NewMLP[float64](5, testnet.Shape{Cases: 24, Widths: []int{4, 5, 3}}, testnet.CrossEntropy))
+		if fresh {
+			tr.Solver = New(WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+		}
+		testnet.Check(t, tr.Run())
+		model := tr.ValueGrads()
+		errs := make(chan error)
+		const calls = 8
+		for range calls {
+			go func() { errs <- tr.Solver.Step(model) }()
+		}
+		steps := 0
+		for range calls {
+			err := <-errs
+			var config *ConfigError
+			switch {
+			case err == nil:
+				steps++
+			case !errors.As(err, &config) && !errors.Is(err, ErrGradient):
+				t.Errorf("fresh %v: %v", fresh, err)
+			}
+		}
+		if steps != 1 {
+			t.Errorf("fresh %v: %d steps after one RunAll", fresh, steps)
+		}
 	}
 }

@@ -762,7 +762,11 @@ func WithSchedule(k Knob, s Schedule) Option {
 	return func(c *config) error {
 		i := dialOf(k)
 		if i < 0 || s == nil {
-			return &ConfigError{"WithSchedule", fmt.Sprintf("knob %q, schedule nil: %v", k, s == nil),
+			got := fmt.Sprintf("the knob %q", k)
+			if i >= 0 {
+				got = fmt.Sprintf("no schedule of the %s", k)
+			}
+			return &ConfigError{"WithSchedule", got,
 				"LearningRate, Momentum, Damping, NormConstraint, L2Reg or WeightDecay, and a schedule"}
 		}
 		d := &dials[i]

@@ -34,13 +34,13 @@ type Solver struct {
 	stats  Stats
 	engine engine
 
-	infers  bool     // attaches by itself; see New
-	invalid error    // an option of New
-	calling calling  // while it attaches by itself
+	infers  bool  // attaches by itself; see New
+	invalid error // an option of New
+	calling calling
 	pending *pending // a state for the first graph
 	unload  func()   // gives that graph the weights that it had
 
-	hasLogged bool // an error
+	hasLogged atomic.Bool
 
 	warnings []Warning
 	untold   []Warning // that came after the recorders were told about the last step
@@ -169,7 +169,8 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 			"a scalar (take its Mean or Sum)"}
 	}
 	if dist == nil || len(partsOf(dist)) == 0 {
-		return nil, &ConfigError{"distribution", "none", "Categorical, Bernoulli, Gaussian or a Joint of them"}
+		return nil, &ConfigError{"distribution", "none",
+			"what the model predicts, such as kfac.Categorical(logits); kfac.New finds it by itself"}
 	}
 	heads := slices.Clone(partsOf(dist))
 	for i, h := range heads {
@@ -232,10 +233,7 @@ func headsOf(dist Distribution, cost *gorgonia.Node) ([]head, error) {
 // parameters, and *ParamError with ErrSameName.
 func (s *Solver) Attach(cost *gorgonia.Node, dist Distribution) (err error) {
 	defer recovered("Attach", &err)
-	if err := s.usable("Attach"); err != nil {
-		return err
-	}
-	return s.attach(cost, dist, false)
+	return s.alone("Attach", func() error { return s.attach(cost, dist, false) })
 }
 
 // followList is follow for the parameters that Step or Accumulate is given.
@@ -261,10 +259,6 @@ func (s *Solver) follow(call string, nodes []*gorgonia.Node) (back func(), err e
 	if s.isAttachedTo(nodes[0]) {
 		return func() {}, nil
 	}
-	if err := s.calling.begin(call); err != nil {
-		return nil, err
-	}
-	defer s.calling.end()
 	defer recovered(call, &err)
 	cost, err := inferCost(nodes)
 	if err != nil {
@@ -327,11 +321,25 @@ func (s *Solver) Stats() Stats {
 
 // logged logs the first error of the solver, and returns it.
 func (s *Solver) logged(call string, err error) error {
-	if l := s.cfg.logger(); l != nil && !s.hasLogged {
-		s.hasLogged = true
+	if l := s.cfg.logger(); l != nil && !s.hasLogged.Swap(true) {
 		l.Error("kfac: "+call+" has failed and has changed nothing; later errors are not logged", "error", err)
 	}
 	return err
+}
+
+// alone makes a call that may attach the solver to a graph, and that may be made only by itself.
+func (s *Solver) alone(call string, f func() error) error {
+	if s == nil {
+		return s.usable(call)
+	}
+	if err := s.calling.begin(call); err != nil {
+		return s.logged(call, err)
+	}
+	defer s.calling.end()
+	if err := s.usable(call); err != nil {
+		return err
+	}
+	return f()
 }
 
 // usable reports a solver that neither NewSolver nor New has made, or New with a wrong option.
@@ -353,7 +361,7 @@ func (s *Solver) attached(call string) error {
 	}
 	if s.engine == nil {
 		return &ConfigError{call, "a Solver of New that has no graph yet",
-			"a Step, an Accumulate or an Attach before it"}
+			"solver.VM(cost), an Attach, a Step or an Accumulate before it"}
 	}
 	return nil
 }
@@ -371,10 +379,9 @@ func (s *Solver) attached(call string) error {
 // groups and schedules and, where an op or this package panics, *PanicError; errors.Is finds the
 // sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
-	if err := s.usable("Step"); err != nil {
-		return err
-	}
-	return s.cfg.ranks.together("Step", func() error { return s.update("Step", model) })
+	return s.alone("Step", func() error {
+		return s.cfg.ranks.together("Step", func() error { return s.update("Step", model) })
+	})
 }
 
 // update does the work of Step and Precondition.
@@ -463,21 +470,23 @@ func (s *Solver) Inspect() (all []Inspection, err error) {
 // be the same in all calls for one update. The errors are those of Step; a chunk that makes one
 // does not count, and those before it do.
 func (s *Solver) Accumulate(model []gorgonia.ValueGrad) error {
-	if err := s.usable("Accumulate"); err != nil {
-		return err
-	}
-	return s.cfg.ranks.together("Accumulate", func() error {
-		back, err := s.followList("Accumulate", model)
-		if err != nil {
-			return s.logged("Accumulate", err)
-		}
-		if err := s.engine.accumulate(model); err != nil {
-			back()
-			return s.logged("Accumulate", err)
-		}
-		s.plan = s.engine.describe()
-		return nil
+	return s.alone("Accumulate", func() error {
+		return s.cfg.ranks.together("Accumulate", func() error { return s.takeIn(model) })
 	})
+}
+
+// takeIn does the work of Accumulate.
+func (s *Solver) takeIn(model []gorgonia.ValueGrad) error {
+	back, err := s.followList("Accumulate", model)
+	if err != nil {
+		return s.logged("Accumulate", err)
+	}
+	if err := s.engine.accumulate(model); err != nil {
+		back()
+		return s.logged("Accumulate", err)
+	}
+	s.plan = s.engine.describe()
+	return nil
 }
 
 // UseAverage puts the averaged weights of WithIterateAveraging into the parameters, to evaluate the
@@ -1326,6 +1335,7 @@ func (t *training[T]) skip(model []gorgonia.ValueGrad, err *error) (left bool) {
 			return false
 		}
 		p.Op += fmt.Sprintf(" after %d batches in a row that were left out for it", t.skipped.inRow)
+		p.Hint = noNumber
 		return false
 	}
 	t.skipped.all++
@@ -1416,18 +1426,25 @@ func (t *training[T]) regrade(k *chunk[T]) error {
 // are a *ParamError with ErrSharedMemory. The other errors are those of Step, and a *ConfigError
 // without WithLearningRate. A batch that WithSkipNotFinite leaves out has gradients of zero.
 func (s *Solver) Precondition(model []gorgonia.ValueGrad) error {
-	if err := s.usable("Precondition"); err != nil {
-		return err
-	}
+	return s.alone("Precondition", func() error {
+		if err := s.preconditions(); err != nil {
+			return s.logged("Precondition", err)
+		}
+		return s.cfg.ranks.together("Precondition", func() error { return s.update("Precondition", model) })
+	})
+}
+
+// preconditions reports settings with which Precondition can't be called.
+func (s *Solver) preconditions() error {
 	if s.cfg.learningRate == 0 {
-		return s.logged("Precondition", &ConfigError{"Precondition", "a solver without WithLearningRate",
-			"that option, with the rate of the solver that makes the step: it is for the norm constraint"})
+		return &ConfigError{"Precondition", "a solver without WithLearningRate",
+			"that option, with the rate of the solver that makes the step: it is for the norm constraint"}
 	}
 	if slices.ContainsFunc(s.cfg.groups, func(g paramGroup) bool { return g.solver != nil }) {
-		return s.logged("Precondition", &ConfigError{"Precondition", "a solver with GroupSolver",
-			"to leave these parameters out of the list: the caller makes all steps"})
+		return &ConfigError{"Precondition", "a solver with GroupSolver",
+			"to leave these parameters out of the list: the caller makes all steps"}
 	}
-	return s.cfg.ranks.together("Precondition", func() error { return s.update("Precondition", model) })
+	return nil
 }
 
 // turned is a knob that Set has turned.

@@ -25,11 +25,17 @@ import (
 // was called for; without Grad, those among the nodes.
 //
 // The errors are those of [NewVM].
-func (s *Solver) VM(nodes ...*gorgonia.Node) (_ *VM, err error) {
+func (s *Solver) VM(nodes ...*gorgonia.Node) (vm *VM, err error) {
 	defer recovered("VM", &err)
-	if err := s.usable("VM"); err != nil {
-		return nil, err
-	}
+	err = s.alone("VM", func() (err error) {
+		vm, err = s.makeVM(nodes)
+		return err
+	})
+	return vm, err
+}
+
+// makeVM does the work of VM.
+func (s *Solver) makeVM(nodes []*gorgonia.Node) (_ *VM, err error) {
 	back := func() {}
 	if s.infers && len(nodes) > 0 && nodes[0] != nil {
 		_, inputs := splitInputs(nodes[1:])

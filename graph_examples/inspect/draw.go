@@ -144,18 +144,22 @@ func newPanel(x, y string, logarithmic bool) panel {
 	return p
 }
 
-// decades marks the powers of ten, at most about eight of them with their numbers.
+// decades marks the powers of ten, at most about eight of them with their numbers. Where they are
+// few it marks 2 and 5 times these too.
 type decades struct{}
 
 func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
 	first, last := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
 	every := max(1, math.Ceil((last-first)/8))
 	for d := first; d <= last; d++ {
-		tick := plot.Tick{Value: math.Pow(10, d)}
-		if math.Mod(d, every) == 0 {
-			tick.Label = fmt.Sprintf("1e%g", d)
-		}
-		if tick.Value >= low && tick.Value <= high {
+		for _, m := range []float64{1, 2, 5} {
+			tick := plot.Tick{Value: m * math.Pow(10, d)}
+			if m > 1 && last-first > 2 || tick.Value < low || tick.Value > high {
+				continue
+			}
+			if math.Mod(d, every) == 0 {
+				tick.Label = fmt.Sprintf("%ge%g", m, d)
+			}
 			ticks = append(ticks, tick)
 		}
 	}

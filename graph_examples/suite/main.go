@@ -60,6 +60,9 @@ func run(ctx context.Context, s trial.Settings) error {
 		results = append(results, r)
 		return err
 	})
+	if len(results) == 0 {
+		return err
+	}
 	show := markdown
 	if s.Grid {
 		show = grid
@@ -81,7 +84,12 @@ func each(do func(task) error) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("-tasks: no task has a name that begins with any of %s", names)
+		var all []string
+		for _, t := range tasks {
+			all = append(all, t.name)
+		}
+		return fmt.Errorf("-tasks: no task has a name that begins with any of %s; there are %s", names,
+			strings.Join(all, ", "))
 	}
 	return nil
 }

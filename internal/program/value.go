@@ -18,8 +18,7 @@ func valueOf(n *Node) (gorgonia.Value, error) {
 			return v, nil
 		}
 	}
-	return nil, errors.New("it has no value yet (give it one with gorgonia.Let or WithValue, " +
-		"and run the VM before the solver)")
+	return nil, errors.New("it has no value yet: give it one by gorgonia.Let, WithValue or WithInit")
 }
 
 // sameExtents reports whether two shapes are the same up to axes of length 1, which Gorgonia adds

@@ -202,17 +202,20 @@ func (t theme) panel(a axis, curves []*trial.Curve) (*plot.Plot, error) {
 	}
 	p.Y.Min, p.Y.Max = low/1.1, high*1.1
 	p.X.Min, p.X.Max = 0, max(p.X.Max, 1e-3)
+	p.X.Tick.Marker = fromZero{}
 	return p, nil
 }
 
-// logTicks marks the powers of ten with their numbers, as many as there is room for, and where they
-// are few 2 and 5 times these too. Other multiples are marked without a number.
+// logTicks marks the powers of ten with their numbers, as many as there is room for. Where they are
+// few, 2 and 5 times these have numbers too, and all multiples within half a decade. Others are
+// marked without a number.
 type logTicks struct{}
 
 func (logTicks) Ticks(low, high float64) []plot.Tick {
 	var ticks []plot.Tick
 	first, last := math.Floor(math.Log10(low)), math.Log10(high)
 	every := math.Ceil((last - first) / 8)
+	narrow := high/low < math.Sqrt(10)
 	for decade := first; decade <= last; decade++ {
 		for m := 1.0; m < 10; m++ {
 			value := m * math.Pow(10, decade)
@@ -220,11 +223,34 @@ func (logTicks) Ticks(low, high float64) []plot.Tick {
 				continue
 			}
 			tick := plot.Tick{Value: value}
-			if m == 1 && math.Mod(decade, every) == 0 || (m == 2 || m == 5) && last-first < 3 {
+			if m == 1 && math.Mod(decade, every) == 0 || (m == 2 || m == 5) && last-first < 3 || narrow {
 				tick.Label = shortest(value)
 			}
 			ticks = append(ticks, tick)
 		}
+	}
+	return ticks
+}
+
+// fromZero marks an axis that begins at 0 with 1, 2 or 5 times a power of ten, and its multiples.
+type fromZero struct{}
+
+func (fromZero) Ticks(_, high float64) []plot.Tick {
+	unit := math.Pow(10, math.Floor(math.Log10(high)))
+	step := unit / 5
+	switch {
+	case high >= 5*unit:
+		step = unit
+	case high >= 2*unit:
+		step = unit / 2
+	}
+	var ticks []plot.Tick
+	for i := 0.0; i*step <= high*(1+1e-9); i++ {
+		tick := plot.Tick{Value: i * step}
+		if math.Mod(i, 2) == 0 {
+			tick.Label = fmt.Sprintf("%.6g", i*step)
+		}
+		ticks = append(ticks, tick)
 	}
 	return ticks
 }

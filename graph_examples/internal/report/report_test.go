@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"gonum.org/v1/plot"
+
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/mnist"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
@@ -73,7 +75,7 @@ func TestTable(t *testing.T) {
 		"after 20":       {"12", "-", "-", "-"},
 		"last error":     {"12", "diverged at 20", "-", "0"},
 		"in all":         {"20 in 9.0 s", "20 in 6.0 s", "0 in 0.0 s", "10 in 1.0 s"},
-		"seconds/update": {"0.450", "0.300", "-", "0.100"},
+		"seconds/update": {"0.45", "0.3", "-", "0.1"},
 	} {
 		if !slices.Equal(rows[label], want) {
 			t.Errorf("row %q is %q, want %q", label, rows[label], want)
@@ -173,16 +175,31 @@ func TestPlot(t *testing.T) {
 }
 
 func TestLogTicks(t *testing.T) {
+	labelled(t, logTicks{}, 3, 60, "5", "10", "20", "50")
+	labelled(t, logTicks{}, 2.1, 5.9, "3", "4", "5") // with 5 alone nobody could read the others
+}
+
+// Updates are whole numbers, and an axis has three numbers at least.
+func TestTicksFromZero(t *testing.T) {
+	labelled(t, fromZero{}, 0, 5, "0", "2", "4")
+	labelled(t, fromZero{}, 0, 20, "0", "10", "20")
+	labelled(t, fromZero{}, 0, 90, "0", "20", "40", "60", "80")
+	labelled(t, fromZero{}, 0, 0.031, "0", "0.01", "0.02", "0.03")
+	labelled(t, fromZero{}, 0, 1900, "0", "400", "800", "1200", "1600")
+}
+
+func labelled(t *testing.T, ticker plot.Ticker, low, high float64, want ...string) {
+	t.Helper()
 	var labels []string
-	for _, tick := range (logTicks{}).Ticks(3, 60) {
-		if tick.Value < 3 || tick.Value > 60 {
-			t.Errorf("tick at %g, outside the axis from 3 to 60", tick.Value)
+	for _, tick := range ticker.Ticks(low, high) {
+		if tick.Value < low || tick.Value > high {
+			t.Errorf("tick at %g, outside the axis from %g to %g", tick.Value, low, high)
 		}
 		if tick.Label != "" {
 			labels = append(labels, tick.Label)
 		}
 	}
-	if want := []string{"5", "10", "20", "50"}; !slices.Equal(labels, want) {
+	if !slices.Equal(labels, want) {
 		t.Errorf("labels %q, want %q", labels, want)
 	}
 }

@@ -109,7 +109,7 @@ func Grid(w io.Writer, curves []*trial.Curve) error {
 }
 
 func when(updates int, seconds float64) string {
-	return fmt.Sprintf("%d in %.1f s", updates, seconds)
+	return fmt.Sprintf("%d in %s", updates, trial.SecondsText(seconds))
 }
 
 func reached(c *trial.Curve, goal float64) string {
@@ -153,5 +153,5 @@ func secondsPerUpdate(c *trial.Curve) string {
 	if c.Updates == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.3f", c.Seconds/float64(c.Updates))
+	return fmt.Sprintf("%.3g", c.Seconds/float64(c.Updates))
 }

@@ -54,3 +54,11 @@ func (c *Curve) RateText() string {
 	}
 	return fmt.Sprintf("%g", c.Rate)
 }
+
+// SecondsText writes a time with its unit, to a tenth of a second, and below one to two digits.
+func SecondsText(seconds float64) string {
+	if seconds > 0 && seconds < 0.95 {
+		return fmt.Sprintf("%.2g s", seconds)
+	}
+	return fmt.Sprintf("%.1f s", seconds)
+}
