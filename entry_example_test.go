@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -208,24 +209,64 @@ func ExampleSolver_LoadFile() {
 	// step 10
 }
 
-// Two ranks in one process, as a test of a program for several machines. Package mpi joins
-// processes.
+// What Step returns says what was wrong, where, and what to write. Nothing has changed then.
+func ExampleSolver_Step() {
+	_, _, params := yourModel()
+	solver := kfac.New(kfac.WithLogger(nil))
+	err := solver.Step(gorgonia.NodesToValueGrads(params)) // RunAll was forgotten
+	var wrong *kfac.ParamError
+	if errors.As(err, &wrong) && errors.Is(err, kfac.ErrNoGradient) {
+		fmt.Printf("%s: %v: %s\n", wrong.Param, wrong.Err, wrong.Hint)
+	}
+	// Output: w: no gradient: call RunAll before Step, and pass BindDualValues(params...) to the tape machine
+}
+
+// A test of a program that trains on two machines: both end with the same weights.
 func ExampleInProcess() {
+	costs, weights := make([]*gorgonia.Node, 2), make([]gorgonia.Nodes, 2)
+	for rank := range costs {
+		costs[rank], _, weights[rank] = yourModel() // with this rank's cases
+	}
 	err := kfac.InProcess(2, func(c kfac.Communicator) error {
-		cost, _, params := yourModel() // with this rank's cases of the batch
-		solver := kfac.New(kfac.WithCommunicator(c))
-		vm, err := solver.VM(cost)
+		solver := kfac.New(kfac.WithCommunicator(c)) // package mpi has the one for machines
+		vm, err := solver.VM(costs[c.Rank()])
 		if err != nil {
 			return err
 		}
-		train(vm, solver, params, 5)
-		if c.Rank() == 0 {
-			fmt.Println("step", solver.Stats().Step, "from", solver.Stats().Cases, "cases")
-		}
+		defer vm.Close()
+		train(vm, solver, weights[c.Rank()], 20)
 		return nil
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Output: step 5 from 16 cases
+	fmt.Printf("%.1f %.1f\n", weights[0][0].Value().Data(), weights[1][0].Value().Data())
+	// Output: [3.0 -2.0] [3.0 -2.0]
+}
+
+// Classes: the distribution is that of the logits, before the softmax.
+func ExampleCategorical() {
+	g := gorgonia.NewGraph()
+	x := input(g, "x", 2, 1, 0, 0, 1, 1, 1, -1, 0)
+	class := input(g, "class", 2, 1, 0, 0, 1, 1, 0, 0, 1) // one-hot
+	w := input(g, "w", 2, 0, 0, 0, 0)
+	must := gorgonia.Must
+	logits := must(gorgonia.Mul(x, w))
+	hit := must(gorgonia.HadamardProd(must(gorgonia.LogSoftMax(logits)), class))
+	cost := must(gorgonia.Neg(must(gorgonia.Mean(must(gorgonia.Sum(hit, 1))))))
+	if _, err := gorgonia.Grad(cost, w); err != nil {
+		log.Fatal(err)
+	}
+	solver, err := kfac.NewSolver(cost, kfac.Categorical(logits))
+	if err != nil {
+		log.Fatal(err)
+	}
+	vm, err := solver.VM(logits)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer vm.Close()
+	train(vm, solver, gorgonia.Nodes{w}, 20)
+	fmt.Println("below a tenth of the start:", solver.Stats().Cost < 0.1*math.Ln2)
+	// Output: below a tenth of the start: true
 }
