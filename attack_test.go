@@ -233,7 +233,8 @@ func TestNormOfLargeUpdate(t *testing.T) {
 // solver that has no graph yet, too. The race detector says whether that is safe.
 func TestCallsFromGoroutines(t *testing.T) {
 	for _, fresh := range []bool{true, false} {
-		tr := NewTrainer(t, testnet.NewMLP[float64](5, testnet.Shape{Cases: 24, Widths: []int{4, 5, 3}}, testnet.CrossEntropy))
+		net := testnet.NewMLP[float64](5, testnet.Shape{Cases: 24, Widths: []int{4, 5, 3}}, testnet.CrossEntropy)
+		tr := NewTrainer(t, net)
 		if fresh {
 			tr.Solver = New(WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
 		}

@@ -356,7 +356,7 @@ func TestNoGradients(t *testing.T) {
 		run   func(m *testnet.Net) testnet.Machine
 		words string
 	}{
-		{"Grad forgotten", func(m *testnet.Net) testnet.Machine { return testnet.Tape(m) }, "Grad was not called for it"},
+		{"Grad forgotten", func(m *testnet.Net) testnet.Machine { return testnet.Tape(m) }, "was not called for it"},
 		{"Grad forgotten, with BindDualValues", testnet.DualTape, "Grad was not called for it"},
 		{"compiled without the gradients", func(m *testnet.Net) testnet.Machine {
 			m.Grad(t)

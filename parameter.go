@@ -151,8 +151,8 @@ func (p *parameter[T]) readGradient() error {
 	g, err := p.src.Grad()
 	if err != nil || g == nil {
 		if p.src.Deriv() == nil {
-			return fail(ErrNoGradient, "gorgonia.Grad was not called for it: do so before the VM is made, with the cost and "+
-				"all parameters, or leave it out of the list; with a LispMachine, call RunAll before Step")
+			return fail(ErrNoGradient, "gorgonia.Grad was not called for it: do so before the VM is made, with the "+
+				"cost and all parameters, or leave it out of the list; with a LispMachine, call RunAll before Step")
 		}
 		return fail(ErrNoGradient, "call RunAll before Step, and pass BindDualValues(params...) to the tape machine")
 	}

@@ -94,7 +94,8 @@ func (t *training) goOn(seconds float64) {
 	if c := &t.run.curve; c.Seconds < seconds && t.err == nil {
 		t.run.until = seconds
 		t.next()
-		fmt.Fprintf(t.run.out, "%s made %d updates in the %s of the slowest\n", c.Name, c.Updates, SecondsText(c.Seconds))
+		fmt.Fprintf(t.run.out, "%s made %d updates in the %s of the slowest\n",
+			c.Name, c.Updates, SecondsText(c.Seconds))
 	}
 	t.stop()
 }
