@@ -278,7 +278,7 @@ func TestEstimatesWithWeights(t *testing.T) {
 				n := &testnet.Net{Sketch: s, Out: out, Cost: cost, Loss: testnet.Gaussian(out, 1),
 					Params: list(weight, b)}
 				c := attach(t, n, WithFisherEstimate(estimate))
-				avg := estimated(t, c, nil, rand.New(rand.NewPCG(1, 2)))
+				avg := estimated(t, c, c.graph.weighting.cases, rand.New(rand.NewPCG(1, 2)))
 				_, g := placedLayers(c)[0].factors(avg)
 				return g
 			}
