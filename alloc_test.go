@@ -70,3 +70,39 @@ func TestHeapDoesNotGrow(t *testing.T) {
 		}
 	}
 }
+
+// TestGaussNewtonAllocates: in steady state a step with the curvature of the cost, and one with the
+// scale of absolute errors, allocates nothing of the size of the batch.
+func TestGaussNewtonAllocates(t *testing.T) {
+	for name, c := range map[string]lossCase{
+		"numbers": costCases["Huber"], "rows": costCases["softmax by hand"], "coupled": costCases["root mean square"],
+		"kinks": costCases["hinge"], "absolute error": lossCases["absolute error of unknown scale"],
+	} {
+		n := &testnet.Net{Sketch: testnet.NewSketch(11)}
+		z := lossModelOf(n, 4096, 3)
+		n.Out, n.Cost = z, c.cost(n.Sketch, z)
+		n.Grad(t)
+		solver, err := kfac.NewSolver(n.Cost, c.declare(z), kfac.WithInverseUpdatePeriod(1000),
+			kfac.WithGammaAdaptation(1000, 0.95))
+		testnet.Check(t, err)
+		tr := &kfac.Trainer{Net: n, Run: testnet.Machines["BindDualValues"](t, n), Solver: solver}
+		list := tr.ValueGrads()
+		bytesOf := func(steps int) uint64 {
+			var sum uint64
+			var before, after runtime.MemStats
+			for range steps {
+				testnet.Check(t, tr.Run())
+				runtime.ReadMemStats(&before)
+				testnet.Check(t, tr.Solver.Step(list))
+				runtime.ReadMemStats(&after)
+				sum += after.TotalAlloc - before.TotalAlloc
+			}
+			return sum / uint64(steps)
+		}
+		bytesOf(9)              // buffers, and the checks of the first, second, fourth and eighth step
+		const column = 8 * 4096 // a number of each case
+		if most := bytesOf(3); most > column {
+			t.Errorf("%s: a step allocates %d bytes, want at most %d", name, most, column)
+		}
+	}
+}

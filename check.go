@@ -1,6 +1,7 @@
 package kfac
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -105,7 +106,11 @@ func finiteCost[T program.Float](g *graph[T]) error {
 	what := fmt.Sprintf("reading the cost, which the VM has computed as %v", v)
 	hint := "a NaN or an infinity in the inputs or in the weights, the logarithm of 0, or an overflow: look at the " +
 		"data and at the model's outputs"
-	if own, err := g.ownCost(nil); err == nil && !math.IsNaN(own-own) {
+	own, err := g.ownCost(nil)
+	if err == nil && math.IsNaN(own-own) {
+		hint = notFinite(g.costRun, g.whole.Path())
+	}
+	if err == nil && !math.IsNaN(own-own) {
 		hint = fmt.Sprintf("the solver's own program has %.6g for the same inputs and weights, so the VM is at fault, "+
 			"and its gradients may be wrong though they are finite. ", own)
 		if fault := softmaxFault(g.costRun); fault != "" {
@@ -115,6 +120,18 @@ func finiteCost[T program.Float](g *graph[T]) error {
 		}
 	}
 	return &GraphError{Node: program.NameOf(g.cost), What: what, Err: ErrNotFinite, Hint: hint}
+}
+
+// causeOf adds to the error of a gradient that is not finite where in the cost that begins.
+func causeOf[T program.Float](g *graph[T], err error) error {
+	var p *ParamError
+	if !errors.Is(err, errGradientNotFinite) || !errors.As(err, &p) {
+		return err
+	}
+	if own, failed := g.ownCost(nil); failed == nil && math.IsNaN(own-own) {
+		p.Hint = notFinite(g.costRun, g.whole.Path()) + ". Or " + p.Hint
+	}
+	return err
 }
 
 // softmaxFault is a hint where the operand of a softmax has values that Gorgonia's may not stand,

@@ -320,6 +320,8 @@ func TestEstimateOptions(t *testing.T) {
 	}{
 		{"WithFisherEstimate", []Option{WithFisherEstimate("best")}},
 		{"WithFisherSamples", []Option{WithFisherSamples(0)}},
+		{"WithFisherSamples", []Option{WithFisherSamples(1001)}},
+		{"WithFisherSamples", []Option{WithFisherSamples(math.MaxInt)}},
 		{"WithFisherSamples", []Option{WithFisherSamples(2), WithFisherEstimate(ExactFisher)}},
 	} {
 		_, err := NewSolver(n.Cost, Declared(n), test.opts...)

@@ -56,6 +56,11 @@ func refused(t *testing.T, err, is error, words ...string) {
 			t.Errorf("the message does not say %q: %v", w, err)
 		}
 	}
+	for _, w := range []string{"%!", " false(", " true(", "(%"} { // names that Gorgonia makes
+		if strings.Contains(err.Error(), w) {
+			t.Errorf("the message says %q: %v", w, err)
+		}
+	}
 }
 
 // A slip is made in a healthy training loop. spoil, before RunAll, and spoilAfter, between RunAll

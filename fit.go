@@ -83,8 +83,14 @@ func fit[T program.Float](i int, l likelihood.Fitted, tail *lossTail[T], outputs
 		}
 		apart[i].spread *= fartherApart
 	}
+	hint := o.howFitted()
+	if o.beside == nil {
+		if m := p.mismatch(o); m.otherFamily(changeOf(m.grad)) != "" {
+			hint = m.otherFamily(changeOf(m.grad))
+		}
+	}
 	return nil, &LossError{Output: o.name(), Expected: "a gradient c times that of the distribution, c > 0",
-		Found: "one that no targets have", Hint: o.howFitted()}
+		Found: "one that no targets have", Hint: hint}
 }
 
 // fartherApart is by how much the points of a fit are taken farther apart.

@@ -408,6 +408,7 @@ type lossTail[T program.Float] struct {
 	whole  [][]T  // by output: scratch of spreadOut
 
 	directions []program.Seed[T] // scratch of curve
+	slope, far []T               // scratch of meanDistance
 }
 
 // sweep runs the tail forward from the values bound to the leaves, and backward.
@@ -510,7 +511,8 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
 // the direction against their gradients, |z-y| has become t - |z-y|.
 func (t *lossTail[T]) meanDistance(m *model[T], i int, rows []int) (float64, error) {
 	o := m.outputs[i]
-	grad := slices.Clone(t.of(i, rows, o.perCase()))
+	t.slope = append(t.slope[:0], t.of(i, rows, o.perCase())...)
+	grad := t.slope
 	slopes, reach := 0.0, largestOf(o.z)
 	for _, g := range grad {
 		slopes += math.Abs(float64(g))
@@ -522,7 +524,8 @@ func (t *lossTail[T]) meanDistance(m *model[T], i int, rows []int) (float64, err
 		reach = 1
 	}
 	before := t.swept()
-	moved := make([]T, len(o.z))
+	t.far = linalg.Resized(t.far, len(o.z))
+	moved := t.far
 	for range distances {
 		for j, g := range grad {
 			moved[j] = T(o.z[j])

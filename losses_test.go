@@ -189,8 +189,10 @@ func lossNet(t *testing.T, l lossCase) (n *testnet.Net, z *gorgonia.Node) {
 }
 
 // lossModel makes a perceptron of so many outputs.
-func lossModel(n *testnet.Net, width int) (z *gorgonia.Node) {
-	const cases = 48
+func lossModel(n *testnet.Net, width int) (z *gorgonia.Node) { return lossModelOf(n, 48, width) }
+
+// lossModelOf makes one for so many cases.
+func lossModelOf(n *testnet.Net, cases, width int) (z *gorgonia.Node) {
 	n.X = n.Random("x", cases, 4)
 	w1, b1 := n.Random("w1", 4, 8), n.Random("b1", 1, 8)
 	w2, b2 := n.Random("w2", 8, width), n.Random("b2", 1, width)

@@ -480,11 +480,17 @@ func WithFisherEstimate(e FisherEstimate) Option {
 
 // WithFisherSamples sets the number, at least 1, of gradients that are drawn for each case by
 // SampledFisher or CurvaturePropagation. Each costs a backward sweep and second moments of its
-// gradients; those of the inputs are computed once. Default 1.
+// gradients; those of the inputs are computed once. Default 1. More than 1000 are refused: the
+// estimate's error falls with their root, and [ExactFisher] has none.
 func WithFisherSamples(n int) Option {
-	return number("WithFisherSamples", float64(n), n >= 1, "a number of samples >= 1",
+	return number("WithFisherSamples", float64(n), n >= 1 && n <= mostSamples,
+		"a number of samples in [1, 1000]; WithFisherEstimate(ExactFisher) is without an error of sampling",
 		func(c *config) { c.samples = n })
 }
+
+// mostSamples: with as many what sampling adds to the error of the estimate is 3 % of what it is
+// with one.
+const mostSamples = 1000
 
 // estimates reports an output that the estimate of the Fisher matrix is not for.
 func (c *config) estimates(heads []head) error {

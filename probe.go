@@ -165,17 +165,25 @@ func (p *probe[T]) scaleBy(l likelihood.Scaled, o *output) (float64, error) {
 		}
 	}
 	mean := floats.Sum(all) / float64(len(all))
-	if low, high := floats.Min(all), floats.Max(all); rising < 0 || !(high-low <= 2*lossTolerance*mean) {
+	low, high := floats.Min(all), floats.Max(all)
+	even := high-low <= 2*lossTolerance*mean
+	if rising < 0 || !even {
+		m := p.mismatch(o)
+		hint := m.otherFamily(changeOf(m.grad))
+		switch {
+		case even:
+			hint = minus
+		case hint == "":
+			hint = anySlip
+		}
 		return 0, &LossError{Output: o.name(), Expected: "a gradient c times that of the distribution, c > 0",
-			Found: fmt.Sprintf("c from %.4g to %.4g", low*p.unit, high*p.unit),
-			Hint: "declare the distribution that the cost is the negative log-likelihood of; common slips: a squared " +
-				"error, a sign"}
+			Found: fmt.Sprintf("c from %.4g to %.4g", low*p.unit, high*p.unit), Hint: hint}
 	}
 	return mean * p.unit, nil
 }
 
 func (p *probe[T]) mismatch(o *output) mismatch {
-	m := mismatch{Likelihood: o.Likelihood, output: program.NameOf(o.output()), cols: o.cols}
+	m := mismatch{Likelihood: o.Likelihood, output: program.NameOf(o.output()), shape: o.node.Shape, cols: o.cols}
 	m.grad, m.mean = p.grad, p.mean
 	for i := range 2 {
 		m.z[i] = make([]float64, len(p.z[i]))

@@ -24,11 +24,14 @@ const anySlip = "declare the distribution that the cost is the negative log-like
 	"it is computed from; what the cost does to the output after that has to be the logarithm of its probability, " +
 	"plus what does not depend on it"
 
+const minus = "the cost is minus what it should be: it grows as the predictions get better; take its Neg"
+
 // A mismatch is what the loss check has of an output that is not what was declared: at two points
 // the output, the gradient of the cost and the mean of the declared distribution.
 type mismatch struct {
 	likelihood.Likelihood
 	output        string // its name
+	shape         []int
 	cols          int
 	z, grad, mean [2][]float64
 }
@@ -37,9 +40,13 @@ type mismatch struct {
 func (m mismatch) slip() string {
 	gradient := changeOf(m.grad)
 	if c, ok := factorOf(gradient, changeOf(m.mean)); ok && c < 0 {
-		return "the cost is minus what it should be: it grows as the predictions get better; take its Neg"
+		hint := minus
+		if _, bits := m.Likelihood.(likelihood.Bernoulli); bits {
+			hint += ". If it is Log(1 - D) that a generator minimises, minimise -Log(D), which has the same minimum"
+		}
+		return hint
 	}
-	for _, hint := range []string{m.otherFamily(gradient), m.ofProbabilities(), m.weighted(gradient), m.function()} {
+	for _, hint := range []string{m.otherFamily(gradient), m.ofProbabilities(), m.function()} {
 		if hint != "" {
 			return hint
 		}
@@ -95,20 +102,17 @@ func factorsOf(y, u, v []float64) (a, b float64, ok bool) {
 	return a * top, b * top, math.Sqrt(miss) <= slipTolerance*math.Sqrt(yy) && !math.IsInf(a*top, 0)
 }
 
-// rowFactors are the least and the largest factor between the rows of y and x, of so many columns,
-// and whether each row has one.
-func rowFactors(y, x []float64, cols int) (low, high float64, ok bool) {
-	low, high = math.Inf(1), math.Inf(-1)
+// haveFactors reports whether each row of y, of so many columns, is a multiple of that of x, which
+// is not negative.
+func haveFactors(y, x []float64, cols int) bool {
 	for at := 0; at < len(y); at += cols {
-		var c float64
 		if row := y[at : at+cols]; largestOf(row) > 0 {
-			if c, ok = factorOf(row, x[at:at+cols]); !ok {
-				return 0, 0, false
+			if c, ok := factorOf(row, x[at:at+cols]); !ok || c < 0 {
+				return false
 			}
 		}
-		low, high = min(low, c), max(high, c)
 	}
-	return low, high, true
+	return true
 }
 
 // otherFamily finds another distribution, of the same output, that the gradients are those of.
@@ -127,15 +131,40 @@ func (m mismatch) otherFamily(gradient []float64) string {
 			return "the cost is " + fmt.Sprintf(f.words, m.output)
 		}
 	}
-	rows := len(gradient) / m.cols
-	if rows < 2 || m.cols < 2 {
-		return ""
+	if m.isAbsolute() {
+		return fmt.Sprintf("the cost is an absolute error of %s: declare kfac.AbsoluteError", m.output)
 	}
-	turned := [2][]float64{turn(m.z[0], rows), turn(m.z[1], rows)}
-	change := meanChange(likelihood.Categorical{}, turned, rows)
-	if low, high, ok := rowFactors(turn(gradient, rows), change, rows); ok && low >= 0 && high > 0 {
-		return fmt.Sprintf("the cost has a softmax over another axis of %s, over its cases: SoftMax and LogSoftMax "+
-			"over the last axis make a distribution for each case", m.output)
+	return m.otherAxis(gradient)
+}
+
+// isAbsolute reports whether all gradients are of one size.
+func (m mismatch) isAbsolute() bool {
+	size := math.Abs(m.grad[0][0])
+	for _, g := range append(slices.Clone(m.grad[0]), m.grad[1]...) {
+		if !(math.Abs(math.Abs(g)-size) <= slipTolerance*size) {
+			return false
+		}
+	}
+	return len(m.grad[0]) > 1
+}
+
+// otherAxis finds a softmax over another axis of the output than the last.
+func (m mismatch) otherAxis(gradient []float64) string {
+	for axis := range max(len(m.shape)-1, 0) {
+		if m.shape[axis] < 2 {
+			continue
+		}
+		turned := [2][]float64{turn(m.z[0], m.shape, axis), turn(m.z[1], m.shape, axis)}
+		change := meanChange(likelihood.Categorical{}, turned, m.shape[axis])
+		switch {
+		case !haveFactors(turn(gradient, m.shape, axis), change, m.shape[axis]):
+		case axis == 0:
+			return fmt.Sprintf("the cost has a softmax over another axis of %s, over its cases: SoftMax and "+
+				"LogSoftMax over the last axis make a distribution for each case", m.output)
+		default:
+			return fmt.Sprintf("the cost has a softmax over another axis of %s than the last, axis %d: declare "+
+				"kfac.Categorical of the node of that SoftMax or LogSoftMax", m.output, axis)
+		}
 	}
 	return ""
 }
@@ -150,13 +179,18 @@ func meanChange(l likelihood.Likelihood, z [2][]float64, cols int) []float64 {
 	return changeOf(means)
 }
 
-// turn is the transpose of a matrix of so many rows.
-func turn(x []float64, rows int) []float64 {
-	cols := len(x) / rows
-	y := make([]float64, len(x))
-	for i := range rows {
-		for j := range cols {
-			y[j*rows+i] = x[i*cols+j]
+// turn has an axis of x last.
+func turn(x []float64, shape []int, axis int) []float64 {
+	n, inner := shape[axis], 1
+	for _, d := range shape[axis+1:] {
+		inner *= d
+	}
+	y := make([]float64, 0, len(x))
+	for at := 0; at < len(x); at += n * inner {
+		for i := range inner {
+			for k := range n {
+				y = append(y, x[at+k*inner+i])
+			}
 		}
 	}
 	return y
@@ -218,22 +252,6 @@ func centre(x []float64, cols int) {
 	}
 }
 
-// weighted finds factors that differ from case to case.
-func (m mismatch) weighted(gradient []float64) string {
-	if m.cols < 2 {
-		return "" // one number always has a factor
-	}
-	low, high, ok := rowFactors(gradient, changeOf(m.mean), m.cols)
-	if !ok {
-		return ""
-	}
-	hint := fmt.Sprintf("the cost weighs its cases differently, by factors from %.4g to 1", low/high)
-	if _, classes := m.Likelihood.(likelihood.Categorical); classes {
-		hint += ": by weights, or by targets whose rows do not sum to 1, where one-hot rows or probabilities are needed"
-	}
-	return hint
-}
-
 // function finds a cost that is a function of the likelihood, such as its root, by a factor that is
 // one at one point and another at the other, so that mean - gradient/c is the same at both.
 func (m mismatch) function() string {
@@ -260,6 +278,46 @@ func notFinite[T program.Float](run *program.Run[T], path program.Path) string {
 	return "its gradient overflows, or is not defined at some values of the output"
 }
 
+// logarithmOfLogarithm is a hint where a cost takes the logarithm of a log-softmax, or of 1 less
+// it; else "". Log(SoftMax(z)) makes the SoftMax a LogSoftMax, in place.
+func logarithmOfLogarithm(p *program.Program) string {
+	for _, n := range p.Nodes {
+		if op, ok := n.Op.(program.Unary); !ok || op.Kind != "ln" && op.Kind != "log1p" {
+			continue
+		}
+		for from := []*program.Node{n.Kids[0]}; len(from) > 0; from = from[1:] {
+			switch op := from[0].Op.(type) {
+			case program.SoftMax:
+				if op.Log {
+					return fmt.Sprintf("the cost takes the logarithm of what is a logarithm already, that of the "+
+						"SoftMax of %s: Gorgonia v0.9.18 makes a SoftMax that Log is taken of a LogSoftMax, in place. "+
+						"Where probabilities are needed too take the Exp of it", from[0].Kids[0].Name())
+				}
+			case program.Unary:
+				if op.Kind == "neg" {
+					from = append(from, from[0].Kids...)
+				}
+			case program.Binary:
+				if op.Kind == "+" || op.Kind == "-" || op.Kind == "⊙" {
+					from = append(from, from[0].Kids...)
+				}
+			case program.Reshape, program.Transpose, program.Slice, program.Repeat, program.Sum:
+				from = append(from, from[0].Kids...)
+			}
+		}
+	}
+	return ""
+}
+
+// roundedSigmoid reports whether a node is a sigmoid, or 1 less one.
+func roundedSigmoid(n *program.Node) bool {
+	if op, ok := n.Op.(program.Binary); ok && op.Kind == "-" {
+		n = n.Kids[1]
+	}
+	op, ok := n.Op.(program.Unary)
+	return ok && op.Kind == "sigmoid"
+}
+
 // outOfRange says what is wrong with the operands of the first node that is not finite.
 func outOfRange[T program.Float](run *program.Run[T], n *program.Node, path program.Path) string {
 	op, _ := n.Op.(program.Unary)
@@ -276,6 +334,10 @@ func outOfRange[T program.Float](run *program.Run[T], n *program.Node, path prog
 	case limited && low < least:
 		return fmt.Sprintf("the cost takes the %s of %q, which is %.4g somewhere: look at the data",
 			functions[op.Kind], of, low)
+	case limited && low == least && roundedSigmoid(n.Kids[0]):
+		return fmt.Sprintf("the cost takes the logarithm of %q, which has rounded to 0, as 1 - Sigmoid(z) does from "+
+			"a z of 37 on, in float32 of 17: write Neg(Softplus(z)) for Log(1 - Sigmoid(z)), and "+
+			"Neg(Softplus(Neg(z))) for Log(Sigmoid(z))", of)
 	case limited && low == least:
 		return fmt.Sprintf("the cost takes the %s of %q, which is %g somewhere: Log(HadamardProd(softmax, y)) is the "+
 			"logarithm of the targets too, where HadamardProd(Log(softmax), y) is meant", functions[op.Kind], of, low)

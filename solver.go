@@ -746,7 +746,7 @@ func (t *training[T]) readModel(model []gorgonia.ValueGrad) ([]*parameter[T], er
 		return nil, err
 	}
 	if err := readAll(t.plan.order, given, !t.graph.used && t.settled()); err != nil {
-		return nil, err
+		return nil, causeOf(t.graph, err)
 	}
 	for _, p := range t.plan.absent {
 		p.given, p.aside = false, false
@@ -950,6 +950,10 @@ func (t *training[T]) measure(of conditions[T], first, atOutputs bool) error {
 	g, m := t.graph, t.plan.model
 	scales, weights, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed, !t.cfg.lossCheck, &t.probes)
 	if err != nil {
+		var loss *LossError
+		if hint := logarithmOfLogarithm(g.tail.run.Program()); hint != "" && errors.As(err, &loss) {
+			loss.Hint = hint
+		}
 		return err
 	}
 	weights.findCases(m.outputs, m.Cases)

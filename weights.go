@@ -186,7 +186,10 @@ func (p *probe[T]) weights(o *output, q *probe[T], declared []float64) ([]float6
 	linalg.Convert(z, q.z[0])
 	o.ImpliedTarget(target, target, z, o.cols)
 	if err := o.CheckTarget(target, o.cols, lossTolerance); err != nil {
-		return nil, nil
+		return nil, &LossError{Output: o.name(), Expected: "targets that the distribution can have, with weights",
+			Found: fmt.Sprintf("weights from %.4g to %.4g, and %v", least, most, err),
+			Hint: "look at the targets; weights of cases may be anything that is at least 0, and Weighted declares " +
+				"them"}
 	}
 	return c, o.compareWeights(c, declared)
 }
