@@ -23,8 +23,8 @@ type noise struct {
 	factor float64
 
 	curvature float64 // delta^T F delta of the previous step
-	// stretch is the fading geometric mean of Delta^T F Delta / -grad^T Delta: the exact curvature
-	// along Delta divided by the approximate curvature.
+	// stretch is the fading geometric mean of Delta^T F Delta / Delta^T F0 Delta: the exact
+	// curvature along Delta divided by the approximate curvature.
 	stretch float64
 	// approximate is delta^T F0 delta of the previous step: the curvature along it by the damped
 	// Kronecker approximation.
@@ -37,7 +37,7 @@ type noise struct {
 const (
 	fade       = 0.8       // factor on the logarithm of the mean stretch from step to step
 	leastPast  = 1.0 / 2   // lower bound: fraction of the previous update's curvature
-	leastMean  = 1.0 / 8   // lower bound: fraction of the fading mean stretch
+	leastMean  = 1.0 / 8   // lower bound: fraction of the fading mean stretch, times the approximate curvature
 	takesBack  = 1.0 / 2   // a step of which less than this part is confirmed is taken back to that part
 	mostNats   = 1.0       // largest change of a target variable's distribution, in nats, by a step from a large batch
 	policyNats = 1.0 / 100 // largest divergence of a policy from that before the step, in nats per case
@@ -155,10 +155,37 @@ func largestGain(cfg *config, bounded bool, objective float64) float64 {
 }
 
 // steady raises curvatures that are far below those of the previous steps. A batch of few cases may
-// contain almost no information about a direction.
+// contain almost no information about a direction, and none about one between the two, along which
+// a step may go very far.
 func (n *noise) steady(m *span) {
 	m.f[1][1] = math.Max(m.f[1][1], leastPast*n.curvature)
-	m.f[0][0] = math.Max(m.f[0][0], -leastMean*n.stretch*m.slope[0])
+	m.f = raised(m.f, m.approximation(n.approximate), leastMean*n.stretch)
+}
+
+// raised returns f with a curvature of at least least times that by g, along both directions and
+// all between them. Where g tells the two not apart, that is the first direction.
+func raised(f, g [2][2]float64, least float64) [2][2]float64 {
+	f[0][0] = math.Max(f[0][0], least*g[0][0])
+	// By g there are orthonormal e, e' with which Delta = x e and delta0 = t e + y e'.
+	x := math.Sqrt(g[0][0])
+	t := g[0][1] / x
+	y := math.Sqrt(g[1][1] - t*t)
+	if !(y*y > collinear*g[1][1]) { // true for NaN too
+		return f
+	}
+	a := f[0][0] / (x * x)
+	b := (f[0][1]/x - t*a) / y
+	d := (f[1][1] - t*t*a - 2*t*y*b) / (y * y)
+	lowest := (a+d)/2 - math.Hypot((a-d)/2, b)
+	if !(lowest < least) {
+		return f
+	}
+	sin, cos := math.Sincos(math.Atan2(2*b, a-d) / 2)
+	u, v := -x*sin, y*cos-t*sin // of the direction with the lowest
+	f[0][0] += (least - lowest) * u * u
+	f[0][1] += (least - lowest) * u * v
+	f[1][1] += (least - lowest) * v * v
+	return f
 }
 
 // remember records the step that is made, and the factor on it.
@@ -168,7 +195,7 @@ func (n *noise) remember(m *span, s step, factor float64) {
 		n.factor = 0
 	}
 	n.curvature = s.curvature
-	n.stretch = faded(n.stretch, -m.f[0][0]/m.slope[0])
+	n.stretch = faded(n.stretch, m.f[0][0]/m.metric)
 	if m.past {
 		n.fresh = faded(n.fresh, m.curvature/n.approximate)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
 	"gorgonia.org/gorgonia"
 	"pgregory.net/rapid"
 
@@ -206,15 +207,16 @@ func TestTakesBack(t *testing.T) {
 }
 
 // Curvatures are raised to half of the update's before, and to an eighth of what they usually are
-// relative to the slope; others stay as they are.
+// relative to the approximation; others stay as they are.
 func TestSteady(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		positive := rapid.Float64Range(0, 100)
 		n := noise{curvature: positive.Draw(t, "curvature"), stretch: positive.Draw(t, "stretch")}
 		m := span{past: true, slope: [2]float64{-positive.Draw(t, "slope"), 3}, dots: [2][2]float64{{1, 2}, {0, 3}},
 			f: [2][2]float64{{positive.Draw(t, "Delta F Delta"), -0.7}, {0, positive.Draw(t, "delta0 F delta0")}}}
+		m.metric = -m.slope[0]
 		want := m
-		want.f[0][0] = max(m.f[0][0], -m.slope[0]*n.stretch/8)
+		want.f[0][0] = max(m.f[0][0], m.metric*n.stretch/8)
 		want.f[1][1] = max(m.f[1][1], n.curvature/2)
 		n.steady(&m)
 		if m != want {
@@ -223,9 +225,65 @@ func TestSteady(t *testing.T) {
 	})
 }
 
+// Between the two directions curvatures are raised too, by no more than is needed: of those of f
+// relative to g the lowest becomes least, and the other one stays.
+func TestRaised(t *testing.T) {
+	number := rapid.Float64Range(-3, 3)
+	positive := func(t *rapid.T, least float64) [2][2]float64 { // R^T R + least
+		a, b, c := number.Draw(t, "a"), number.Draw(t, "b"), number.Draw(t, "c")
+		return [2][2]float64{{a*a + least, a * b}, {0, b*b + c*c + least}}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		f, g := positive(t, 0), positive(t, 0.1)
+		least := rapid.Float64Range(0, 4).Draw(t, "least")
+		got := raised(f, g, least)
+		f[0][0] = max(f[0][0], least*g[0][0])
+		low, high := relative(f, g)
+		gotLow, gotHigh := relative(got, g)
+		testnet.Near(t, "relative curvatures", []float64{gotLow, gotHigh},
+			[]float64{max(low, least), max(high, least)}, 1e-9)
+		for range 10 {
+			v := step{alpha: number.Draw(t, "alpha"), mu: number.Draw(t, "mu")}
+			if more := v.form(&got) - v.form(&f); more < -1e-9 {
+				t.Errorf("along %g Delta + %g delta0 it falls by %g", v.alpha, v.mu, -more)
+			}
+		}
+	})
+}
+
+// relative returns the eigenvalues of g^-1 f, the lower one first.
+func relative(f, g [2][2]float64) (low, high float64) {
+	symmetric := func(m [2][2]float64) *mat.SymDense {
+		return mat.NewSymDense(2, []float64{m[0][0], m[0][1], 0, m[1][1]})
+	}
+	var chol mat.Cholesky
+	chol.Factorize(symmetric(g))
+	var l mat.TriDense
+	chol.LTo(&l)
+	var x, y mat.Dense
+	x.Solve(&l, symmetric(f))
+	y.Solve(&l, x.T())
+	var eigen mat.EigenSym
+	eigen.Factorize(symmetric([2][2]float64{{y.At(0, 0), y.At(0, 1)}, {0, y.At(1, 1)}}), false)
+	values := eigen.Values(nil)
+	return values[0], values[1]
+}
+
+// A batch in which nothing tells an update from the direction, but by the approximation they
+// differ, makes no long step between them.
+func TestNoLongStepBetweenTheDirections(t *testing.T) {
+	n := noise{stretch: 1, curvature: 1, approximate: 1}
+	m := span{past: true, metric: 1, slope: [2]float64{-1, -0.5}, f: [2][2]float64{{1, 0.999999}, {0, 1}}}
+	wild := m.minimise(0, true)
+	n.steady(&m)
+	if s := m.minimise(0, true); math.Abs(s.mu) > 8 || math.Abs(wild.mu) < 1e4 {
+		t.Errorf("mu %g, and %g where it is not raised", s.mu, wild.mu)
+	}
+}
+
 // What is remembered: the curvature of the last step, its factor unless it took back another, and
-// the fading mean of the curvature along Delta relative to the slope, of which one that is not
-// finite is no part.
+// the fading mean of the curvature along Delta relative to the approximate one, of which one that
+// is not finite is no part.
 func TestRemember(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var n noise
@@ -247,6 +305,7 @@ func TestRemember(t *testing.T) {
 			default:
 				stretches = append(stretches, -m.f[0][0]/m.slope[0])
 			}
+			m.metric = -m.slope[0]
 			last = step{curvature: number.Draw(t, "curvature")}
 			n.remember(m, last, 0.3)
 			if factor = 0.3; m.back < 0 {
@@ -590,7 +649,7 @@ func TestObjectiveBefore(t *testing.T) {
 // A single step along a direction of enormous curvature does not hold the steps after it down for
 // long: the usual stretch is a geometric mean.
 func TestStretchForgetsOutliers(t *testing.T) {
-	along := func(curvature float64) *span { return &span{f: [2][2]float64{{curvature}}, slope: [2]float64{-1}} }
+	along := func(curvature float64) *span { return &span{f: [2][2]float64{{curvature}}, metric: 1} }
 	var n noise
 	for range 30 {
 		n.remember(along(100), step{}, 1)

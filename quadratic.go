@@ -386,6 +386,12 @@ func (s *span) unit() float64 {
 	return s.metric / -s.slope[0]
 }
 
+// approximation returns the curvatures by the approximation F0 of the Fisher matrix, with its
+// damping: F0 Delta is -grad. previous is that of the previous update.
+func (s *span) approximation(previous float64) [2][2]float64 {
+	return [2][2]float64{{s.metric, -s.slope[1] * s.unit()}, {0, previous}}
+}
+
 // bend returns the second derivative of M.
 func (s *span) bend(lambda float64) (bend [2][2]float64) {
 	for i := range bend {
