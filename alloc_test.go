@@ -4,9 +4,25 @@ import (
 	"runtime"
 	"testing"
 
+	"gorgonia.org/gorgonia"
+
 	"github.com/gorgonia-kfac/kfac"
 	"github.com/gorgonia-kfac/kfac/internal/testnet"
 )
+
+// bytesOfStep is what a Step allocates, in the mean of so many.
+func bytesOfStep(t *testing.T, tr *kfac.Trainer, list []gorgonia.ValueGrad, steps int) (sum uint64) {
+	t.Helper()
+	var before, after runtime.MemStats
+	for range steps {
+		testnet.Check(t, tr.Run())
+		runtime.ReadMemStats(&before)
+		testnet.Check(t, tr.Solver.Step(list))
+		runtime.ReadMemStats(&after)
+		sum += after.TotalAlloc - before.TotalAlloc
+	}
+	return sum / uint64(steps)
+}
 
 // TestStepAllocations: in steady state a Step allocates little, and no more later than earlier,
 // nothing of the size of the model or of the batch; and one with new inverses little beside the
@@ -18,18 +34,7 @@ func TestStepAllocations(t *testing.T) {
 	tr := kfac.NewTrainer(t, testnet.DeepAutoencoder(64),
 		kfac.WithInverseUpdatePeriod(13), kfac.WithGammaAdaptation(1000, 0.95))
 	list := tr.ValueGrads()
-	bytesOf := func(steps int) uint64 {
-		var sum uint64
-		var before, after runtime.MemStats
-		for range steps {
-			testnet.Check(t, tr.Run())
-			runtime.ReadMemStats(&before)
-			testnet.Check(t, tr.Solver.Step(list))
-			runtime.ReadMemStats(&after)
-			sum += after.TotalAlloc - before.TotalAlloc
-		}
-		return sum / uint64(steps)
-	}
+	bytesOf := func(steps int) uint64 { return bytesOfStep(t, tr, list, steps) }
 	bytesOf(4) // buffers, checks and the first inverses
 	early, late, inverting := bytesOf(4), bytesOf(4), bytesOf(1)
 	const most = 1 << 20 // the model has 11 MB of weights, its factors 26 MB
@@ -87,18 +92,7 @@ func TestGaussNewtonAllocates(t *testing.T) {
 		testnet.Check(t, err)
 		tr := &kfac.Trainer{Net: n, Run: testnet.Machines["BindDualValues"](t, n), Solver: solver}
 		list := tr.ValueGrads()
-		bytesOf := func(steps int) uint64 {
-			var sum uint64
-			var before, after runtime.MemStats
-			for range steps {
-				testnet.Check(t, tr.Run())
-				runtime.ReadMemStats(&before)
-				testnet.Check(t, tr.Solver.Step(list))
-				runtime.ReadMemStats(&after)
-				sum += after.TotalAlloc - before.TotalAlloc
-			}
-			return sum / uint64(steps)
-		}
+		bytesOf := func(steps int) uint64 { return bytesOfStep(t, tr, list, steps) }
 		bytesOf(9)              // buffers, and the checks of the first, second, fourth and eighth step
 		const column = 8 * 4096 // a number of each case
 		if most := bytesOf(3); most > column {

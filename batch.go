@@ -63,6 +63,13 @@ type chunk[T program.Float] struct {
 	held bool  // the model's run holds the forward pass of rows already, from the statistics
 }
 
+// useTail gives the tail of the cost the conditions of the chunk, until back is called.
+func (k *chunk[T]) useTail() (back func()) {
+	run := k.graph.tail.run
+	k.conditions.set(run)
+	return func() { conditions[T]{seed: k.graph.seed}.set(run) }
+}
+
 // A batch holds the chunks of an update.
 type batch[T program.Float] []chunk[T]
 

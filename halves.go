@@ -137,8 +137,7 @@ func (k *chunk[T]) addSides(params []*parameter[T], from int, sides [2]T) (ok bo
 // costGradients returns the derivatives of the cost by the outputs, which the model's run holds.
 func (k *chunk[T]) costGradients() ([]program.Seed[T], error) {
 	tail := k.graph.tail
-	k.conditions.set(tail.run)
-	defer conditions[T]{seed: k.graph.seed}.set(tail.run)
+	defer k.useTail()()
 	return tail.gradients(k.plan.model.run, k.plan.model.outputs, 1)
 }
 

@@ -63,8 +63,7 @@ func (s *terms[T]) add(k *chunk[T], which int, sign float64, params []*parameter
 // bend finds how the gradients of a chunk's cost with respect to the leaves change along
 // directions, at the outputs that the model's run holds.
 func (t *lossTail[T]) bend(k *chunk[T], leaves []*program.Node, directions []program.Seed[T]) error {
-	k.conditions.set(t.run)
-	defer t.run.Use(nil)
+	defer k.useTail()()
 	if err := t.sweepFrom(k.plan.model, k.rows); err != nil {
 		return err
 	}
