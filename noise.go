@@ -219,4 +219,4 @@ func faded(mean, x float64) float64 {
 func (n *noise) lost() bool { return n.fresh > tooFar }
 
 // tooFar is how many times the approximate curvature the steps may have on fresh cases.
-const tooFar = 10
+const tooFar = 100
