@@ -119,9 +119,11 @@ func (b batch[T]) predicted() (u predicted) {
 	for i := range b {
 		part := float64(b[i].cases) / cases
 		for k, o := range b[i].plan.model.outputs {
+			if u.policy, u.policies = u.policy || o.policy, u.policies && o.policy; b[i].cases == 0 {
+				continue
+			}
 			n := part * float64(o.rows*o.Variables(o.cols)) * b[i].part(k, b[i].cases*o.perCase())
 			u.variables += n
-			u.policy, u.policies = u.policy || o.policy, u.policies && o.policy
 			u.weighted += n * b[i].weights[k]
 			u.spread += n * b[i].weights[k] * o.spread(b[i].variances[k])
 			u.noise += n * b[i].weights[k] * b[i].variances[k]
@@ -228,12 +230,13 @@ func (b batch[T]) random() bool {
 }
 
 // likelihood returns the objective without the L2 term, from the user's cost as the VM computed it:
-// the mean over cases, in the solver's units. It is NaN if the VM did not keep the cost.
+// the mean over cases, or the sum if none counts, in the solver's units. It is NaN if the VM did
+// not keep the cost.
 func (b batch[T]) likelihood() (h float64) {
 	for i := range b {
 		h += b[i].cost / b[i].scale()
 	}
-	return h / float64(b.cases())
+	return h / float64(max(b.cases(), 1))
 }
 
 // save copies the graph's inputs for the next chunk of the update; before holds the chunks so far.

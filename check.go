@@ -23,9 +23,10 @@ import (
 // An output of gradient zero has the factor 0 if others have not, and if the cost has weights that
 // can be zero for a time. Then its form is checked when it has another.
 //
-// If unchecked, a cost that is not what was declared is taken to be a mean over cases.
-func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64, unchecked bool, kept *[]probe[T]) (
-	scales []float64, weights weighting, probes []probe[T], err error) {
+// If unchecked, a cost that is not what was declared is taken to be a mean over cases. If shared,
+// other ranks have cases too, and so an output of gradient zero has the weights 0 for now.
+func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint64, unchecked, shared bool,
+	kept *[]probe[T]) (scales []float64, weights weighting, probes []probe[T], err error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	probes = probesOf(kept, tail.leaves)
 	for range widenings {
@@ -43,15 +44,22 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 	allowed := len(tail.movers) > 0 && slices.ContainsFunc(probes, func(p probe[T]) bool { return p.largest() > 0 })
 	var opposite []probe[T] // made when first needed
 	for i, o := range outputs {
+		entries := len(probes[i].grad[0])
 		if o.byCost && probes[i].largest() > 0 {
-			scales = append(scales, o.scaleOfMean(len(probes[i].grad[0])))
+			scales = append(scales, o.scaleOfMean(entries))
+			continue
+		}
+		if shared && !o.policy && probes[i].largest() == 0 {
+			tail.weighs[i] = true
+			weights.set(i, len(outputs), make([]float64, entries))
+			scales = append(scales, o.scaleOfMean(entries))
 			continue
 		}
 		if o.policy {
-			if err := weighPolicy(i, tail, o, len(outputs), &weights); err != nil {
+			if err := weighPolicy(i, tail, o, len(outputs), shared, &weights); err != nil {
 				return nil, weights, nil, err
 			}
-			scales = append(scales, o.scaleOfMean(len(probes[i].grad[0])))
+			scales = append(scales, o.scaleOfMean(entries))
 			continue
 		}
 		if allowed && probes[i].largest() == 0 {
@@ -61,7 +69,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 		if l, ok := o.Likelihood.(likelihood.Fitted); ok {
 			c, err := fitScale(i, l, tail, outputs, probes, &weights)
 			if err != nil && unchecked {
-				c, err = o.scaleOfMean(len(probes[i].grad[0])), nil
+				c, err = o.scaleOfMean(entries), nil
 			}
 			if err != nil {
 				return nil, weights, nil, err
@@ -82,7 +90,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 			}
 		}
 		if err != nil && unchecked {
-			c, err = o.scaleOfMean(len(probes[i].grad[0])), nil
+			c, err = o.scaleOfMean(entries), nil
 		}
 		if err != nil {
 			return nil, weights, nil, err

@@ -392,8 +392,8 @@ func (r *ranks) tally(y *tally, chunks int) error {
 		return nil
 	}
 	p, n := &y.predicted, float64(y.cases)
-	sums := []float64{n, y.cost * float64(chunks), float64(chunks), y.likelihood * n, p.variables * n, p.weighted * n,
-		p.spread * n, p.noise * n, oneIf(y.random), oneIf(y.terms), oneIf(y.draws)}
+	sums := []float64{n, y.cost * float64(chunks), float64(chunks), y.likelihood * max(n, 1), p.variables * n,
+		p.weighted * n, p.spread * n, p.noise * n, oneIf(y.random), oneIf(y.terms), oneIf(y.draws)}
 	if err := r.meet(atGradient, nil, addresses(sums)...); err != nil {
 		return err
 	}
@@ -518,9 +518,11 @@ func (d *distributed[T]) copied(b *block[T]) *curvature.Averages[T] {
 // order, with the same options and the same parameters; else all of them get a *RankError with
 // ErrOtherRank, ErrOtherWeights or ErrOutOfStep that says in what which rank differs. The number of
 // cases may differ. The step is that of the mean over the cases of all ranks: the same, up to
-// rounding, whatever the number of ranks that the batch is divided among. Weights of cases count in
-// units of their mean on their own rank, what Dropout and random nodes draw is each rank's own, and
-// what a model computes from the whole batch, such as its mean, is that of its own rank's cases.
+// rounding, whatever the number of ranks that the batch is divided among. So it is with weights of
+// cases that [Weighted] declares, and with masks of 0 and 1, even where no case of a rank counts;
+// other weights count in units of their mean on their own rank. What Dropout and random nodes draw
+// is each rank's own, and what a model computes from the whole batch, such as its mean, is that of
+// its own rank's cases.
 //
 // A call that fails on one rank fails on all: each gets a *RankError with the rank and the cause,
 // and no rank has changed anything. After a *RankError with ErrRankLeft, and any other error of the

@@ -30,7 +30,7 @@ var (
 	// ErrShape: a value does not have the shape or dtype of its node.
 	ErrShape = errors.New("shape or dtype mismatch")
 	// ErrEmpty: a node has a shape with a 0 in it: a parameter without elements, or a batch without
-	// cases.
+	// cases. Or a rank has a single case, of the weight 0.
 	ErrEmpty = errors.New("no elements")
 	// ErrLoss: the cost is not the negative log-likelihood of the declared distribution.
 	ErrLoss = errors.New("the cost is not the declared distribution's negative log-likelihood")

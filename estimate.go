@@ -68,7 +68,10 @@ func (s *sampler[T]) some(k *chunk[T], fraction float64, least, purpose int, rng
 		return s.cases(p, w, fraction, least, rng)
 	}
 	part := partOf(k.shard.cases, fraction, least)
-	if part >= k.shard.cases || p.Whole != "" {
+	switch {
+	case p.Whole != "":
+		return nil
+	case part >= k.shard.cases:
 		return w.cases
 	}
 	s.perm = k.shard.choose(part, purpose, k.cases, s.perm)
@@ -193,8 +196,9 @@ func (s *sampler[T]) drawByCost(m *model[T], by draws) {
 func (s *sampler[T]) seed(seed *program.Seed[T], m *model[T], i int, u *units, rows []int, of *shard) {
 	o := m.outputs[i]
 	seed.Node, seed.Data = o.node, linalg.Resized(seed.Data, len(o.y))
-	root := math.Sqrt(u.weights[i])                  // then the second moments are multiplied by the weight
-	if rows == nil && (of == nil || m.Whole != "") { // and are means over the cases that count
+	// Then the second moments are multiplied by the weight, and means over the cases that count.
+	root := math.Sqrt(u.weights[i])
+	if rows == nil && (of == nil || m.Whole != "" && m.Cases > 1) {
 		all, count := m.Cases, u.count(m.Cases)
 		if of != nil {
 			all, count = of.run, of.cases

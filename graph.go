@@ -73,12 +73,16 @@ func (u units) measured(scales []float64, w weighting, rounding float64) units {
 }
 
 // likeFirst returns the units with rank 0's scales where these are the same up to rounding, so that
-// ranks that go on from rank 0's state go on with the same bits.
+// ranks that go on from rank 0's state go on with the same bits. The outputs have rank 0's weights.
 func (u units) likeFirst(scales []float64, rounding float64) units {
 	if len(scales) != len(u.scales) || slices.Equal(scales, u.scales) {
 		return u
 	}
-	return units{scales: scales}.measured(u.scales, u.weighting, rounding)
+	like := units{scales: scales}.measured(u.scales, u.weighting, rounding)
+	for i, s := range scales {
+		like.weights[i] = s / slices.Max(scales)
+	}
+	return like
 }
 
 // A model is the solver's own program of a graph's outputs. An output that is a vector can have two

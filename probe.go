@@ -85,14 +85,18 @@ func (p *probe[T]) prepare(o *output) error {
 	}
 	p.unit = p.largest()
 	if p.unit == 0 {
-		return &LossError{Output: o.name(), Expected: "a cost that depends on the output",
-			Found: "a gradient of zero",
-			Hint:  "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
+		return noGradient(o)
 	}
 	for i := range 2 {
 		floats.Scale(1/p.unit, p.grad[i])
 	}
 	return nil
+}
+
+// noGradient is the error of a cost that does not depend on an output.
+func noGradient(o *output) error {
+	return &LossError{Output: o.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero",
+		Hint: "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
 }
 
 // scale finds c, or says what is wrong.

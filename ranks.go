@@ -44,6 +44,7 @@ const (
 	atLeaving meeting = iota // the call, with an error
 	atStart
 	atCases
+	atUnits
 	atOutputs
 	atSweep
 	atGradient
@@ -115,6 +116,9 @@ func (r *ranks) meet(at meeting, err error, x ...*float64) error {
 
 // over reports whether a rank has left the call, which no other one can go on with then.
 func (r *ranks) over() bool { return r != nil && (r.left || r.broken != nil) }
+
+// others reports whether there are other ranks.
+func (r *ranks) others() bool { return r != nil && r.Size() > 1 }
 
 // first reports whether this is rank 0, or there are none.
 func (r *ranks) first() bool { return r == nil || r.Rank() == 0 }

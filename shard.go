@@ -33,26 +33,33 @@ func (s *shard) from(before int) int {
 }
 
 // count counts the cases of all ranks, where this one has own. It returns rank 0's scales, or the
-// first of them if there are many.
-func (s *shard) count(own int, scales []float64, on *ranks) (first []float64, err error) {
-	if s == nil {
-		return nil, nil
-	}
-	said := []float64{float64(own)}
-	for _, c := range scales[:min(len(scales), headLength-headNumbers-1)] {
+// first of them if there are many, and whether cases have weights on some rank.
+func (s *shard) count(own int, weighs bool, scales []float64, on *ranks) (first []float64, weighed bool, err error) {
+	said := []float64{float64(own), oneIf(weighs)}
+	for _, c := range scales[:min(len(scales), headLength-headNumbers-len(said))] {
 		said = append(said, c*oneIf(on.first()))
 	}
 	if err := on.meet(atCases, nil, addresses(said)...); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	s.cases, s.counted = int(said[0]), s.first
-	if s.cases < s.run {
-		s.counted = 0
-		for _, n := range on.table(float64(own))[:on.Rank()] {
+	s.cases = int(said[0])
+	return said[2:], said[1] > 0, nil
+}
+
+// place finds the place of this rank's own cases among those that count, on all ranks.
+func (s *shard) place(own int, on *ranks) error {
+	s.counted = s.first
+	if s.cases == s.run {
+		return nil
+	}
+	s.counted, s.cases = 0, 0
+	for rank, n := range on.table(float64(own)) {
+		if rank < on.Rank() {
 			s.counted += int(n)
 		}
+		s.cases += int(n)
 	}
-	return said[1:], on.broken.orNil()
+	return on.broken.orNil()
 }
 
 func addresses(x []float64) (list []*float64) {

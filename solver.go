@@ -719,12 +719,9 @@ func (t *training[T]) take(model []gorgonia.ValueGrad, time *PhaseTimes, watch *
 	} else if checked {
 		watch.lap(&time.Checks)
 	}
-	scales, err := k.shard.count(k.cases, k.scales, t.ranks.ranks)
-	if err != nil {
+	if err := k.share(t.ranks.ranks); err != nil {
 		return k, err
 	}
-	t.graph.units = t.graph.units.likeFirst(scales, rounding[T]())
-	k.units = t.graph.units
 	if err := t.observe(&k, time, watch); err != nil {
 		return k, err
 	}
@@ -948,7 +945,8 @@ func (t *training[T]) check(k *chunk[T]) (checked bool, err error) {
 // RunAll, and atOutputs that the factors are also to be compared with those at the model's outputs.
 func (t *training[T]) measure(of conditions[T], first, atOutputs bool) error {
 	g, m := t.graph, t.plan.model
-	scales, weights, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed, !t.cfg.lossCheck, &t.probes)
+	scales, weights, probes, err := checkLoss(g.tail, m.outputs, t.cfg.seed, !t.cfg.lossCheck,
+		t.ranks.others(), &t.probes)
 	if err != nil {
 		var loss *LossError
 		if hint := logarithmOfLogarithm(g.tail.run.Program()); hint != "" && errors.As(err, &loss) {
@@ -981,6 +979,9 @@ func (t *training[T]) sameScale(first, often bool) float64 {
 	tail := t.graph.tail
 	if first && !often && t.graph.resumes() && !tail.moved() && !slices.Contains(tail.weighs, true) {
 		return lossTolerance
+	}
+	if t.ranks.others() && slices.Contains(tail.weighs, true) {
+		return 0 // they agree anew at each step
 	}
 	return rounding[T]()
 }

@@ -48,13 +48,8 @@ func (w *weighting) part(output, entries int) float64 {
 	if w.entries == nil || w.entries[output] == nil {
 		return 1
 	}
-	n := 0
-	for _, x := range w.entries[output] {
-		if x > 0 {
-			n++
-		}
-	}
-	return float64(n) / float64(entries)
+	n, _ := w.sum(output, entries)
+	return n / float64(entries)
 }
 
 // weigh takes the factors of all entries of an output as its weights. It returns their scale.
@@ -66,12 +61,30 @@ func (w *weighting) weigh(output, outputs int, c []float64) (scale float64) {
 		}
 	}
 	scale /= n
-	if w.entries == nil {
-		w.entries = make([][]float64, outputs)
-	}
 	for i := range c {
 		c[i] /= scale
 	}
-	w.entries[output] = c
+	w.set(output, outputs, c)
 	return scale
+}
+
+// set sets the weights of all entries of an output.
+func (w *weighting) set(output, outputs int, c []float64) {
+	if w.entries == nil {
+		w.entries = make([][]float64, outputs)
+	}
+	w.entries[output] = c
+}
+
+// sum returns how many of an output's entries have a weight above 0, and the sum of these.
+func (w *weighting) sum(output, entries int) (n, sum float64) {
+	if w.entries == nil || w.entries[output] == nil {
+		return float64(entries), float64(entries)
+	}
+	for _, x := range w.entries[output] {
+		if x > 0 {
+			n, sum = n+1, sum+x
+		}
+	}
+	return n, sum
 }

@@ -20,7 +20,7 @@ import (
 // 0. What has the weight 0 counts nowhere, as where a sequence is padded or a label is missing.
 // They need not be declared: the loss check finds factors that differ, such as class weights, and
 // has them measured at every step from then on. Declared ones are measured from the first step on,
-// and compared with those of the cost.
+// and compared with those of the cost. On several ranks declared ones count the same on all.
 //
 // The objective is in units in which the mean of the weights that are not 0 is 1.
 func Weighted(dist Distribution, weights *gorgonia.Node) Distribution {
@@ -43,9 +43,11 @@ func Weighted(dist Distribution, weights *gorgonia.Node) Distribution {
 
 // findCases finds the cases that count.
 func (w *weighting) findCases(outputs []*output, cases int) {
-	if w.entries == nil || cases <= 1 || slices.ContainsFunc(w.entries, func(e []float64) bool { return e == nil }) {
+	if w.cases = nil; w.entries == nil ||
+		slices.ContainsFunc(w.entries, func(e []float64) bool { return e == nil }) {
 		return
 	}
+	w.cases = []int{}
 	for n := range cases {
 		for i, o := range outputs {
 			from := n * o.perCase()
@@ -247,10 +249,14 @@ func findWeights[T program.Float](i int, tail *lossTail[T], outputs []*output, p
 
 // weighPolicy takes the weights that were declared, of an output that the cost is not compared
 // with.
-func weighPolicy[T program.Float](i int, tail *lossTail[T], o *output, outputs int, w *weighting) error {
+func weighPolicy[T program.Float](i int, tail *lossTail[T], o *output, outputs int, shared bool, w *weighting) error {
 	declared, err := declaredWeights(o, tail, tail.leaves[i].Size())
-	if err == nil && slices.ContainsFunc(declared, func(x float64) bool { return x > 0 }) {
+	switch {
+	case err != nil || declared == nil:
+	case slices.ContainsFunc(declared, func(x float64) bool { return x > 0 }):
 		w.weigh(i, outputs, declared)
+	case shared:
+		w.set(i, outputs, declared)
 	}
 	return err
 }
