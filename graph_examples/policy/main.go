@@ -15,7 +15,6 @@ import (
 	"github.com/gorgonia-kfac/kfac"
 	"gonum.org/v1/gonum/floats"
 	G "gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 )
 
 const (
@@ -27,7 +26,7 @@ const (
 
 func main() {
 	adam := flag.Bool("adam", false, "train with Adam in place of K-FAC")
-	rate := flag.Float64("rate", 0.01, "Adam's learning rate; the best of many")
+	rate := flag.Float64("rate", 0.02, "Adam's learning rate; the best of many")
 	steps := flag.Int("steps", 1000, "updates at most")
 	seed := flag.Uint64("seed", 1, "of weights, starts and pushes")
 	flag.Parse()
@@ -35,104 +34,65 @@ func main() {
 	fmt.Printf("the pole stands for %.0f pushes after %d episodes\n", mean, episodes)
 }
 
-// A net computes an output of each state.
-type net struct {
-	*G.ExprGraph
-	x, out *G.Node
-	params G.Nodes
-}
-
-// build makes a net for so many states, of random weights or of those of another.
-func build(states, outputs int, rng *rand.Rand, of *net) *net {
-	n := &net{ExprGraph: G.NewGraph()}
-	n.x = n.input("x", states, 4)
-	for i, shape := range [][]int{{4, 32}, {1, 32}, {32, outputs}, {1, outputs}} {
-		p := n.input(fmt.Sprint("p", i), shape...)
-		if of != nil {
-			check(G.Let(p, of.params[i].Value()))
-		} else if i%2 == 0 { // a weight
-			for j := range data(p) {
-				data(p)[j] = rng.NormFloat64() / math.Sqrt(float64(shape[0]))
-			}
-		}
-		n.params = append(n.params, p)
-	}
-	p := n.params
-	h := G.Must(G.Tanh(G.Must(G.BroadcastAdd(G.Must(G.Mul(n.x, p[0])), p[1], nil, []byte{0}))))
-	n.out = G.Must(G.BroadcastAdd(G.Must(G.Mul(h, p[2])), p[3], nil, []byte{0}))
-	return n
-}
-
-func (n *net) input(name string, shape ...int) *G.Node {
-	zeros := tensor.New(tensor.WithShape(shape...), tensor.Of(tensor.Float64))
-	return G.NewTensor(n.ExprGraph, G.Float64, len(shape), G.WithName(name), G.WithShape(shape...), G.WithValue(zeros))
-}
-
 // train returns the mean pushes of the last twenty episodes, and how many there were.
 func train(seed uint64, steps int, adam bool, rate float64) (mean float64, episodes int) {
-	rng := rand.New(rand.NewPCG(seed, 0))
-	actor, critic := build(batch, 2, rng, nil), build(batch, 1, rng, nil)
+	rng, g := rand.New(rand.NewPCG(seed, 0)), G.NewGraph()
+	x, look := input(g, "x", batch, 4), input(g, "look", 1, 4) // states: a batch, and the one to act in
+	actor, critic := weights(g, "actor", rng), weights(g, "critic", rng)
 
-	// What is pushed is made more probable, by its advantage: by how much better than the critic
-	// had expected it has turned out. This cost is no likelihood.
-	pushed, advantage := actor.input("pushed", batch, 2), actor.input("advantage", batch)
-	probability := G.Must(G.Sum(G.Must(G.HadamardProd(G.Must(G.LogSoftMax(actor.out)), pushed)), 1))
-	gain := G.Must(G.Mean(G.Must(G.HadamardProd(probability, advantage))))
-	cost, reward := G.Must(G.Neg(gain)), critic.input("reward", batch, 1)
-	miss := G.Must(G.Mean(G.Must(G.Square(G.Must(G.Sub(critic.out, reward))))))
-	must(G.Grad(cost, actor.params...))
-	must(G.Grad(miss, critic.params...))
-	run, runCritic := must(kfac.NewVM(cost)), must(kfac.NewVM(miss))
+	// The actor's output is the logarithm of the odds of a push to the right. A push is made more
+	// probable by its advantage: by how much better it turned out than the critic had expected.
+	right, pushed, advantage := net(x, actor), input(g, "pushed", batch, 1), input(g, "advantage", batch, 1)
+	surprise := G.Must(G.Sub(G.Must(G.Softplus(right)), G.Must(G.HadamardProd(pushed, right))))
+	cost := G.Must(G.Mean(G.Must(G.HadamardProd(surprise, advantage))))
+	came := input(g, "came", batch, 1)
+	miss := G.Must(G.Mean(G.Must(G.Square(G.Must(G.Sub(net(x, critic), came))))))
+	must(G.Grad(cost, actor...))
+	must(G.Grad(miss, critic...))
 
-	// The solvers. Policy says what the actor predicts, since the cost does not tell.
-	var solver, ofCritic G.Solver
-	solver, ofCritic = G.NewAdamSolver(G.WithLearnRate(rate)), G.NewAdamSolver(G.WithLearnRate(rate))
-	if !adam {
-		solver, ofCritic = must(kfac.NewSolver(cost, kfac.Policy(kfac.Categorical(actor.out)))), kfac.New()
+	// Policy says what the actor predicts: its cost is no likelihood, and does not tell.
+	var solver, criticSolver G.Solver = must(kfac.NewSolver(cost, kfac.Policy(kfac.Bernoulli(right)))), kfac.New()
+	if adam {
+		solver, criticSolver = G.NewAdamSolver(G.WithLearnRate(rate)), G.NewAdamSolver(G.WithLearnRate(rate))
 	}
+	odds, value := net(look, actor), net(look, critic)
+	vm, criticVM, eye := must(kfac.NewVM(cost)), must(kfac.NewVM(miss)), must(kfac.NewVM(odds, value))
 
-	// The same nets, for one state at a time.
-	player, judge := build(1, 2, nil, actor), build(1, 1, nil, critic)
-	look, value := must(kfac.NewVM(player.out)), must(kfac.NewVM(judge.out))
 	lengths, s, length := []float64{}, start(rng), 0
 	for step := 1; step <= steps && mean < balanced; step++ {
-		values, ended, left := make([]float64, batch), make([]bool, batch), make([]float64, batch)
-		clear(data(pushed))
-		for t := range batch {
-			copy(data(actor.x)[4*t:], s[:])
-			copy(data(player.x), s[:])
-			copy(data(judge.x), s[:])
-			check(look.RunAll())
-			check(value.RunAll())
-			z, push := data(player.out), 0
-			if rng.Float64() < 1/(1+math.Exp(z[0]-z[1])) {
+		for t, first := 0, 0; t < batch; t++ {
+			copy(data(look), s[:])
+			check(eye.RunAll())
+			push := 0.0
+			if rng.Float64() < 1/(1+math.Exp(-data(odds)[0])) {
 				push = 1
 			}
-			data(pushed)[2*t+push], values[t] = 1, data(judge.out)[0]
-			s = s.push(float64(20*push - 10))
-			length++
-			if ended[t] = s.falls() || length == longest; ended[t] || t == batch-1 {
-				if copy(data(judge.x), s[:]); !s.falls() { // it would go on
-					check(value.RunAll())
-					left[t] = data(judge.out)[0]
+			copy(data(x)[4*t:], s[:])
+			data(pushed)[t], data(advantage)[t] = push, -data(value)[0]
+			s, length = s.push(20*push-10), length+1
+			ends := s.falls() || length == longest
+			if ends || t == batch-1 { // what pushes since the first were worth, from the last one back
+				later := 0.0
+				if !s.falls() { // it would go on
+					copy(data(look), s[:])
+					check(eye.RunAll())
+					later = data(value)[0]
 				}
+				for i := t; i >= first; i-- {
+					later = 1 - discount + discount*later
+					data(came)[i] = later
+					data(advantage)[i] += later
+				}
+				first = t + 1
 			}
-			if ended[t] {
+			if ends {
 				lengths, s, length = append(lengths, float64(length)), start(rng), 0
 			}
 		}
-		for t, later := batch-1, 0.0; t >= 0; t-- {
-			if ended[t] || t == batch-1 {
-				later = left[t]
-			}
-			later = 1 - discount + discount*later
-			data(reward)[t], data(advantage)[t] = later, later-values[t]
-		}
-		copy(data(critic.x), data(actor.x))
-		check(run.RunAll())
-		check(solver.Step(G.NodesToValueGrads(actor.params)))
-		check(runCritic.RunAll())
-		check(ofCritic.Step(G.NodesToValueGrads(critic.params)))
+		check(vm.RunAll())
+		check(solver.Step(G.NodesToValueGrads(actor)))
+		check(criticVM.RunAll())
+		check(criticSolver.Step(G.NodesToValueGrads(critic)))
 		if mean = floats.Sum(lengths[max(0, len(lengths)-20):]) / 20; step%10 == 0 {
 			fmt.Printf("update %3d, episode %4d: the pole stands for %3.0f pushes\n", step, len(lengths), mean)
 		}
@@ -140,15 +100,27 @@ func train(seed uint64, steps int, adam bool, rate float64) (mean float64, episo
 	return mean, len(lengths)
 }
 
+func weights(g *G.ExprGraph, name string, rng *rand.Rand) G.Nodes {
+	w, b, v := input(g, name+" w", 4, 32), input(g, name+" b", 1, 32), input(g, name+" v", 32, 1)
+	for i := range data(w) {
+		data(w)[i] = rng.NormFloat64() / math.Sqrt(4)
+	}
+	for i := range data(v) {
+		data(v)[i] = rng.NormFloat64() / math.Sqrt(32)
+	}
+	return G.Nodes{w, b, v}
+}
+
+// net is tanh(x w + b) v.
+func net(x *G.Node, ws G.Nodes) *G.Node {
+	return G.Must(G.Mul(G.Must(G.Tanh(G.Must(G.BroadcastAdd(G.Must(G.Mul(x, ws[0])), ws[1], nil, []byte{0})))), ws[2]))
+}
+
 // A state is the cart's place and speed, and the pole's angle and its speed.
 type state [4]float64
 
-func start(rng *rand.Rand) (s state) {
-	for i := range s {
-		s[i] = (rng.Float64() - 0.5) / 10
-	}
-	return s
-}
+// start is a state at rest, with the pole nearly upright.
+func start(rng *rand.Rand) state { return state{2: (rng.Float64() - 0.5) / 10} }
 
 // push is the state after a fiftieth of a second with a force on the cart (Barto et al. 1983).
 func (s state) push(force float64) state {
@@ -162,15 +134,17 @@ func (s state) push(force float64) state {
 
 func (s state) falls() bool { return math.Abs(s[0]) > 2.4 || math.Abs(s[2]) > math.Pi/15 }
 
+func input(g *G.ExprGraph, name string, shape ...int) *G.Node {
+	return G.NewTensor(g, G.Float64, len(shape), G.WithName(name), G.WithShape(shape...), G.WithInit(G.Zeroes()))
+}
+
 func data(n *G.Node) []float64 { return n.Value().Data().([]float64) }
 
-func check(err error) {
+func must[T any](v T, err error) T {
 	if err != nil {
 		log.Fatal(err)
 	}
-}
-
-func must[T any](v T, err error) T {
-	check(err)
 	return v
 }
+
+func check(err error) { must(0, err) }

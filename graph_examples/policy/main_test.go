@@ -7,7 +7,7 @@ func TestTrain(t *testing.T) {
 	played := map[bool]int{}
 	for seed := uint64(1); seed <= 4; seed++ {
 		for _, adam := range []bool{false, true} {
-			mean, episodes := train(seed, 1000, adam, 0.01)
+			mean, episodes := train(seed, 1000, adam, 0.02)
 			if mean < balanced {
 				t.Errorf("seed %d, Adam %v: it stands for %.0f pushes after %d episodes", seed, adam, mean, episodes)
 			}
