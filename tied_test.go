@@ -193,6 +193,68 @@ func TestTiedDirection(t *testing.T) {
 	})
 }
 
+// nearestProduct is the Kronecker product that is nearest to a matrix of (in out) x (in out), by
+// singular vectors (Van Loan & Pitsianis 1993).
+func nearestProduct(t rapid.TB, f mat.Matrix, in, out int) *mat.Dense {
+	t.Helper()
+	turned := mat.NewDense(in*in, out*out, nil)
+	at := func(r, c int) (i, j int) { return r/in*out + c/out, r%in*out + c%out }
+	for r := range in * in {
+		for c := range out * out {
+			i, j := at(r, c)
+			turned.Set(r, c, f.At(i, j))
+		}
+	}
+	var svd mat.SVD
+	if !svd.Factorize(turned, mat.SVDThin) {
+		t.Fatal("no singular values")
+	}
+	var u, v mat.Dense
+	svd.UTo(&u)
+	svd.VTo(&v)
+	nearest := mat.NewDense(in*out, in*out, nil)
+	for r := range in * in {
+		for c := range out * out {
+			i, j := at(r, c)
+			nearest.Set(i, j, svd.Values(nil)[0]*u.At(r, 0)*v.At(c, 0))
+		}
+	}
+	return nearest
+}
+
+// The one product is hardly farther from the exact Fisher block than the sum of the ways is, or the
+// Kronecker product that is nearest to that sum. What is left are the moments between the ways.
+func TestTiedIsNearlyNearest(t *testing.T) {
+	const in, hidden, nets = 6, 4, 20
+	for name, loss := range map[string]testnet.Likelihood{"squares": testnet.Squares(0.4), "bits": testnet.Binary} {
+		var ours, ofSum, nearestToSum, nearest float64 // mean distances
+		for seed := range uint64(nets) {
+			c := attach(t, tiedCoder{In: in, Hidden: hidden, Cases: 40, loss: loss}.build(seed))
+			b := tiedIn(t, c, exactAverages(t, c, nil))
+			sum := b.sumOfWays()
+			exact := pick(denseFisher(t, c, jacobians(t, c)), elements(c, b.Layer))
+			apart := func(m mat.Matrix) float64 {
+				var e mat.Dense
+				e.Sub(m, exact)
+				return mat.Norm(&e, 2) / mat.Norm(exact, 2) / nets
+			}
+			left, right := curvaturetest.PartialTraces(sum, in, hidden)
+			right.Scale(1/mat.Trace(sum), right)
+			var product mat.Dense
+			product.Kronecker(left, right)
+			ours += apart(&product)
+			ofSum += apart(sum)
+			nearestToSum += apart(nearestProduct(t, sum, in, hidden))
+			nearest += apart(nearestProduct(t, exact, in, hidden))
+		}
+		t.Logf("%s: ours %.3f, the sum of the ways %.3f, the product nearest to it %.3f, the nearest %.3f",
+			name, ours, ofSum, nearestToSum, nearest)
+		if !(ours <= 1.01*nearestToSum) {
+			t.Errorf("%s: %.4f from the exact block, the product nearest to the sum %.4f", name, ours, nearestToSum)
+		}
+	}
+}
+
 // Each way by itself is the block of a weight that is not tied: tying adds them up.
 func TestTiedWaysAreThoseOfTwoWeights(t *testing.T) {
 	for _, loss := range likelihoods {
