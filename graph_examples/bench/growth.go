@@ -18,6 +18,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/palette"
 )
 
 // shape is that of a net of equal tanh layers: depth matrices of width x width, and a batch.
@@ -259,7 +260,7 @@ func logPlot(title, x string, points []growthPoint, curves []curve) (*plot.Plot,
 		if err != nil {
 			return nil, err
 		}
-		line.Color = colors[[]int{1, 5, 4, 5, 4}[i]]
+		line.Color = []color.Color{palette.Black, palette.Blue, palette.Vermilion, palette.Blue, palette.Vermilion}[i]
 		dots.Color, dots.Shape = line.Color, draw.CircleGlyph{}
 		if c.dashed {
 			line.Dashes = []vg.Length{5, 3}

@@ -194,13 +194,13 @@ func run(w io.Writer, s settings) error {
 }
 
 func method(s settings) string {
-	text := fmt.Sprintf("Medians of %d rounds of %d iterations, in which the optimizers take turns.", s.rounds, s.steps)
+	text := fmt.Sprintf("Medians; rounds: %d, iterations in a round: %d. The optimizers take turns.", s.rounds, s.steps)
 	if s.steps%period != 0 {
 		text += fmt.Sprintf(" K-FAC renews its inverses at least every %d steps: "+
 			"only -steps %d, or a multiple, shows what an iteration costs on average.", period, period)
 	}
 	if s.shrink > 1 {
-		text += fmt.Sprintf(" Hidden layers have a %dth of their units.", s.shrink)
+		text += fmt.Sprintf(" Hidden layers have 1/%d of their units.", s.shrink)
 	}
 	return text
 }

@@ -7,20 +7,13 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
+
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/palette"
 )
 
-// colors are those of the parts. The color-blind can tell them apart (Okabe & Ito, "Color universal
-// design", 2008).
-var colors = []color.Color{
-	color.Gray{190},
-	color.RGBA{A: 255},
-	color.RGBA{R: 86, G: 180, B: 233, A: 255},
-	color.RGBA{G: 158, B: 115, A: 255},
-	color.RGBA{R: 213, G: 94, A: 255},
-	color.RGBA{G: 114, B: 178, A: 255},
-	color.RGBA{R: 230, G: 159, A: 255},
-	color.RGBA{R: 204, G: 121, B: 167, A: 255},
-}
+// colors are those of the parts, in their order.
+var colors = []color.Color{palette.Grey, palette.Black, palette.Sky, palette.Green,
+	palette.Vermilion, palette.Blue, palette.Orange, palette.Purple}
 
 // drawPhases draws a bar for each model and optimizer, stacked of the parts. The unit is an
 // iteration of the model's first optimizer.

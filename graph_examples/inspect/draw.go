@@ -15,6 +15,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/gorgonia-kfac/kfac"
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/palette"
 )
 
 // Pictures are 800 pixels wide.
@@ -22,16 +23,6 @@ const (
 	dpi   = 96
 	width = 800 * vg.Inch / dpi
 )
-
-// colors can be told apart by the color-blind (Okabe & Ito, "Color universal design", 2008).
-var colors = []color.Color{
-	color.RGBA{G: 114, B: 178, A: 255},
-	color.RGBA{R: 213, G: 94, A: 255},
-	color.RGBA{G: 158, B: 115, A: 255},
-	color.RGBA{R: 204, G: 121, B: 167, A: 255},
-	color.RGBA{R: 86, G: 180, B: 233, A: 255},
-	color.RGBA{R: 230, G: 159, A: 255},
-}
 
 // picture draws on a canvas and writes it to a PNG file.
 func picture(file string, height vg.Length, on func(c draw.Canvas)) error {
@@ -202,7 +193,7 @@ func (p *panel) curve(name string, at plotter.XYs, style draw.LineStyle, dots bo
 }
 
 func stroke(i int, dashes ...vg.Length) draw.LineStyle {
-	return draw.LineStyle{Color: colors[i%len(colors)], Width: vg.Points(1.5), Dashes: dashes}
+	return draw.LineStyle{Color: palette.Light.Curves[i%len(palette.Light.Curves)], Width: vg.Points(1.5), Dashes: dashes}
 }
 
 // stack draws panels one below the other.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"image/color"
 	"io"
 	"os"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
+
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/palette"
 )
 
 // A network joins machines.
@@ -82,11 +83,6 @@ func limits(w io.Writer, rate float64) {
 	}
 }
 
-// palette are colors that the color-blind can tell apart (Okabe & Ito, "Color universal design",
-// 2008).
-var palette = []color.Color{color.RGBA{R: 213, G: 94, A: 255}, color.RGBA{G: 114, B: 178, A: 255},
-	color.RGBA{G: 158, B: 115, A: 255}}
-
 // plotOf draws the curves of a scaling. The legend is for all of them.
 func plotOf(s scaling, rate float64) (*plot.Plot, plot.Legend, error) {
 	p := plot.New()
@@ -110,7 +106,7 @@ func plotOf(s scaling, rate float64) (*plot.Plot, plot.Legend, error) {
 			if err != nil {
 				return nil, legend, err
 			}
-			line.Color, line.Width, line.Dashes = palette[i], 2, by.dashes
+			line.Color, line.Width, line.Dashes = palette.Light.Curves[i], 2, by.dashes
 			p.Add(line)
 			legend.Add(n.name+", "+by.name, line)
 		}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/report"
@@ -41,6 +42,11 @@ var defaults = trial.Settings{
 	Dtype:      "float32",
 	Flags: func(f *flag.FlagSet) {
 		f.StringVar(&names, "tasks", "", "tasks to run, by how their names begin (default: all)")
+		f.VisitAll(func(bound *flag.Flag) {
+			if bound.DefValue == strconv.Itoa(most) {
+				bound.DefValue = "that of each task, which is also the most"
+			}
+		})
 	},
 }
 

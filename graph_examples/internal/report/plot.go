@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"image/color"
 	"math"
 	"strings"
 
@@ -13,43 +12,14 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
 
+	"github.com/gorgonia-kfac/kfac/graph_examples/internal/palette"
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/trial"
 )
 
-// A theme has the colors of a figure on light or on dark ground, and the curves' in their order.
-// The color-blind can tell those apart (Okabe & Ito, "Color universal design", 2008).
-type theme struct {
-	ground, ink, grid color.Color
-	curves            []color.Color
-}
+// A theme draws in the colors of a palette.
+type theme struct{ palette.Theme }
 
-var (
-	light = theme{
-		ground: color.White, ink: color.Black, grid: color.Gray{210},
-		curves: []color.Color{
-			color.RGBA{R: 213, G: 94, A: 255},
-			color.RGBA{G: 114, B: 178, A: 255},
-			color.RGBA{G: 158, B: 115, A: 255},
-			color.RGBA{R: 204, G: 121, B: 167, A: 255},
-			color.RGBA{R: 86, G: 180, B: 233, A: 255},
-			color.RGBA{R: 230, G: 159, A: 255},
-			color.RGBA{A: 255},
-		},
-	}
-	dark = theme{
-		ground: color.Gray{24}, ink: color.Gray{225}, grid: color.Gray{70},
-		curves: []color.Color{
-			color.RGBA{R: 240, G: 128, B: 48, A: 255},
-			color.RGBA{R: 86, G: 180, B: 233, A: 255},
-			color.RGBA{G: 190, B: 140, A: 255},
-			color.RGBA{R: 204, G: 121, B: 167, A: 255},
-			color.RGBA{R: 240, G: 228, B: 66, A: 255},
-			color.RGBA{R: 230, G: 159, A: 255},
-			color.Gray{225},
-		},
-	}
-	dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {6, 2, 2, 2}, {10, 3}}
-)
+var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {6, 2, 2, 2}, {10, 3}}
 
 // A figure is 1600 pixels wide, for 800 on the page: its text then has the size of that around it.
 const (
@@ -82,14 +52,14 @@ var (
 // Plot writes a PNG file with two panels: the error, on a logarithmic axis, against the updates
 // that all have made, and against the training seconds. Errors that are not positive are left out.
 func Plot(file, title, quantity string, curves []*trial.Curve) error {
-	return light.write(file, title, quantity, curves, updates, seconds)
+	return theme{palette.Light}.write(file, title, quantity, curves, updates, seconds)
 }
 
 // Seconds writes PNG files with the second panel alone, on light ground and on dark. It returns
 // their names, which begin with name.
 func Seconds(name, title, quantity string, curves []*trial.Curve) (files []string, err error) {
 	files = []string{name + ".png", name + "-dark.png"}
-	for i, t := range []theme{light, dark} {
+	for i, t := range []theme{{palette.Light}, {palette.Dark}} {
 		if err := t.write(files[i], title, quantity, curves, seconds); err != nil {
 			return nil, err
 		}
@@ -99,7 +69,7 @@ func Seconds(name, title, quantity string, curves []*trial.Curve) (files []strin
 
 // write draws a title, the key, and below them the panels side by side.
 func (t theme) write(file, title, quantity string, curves []*trial.Curve, axes ...axis) error {
-	image := vgimg.NewWith(vgimg.UseWH(width, width*0.47), vgimg.UseDPI(dpi), vgimg.UseBackgroundColor(t.ground))
+	image := vgimg.NewWith(vgimg.UseWH(width, width*0.47), vgimg.UseDPI(dpi), vgimg.UseBackgroundColor(t.Ground))
 	c := draw.New(image)
 	top := c.Max.Y - 6
 	heading := t.text(titleSize)
@@ -124,7 +94,7 @@ func (t theme) write(file, title, quantity string, curves []*trial.Curve, axes .
 // text is a style that stands on its base line.
 func (t theme) text(size vg.Length) text.Style {
 	style := plot.New().Title.TextStyle
-	style.Color, style.Font.Variant, style.Font.Size = t.ink, "Sans", size
+	style.Color, style.Font.Variant, style.Font.Size = t.Ink, "Sans", size
 	style.XAlign, style.YAlign = text.XLeft, text.YBottom
 	return style
 }
@@ -159,23 +129,23 @@ func (t theme) key(c draw.Canvas, top vg.Length, curves []*trial.Curve) vg.Lengt
 }
 
 func (t theme) stroke(i int) draw.LineStyle {
-	return draw.LineStyle{Color: t.curves[i%len(t.curves)], Width: vg.Points(1.7), Dashes: dashes[i%len(dashes)]}
+	return draw.LineStyle{Color: t.Curves[i%len(t.Curves)], Width: vg.Points(1.7), Dashes: dashes[i%len(dashes)]}
 }
 
 // panel draws the curves on axes, the error's a logarithmic one.
 func (t theme) panel(a axis, curves []*trial.Curve) (*plot.Plot, error) {
 	p := plot.New()
-	p.BackgroundColor = t.ground
+	p.BackgroundColor = t.Ground
 	p.X.Label.Text = a.label
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, logTicks{}
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
-		axis.Color, axis.Tick.Color = t.ink, t.ink
+		axis.Color, axis.Tick.Color = t.Ink, t.Ink
 		for _, style := range []*text.Style{&axis.Label.TextStyle, &axis.Tick.Label} {
-			style.Color, style.Font.Variant, style.Font.Size = t.ink, "Sans", textSize
+			style.Color, style.Font.Variant, style.Font.Size = t.Ink, "Sans", textSize
 		}
 	}
 	grid := plotter.NewGrid()
-	grid.Vertical.Color, grid.Horizontal.Color = t.grid, t.grid
+	grid.Vertical.Color, grid.Horizontal.Color = t.Grid, t.Grid
 	p.Add(grid)
 
 	low, high := math.Inf(1), math.Inf(-1)
