@@ -193,7 +193,8 @@ func (p *panel) curve(name string, at plotter.XYs, style draw.LineStyle, dots bo
 }
 
 func stroke(i int, dashes ...vg.Length) draw.LineStyle {
-	return draw.LineStyle{Color: palette.Light.Curves[i%len(palette.Light.Curves)], Width: vg.Points(1.5), Dashes: dashes}
+	colors := palette.Light.Curves
+	return draw.LineStyle{Color: colors[i%len(colors)], Width: vg.Points(1.5), Dashes: dashes}
 }
 
 // stack draws panels one below the other.

@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
@@ -93,8 +95,15 @@ func plotOf(s scaling, rate float64) (*plot.Plot, plot.Legend, error) {
 		ticks = append(ticks, plot.Tick{Value: float64(ranks), Label: fmt.Sprint(ranks)})
 	}
 	p.X.Tick.Marker = ticks
-	p.Add(plotter.NewGrid())
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = palette.Light.Grid, palette.Light.Grid
+	p.Add(grid)
 	legend := plot.NewLegend()
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle,
+		&p.X.Tick.Label, &p.Y.Tick.Label, &legend.TextStyle} {
+		style.Font.Variant, style.Font.Size = "Sans", textSize
+	}
+	p.Title.Padding = vg.Inch / 12
 	for i, n := range nets {
 		for _, by := range networks {
 			var points plotter.XYs
@@ -114,26 +123,35 @@ func plotOf(s scaling, rate float64) (*plot.Plot, plot.Legend, error) {
 	return p, legend, nil
 }
 
+// The picture is 1600 pixels wide, for 800 on the page: its text then has the size of that around
+// it.
+const (
+	across   = 600 * vg.Inch / 72
+	down     = 400 * vg.Inch / 72
+	dpi      = 192
+	textSize = 11 * vg.Inch / 72
+)
+
 // drawTo draws a panel for each scaling, with the legend below.
 func drawTo(path string, rate float64) error {
-	const dpi = 110
-	c := vgimg.NewWith(vgimg.UseWH(9*vg.Inch, 5.2*vg.Inch), vgimg.UseDPI(dpi))
+	c := vgimg.NewWith(vgimg.UseWH(across, down), vgimg.UseDPI(dpi))
 	whole := draw.New(c)
-	below, middle, gap := 1.5*vg.Inch, 4.5*vg.Inch, vg.Inch/6
+	below, gap := 1.5*vg.Inch, vg.Inch/8
 	for i, s := range scalings {
 		p, legend, err := plotOf(s, rate)
 		if err != nil {
 			return err
 		}
+		at := draw.Crop(whole, gap, -across/2-gap, below, -gap)
 		if i == 0 {
-			p.Y.Min = 0
+			p.Y.Min, p.Y.Tick.Marker = 0, percents{}
 			legend.Left, legend.Padding = true, vg.Inch/24
-			legend.Draw(draw.Crop(whole, middle/2, 0, gap, 0))
-			p.Draw(draw.Crop(whole, gap, -middle-gap, below, -gap))
-			continue
+			legend.Draw(draw.Crop(whole, across/4, 0, gap, 0))
+		} else {
+			p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, p.X.Tick.Marker
+			at = draw.Crop(whole, across/2+gap, -2*gap, below, -gap)
 		}
-		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, p.X.Tick.Marker
-		p.Draw(draw.Crop(whole, middle+gap, -gap, below, -gap))
+		p.Draw(at)
 	}
 	f, err := os.Create(path)
 	if err != nil {
@@ -142,4 +160,14 @@ func drawTo(path string, rate float64) error {
 	defer f.Close()
 	_, err = vgimg.PngCanvas{Canvas: c}.WriteTo(f)
 	return err
+}
+
+// percents marks every 50 percent.
+type percents struct{}
+
+func (percents) Ticks(low, high float64) (ticks []plot.Tick) {
+	for v := 50 * math.Ceil(low/50); v <= high; v += 50 {
+		ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprint(v)})
+	}
+	return ticks
 }
