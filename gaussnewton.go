@@ -29,9 +29,9 @@ import (
 // outputs that are declared together. Those between cases, as a root mean square over the batch
 // has, are left out. Negative eigenvalues of the matrix of a case count by their absolute value
 // (Dauphin et al. 2014). The second derivative of Abs, Rectify, MaxBetween and MinBetween is zero
-// almost everywhere; in cases where all are zero, and the gradient is not, kinks count as rounded
-// off: |x| as bent by 1/s, with s the mean of |x| over the batch, as in the negative log-likelihood
-// of a Laplace distribution of that scale. The plan says which of this was met.
+// almost everywhere; in cases where all are zero kinks count as rounded off, on both of their
+// sides: |x| as bent by 1/s, with s the mean of |x| over the batch, as in the negative
+// log-likelihood of a Laplace distribution of that scale. The plan says which of this was met.
 //
 // All cases of the batch are used. A case of more than 256 numbers has only the diagonal of its
 // matrix, which is estimated. On the ranks of WithCommunicator the cost has to be a mean over cases

@@ -212,7 +212,7 @@ var costCases = map[string]lossCase{
 		e := testnet.Sub(z, s.Random("y", z.Shape()...))
 		return mean(testnet.Add(testnet.Softplus(times(e, -2)), e)) // but for log 2
 	}},
-	"hinge": {early: true, cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
+	"hinge": {cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
 		return mean(testnet.Rectify(plus(testnet.Neg(testnet.Hadamard(signs(s, z), z)), 1)))
 	}},
 	"squared hinge": {smooth: true, cost: func(s *testnet.Sketch, z *gorgonia.Node) *gorgonia.Node {
@@ -327,6 +327,40 @@ func TestHessianByDifferences(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A kink is rounded off on both of its sides: cases on the flat one, which have no gradient, have
+// the curvature of the others. Where it is none, as in a squared hinge, flat cases have none.
+func TestKinksHaveTwoSides(t *testing.T) {
+	for name, bent := range map[string]bool{"hinge": true, "squared hinge": false} {
+		l := costCases[name]
+		n, z := lossNet(t, l)
+		var value gorgonia.Value
+		gorgonia.Read(z, &value)
+		solver, err := kfac.NewSolver(n.Cost, byCost(z))
+		testnet.Check(t, err)
+		vm := gorgonia.NewTapeMachine(n.Graph, gorgonia.BindDualValues(n.Params...))
+		defer vm.Close()
+		testnet.Check(t, vm.RunAll())
+		gradient := gradientAt(t, l, z.Shape())(slices.Clone(testnet.Numbers(value)))
+		testnet.Check(t, solver.Step(n.ValueGrads()))
+		blocks, _ := kfac.HessianOf(solver)
+		steep, flat := 0.0, 0.0
+		for i, g := range gradient {
+			if g == 0 {
+				flat = max(flat, blocks[i])
+			} else {
+				steep = max(steep, blocks[i])
+			}
+		}
+		want := 0.0
+		if bent {
+			want = steep
+		}
+		if steep == 0 || math.Abs(flat-want) > 1e-12 {
+			t.Errorf("%s: curvature %g, and %g on the flat side", name, steep, flat)
+		}
 	}
 }
 

@@ -186,15 +186,15 @@ func multiplyBlocks(y, blocks, x []float64, w int) {
 	}
 }
 
-// roundKinks takes the blocks with rounded kinks where a block is zero and the gradient is not.
+// roundKinks takes the blocks with rounded kinks where a block is zero, if some such block has a
+// gradient. On the flat side of a kink there is none, but a step that does not know of the kink
+// goes too far beyond it.
 func (h *hessian) roundKinks(of curve, rng *rand.Rand) (err error) {
 	w := h.width
-	straight := func(b int) bool {
-		return largestOf(h.blocks[b*w*w:(b+1)*w*w]) == 0 && largestOf(h.grad[b*w:(b+1)*w]) > 0
-	}
+	zero := func(b int) bool { return largestOf(h.blocks[b*w*w:(b+1)*w*w]) == 0 }
 	some := false
 	for b := range len(h.grad) / w {
-		some = some || straight(b)
+		some = some || zero(b) && largestOf(h.grad[b*w:(b+1)*w]) > 0
 	}
 	if !some {
 		return nil
@@ -203,7 +203,7 @@ func (h *hessian) roundKinks(of curve, rng *rand.Rand) (err error) {
 		return err
 	}
 	for b := range len(h.grad) / w {
-		if block := h.rounded[b*w*w : (b+1)*w*w]; straight(b) && largestOf(block) > 0 {
+		if block := h.rounded[b*w*w : (b+1)*w*w]; zero(b) && largestOf(block) > 0 {
 			copy(h.blocks[b*w*w:], block)
 			h.kinked = true
 		}

@@ -18,7 +18,6 @@ type lossCase struct {
 	declare func(z *gorgonia.Node) kfac.Distribution
 	outputs []int // shape of a case's output; nil: (3)
 	smooth  bool  // and convex: half of the updates are enough
-	early   bool  // compared after half of the updates; later Adam is ahead
 }
 
 func mean(n *gorgonia.Node) *gorgonia.Node { return gorgonia.Must(gorgonia.Mean(n)) }
@@ -223,10 +222,7 @@ func TestLossesTrain(t *testing.T) {
 	for name, l := range lossCases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			updates := 30
-			if l.early {
-				updates = 15
-			}
+			const updates = 30
 			best := math.Inf(1)
 			for _, rate := range []float64{0.3, 0.1, 0.03, 0.01} {
 				n, _ := lossNet(t, l)
