@@ -18,6 +18,7 @@ type lossCase struct {
 	declare func(z *gorgonia.Node) kfac.Distribution
 	outputs []int // shape of a case's output; nil: (3)
 	smooth  bool  // and convex: half of the updates are enough
+	opts    []kfac.Option
 }
 
 func mean(n *gorgonia.Node) *gorgonia.Node { return gorgonia.Must(gorgonia.Mean(n)) }
@@ -229,7 +230,7 @@ func TestLossesTrain(t *testing.T) {
 				best = min(best, costAfter(t, n, gorgonia.NewAdamSolver(gorgonia.WithLearnRate(rate)), updates))
 			}
 			n, z := lossNet(t, l)
-			solver, err := kfac.NewSolver(n.Cost, l.declare(z))
+			solver, err := kfac.NewSolver(n.Cost, l.declare(z), l.opts...)
 			testnet.Check(t, err)
 			of := updates
 			if l.smooth {

@@ -17,6 +17,8 @@ import (
 type bandit struct {
 	*testnet.Net
 	advantages *gorgonia.Node // by action; 0 for those not taken
+	pay        *gorgonia.Node // of each case
+	old        *gorgonia.Node // logarithms of the probabilities by which the actions were taken
 	rng        *rand.Rand
 	paid       float64 // of a case, in the last batch
 }
@@ -25,12 +27,21 @@ const bandits = 64 // cases
 
 func newBandit(t *testing.T) *bandit {
 	t.Helper()
+	return newBanditOf(t, func(b *bandit) *gorgonia.Node {
+		return testnet.Neg(testnet.Mean(testnet.Sum(testnet.Hadamard(testnet.LogSoftMax(b.Out), b.advantages), 1)))
+	})
+}
+
+// newBanditOf is one with another cost.
+func newBanditOf(t *testing.T, cost func(b *bandit) *gorgonia.Node) *bandit {
+	t.Helper()
 	n := testnet.NewNet(5)
 	n.X = n.Random("x", bandits, 4)
 	w := n.Constant("w", 0, 4, 3)
 	n.Params, n.Out = gorgonia.Nodes{w}, testnet.Mul(n.X, w)
 	b := &bandit{Net: n, advantages: n.Constant("advantages", 0, bandits, 3), rng: rand.New(rand.NewPCG(8, 8))}
-	n.Cost = testnet.Neg(testnet.Mean(testnet.Sum(testnet.Hadamard(testnet.LogSoftMax(n.Out), b.advantages), 1)))
+	b.pay, b.old = n.Constant("pay", 0, bandits, 1), n.Constant("old", 0, bandits, 3)
+	n.Cost = cost(b)
 	n.Grad(t)
 	return b
 }
@@ -41,7 +52,8 @@ func (b *bandit) play() {
 	clear(a)
 	b.paid = 0
 	var taken [bandits]int
-	var pay [bandits]float64
+	pay := testnet.Data(b.pay)
+	clear(pay)
 	for i := range bandits {
 		var best, right int
 		high, top := -1e9, -1e9
@@ -49,8 +61,11 @@ func (b *bandit) play() {
 		for j := range row {
 			row[j] = b.rng.NormFloat64()
 		}
+		chances := 0.0
+		old := testnet.Data(b.old)[3*i : 3*i+3]
 		for k := range 3 {
 			z := row[0]*w[k] + row[1]*w[3+k] + row[2]*w[6+k] + row[3]*w[9+k]
+			old[k], chances = z, chances+math.Exp(z)
 			// The largest of logits with Gumbel noise is a sample of their softmax.
 			if z -= math.Log(b.rng.ExpFloat64()); z > high {
 				high, best = z, k
@@ -58,6 +73,9 @@ func (b *bandit) play() {
 			if row[k] > top {
 				top, right = row[k], k
 			}
+		}
+		for k := range old {
+			old[k] -= math.Log(chances)
 		}
 		taken[i] = best
 		if best == right {
@@ -101,6 +119,87 @@ func TestPolicyGradient(t *testing.T) {
 	if farthest > 0.01*(1+1e-9) {
 		t.Errorf("a step changes the policy by %g nats", farthest)
 	}
+}
+
+// Costs of policies as people write them: the clipped ratio of PPO, actor and critic, and actions
+// that are numbers.
+func TestPoliciesOfThePage(t *testing.T) {
+	learns := func(t *testing.T, b *bandit, dist kfac.Distribution) {
+		t.Helper()
+		solver, err := kfac.NewSolver(b.Cost, dist)
+		testnet.Check(t, err)
+		if paid := b.train(t, solver, 80); paid < 0.85 {
+			t.Errorf("a case is paid %.3f", paid)
+		}
+	}
+	t.Run("clipped ratio", func(t *testing.T) {
+		b := newBanditOf(t, func(b *bandit) *gorgonia.Node {
+			ratio := gorgonia.Must(gorgonia.Exp(testnet.Sub(testnet.LogSoftMax(b.Out), b.old)))
+			over, under := testnet.Rectify(plus(ratio, -1.2)), testnet.Rectify(plus(testnet.Neg(ratio), 0.8))
+			clipped := testnet.Add(testnet.Sub(ratio, over), under)
+			worse := gorgonia.Must(gorgonia.MinBetween(testnet.Hadamard(ratio, b.advantages),
+				testnet.Hadamard(clipped, b.advantages)))
+			return testnet.Neg(testnet.Mean(testnet.Sum(worse, 1)))
+		})
+		learns(t, b, kfac.Policy(kfac.Categorical(b.Out)))
+	})
+	t.Run("actor and critic", func(t *testing.T) {
+		var value *gorgonia.Node
+		b := newBanditOf(t, func(b *bandit) *gorgonia.Node {
+			w := b.Random("critic", 4, 1)
+			b.Params = append(b.Params, w)
+			value = testnet.Mul(b.X, w)
+			logs := testnet.Hadamard(testnet.LogSoftMax(b.Out), b.advantages)
+			return testnet.Sub(testnet.Mean(testnet.Square(testnet.Sub(value, b.pay))),
+				testnet.Mean(testnet.Sum(logs, 1)))
+		})
+		learns(t, b, kfac.Joint(kfac.Policy(kfac.Categorical(b.Out)), kfac.SquaredError(value)))
+	})
+	t.Run("numbers", func(t *testing.T) {
+		const variance, cases = 0.25, 64
+		n := testnet.NewNet(5)
+		n.X = n.Random("x", cases, 4)
+		w := n.Constant("w", 0, 4, 1)
+		n.Params, n.Out = gorgonia.Nodes{w}, testnet.Mul(n.X, w)
+		action, advantage := n.Constant("action", 0, cases, 1), n.Constant("advantage", 0, cases, 1)
+		far := testnet.Square(testnet.Sub(n.Out, action))
+		n.Cost = times(testnet.Mean(testnet.Hadamard(far, advantage)), 1/(2*variance))
+		n.Grad(t)
+		solver, err := kfac.NewSolver(n.Cost, kfac.Policy(kfac.Gaussian(n.Out, variance)))
+		testnet.Check(t, err)
+		vm := gorgonia.NewTapeMachine(n.Graph, gorgonia.BindDualValues(w))
+		defer vm.Close()
+		rng := rand.New(rand.NewPCG(8, 8))
+		play := func() { // the action that pays most is the sum of the inputs
+			x, a, v := testnet.Data(n.X), testnet.Data(action), testnet.Data(advantage)
+			baseline := 0.0
+			for i := range cases {
+				want, mean := 0.0, 0.0
+				for j := range 4 {
+					x[4*i+j] = rng.NormFloat64()
+					want += x[4*i+j]
+					mean += x[4*i+j] * testnet.Data(w)[j]
+				}
+				a[i] = mean + math.Sqrt(variance)*rng.NormFloat64()
+				v[i] = -(a[i] - want) * (a[i] - want)
+				baseline += v[i] / cases
+			}
+			for i := range v {
+				v[i] -= baseline
+			}
+		}
+		for range 200 {
+			play()
+			testnet.Check(t, vm.RunAll())
+			testnet.Check(t, solver.Step(n.ValueGrads()))
+			vm.Reset()
+		}
+		for i, v := range testnet.Data(w) {
+			if math.Abs(v-1) > 0.2 {
+				t.Errorf("weight %d is %.3f, 1 pays most", i, v)
+			}
+		}
+	})
 }
 
 // Without the declaration such a cost is refused, and taken where there is no check.
