@@ -87,6 +87,7 @@ func (s settings) measure(w io.Writer, c kfac.Communicator) error {
 	fmt.Fprintf(w, "%d rank(s) with %d cases each, GOMAXPROCS=%d: %.3f s an update\n", c.Size(), s.cases,
 		runtime.GOMAXPROCS(0), got.seconds)
 	fmt.Fprintf(w, "%.3f s of it in %.1f operations of %.1f MB\n", got.sending, got.operations, got.bytes/1e6)
+	fmt.Fprintf(w, "%.3f s of it in the private passes for the statistics\n", got.passes)
 	if c.Size() == 1 {
 		fmt.Fprintf(w, "-rate %.3g (operations in a second)\n", at.rate)
 		return nil

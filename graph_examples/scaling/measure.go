@@ -71,6 +71,7 @@ func wire(c kfac.Communicator) (latency, bandwidth float64, err error) {
 // A measurement is the mean of updates.
 type measurement struct {
 	seconds, sending  float64
+	passes            float64 // seconds of the private passes for the statistics
 	operations, bytes float64
 }
 
@@ -137,8 +138,11 @@ func measure(on kfac.Communicator, cases, updates int) (m measurement, err error
 			return m, err
 		}
 		vm.Reset()
+		if update > first {
+			m.passes += solver.Stats().Time.Capture.Seconds()
+		}
 	}
 	n := float64(updates)
 	seconds := time.Since(start).Seconds()
-	return measurement{seconds / n, c.seconds / n, float64(c.operations) / n, float64(c.bytes) / n}, nil
+	return measurement{seconds / n, c.seconds / n, m.passes / n, float64(c.operations) / n, float64(c.bytes) / n}, nil
 }
