@@ -1,11 +1,16 @@
 package kfac
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
+	"os"
 	"runtime"
+	"strings"
 	"testing"
 
 	"gorgonia.org/gorgonia"
@@ -258,6 +263,92 @@ func TestCallsFromGoroutines(t *testing.T) {
 		}
 		if steps != 1 {
 			t.Errorf("fresh %v: %d steps after one RunAll", fresh, steps)
+		}
+	}
+}
+
+// asks makes each call that reads or writes the state without an update.
+var asks = map[string]func(s *Solver, file []byte) error{
+	"Save":     func(s *Solver, _ []byte) error { return s.Save(io.Discard) },
+	"SaveFile": func(s *Solver, _ []byte) error { return s.SaveFile(os.DevNull + "/no such folder/x") },
+	"Load":     func(s *Solver, file []byte) error { return s.Load(bytes.NewReader(file)) },
+	"Inspect":  func(s *Solver, _ []byte) error { _, err := s.Inspect(); return err },
+	"Set":      func(s *Solver, _ []byte) error { return s.Set(LearningRate, 0.1) },
+	"UseAverage": func(s *Solver, _ []byte) error {
+		restore, err := s.UseAverage()
+		if err == nil {
+			restore()
+		}
+		return err
+	},
+}
+
+// A caller calls a solver in the middle of its Save: as a writer.
+type caller func() error
+
+func (c caller) Write(p []byte) (int, error) { return len(p), c() }
+
+// During a call none other gets at the state, in a solver whose first graph is still to come, too;
+// the next one does.
+func TestCallsDuringSave(t *testing.T) {
+	tr := NewTrainer(t, testnet.FourLayers(), WithLearningRate(0.05), WithIterateAveraging(0.9, 1))
+	tr.Steps(t, 2)
+	file := saved(t, tr.Solver)
+	waiting := New(WithLearningRate(0.05), WithIterateAveraging(0.9, 1))
+	testnet.Check(t, waiting.Load(bytes.NewReader(file)))
+	asks := maps.Clone(asks)
+	asks["Step"] = func(s *Solver, _ []byte) error { return s.Step(tr.ValueGrads()) }
+	asks["Accumulate"] = func(s *Solver, _ []byte) error { return s.Accumulate(tr.ValueGrads()) }
+	asks["Precondition"] = func(s *Solver, _ []byte) error { return s.Precondition(tr.ValueGrads()) }
+	asks["VM"] = func(s *Solver, _ []byte) error { _, err := s.VM(tr.Cost); return err }
+	asks["Attach"] = func(s *Solver, _ []byte) error { return s.Attach(tr.Cost, Declared(tr.Net)) }
+	for name, ask := range asks {
+		for _, s := range []*Solver{tr.Solver, waiting} {
+			var err error
+			testnet.Check(t, s.Save(caller(func() error {
+				err = cmp.Or(err, ask(s, file))
+				return nil
+			})))
+			var config *ConfigError
+			if !errors.As(err, &config) || !strings.Contains(err.Error(), "during another") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	tr.Steps(t, 1)
+}
+
+// A recorder may save, load, look and turn knobs, but it can't make an update; and that the step
+// was made stays true.
+func TestCallsFromRecorders(t *testing.T) {
+	for name, ask := range asks {
+		var file []byte
+		var tr *Trainer
+		var asked, stepped error
+		told := 0
+		hear := func(Stats) {
+			if told++; told == 3 {
+				asked, stepped = ask(tr.Solver, file), tr.Solver.Step(tr.ValueGrads())
+			}
+		}
+		tr = NewTrainer(t, testnet.FourLayers(), WithLearningRate(0.05), WithIterateAveraging(0.9, 1), WithStats(hear))
+		tr.Steps(t, 2)
+		file = saved(t, tr.Solver)
+		tr.Steps(t, 3)
+		var state *StateError
+		if asked != nil && (name != "SaveFile" || !errors.As(asked, &state)) {
+			t.Errorf("%s: %v", name, asked)
+		}
+		var config *ConfigError
+		if !errors.As(stepped, &config) || told != 5 {
+			t.Errorf("%s: a Step within a Step: %v; told of %d steps", name, stepped, told)
+		}
+		want := 5
+		if name == "Load" {
+			want = 4 // the state of step 2 again, and two more
+		}
+		if got := tr.Solver.Stats().Step; got != want {
+			t.Errorf("%s: step %d, want %d", name, got, want)
 		}
 	}
 }

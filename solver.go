@@ -27,16 +27,18 @@ var _ gorgonia.Solver = (*Solver)(nil)
 //	err = solver.Step(gorgonia.NodesToValueGrads(params))
 //	vm.Reset()
 //
-// A Solver is not for concurrent use: a call during another one is an error.
+// A Solver is not for concurrent use: a call during another one is an error. A recorder, and the
+// function of WithStats, may call what makes no update: Save, Load, Inspect, Set and so on.
 type Solver struct {
 	cfg    config
 	plan   Plan
 	stats  Stats
 	engine engine
 
-	infers  bool  // attaches by itself; see New
-	invalid error // an option of New
-	calling calling
+	infers  bool     // attaches by itself; see New
+	invalid error    // an option of New
+	calling calling  // by what makes an update or a graph; recorders are told within it
+	state   calling  // by what reads or writes the state; a recorder may make such calls
 	pending *pending // a state for the first graph
 	unload  func()   // gives that graph the weights that it had
 
@@ -329,6 +331,11 @@ func (s *Solver) logged(call string, err error) error {
 
 // alone makes a call that may attach the solver to a graph, and that may be made only by itself.
 func (s *Solver) alone(call string, f func() error) error {
+	return s.during(call, func() error { return s.onState(call, f) })
+}
+
+// during makes a call during which no other update can begin.
+func (s *Solver) during(call string, f func() error) error {
 	if s == nil {
 		return s.usable(call)
 	}
@@ -336,6 +343,18 @@ func (s *Solver) alone(call string, f func() error) error {
 		return s.logged(call, err)
 	}
 	defer s.calling.end()
+	return f()
+}
+
+// onState makes a call that reads or writes the state, which no other one does meanwhile.
+func (s *Solver) onState(call string, f func() error) error {
+	if s == nil {
+		return s.usable(call)
+	}
+	if err := s.state.begin(call); err != nil {
+		return s.logged(call, err)
+	}
+	defer s.state.end()
 	if err := s.usable(call); err != nil {
 		return err
 	}
@@ -379,8 +398,25 @@ func (s *Solver) attached(call string) error {
 // groups and schedules and, where an op or this package panics, *PanicError; errors.Is finds the
 // sentinels ErrNotFinite and so on in them.
 func (s *Solver) Step(model []gorgonia.ValueGrad) error {
-	return s.alone("Step", func() error {
-		return s.cfg.ranks.together("Step", func() error { return s.update("Step", model) })
+	return s.updating("Step", model, func() error { return nil })
+}
+
+// updating makes an update, and then tells all who watch.
+func (s *Solver) updating(call string, model []gorgonia.ValueGrad, check func() error) error {
+	return s.during(call, func() error {
+		var stats Stats
+		err := s.onState(call, func() error {
+			if err := check(); err != nil {
+				return s.logged(call, err)
+			}
+			err := s.cfg.ranks.together(call, func() error { return s.update(call, model) })
+			stats = s.stats
+			return err
+		})
+		if err == nil {
+			s.tell(stats)
+		}
+		return err
 	})
 }
 
@@ -398,16 +434,15 @@ func (s *Solver) update(call string, model []gorgonia.ValueGrad) error {
 	}
 	stats.Time.Total = time.Since(start)
 	s.plan = s.engine.describe()
-	s.tell(stats)
+	s.warnings = append(s.warnings, stats.Warnings...)
+	stats.Warnings = append(s.untold, stats.Warnings...)
+	s.untold = nil
+	s.stats = stats
 	return nil
 }
 
 // tell gives the statistics of a step to all who watch.
 func (s *Solver) tell(stats Stats) {
-	s.warnings = append(s.warnings, stats.Warnings...)
-	stats.Warnings = append(s.untold, stats.Warnings...)
-	s.untold = nil
-	s.stats = stats
 	if s.cfg.onStats != nil {
 		s.cfg.onStats(stats)
 	}
@@ -440,12 +475,14 @@ func (s *Solver) Warnings() []Warning {
 // inverse, and changes nothing. The error is a *ConfigError before the first step, and a
 // *LayerError where eigenvalues can't be found. With WithCommunicator all ranks call it.
 func (s *Solver) Inspect() (all []Inspection, err error) {
-	if err := s.attached("Inspect"); err != nil {
-		return nil, err
-	}
-	err = s.cfg.ranks.together("Inspect", func() error {
-		all, err = s.engine.inspect()
-		return err
+	err = s.onState("Inspect", func() error {
+		if err := s.attached("Inspect"); err != nil {
+			return err
+		}
+		return s.cfg.ranks.together("Inspect", func() (err error) {
+			all, err = s.engine.inspect()
+			return err
+		})
 	})
 	return all, err
 }
@@ -495,10 +532,14 @@ func (s *Solver) takeIn(model []gorgonia.ValueGrad) error {
 // before the average has begun.
 func (s *Solver) UseAverage() (restore func(), err error) {
 	defer recovered("UseAverage", &err)
-	if err := s.attached("UseAverage"); err != nil {
-		return nil, err
-	}
-	return s.engine.useAverage()
+	err = s.onState("UseAverage", func() (err error) {
+		if err := s.attached("UseAverage"); err != nil {
+			return err
+		}
+		restore, err = s.engine.useAverage()
+		return err
+	})
+	return restore, err
 }
 
 // training is what a Solver has in one dtype. Its methods tell the story of a step; the work is
@@ -1431,12 +1472,7 @@ func (t *training[T]) regrade(k *chunk[T]) error {
 // are a *ParamError with ErrSharedMemory. The other errors are those of Step, and a *ConfigError
 // without WithLearningRate. A batch that WithSkipNotFinite leaves out has gradients of zero.
 func (s *Solver) Precondition(model []gorgonia.ValueGrad) error {
-	return s.alone("Precondition", func() error {
-		if err := s.preconditions(); err != nil {
-			return s.logged("Precondition", err)
-		}
-		return s.cfg.ranks.together("Precondition", func() error { return s.update("Precondition", model) })
-	})
+	return s.updating("Precondition", model, s.preconditions)
 }
 
 // preconditions reports settings with which Precondition can't be called.
@@ -1462,10 +1498,12 @@ type turned struct {
 // option takes; see [Knob] for when it can be turned. The error is a *ConfigError, also for a knob
 // that has a schedule.
 func (s *Solver) Set(k Knob, v float64) error {
-	if err := s.attached("Set"); err != nil {
-		return err
-	}
-	return s.engine.set(k, v)
+	return s.onState("Set", func() error {
+		if err := s.attached("Set"); err != nil {
+			return err
+		}
+		return s.engine.set(k, v)
+	})
 }
 
 func (t *training[T]) set(k Knob, v float64) error {

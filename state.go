@@ -26,23 +26,25 @@ import (
 // is not used. The file can be loaded by any number of ranks, and by a solver without them.
 func (s *Solver) Save(w io.Writer, opts ...StateOption) (err error) {
 	defer recovered("Save", &err)
-	if err := s.savable(); err != nil {
-		return err
-	}
 	return s.saving(opts, func() error { return s.save(w, opts) })
 }
 
 // saving has all ranks save, by the given way on rank 0.
 func (s *Solver) saving(opts []StateOption, write func() error) error {
-	on := s.cfg.ranks
-	return on.together("Save", func() error {
-		if !on.first() {
-			write = func() error { return s.save(io.Discard, opts) }
-		}
-		if err := write(); err != nil {
+	return s.onState("Save", func() error {
+		if err := s.savable(); err != nil {
 			return err
 		}
-		return on.meet(atCommit, nil) // when the file is there
+		on := s.cfg.ranks
+		return on.together("Save", func() error {
+			if !on.first() {
+				write = func() error { return s.save(io.Discard, opts) }
+			}
+			if err := write(); err != nil {
+				return err
+			}
+			return on.meet(atCommit, nil) // when the file is there
+		})
 	})
 }
 
@@ -91,25 +93,24 @@ func (s *Solver) save(w io.Writer, opts []StateOption) (err error) {
 // reads r to its end.
 func (s *Solver) Load(r io.Reader, opts ...StateOption) (err error) {
 	defer recovered("Load", &err)
-	if err := s.usable("Load"); err != nil {
-		return err
-	}
 	return s.load(func() ([]byte, error) { return io.ReadAll(r) }, opts)
 }
 
 // load loads a file that is read on rank 0.
 func (s *Solver) load(read func() ([]byte, error), opts []StateOption) error {
-	on := s.cfg.ranks
-	return on.together("Load", func() (err error) {
-		defer recovered("Load", &err)
-		var file []byte
-		if on.first() {
-			file, err = read()
-		}
-		if file, err = on.file(file, stateError("Load", err)); err != nil {
-			return err
-		}
-		return s.loadBytes(file, opts)
+	return s.onState("Load", func() error {
+		on := s.cfg.ranks
+		return on.together("Load", func() (err error) {
+			defer recovered("Load", &err)
+			var file []byte
+			if on.first() {
+				file, err = read()
+			}
+			if file, err = on.file(file, stateError("Load", err)); err != nil {
+				return err
+			}
+			return s.loadBytes(file, opts)
+		})
 	})
 }
 
@@ -137,7 +138,7 @@ func (s *Solver) loadBytes(file []byte, opts []StateOption) error {
 
 // savable reports a solver that has nothing to save.
 func (s *Solver) savable() error {
-	if s != nil && s.pending != nil {
+	if s.pending != nil {
 		return nil
 	}
 	return s.attached("Save")
@@ -145,10 +146,8 @@ func (s *Solver) savable() error {
 
 // SaveFile saves to a file, which it replaces when all is written: whatever happens, there is the
 // file before or the new one. It is written as path.tmp first.
-func (s *Solver) SaveFile(path string, opts ...StateOption) error {
-	if err := s.savable(); err != nil {
-		return err
-	}
+func (s *Solver) SaveFile(path string, opts ...StateOption) (err error) {
+	defer recovered("Save", &err)
 	return s.saving(opts, func() error { return s.replace(path, opts) })
 }
 
@@ -189,8 +188,5 @@ func (s *Solver) saveTo(path string, opts []StateOption) error {
 // LoadFile loads what SaveFile has saved.
 func (s *Solver) LoadFile(path string, opts ...StateOption) (err error) {
 	defer recovered("Load", &err)
-	if err := s.usable("Load"); err != nil {
-		return err
-	}
 	return s.load(func() ([]byte, error) { return os.ReadFile(path) }, opts)
 }
