@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/gorgonia-kfac/kfac/internal/likelihood"
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -130,14 +131,14 @@ func finiteCost[T program.Float](g *graph[T]) error {
 	return &GraphError{Node: program.NameOf(g.cost), What: what, Err: ErrNotFinite, Hint: hint}
 }
 
-// causeOf adds to the error of a gradient that is not finite where in the cost that begins.
+// causeOf says in the error of a gradient that is not finite where in the cost that begins.
 func causeOf[T program.Float](g *graph[T], err error) error {
 	var p *ParamError
 	if !errors.Is(err, errGradientNotFinite) || !errors.As(err, &p) {
 		return err
 	}
 	if own, failed := g.ownCost(nil); failed == nil && math.IsNaN(own-own) {
-		p.Hint = notFinite(g.costRun, g.whole.Path()) + ". Or " + p.Hint
+		p.Hint = strings.Replace(p.Hint, noNumber, notFinite(g.costRun, g.whole.Path()), 1)
 	}
 	return err
 }

@@ -218,7 +218,7 @@ func ExampleSolver_Step() {
 	if errors.As(err, &wrong) && errors.Is(err, kfac.ErrNoGradient) {
 		fmt.Printf("%s: %v: %s\n", wrong.Param, wrong.Err, wrong.Hint)
 	}
-	// Output: w: no gradient: call RunAll before Step, and pass BindDualValues(params...) to the tape machine
+	// Output: w: no gradient: call RunAll before Step, and make a tape machine after Grad, with BindDualValues(params...)
 }
 
 // A test of a program that trains on two machines: both end with the same weights.

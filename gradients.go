@@ -245,13 +245,13 @@ func compareGradients[T program.Float](name string, got, want []T, least float64
 }
 
 // noRun is the hint where there is no gradient.
-const noRun = "the VM's gradient is zero or unrelated: was the VM Reset and RunAll called since the last Step, " +
-	"and are the parameters in BindDualValues?"
+const noRun = "the VM's gradient is zero or unrelated: was the VM Reset and RunAll called since the last Step " +
+	"(of any solver), and are the parameters in BindDualValues?"
 
 // wrongVM is the hint where nothing else explains a gradient.
-const wrongVM = "was another batch run since the last Step, for a validation say? With BindDualValues its gradient " +
-	"is added: zero the gradients after it, or run it in a graph of its own. Or is the VM wrong: Gorgonia v0.9.18 " +
-	"computes wrong gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, ...), and its " +
-	"LispMachine where a part of the graph was run before (build a new graph)? The solver's own VM, " +
-	"solver.VM(), has them right; if you know better, " +
-	"WithoutGradientCheck()"
+const wrongVM = "was Grad called for another cost than the solver's, one with a weight decay say? Was another " +
+	"batch run since the last Step, for a validation say? With BindDualValues its gradient is added: zero the " +
+	"gradients after it, or run it in a graph of its own. Or is the VM wrong: Gorgonia v0.9.18 computes wrong " +
+	"gradients for some graphs (Reshape followed by Add or Sub, AveragePool2D, ...), and its LispMachine where a " +
+	"part of the graph was run before (build a new graph)? The solver's own VM, solver.VM(), has them right; " +
+	"if you know better, WithoutGradientCheck()"

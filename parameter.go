@@ -154,7 +154,8 @@ func (p *parameter[T]) readGradient() error {
 			return fail(ErrNoGradient, "gorgonia.Grad was not called for it: do so before the VM is made, with the "+
 				"cost and all parameters, or leave it out of the list; with a LispMachine, call RunAll before Step")
 		}
-		return fail(ErrNoGradient, "call RunAll before Step, and pass BindDualValues(params...) to the tape machine")
+		return fail(ErrNoGradient, "call RunAll before Step, and make a tape machine after Grad, with "+
+			"BindDualValues(params...)")
 	}
 	if !sameExtents(g.Shape(), p.src.Shape()) {
 		err := fmt.Errorf("%w: it has shape %v, the parameter %v", ErrShape, g.Shape(), p.src.Shape())
@@ -168,14 +169,17 @@ func (p *parameter[T]) readGradient() error {
 	}
 	copy(p.grad, values.data)
 	if !linalg.Finite(p.grad) {
-		return fail(errGradientNotFinite, noNumber+"; WithSkipNotFinite does so by itself")
+		return fail(errGradientNotFinite, noNumber+afterNaN+"; WithSkipNotFinite does so by itself")
 	}
 	return nil
 }
 
-// noNumber is the hint for a gradient that is not finite.
-const noNumber = "look for NaN or infinity in the input and in the targets, and for overflow in the model; to go " +
-	"on, zero the gradients (ZeroGradients), as BindDualValues adds the next to them"
+// noNumber is the hint for a gradient that is not finite, where nothing tells why. afterNaN says
+// how to go on.
+const (
+	noNumber = "look for NaN or infinity in the input and in the targets, and for overflow in the model"
+	afterNaN = "; to go on, zero the gradients (ZeroGradients), as BindDualValues adds the next to them"
+)
 
 // otherType is the hint for a value that can't be read.
 const otherType = "parameters and gradients have to be dense tensors, or scalars, of the cost's dtype"

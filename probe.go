@@ -96,7 +96,8 @@ func (p *probe[T]) prepare(o *output) error {
 // noGradient is the error of a cost that does not depend on an output.
 func noGradient(o *output) error {
 	return &LossError{Output: o.name(), Expected: "a cost that depends on the output", Found: "a gradient of zero",
-		Hint: "give the output that the cost is computed from; where a term cancels it out, correct the cost"}
+		Hint: "give the output that the cost is computed from; where a term cancels it out, correct the cost; " +
+			"where all targets or weights are 0, it is the data"}
 }
 
 // scale finds c, or says what is wrong.

@@ -1381,7 +1381,7 @@ func (t *training[T]) skip(model []gorgonia.ValueGrad, err *error) (left bool) {
 			return false
 		}
 		p.Op += fmt.Sprintf(" after %d batches in a row that were left out for it", t.skipped.inRow)
-		p.Hint = noNumber
+		p.Hint = noNumber + afterNaN
 		return false
 	}
 	t.skipped.all++

@@ -5,7 +5,6 @@ import (
 	"image/color"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"runtime"
 	"text/tabwriter"
@@ -113,17 +112,12 @@ func grow(w io.Writer, s settings) error {
 		}
 	}
 	file := filepath.Join(s.out, "growth.png")
-	out, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	if _, err := (vgimg.PngCanvas{Canvas: canvas}).WriteTo(out); err != nil {
+	if err := write(file, canvas); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "\nTime and memory, "+
 		"and what the operations would take at the rate of the BLAS's square products: %s\n", file)
-	return out.Close()
+	return nil
 }
 
 // newCanvas is 1600 pixels wide, for 800 on a page.

@@ -3,10 +3,14 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"os"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/gorgonia-kfac/kfac/graph_examples/internal/palette"
 )
@@ -61,5 +65,25 @@ func drawPhases(file string, results []result) error {
 	p.NominalY(names...)
 	p.Legend.Top, p.Legend.Padding, p.Legend.XOffs = true, vg.Points(3), vg.Points(-4)
 	p.X.Max *= 1.35 // room for the legend
-	return p.Save(24*vg.Centimeter, vg.Length(len(names)+6)*vg.Points(15), file)
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.X.Tick.Label,
+		&p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant, style.Font.Size = "Sans", 11*vg.Inch/72
+	}
+	height := vg.Length(len(names)+6) * vg.Points(17)
+	canvas := vgimg.NewWith(vgimg.UseWH(600*vg.Inch/72, height), vgimg.UseDPI(192)) // 800 pixels on a page
+	p.Draw(draw.Crop(draw.New(canvas), 8, -8, 4, -4))
+	return write(file, canvas)
+}
+
+// write writes a PNG file.
+func write(file string, canvas *vgimg.Canvas) error {
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if _, err := (vgimg.PngCanvas{Canvas: canvas}).WriteTo(out); err != nil {
+		return err
+	}
+	return out.Close()
 }

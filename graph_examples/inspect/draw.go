@@ -10,6 +10,7 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/palette/moreland"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
@@ -78,6 +79,7 @@ func drawFactors(file string, layers []kfac.Inspection) error {
 			p.Y.Label.Text = p.X.Label.Text
 			p.X.Tick.Marker, p.Y.Tick.Marker = rows{n, false}, rows{n, true}
 			p.Add(heat)
+			sans(p)
 			plots[side] = append(plots[side], p)
 		}
 	}
@@ -86,6 +88,7 @@ func drawFactors(file string, layers []kfac.Inspection) error {
 	bar.HideY()
 	bar.X.Label.Text = "element over the root of the two on the diagonal"
 	bar.X.Padding = 0
+	sans(bar)
 	return picture(file, width*0.74, func(c draw.Canvas) {
 		const foot = 60
 		tiles := draw.Tiles{Rows: 2, Cols: 3, PadX: 12, PadY: 12, PadTop: 6, PadLeft: 6, PadRight: 10}
@@ -97,6 +100,14 @@ func drawFactors(file string, layers []kfac.Inspection) error {
 		}
 		bar.Draw(draw.Crop(c, width/4, -width/4, 4, foot-c.Size().Y))
 	})
+}
+
+// sans gives a plot the type of the other figures.
+func sans(p *plot.Plot) {
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle,
+		&p.X.Tick.Label, &p.Y.Tick.Label} {
+		style.Font.Variant, style.Font.Size = "Sans", 11
+	}
 }
 
 // rows marks five of n rows, from above or not.
@@ -130,7 +141,8 @@ func newPanel(x, y string, logarithmic bool) panel {
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, decades{}
 	}
 	p.legend.Top, p.legend.Left, p.legend.Padding = true, true, 3
-	p.legend.TextStyle.Font.Size = 11
+	sans(p.Plot)
+	p.legend.TextStyle.Font = p.X.Label.TextStyle.Font
 	p.Add(plotter.NewGrid())
 	return p
 }
@@ -199,7 +211,7 @@ func stroke(i int, dashes ...vg.Length) draw.LineStyle {
 
 // stack draws panels one below the other.
 func stack(file string, each vg.Length, panels ...panel) error {
-	const legend = 125
+	const legend = 140
 	return picture(file, each*vg.Length(len(panels)), func(c draw.Canvas) {
 		var plots [][]*plot.Plot
 		for _, p := range panels {
@@ -218,9 +230,11 @@ func stack(file string, each vg.Length, panels ...panel) error {
 
 // drawEigenvalues draws the eigenvalues of all factors, and the damping that is added to them.
 func drawEigenvalues(file string, layers []kfac.Inspection) error {
-	a := newPanel("number of the eigenvalue, by size", "eigenvalue of A", true)
-	g := newPanel("number of the eigenvalue, by size", "eigenvalue of G", true)
-	a.X.Scale, a.X.Tick.Marker, a.X.Min = plot.LogScale{}, ones{}, 1
+	a := newPanel("number of the eigenvalue, by size", "eigenvalue of A; dotted: damping", true)
+	g := newPanel("number of the eigenvalue, by size", "eigenvalue of G; dotted: damping", true)
+	for _, p := range []panel{a, g} {
+		p.X.Scale, p.X.Tick.Marker, p.X.Min = plot.LogScale{}, ones{}, 1
+	}
 	for i, l := range layers {
 		for side, p := range []*panel{&a, &g} {
 			s := []*kfac.Spectrum{l.A, l.G}[side]
@@ -240,7 +254,6 @@ func drawEigenvalues(file string, layers []kfac.Inspection) error {
 			}
 		}
 	}
-	a.legend.Add("dotted: damping")
 	return stack(file, 300, a, g)
 }
 
@@ -254,6 +267,17 @@ func (ones) Ticks(low, high float64) (ticks []plot.Tick) {
 				ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprintf("%g", v)})
 			}
 		}
+	}
+	return ticks
+}
+
+// quarters marks the quarters of so many updates.
+type quarters int
+
+func (q quarters) Ticks(_, _ float64) (ticks []plot.Tick) {
+	for i := range 5 {
+		at := max(1, i*int(q)/4)
+		ticks = append(ticks, plot.Tick{Value: float64(at), Label: fmt.Sprint(at)})
 	}
 	return ticks
 }
@@ -292,6 +316,9 @@ func drawSteps(file string, steps []kfac.Stats) error {
 		if err := rho.curve(name, line, stroke(i+1, 4, 3), false); err != nil {
 			return err
 		}
+	}
+	for _, p := range []panel{damping, length, rho} {
+		p.X.Tick.Marker = quarters(len(steps))
 	}
 	return stack(file, 190, damping, length, rho)
 }

@@ -43,7 +43,7 @@ func Digits(file string, rows []Row) error {
 			Face: basicfont.Face7x13,
 			Dot:  fixed.P(labelIndent, r*digitSide+digitSide/2+basicfont.Face7x13.Ascent/2),
 		}
-		label.DrawString(row.Name)
+		label.DrawString(names.Replace(row.Name))
 		for c, digit := range row.Digits {
 			if len(digit) != mnist.Pixels {
 				return fmt.Errorf("picture %s: digit %d of row %q has %d pixels, want %d",

@@ -225,7 +225,7 @@ func (fromZero) Ticks(_, high float64) []plot.Tick {
 	return ticks
 }
 
-// shortest writes 1e-5, not 1e-05 or 0.00001.
+// shortest writes 1e-5, not 1e-05 or 0.00001, and 1e9.
 func shortest(v float64) string {
-	return strings.Replace(fmt.Sprintf("%.3g", v), "e-0", "e-", 1)
+	return strings.NewReplacer("e-0", "e-", "e+0", "e", "e+", "e").Replace(fmt.Sprintf("%.3g", v))
 }
