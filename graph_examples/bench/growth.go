@@ -93,24 +93,27 @@ func grow(w io.Writer, s settings) error {
 		Rows: 2, Cols: len(sweeps), PadX: vg.Centimeter, PadY: vg.Centimeter,
 		PadTop: 8, PadBottom: 4, PadLeft: 4, PadRight: 12,
 	}
-	plots := make([][]*plot.Plot, 2)
+	plots, legend := make([][]*plot.Plot, 2), plot.Legend{}
 	rate := blas.rateAlone(s.dtypes[0]) * 1e9
 	for _, sw := range sweeps {
 		points, err := sw.measure(w, s, rate)
 		if err != nil {
 			return err
 		}
-		times, memory, err := sw.draw(points)
+		times, memory, key, err := sw.draw(points)
 		if err != nil {
 			return err
 		}
+		legend = key // the same for all
 		plots[0], plots[1] = append(plots[0], times), append(plots[1], memory)
 	}
-	for i, row := range plot.Align(plots, tiles, draw.New(canvas)) {
+	whole, foot := draw.New(canvas), vg.Inch
+	for i, row := range plot.Align(plots, tiles, draw.Crop(whole, 0, 0, foot, 0)) {
 		for j, c := range row {
 			plots[i][j].Draw(c)
 		}
 	}
+	legend.Draw(draw.Crop(whole, whole.Size().X/4, 0, 4, foot-whole.Size().Y))
 	file := filepath.Join(s.out, "growth.png")
 	if err := write(file, canvas); err != nil {
 		return err
@@ -122,8 +125,7 @@ func grow(w io.Writer, s settings) error {
 
 // newCanvas is 1600 pixels wide, for 800 on a page.
 func newCanvas() *vgimg.Canvas {
-	return vgimg.NewWith(vgimg.UseWH(22*vg.Centimeter, 18*vg.Centimeter), vgimg.UseDPI(185),
-		vgimg.UseBackgroundColor(color.White))
+	return vgimg.NewWith(vgimg.UseWH(600*vg.Inch/72, 480*vg.Inch/72), vgimg.UseDPI(192))
 }
 
 // measure prints a line per value.
@@ -206,23 +208,27 @@ func live() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// draw draws time and memory on logarithmic axes.
-func (sw sweep) draw(points []growthPoint) (times, memory *plot.Plot, err error) {
+// draw draws time and memory on logarithmic axes, and makes the legend of both.
+func (sw sweep) draw(points []growthPoint) (times, memory *plot.Plot, legend plot.Legend, err error) {
+	legend = plot.NewLegend()
+	legend.TextStyle.Font.Variant, legend.TextStyle.Font.Size = "Sans", 11*vg.Inch/72
+	legend.Left, legend.Padding = true, 2
 	times, err = logPlot("seconds", sw.name, points, []curve{
-		{"Adam, all", func(p growthPoint) float64 { return p.adam }, false},
-		{"K-FAC, step", func(p growthPoint) float64 { return p.step }, false},
-		{"inverses", func(p growthPoint) float64 { return p.inverses }, false},
-		{"step, by operations", func(p growthPoint) float64 { return p.predictedStep }, true},
-		{"inverses, by operations", func(p growthPoint) float64 { return p.predictedInv }, true},
-	})
+		{"Adam: seconds of an iteration, megabytes", func(p growthPoint) float64 { return p.adam }, false},
+		{"K-FAC: seconds of a step without RunAll and new inverses, megabytes",
+			func(p growthPoint) float64 { return p.step }, false},
+		{"K-FAC: seconds of new inverses", func(p growthPoint) float64 { return p.inverses }, false},
+		{"the step, by counting its operations", func(p growthPoint) float64 { return p.predictedStep }, true},
+		{"the inverses, by counting their operations", func(p growthPoint) float64 { return p.predictedInv }, true},
+	}, &legend)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, legend, err
 	}
-	memory, err = logPlot("live megabytes", sw.name, points, []curve{
-		{"Adam", func(p growthPoint) float64 { return p.bytes / 1e6 }, false},
-		{"K-FAC", func(p growthPoint) float64 { return p.kfacBytes / 1e6 }, false},
-	})
-	return times, memory, err
+	memory, err = logPlot("live memory, MB", sw.name, points, []curve{
+		{"", func(p growthPoint) float64 { return p.bytes / 1e6 }, false},
+		{"", func(p growthPoint) float64 { return p.kfacBytes / 1e6 }, false},
+	}, &legend)
+	return times, memory, legend, err
 }
 
 type curve struct {
@@ -231,13 +237,16 @@ type curve struct {
 	dashed bool
 }
 
-func logPlot(title, x string, points []growthPoint, curves []curve) (*plot.Plot, error) {
+// logPlot draws curves, and adds those that have a name to the legend.
+func logPlot(title, x string, points []growthPoint, curves []curve, legend *plot.Legend) (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text = title, x
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
-	p.X.Tick.Marker, p.Y.Tick.Marker = plot.LogTicks{Prec: -1}, plot.LogTicks{Prec: -1}
-	p.Legend.Top, p.Legend.Left = true, true
-	p.Add(plotter.NewGrid())
+	p.X.Tick.Marker, p.Y.Tick.Marker = valuesOf(points), powers{}
+	sans(p)
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = palette.Light.Grid, palette.Light.Grid
+	p.Add(grid)
 	low, high := math.Inf(1), math.Inf(-1)
 	for i, c := range curves {
 		var xys plotter.XYs
@@ -261,9 +270,32 @@ func logPlot(title, x string, points []growthPoint, curves []curve) (*plot.Plot,
 			dots.Radius = 0
 		}
 		p.Add(line, dots)
-		p.Legend.Add(c.name, line)
+		if c.name != "" {
+			legend.Add(c.name, line)
+		}
 	}
-	// Room for the legend: a quarter of the panel.
-	p.Y.Min, p.Y.Max = low/2, high*2*math.Pow(4*high/low, 0.4)
+	p.Y.Min, p.Y.Max = low/2, high*2
 	return p, nil
+}
+
+// valuesOf marks every second of the values.
+func valuesOf(points []growthPoint) (ticks plot.ConstantTicks) {
+	for i := 0; i < len(points); i += 2 {
+		ticks = append(ticks, plot.Tick{Value: float64(points[i].value), Label: fmt.Sprint(points[i].value)})
+	}
+	return ticks
+}
+
+// powers marks the powers of ten.
+type powers struct{}
+
+func (powers) Ticks(low, high float64) (ticks []plot.Tick) {
+	for d := math.Ceil(math.Log10(low)); d <= math.Log10(high); d++ {
+		tick := plot.Tick{Value: math.Pow(10, d), Label: fmt.Sprintf("1e%g", d)}
+		if math.Abs(d) <= 3 {
+			tick.Label = fmt.Sprintf("%.4g", tick.Value)
+		}
+		ticks = append(ticks, tick)
+	}
+	return ticks
 }

@@ -65,14 +65,19 @@ func drawPhases(file string, results []result) error {
 	p.NominalY(names...)
 	p.Legend.Top, p.Legend.Padding, p.Legend.XOffs = true, vg.Points(3), vg.Points(-4)
 	p.X.Max *= 1.35 // room for the legend
-	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.X.Tick.Label,
-		&p.Y.Tick.Label, &p.Legend.TextStyle} {
-		style.Font.Variant, style.Font.Size = "Sans", 11*vg.Inch/72
-	}
+	sans(p)
 	height := vg.Length(len(names)+6) * vg.Points(17)
 	canvas := vgimg.NewWith(vgimg.UseWH(600*vg.Inch/72, height), vgimg.UseDPI(192)) // 800 pixels on a page
 	p.Draw(draw.Crop(draw.New(canvas), 8, -8, 4, -4))
 	return write(file, canvas)
+}
+
+// sans gives a plot the type of the other figures.
+func sans(p *plot.Plot) {
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle,
+		&p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant, style.Font.Size = "Sans", 11*vg.Inch/72
+	}
 }
 
 // write writes a PNG file.
