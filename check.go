@@ -22,7 +22,8 @@ import (
 // depend on what the model predicts.
 //
 // An output of gradient zero has the factor 0 if others have not, and if the cost has weights that
-// can be zero for a time. Then its form is checked when it has another.
+// can be zero for a time, as where all cases are padding at a step. Then its form is checked when
+// it has another.
 //
 // If unchecked, a cost that is not what was declared is taken to be a mean over cases. If shared,
 // other ranks have cases too, and so an output of gradient zero has the weights 0 for now.
@@ -42,7 +43,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 			break
 		}
 	}
-	allowed := len(tail.movers) > 0 && slices.ContainsFunc(probes, func(p probe[T]) bool { return p.largest() > 0 })
+	allowed := (len(tail.movers) > 0 || tail.masked) && slices.ContainsFunc(probes, func(p probe[T]) bool { return p.largest() > 0 })
 	var opposite []probe[T] // made when first needed
 	for i, o := range outputs {
 		entries := len(probes[i].grad[0])
@@ -64,6 +65,10 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 			continue
 		}
 		if allowed && probes[i].largest() == 0 {
+			if !tail.switchedOff() { // what has no weight are its cases
+				tail.weighs[i] = true
+				weights.set(i, len(outputs), make([]float64, entries))
+			}
 			scales = append(scales, 0)
 			continue
 		}

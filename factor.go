@@ -17,7 +17,7 @@ import (
 
 // findMovers finds the inputs of the tail that its factors may depend on: those that are multiplied
 // with what depends on the outputs, or go into another function with it that is no sum. Inputs with
-// a row for each case are targets and the like.
+// a row for each case are targets and the like, which may be masked.
 func (t *lossTail[T]) findMovers(p *program.Program) {
 	found := map[*program.Node]bool{}
 	var collect func(n *program.Node)
@@ -26,8 +26,12 @@ func (t *lossTail[T]) findMovers(p *program.Program) {
 			return
 		}
 		found[n] = true
-		if n.IsLeaf() && n.Src.Op() == nil && n.Dtype == p.Dtype() && !t.hasCases(n) {
-			t.movers = append(t.movers, mover[T]{leaf: n})
+		if n.IsLeaf() && n.Src.Op() == nil && n.Dtype == p.Dtype() {
+			if t.hasCases(n) {
+				t.masked = true
+			} else {
+				t.movers = append(t.movers, mover[T]{leaf: n})
+			}
 		}
 		for _, k := range n.Kids {
 			collect(k)
@@ -56,6 +60,14 @@ func (t *lossTail[T]) hasCases(n *program.Node) bool {
 func (t *lossTail[T]) moved() bool {
 	return t.varies || slices.ContainsFunc(t.movers, func(m mover[T]) bool {
 		return !slices.Equal(valueNow[T](m.leaf.Src), m.last)
+	})
+}
+
+// switchedOff reports whether a mover is zero.
+func (t *lossTail[T]) switchedOff() bool {
+	return slices.ContainsFunc(t.movers, func(m mover[T]) bool {
+		v := valueNow[T](m.leaf.Src)
+		return !slices.ContainsFunc(v, func(x T) bool { return x != 0 })
 	})
 }
 

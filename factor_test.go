@@ -107,6 +107,56 @@ func TestPartOfWeightZero(t *testing.T) {
 	}
 }
 
+// stepsOf are two time steps of a model as outputs of their own, each with a mask of its cases.
+func stepsOf(t *testing.T, masks ...[]float64) *kfac.Trainer {
+	t.Helper()
+	s := testnet.NewSketch(3)
+	n := &testnet.Net{Sketch: s, X: s.Random("x", 12, 4)}
+	h := testnet.Tanh(n.Layer(n.X, 0, 4, 6, true, false))
+	var losses []testnet.Loss
+	for i, mask := range masks {
+		z := n.Layer(h, i+1, 6, 3, true, false)
+		y := s.Leaf(fmt.Sprint("y", i), testnet.OneHots(s.Rng, 12, 3), 12, 3)
+		logs := testnet.Sum(testnet.Hadamard(testnet.LogSoftMax(z), y), 1)
+		term := testnet.Neg(testnet.Mean(testnet.Hadamard(logs, s.Leaf(fmt.Sprint("mask", i), mask, 12))))
+		if n.Cost == nil {
+			n.Cost = term
+		} else {
+			n.Cost = testnet.Add(n.Cost, term)
+		}
+		losses = append(losses, testnet.Categorical(z))
+	}
+	n.Loss = testnet.Joint(losses...)
+	return kfac.NewTrainer(t, n)
+}
+
+// Where all cases of an output are padding, at the first step or later, it counts nowhere, and goes
+// on when it has cases again.
+func TestOutputOfPadding(t *testing.T) {
+	ones := func() []float64 { return pattern(12, 1) }
+	none := func() []float64 { return make([]float64, 12) }
+	for name, at := range map[string]int{"at first": 0, "later": 3} {
+		tr := stepsOf(t, ones(), ones())
+		mask := tr.Input("mask1")
+		for k := range 8 {
+			rows := ones()
+			if k == at {
+				rows = none()
+			}
+			testnet.Check(t, gorgonia.Let(mask, testnet.Tensor(mask.Dtype(), rows, 12)))
+			before := testnet.Weights(tr.Params[4:])
+			tr.Steps(t, 1)
+			moved := testnet.Distance(testnet.Weights(tr.Params[4:]), before) > 0
+			if k == 0 && at == 0 && moved {
+				t.Errorf("%s: the weights of an output that does not count have moved", name)
+			}
+			if k != at && !moved {
+				t.Errorf("%s: an output that counts does not learn at step %d", name, k)
+			}
+		}
+	}
+}
+
 // Weights of tasks that are learned train.
 func TestLearnedWeights(t *testing.T) {
 	s := testnet.NewSketch(3)

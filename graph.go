@@ -408,6 +408,7 @@ type lossTail[T program.Float] struct {
 	seeds  []program.Seed[T]
 	movers []mover[T]
 	varies bool   // the factors have changed, though no mover has
+	masked bool   // an input with a row for each case is multiplied with what depends on the outputs
 	weighs []bool // by output: its weights are measured
 	whole  [][]T  // by output: scratch of spreadOut
 
