@@ -43,7 +43,8 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 			break
 		}
 	}
-	allowed := (len(tail.movers) > 0 || tail.masked) && slices.ContainsFunc(probes, func(p probe[T]) bool { return p.largest() > 0 })
+	allowed := (len(tail.movers) > 0 || tail.masked) &&
+		slices.ContainsFunc(probes, func(p probe[T]) bool { return p.largest() > 0 })
 	var opposite []probe[T] // made when first needed
 	for i, o := range outputs {
 		entries := len(probes[i].grad[0])

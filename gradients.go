@@ -189,7 +189,8 @@ func inputsChanged[T program.Float](cost *gorgonia.Node, own float64) string {
 	}
 	return fmt.Sprintf("the VM's cost is %.6g, and that of what the graph holds now %.6g: did the input, the targets "+
 		"or the weights change after RunAll, as when the next batch is put in before Step, when Step is called twice "+
-		"after one RunAll, or when another batch was run in between?", vm, own)
+		"after one RunAll, when another batch was run in between, or when another solver has stepped weights that "+
+		"this graph has too?", vm, own)
 }
 
 // largestGradient is the norm of the largest gradient of the last reverse sweep.
