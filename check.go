@@ -48,7 +48,7 @@ func checkLoss[T program.Float](tail *lossTail[T], outputs []*output, seed uint6
 	var opposite []probe[T] // made when first needed
 	for i, o := range outputs {
 		entries := len(probes[i].grad[0])
-		if o.byCost && probes[i].largest() > 0 {
+		if o.byCost && (shared || probes[i].largest() > 0) {
 			scales = append(scales, o.scaleOfMean(entries))
 			continue
 		}

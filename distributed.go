@@ -312,7 +312,7 @@ func (d *distributed[T]) means(cases int, err error, means ...[]ratio) (int, err
 	rest := d.sums
 	for _, list := range means {
 		for i := range list {
-			list[i], rest = ratio{rest[0], rest[1]}, rest[2:]
+			list[i].sum, list[i].n, rest = rest[0], rest[1], rest[2:]
 		}
 	}
 	return int(all), d.broken.orNil()

@@ -135,7 +135,7 @@ func (m *model[T]) meanCurvature() []ratio {
 	if m.hessian == nil {
 		return nil
 	}
-	return []ratio{{m.hessian.trace(), float64(len(m.hessian.grad))}}
+	return []ratio{{sum: m.hessian.trace(), n: float64(len(m.hessian.grad))}}
 }
 
 // keepPrecision makes the mean curvature the precision of the outputs that the cost declares.

@@ -473,7 +473,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
 	made := make([]ratio, len(m.outputs))
 	discrete := true
 	for i, o := range m.outputs {
-		made[i] = ratio{1, 1}
+		made[i] = ratio{sum: 1, n: 1}
 		discrete = discrete && o.Discrete()
 	}
 	if discrete {
@@ -490,7 +490,8 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
 				return nil, err
 			}
 			n := float64(len(o.z))
-			made[i] = ratio{distance * distance * n, n}
+			g.each(i, rows, o.perCase(), func(_ int, w float64) { n += w - 1 })
+			made[i] = ratio{distance * n, n, true}
 			if err := t.sweepFrom(m, rows); err != nil { // for the outputs that follow
 				return nil, err
 			}
@@ -505,7 +506,7 @@ func (g *graph[T]) variances(m *model[T], rows []int) ([]ratio, error) {
 				n += w - 1
 			})
 			residual := linalg.Norm(grad) / g.scales[i]
-			made[i] = ratio{residual * residual, o.precision * n}
+			made[i] = ratio{sum: residual * residual, n: o.precision * n}
 		}
 	}
 	return made, nil
@@ -572,14 +573,21 @@ func (t *lossTail[T]) sweepFrom(m *model[T], rows []int) error {
 }
 
 // A ratio is a mean whose parts are added up by themselves.
-type ratio struct{ sum, n float64 }
+type ratio struct {
+	sum, n  float64
+	squared bool // what is meant is its square
+}
 
 // value is 1 where there is nothing to tell it by.
 func (r ratio) value() float64 {
-	if r.n == 0 {
+	v := r.sum / r.n
+	switch {
+	case r.n == 0:
 		return 1
+	case r.squared:
+		return v * v
 	}
-	return r.sum / r.n
+	return v
 }
 
 // values are those of some ratios.

@@ -252,3 +252,54 @@ func TestRankUnits(t *testing.T) {
 		}
 	}
 }
+
+// Losses of whose cases the last rank has none that counts have the steps of one process too.
+func TestRanksMaskLosses(t *testing.T) {
+	losses := map[string]struct {
+		loss    func(d, z *gorgonia.Node) *gorgonia.Node // of z - y, by entry
+		declare func(z *gorgonia.Node) Distribution
+	}{
+		"AbsoluteError": {func(d, _ *gorgonia.Node) *gorgonia.Node { return gorgonia.Must(gorgonia.Abs(d)) },
+			AbsoluteError},
+		"GaussNewton": {func(d, _ *gorgonia.Node) *gorgonia.Node {
+			return gorgonia.Must(gorgonia.Sqrt(testnet.Add(testnet.Square(d), gorgonia.NewConstant(1.0))))
+		}, func(z *gorgonia.Node) Distribution { return GaussNewton(z) }},
+		"Policy": {func(_, z *gorgonia.Node) *gorgonia.Node {
+			return gorgonia.Must(gorgonia.Neg(gorgonia.Must(gorgonia.Log(gorgonia.Must(gorgonia.SoftMax(z))))))
+		}, func(z *gorgonia.Node) Distribution { return Policy(Categorical(z)) }},
+	}
+	for name, of := range losses {
+		for _, from := range []int{8, 12} { // the first case that doesn't count
+			build := func(cases int) *testnet.Net {
+				n := testnet.NewNet(4)
+				n.X = n.Random("x", cases, 3)
+				n.Out = n.Dense("1", testnet.Tanh(n.Dense("0", n.X, 5)), 2)
+				mask := make([]float64, 2*cases)
+				for i := range mask {
+					mask[i] = oneIf(i/2 < from && (name != "Policy" || i%2 == i/2%2)) // which action
+				}
+				loss := of.loss(testnet.Sub(n.Out, n.Random("y", cases, 2)), n.Out)
+				n.Cost = testnet.Mean(testnet.Hadamard(loss, n.Leaf("mask", mask, cases, 2)))
+				return n
+			}
+			train := func(ranks int) [][]float64 {
+				all := make([][]float64, ranks)
+				testnet.Check(t, InProcess(ranks, func(c Communicator) error {
+					n := sharded{build: build, cases: 12}.shardOf(t, c.Rank()*12/ranks, (c.Rank()+1)*12/ranks)
+					run := testnet.Machines["BindDualValues"](t, n)
+					s, err := NewSolver(n.Cost, of.declare(n.Out), WithCommunicator(c))
+					testnet.Check(t, err)
+					err = member{c, &Trainer{Net: n, Run: run, Solver: s}}.steps(12)
+					all[c.Rank()] = weightsOf(n)
+					return err
+				}))
+				return all
+			}
+			want, got := train(1)[0], train(3)
+			for _, w := range got {
+				testnet.SameBits(t, name, w, got[0])
+			}
+			testnet.Near(t, fmt.Sprintf("%s, %d cases count", name, from), got[0], want, 1e-9)
+		}
+	}
+}

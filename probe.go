@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"gonum.org/v1/gonum/floats"
 
@@ -158,12 +159,13 @@ func (p *probe[T]) scale(o *output) (float64, error) {
 func (p *probe[T]) scaleBy(l likelihood.Scaled, o *output) (float64, error) {
 	var all []float64
 	z, c := make([]float64, len(p.z[0])), make([]float64, len(p.z[0]))
-	rising := 0.0 // the least change of the gradient, in the direction of the output's
+	none := make([]bool, len(c)) // whether an entry has no factor, as where its weight is 0
+	rising := 0.0                // the least change of the gradient, in the direction of the output's
 	for i := range 2 {
 		linalg.Convert(z, p.z[i])
 		l.Factors(c, p.grad[i], z, o.cols)
 		for j, cj := range c {
-			if cj != 0 {
+			if none[j] = cj == 0 && (i == 0 || none[j]); cj != 0 {
 				all = append(all, cj)
 			}
 			rising = min(rising, (p.grad[1][j]-p.grad[0][j])*float64(p.z[1][j]-p.z[0][j]))
@@ -171,7 +173,7 @@ func (p *probe[T]) scaleBy(l likelihood.Scaled, o *output) (float64, error) {
 	}
 	mean := floats.Sum(all) / float64(len(all))
 	low, high := floats.Min(all), floats.Max(all)
-	even := high-low <= 2*lossTolerance*mean
+	even := high-low <= 2*lossTolerance*mean && !slices.Contains(none, true)
 	if rising < 0 || !even {
 		m := p.mismatch(o)
 		hint := m.otherFamily(changeOf(m.grad))
