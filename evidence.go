@@ -49,7 +49,8 @@ func (e *evidence) stop() { e.fit, e.weight = 0, 0 }
 const shortWindow = 60
 
 // with returns the evidence with one more step. No step counts as one of a larger curvature than
-// limit, so that a few huge steps at the start do not outweigh all others.
+// limit, and the gain does not fall below a part of the curvature, so that a few huge steps at the
+// start do not outweigh all others.
 func (e evidence) with(gain, bend, limit float64) evidence {
 	if !(bend > 0) || math.IsInf(bend, 0) || math.IsNaN(gain) || math.IsInf(gain, 0) {
 		return e
@@ -57,7 +58,16 @@ func (e evidence) with(gain, bend, limit float64) evidence {
 	weight := math.Min(1, limit/bend)
 	keep := 1 - 1/(shortWindow+float64(e.steps)/2)
 	e.gain, e.bend, e.steps = keep*e.gain+weight*gain, keep*e.bend+weight*bend, e.steps+1
+	e.gain = math.Max(e.gain, -mostDebt*e.bend)
 	return e
+}
+
+// tooWrong returns how far below zero the gain of a heading may be where the step before has this
+// curvature. Noise hardly ever gets there: it has the standard deviation that is beside the
+// curvature here. Beyond, the heading has updates for which the quadratic model did not hold: they
+// have thrown the net over a kink or onto a plateau. That says nothing about the steps from there.
+func tooWrong(bend, unit float64, cases int) float64 {
+	return astray * (bend + math.Sqrt(unit*bend/float64(cases)))
 }
 
 // share returns the part of a step from a batch with this number of cases that is signal. The
@@ -81,4 +91,6 @@ func trustedPart(cases int) float64 { return float64(cases) / (float64(cases) + 
 const (
 	halfTrusted = 16.0      // a first step from this many cases is made by half
 	leastPart   = 1.0 / 200 // smallest factor on a step
+	mostDebt    = 1.0 / 2   // part of the curvature that the gain may be below zero
+	astray      = 5.0       // times a step's curvature and its slope's standard deviation are no noise
 )

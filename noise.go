@@ -44,17 +44,24 @@ const (
 	mostGain   = 2.0       // largest promised gain, in objectives, if the objective can't fall below zero
 )
 
-// seen returns the evidence, including that of the present batch about the previous step.
-func (n *noise) seen(m *span, limit float64) evidence {
+// seen returns the evidence, including that of the present batch about the previous step. unit is
+// the variance of the residuals, where F has 1. restart says that the heading begins anew with the
+// previous update.
+func (n *noise) seen(m *span, limit, unit float64, cases int) (e evidence, restart bool) {
 	if !m.past || n.factor == 0 {
-		return n.evidence
+		return n.evidence, false
 	}
 	bend := m.f[1][1] + m.ridge[1][1]
 	if math.IsInf(bend, 0) || math.IsNaN(bend) {
-		return n.evidence
+		return n.evidence, false
 	}
-	e := n.evidence.turned(bend, n.factor)
-	return e.with((e.fit-m.heading)/e.weight, bend/(n.factor*n.factor), limit)
+	e = n.evidence.turned(bend, n.factor)
+	gain, whole := (e.fit-m.heading)/e.weight, bend/(n.factor*n.factor)
+	if restart = gain < -tooWrong(whole, unit, cases); restart {
+		e.fit, e.weight = bend, n.factor
+		gain = (bend - m.slope[1]) / n.factor
+	}
+	return e.with(gain, whole, limit), restart
 }
 
 // bounds are the upper bounds of a step.
@@ -76,7 +83,7 @@ func (n *noise) limited(m *span, lambda float64, cfg *config, cases int, most bo
 		return m.minimiseTo(most.curvature, lambda, m.past && !cfg.noMomentum), factor
 	}
 	if !cfg.paperRules {
-		m.evidence = n.seen(m, most.curvature/trustedPart(cases))
+		m.evidence, m.restart = n.seen(m, most.curvature/trustedPart(cases), most.unit, cases)
 		factor = m.evidence.share(cases, most.unit)
 		m.curvature = m.f[1][1]
 		n.steady(m)

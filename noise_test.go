@@ -153,6 +153,81 @@ func TestShareIsTheBestFactor(t *testing.T) {
 	}
 }
 
+// A heading along which the gradient says that its updates were wrong by far more than noise may
+// say is given up: the evidence is what it is with the previous update as the only one.
+func TestHeadingRestarts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		number := func(name string, least, most float64) float64 {
+			return rapid.Float64Range(least, most).Draw(t, name)
+		}
+		n := noise{factor: number("factor", 0.005, 1),
+			evidence: evidence{fit: number("fit", 0, 10), weight: number("weight", 0, 1)}}
+		m := span{past: true, f: [2][2]float64{{1, 0}, {0, number("bend", 1e-3, 10)}},
+			slope: [2]float64{-1, number("slope", -10, 10)}, heading: number("heading", -10, 10) * 1000}
+		unit, cases := number("unit", 0.1, 10), rapid.IntRange(1, 1000).Draw(t, "cases")
+		got, restart := n.seen(&m, math.Inf(1), unit, cases)
+
+		alone, from := n, m
+		alone.evidence, from.heading = evidence{}, m.slope[1]
+		anew, _ := alone.seen(&from, math.Inf(1), unit, cases)
+		f := n.factor
+		whole := m.f[1][1] / (f * f)
+		gain := ((1-f)*n.evidence.fit + m.f[1][1] - m.heading) / ((1-f)*n.evidence.weight + f)
+		switch {
+		case restart != (gain < -5*(whole+math.Sqrt(unit*whole/float64(cases)))):
+			t.Errorf("restart is %v where the gain is %g, the curvature %g", restart, gain, whole)
+		case restart && got != anew:
+			t.Errorf("%+v, with the previous update alone %+v", got, anew)
+		case !restart:
+			testnet.Near(t, "gain", []float64{got.gain}, []float64{max(gain, -whole/2)}, 1e-12)
+		}
+	})
+}
+
+// However wrong some steps were, twenty that are confirmed make up for them.
+func TestDebtOfEvidence(t *testing.T) {
+	var e evidence
+	for range 30 {
+		e = e.with(-1e9, 1, 1)
+	}
+	if e.share(1e9, 1) != leastPart {
+		t.Errorf("steps that were all wrong are confirmed: %+v", e)
+	}
+	for range 20 {
+		e = e.with(1, 1, 1)
+	}
+	if part := e.share(1e9, 1); part < 0.1 {
+		t.Errorf("after twenty steps that are confirmed the share is %g", part)
+	}
+}
+
+// Where the first steps throw a saturated net about, they don't hold back those after them for
+// long, which are as the quadratic model says: after a hundred updates no net is above the loss of
+// guessing, log 2. Inputs of 300 make the nets certain and wrong at first.
+func TestAfterAWildStart(t *testing.T) {
+	for _, seed := range []uint64{0, 2, 5, 6, 7, 8, 9} {
+		n := testnet.MLP{Widths: []int{10, 16, 16, 3}, Cases: 64, Unit: gorgonia.Rectify,
+			Loss: testnet.Classes}.Build(seed)
+		x, y := testnet.Data(n.Input("x")), testnet.Data(n.Input("y"))
+		clear(y)
+		for c := range 64 {
+			class := 0
+			if x[10*c] > 0 {
+				class = 1
+			}
+			y[3*c+class] = 1
+		}
+		for i := range x {
+			x[i] += 300
+		}
+		l := NewTrainer(t, n)
+		l.Steps(t, 100)
+		if cost := statsOf(l).Cost; cost > math.Ln2 {
+			t.Errorf("seed %d: the loss is %.3g", seed, cost)
+		}
+	}
+}
+
 // Older steps fade, the more slowly the more there are, and a huge one counts as one at the limit.
 func TestEvidenceFades(t *testing.T) {
 	var e evidence

@@ -290,6 +290,7 @@ type span struct {
 	heading   float64  // grad^T heading
 	curvature float64  // delta0^T F delta0 by this batch alone
 	evidence  evidence // about the previous steps, by this batch too
+	restart   bool     // the heading begins anew with the previous update
 	back      float64  // what the step takes back of the previous update: in [-2, 0]
 }
 

@@ -1234,6 +1234,9 @@ func (t *training[T]) commit(a *attempt[T], best *proposed[T], next control, rej
 		factor = next.noise.factor
 	}
 	for i, p := range t.plan.order {
+		if best.span.restart {
+			p.heading.apart = false
+		}
 		switch update := best.updates[i]; {
 		case update == nil && rejected && p.aside:
 			zeroGradient(p.src)
