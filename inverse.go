@@ -382,6 +382,28 @@ func newLowRanks[T program.Float]() *lowRanks[T] {
 // choose selects the blocks that gain by the low-rank form. The run must have observed the whole
 // batch. It selects none if the saving is not worth the additional backward sweep.
 func (r *lowRanks[T]) choose(p *planned[T]) {
+	r.pick(p, func(k *curvature.Kronecker[T], _ *layerHook[T]) int {
+		saved, _ := k.LowRankSavings()
+		return saved
+	})
+}
+
+// expect selects the blocks that will be chosen when the run, of the whole batch, is observed, or
+// more of them. What it selects follows from graph and state, not from the step before, which a
+// training that was loaded does not know of.
+func (r *lowRanks[T]) expect(p *planned[T]) {
+	r.pick(p, func(k *curvature.Kronecker[T], h *layerHook[T]) int {
+		if c := h.coords[0]; c != nil && !c.settled {
+			return 0
+		}
+		cases := p.model.Cases
+		return k.LowRankGain(cases * h.layers[0].Positions(cases))
+	})
+}
+
+// pick selects blocks by the multiplications that they save.
+func (r *lowRanks[T]) pick(p *planned[T], by func(*curvature.Kronecker[T], *layerHook[T]) int) {
+	r.reset()
 	saved, sweep := 0, 0
 	for _, l := range p.layers {
 		positions := p.model.Cases
@@ -395,8 +417,9 @@ func (r *lowRanks[T]) choose(p *planned[T]) {
 		if !ok || !p.unreduced[b] {
 			continue
 		}
-		if s, _ := k.LowRankSavings(); s > 0 {
-			r.chosen, r.hooks = append(r.chosen, b), append(r.hooks, p.hooks[i].(*layerHook[T]))
+		h := p.hooks[i].(*layerHook[T])
+		if s := by(k, h); s > 0 {
+			r.chosen, r.hooks = append(r.chosen, b), append(r.hooks, h)
 			saved += s
 		}
 	}
@@ -451,11 +474,11 @@ func lowRankScale[T program.Float](g *graph[T], m *model[T]) T {
 	return T(1 / (g.scale() * float64(g.count(m.Cases))))
 }
 
-// keep takes the errors of the blocks that were chosen in the last step from the run of the
-// solver's own VM, which has swept back the gradient of the cost. Times scale it is that of the
-// objective.
-func (r *lowRanks[T]) keep(run *program.Run[T], scale T) {
-	r.take(run, scale)
+// keep takes the errors of the blocks that are expected to be chosen from the run of the solver's
+// own VM, which has swept back the gradient of the cost. Times scale it is that of the objective.
+func (r *lowRanks[T]) keep(p *planned[T], scale T) {
+	r.expect(p)
+	r.take(p.model.run, scale)
 	r.kept = append(r.kept[:0], r.chosen...)
 }
 

@@ -125,8 +125,7 @@ func TestLowRankFormOfJoint(t *testing.T) {
 }
 
 // wideNet has layers that are wide beside the batch.
-func wideNet(t *testing.T, drop bool) *testnet.Net {
-	t.Helper()
+func wideNet(drop bool) *testnet.Net {
 	s := testnet.NewSketch(3)
 	n := &testnet.Net{Sketch: s, X: s.Random("x", 4, 20)}
 	h := tanh(n.Layer(n.X, 0, 20, 30, true, false))
@@ -167,7 +166,7 @@ func TestLowRankChoice(t *testing.T) {
 		{name: "statistics of a part", opts: []Option{WithStatisticsFraction(0.5), WithMinStatisticsCases(1)}},
 		{name: "block-tridiagonal", opts: []Option{WithBlockTridiagonal()}},
 	} {
-		n := wideNet(t, test.drop)
+		n := wideNet(test.drop)
 		if test.change != nil {
 			test.change(n)
 		}
@@ -200,7 +199,7 @@ func TestGradientTooLargeForItsSquare(t *testing.T) {
 	} {
 		for k := range 4 {
 			t.Run(fmt.Sprint(name, k), func(t *testing.T) {
-				l, twin := NewTrainer(t, wideNet(t, false), opts...), NewTrainer(t, wideNet(t, false), opts...)
+				l, twin := NewTrainer(t, wideNet(false), opts...), NewTrainer(t, wideNet(false), opts...)
 				l.Steps(t, 5)
 				twin.Steps(t, 5)
 				if len(trainingOf(l).low.of) == 0 {
@@ -245,7 +244,7 @@ func clip(x []float64, limit float64) {
 // Chunks of an update are many small products, so they are added up first; the step after has the
 // low-rank form again.
 func TestLowRankFormAndChunks(t *testing.T) {
-	l := NewTrainer(t, wideNet(t, false))
+	l := NewTrainer(t, wideNet(false))
 	for _, chunks := range []int{1, 2, 1} {
 		for range chunks - 1 {
 			testnet.Check(t, l.Run())

@@ -1059,8 +1059,9 @@ func (t *training[T]) observe(k *chunk[T], time *PhaseTimes, watch *stopwatch) e
 	if err := m.forward(k.conditions, rows); err != nil {
 		return err
 	}
+	t.low.kept = t.low.kept[:0] // of a step that has failed
 	if vm := t.graph.machine; k.own && k.all && vm.errors && vm.of == m.whole {
-		t.low.keep(m.run, lowRankScale(t.graph, m))
+		t.low.keep(t.plan, lowRankScale(t.graph, m))
 	}
 	if k.own {
 		t.graph.machine.errors = false // the next sweep writes over them

@@ -1,10 +1,14 @@
 package kfac_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"io"
+	"io/fs"
+	"math"
 	"strings"
 	"testing"
 
@@ -58,11 +62,34 @@ func onGradients(f func(float64) float64) func(t *testing.T, tr *kfac.Trainer) {
 	}
 }
 
-// withOption makes a solver with an option.
-func withOption(o kfac.Option) func(t *testing.T) error {
+// later makes a call after two steps of a net with the parameters w0, b0, w1 and b1.
+func later(call func(t *testing.T, tr *kfac.Trainer) error, opts ...kfac.Option) func(t *testing.T) error {
+	return func(t *testing.T) error {
+		tr := kfac.NewTrainer(t, testnet.NewMLP[float64](1, small, testnet.CrossEntropy), opts...)
+		tr.Steps(t, 2)
+		return call(t, tr)
+	}
+}
+
+// atFirst makes the first step with some options.
+func atFirst(opts ...kfac.Option) func(t *testing.T) error {
+	return func(t *testing.T) error {
+		tr := kfac.NewTrainer(t, testnet.NewMLP[float64](1, small, testnet.CrossEntropy), opts...)
+		return tr.Try()
+	}
+}
+
+func stateFile(t *testing.T, tr *kfac.Trainer) *bytes.Buffer {
+	var file bytes.Buffer
+	testnet.Check(t, tr.Solver.Save(&file))
+	return &file
+}
+
+// withOptions makes a solver with some options.
+func withOptions(opts ...kfac.Option) func(t *testing.T) error {
 	return func(*testing.T) error {
 		m := testnet.NewMLP[float64](1, small, testnet.CrossEntropy)
-		_, err := kfac.NewSolver(m.Cost, kfac.Categorical(m.Out), o)
+		_, err := kfac.NewSolver(m.Cost, kfac.Categorical(m.Out), opts...)
 		return err
 	}
 }
@@ -175,14 +202,84 @@ var mistakes = []mistake{
 		[]string{"w0", "gradient", "overflow"}, []string{"a gradient of zero", "raise WithDamping"}},
 	{"targets whose squares overflow", scaledTo[float64](1, 1, 1e200), kfac.ErrLoss,
 		[]string{"a finite cost", "+Inf", "overflows"}, []string{"a gradient of zero", "linear in it"}},
-	{"lambda out of range", withOption(kfac.WithDamping(1e31)), nil,
+	{"lambda out of range", withOptions(kfac.WithDamping(1e31)), nil,
 		[]string{"WithDamping", "1e+31", "(0, 1e30]"}, nil},
-	{"L2 out of range", withOption(kfac.WithL2Reg(1e60)), nil, []string{"WithL2Reg", "1e+60", "[0, 1e30]"}, nil},
-	{"an interval of years", withOption(kfac.WithDampingAdaptation(1<<40, 0.95)), nil,
+	{"L2 out of range", withOptions(kfac.WithL2Reg(1e60)), nil, []string{"WithL2Reg", "1e+60", "[0, 1e30]"}, nil},
+	{"an interval of years", withOptions(kfac.WithDampingAdaptation(1<<40, 0.95)), nil,
 		[]string{"WithDampingAdaptation", "0.95", "1099511627776", "decay^interval >= 1e-6"}, nil},
-	{"a gamma of years", withOption(kfac.WithGammaAdaptation(1<<40, 0.95)), nil,
+	{"a gamma of years", withOptions(kfac.WithGammaAdaptation(1<<40, 0.95)), nil,
 		[]string{"WithGammaAdaptation", "0.95", "sqrt(decay)^interval >= 1e-12"}, nil},
-	{"no interval", withOption(kfac.WithDampingAdaptation(0, 0.95)), nil,
+	{"a group of nobody", atFirst(kfac.WithGroup("body*", kfac.GroupFrozen())), nil,
+		[]string{`WithGroup("body*")`, "w0", "b1"}, nil},
+	{"two groups of one", withOptions(kfac.WithGroup("w*", kfac.GroupFrozen()),
+		kfac.WithGroup("?0", kfac.GroupRate(2))), nil,
+		[]string{`WithGroup("w*")`, `WithGroup("?0")`, "w0"}, []string{"b1"}},
+	{"a pattern that is none", withOptions(kfac.WithGroup("[", kfac.GroupFrozen())), nil,
+		[]string{`WithGroup("[")`, "path.Match"}, nil},
+	{"another solver without a rate", withOptions(kfac.WithInner(gorgonia.NewAdamSolver())), nil,
+		[]string{"WithInner", "WithLearningRate"}, nil},
+	{"directions without a rate", later(func(t *testing.T, tr *kfac.Trainer) error {
+		testnet.Check(t, tr.Run())
+		return tr.Solver.Precondition(tr.ValueGrads())
+	}), nil, []string{"Precondition", "WithLearningRate"}, nil},
+	{"a rate that is turned where none is", later(func(_ *testing.T, tr *kfac.Trainer) error {
+		return tr.Solver.Set(kfac.LearningRate, 0.1)
+	}), nil, []string{"learning rate", "WithLearningRate"}, nil},
+	{"a knob that has a schedule", later(func(_ *testing.T, tr *kfac.Trainer) error {
+		return tr.Solver.Set(kfac.LearningRate, 0.1)
+	}, kfac.WithSchedule(kfac.LearningRate, kfac.Constant(0.1))), nil, []string{"schedule", "learning rate"}, nil},
+	{"a schedule that ends below zero", withOptions(kfac.WithSchedule(kfac.LearningRate,
+		func(step int) float64 { return 1 - float64(step) })), nil, []string{"learning rate", "step 1", "> 0"}, nil},
+	{"an average that nobody keeps", later(func(_ *testing.T, tr *kfac.Trainer) error {
+		_, err := tr.Solver.UseAverage()
+		return err
+	}), nil, []string{"UseAverage", "WithIterateAveraging"}, nil},
+	{"an average that has not begun", later(func(_ *testing.T, tr *kfac.Trainer) error {
+		_, err := tr.Solver.UseAverage()
+		return err
+	}, kfac.WithIterateAveraging(0.9, 10)), nil, []string{"UseAverage", "no average yet"}, nil},
+	{"a file between chunks", later(func(t *testing.T, tr *kfac.Trainer) error {
+		testnet.Check(t, tr.Run())
+		testnet.Check(t, tr.Solver.Accumulate(tr.ValueGrads()))
+		return tr.Solver.Save(io.Discard)
+	}), kfac.ErrInUpdate, []string{"Save", "Step"}, nil},
+	{"a file of Adam's", later(func(t *testing.T, tr *kfac.Trainer) error {
+		return tr.Solver.Save(io.Discard)
+	}, kfac.WithLearningRate(0.1), kfac.WithInner(gorgonia.NewAdamSolver())), kfac.ErrInner,
+		[]string{"Save", "WithoutInner"}, nil},
+	{"a file of another model", later(func(t *testing.T, tr *kfac.Trainer) error {
+		other := kfac.NewTrainer(t, testnet.NewMLP[float64](1, testnet.Shape{Cases: 6, Widths: []int{4, 9, 3}},
+			testnet.CrossEntropy))
+		other.Steps(t, 1)
+		return tr.Solver.Load(stateFile(t, other))
+	}), kfac.ErrOtherModel, []string{"w0"}, nil},
+	{"a file of other settings", later(func(t *testing.T, tr *kfac.Trainer) error {
+		other := kfac.NewTrainer(t, testnet.NewMLP[float64](1, small, testnet.CrossEntropy), kfac.WithL2Reg(0.1))
+		other.Steps(t, 1)
+		return tr.Solver.Load(stateFile(t, other))
+	}), kfac.ErrOtherSettings, []string{"WithL2Reg: 0.1 in the file, 0 here", "WithOtherSettings"}, nil},
+	{"a file that is a picture", later(func(_ *testing.T, tr *kfac.Trainer) error {
+		return tr.Solver.Load(strings.NewReader("\x89PNG\r\n\x1a\nand so on"))
+	}), kfac.ErrForeignFile, []string{"Load"}, nil},
+	{"half a file", later(func(t *testing.T, tr *kfac.Trainer) error {
+		file := stateFile(t, tr)
+		file.Truncate(file.Len() / 2)
+		return tr.Solver.Load(file)
+	}), kfac.ErrTruncated, []string{"Load"}, nil},
+	{"a file where none can be", later(func(t *testing.T, tr *kfac.Trainer) error {
+		return tr.Solver.SaveFile(t.TempDir() + "/no such folder/x")
+	}), fs.ErrNotExist, []string{"Save", "no such folder"}, nil},
+	{"batches that are never finite", later(func(t *testing.T, tr *kfac.Trainer) error {
+		var err error
+		for range 3 {
+			testnet.Check(t, tr.Run())
+			onGradients(func(float64) float64 { return math.NaN() })(t, tr)
+			err = tr.Solver.Step(tr.ValueGrads())
+			kfac.ZeroGradients(tr.ValueGrads())
+		}
+		return err
+	}, kfac.WithSkipNotFinite(2)), kfac.ErrNotFinite, []string{"2 batches in a row"}, nil},
+	{"no interval", withOptions(kfac.WithDampingAdaptation(0, 0.95)), nil,
 		[]string{"WithDampingAdaptation", "not 0"}, nil},
 }
 

@@ -30,11 +30,20 @@ func (b *Kronecker[T]) NewInverse() Inverse[T] { return b.products.inverses.get(
 // factor is diagonal, or if A was not computed from Abar itself. It does not detect rows that were
 // reduced over positions: the caller must exclude those.
 func (b *Kronecker[T]) LowRankSavings() (saved, positions int) {
-	f, n, m := b.factors, b.factors.a.n, b.factors.g.n
-	if f.shape.DiagonalA || f.shape.DiagonalG || len(f.at) != n*f.rows {
+	f := b.factors
+	if len(f.at) != f.a.n*f.rows {
 		return 0, f.rows
 	}
-	return n*m*(n+m) - f.rows*(n*n+m*m+n*m), f.rows
+	return b.LowRankGain(f.rows), f.rows
+}
+
+// LowRankGain returns LowRankSavings for a number of positions whose A is computed from Abar.
+func (b *Kronecker[T]) LowRankGain(positions int) int {
+	f, n, m := b.factors, b.factors.a.n, b.factors.g.n
+	if f.shape.DiagonalA || f.shape.DiagonalG {
+		return 0
+	}
+	return n*m*(n+m) - positions*(n*n+m*m+n*m)
 }
 
 // LowRank makes v the low-rank form of a gradient, from the inputs observed last and the errors E.
