@@ -254,8 +254,9 @@ func stateError(call string, err error) error {
 	return &StateError{Call: call, Err: err}
 }
 
-// PanicError is a panic in an op of the user's graph, or in this package. No weight has been
-// changed, and the solver is as it was.
+// PanicError is a panic in an op of the user's graph, in a function of the user's that the solver
+// calls, such as a Schedule, or in this package. No weight has been changed, and the solver is as
+// it was.
 type PanicError struct {
 	Call  string // the method, e.g. "Step"
 	Value any    // what was given to panic
@@ -263,8 +264,9 @@ type PanicError struct {
 }
 
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("kfac: %s: panic: %v (in an op of the graph, or a fault of this package: please report it; "+
-		"weights and state are as they were)\n%s", e.Call, e.Value, e.Stack)
+	return fmt.Sprintf("kfac: %s: panic: %v (in an op of the graph, in a function of yours such as a Schedule, or "+
+		"a fault of this package: please report that; weights and state are as they were)\n%s",
+		e.Call, e.Value, e.Stack)
 }
 
 // Unwrap is the error that was given to panic, if it is one.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -26,7 +27,12 @@ import (
 // is not used. The file can be loaded by any number of ranks, and by a solver without them.
 func (s *Solver) Save(w io.Writer, opts ...StateOption) (err error) {
 	defer recovered("Save", &err)
-	return s.saving(opts, func() error { return s.save(w, opts) })
+	return s.saving(opts, func() error {
+		if w == nil { // on other ranks it is not used
+			return &ConfigError{"Save", "nil", "an io.Writer"}
+		}
+		return s.save(w, opts)
+	})
 }
 
 // saving has all ranks save, by the given way on rank 0.
@@ -93,7 +99,12 @@ func (s *Solver) save(w io.Writer, opts []StateOption) (err error) {
 // reads r to its end.
 func (s *Solver) Load(r io.Reader, opts ...StateOption) (err error) {
 	defer recovered("Load", &err)
-	return s.load(func() ([]byte, error) { return io.ReadAll(r) }, opts)
+	return s.load(func() ([]byte, error) {
+		if r == nil {
+			return nil, &ConfigError{"Load", "nil", "an io.Reader"}
+		}
+		return io.ReadAll(r)
+	}, opts)
 }
 
 // load loads a file that is read on rank 0.
@@ -145,7 +156,8 @@ func (s *Solver) savable() error {
 }
 
 // SaveFile saves to a file, which it replaces when all is written: whatever happens, there is the
-// file before or the new one. It is written as path.tmp first.
+// file before or the new one. It is written as path.tmp first. What is at path has to be a file, if
+// there is anything: no folder and no device.
 func (s *Solver) SaveFile(path string, opts ...StateOption) (err error) {
 	defer recovered("Save", &err)
 	return s.saving(opts, func() error { return s.replace(path, opts) })
@@ -153,6 +165,9 @@ func (s *Solver) SaveFile(path string, opts ...StateOption) (err error) {
 
 // replace replaces a file by what Save writes.
 func (s *Solver) replace(path string, opts []StateOption) error {
+	if at, err := os.Stat(path); path == "" || err == nil && !at.Mode().IsRegular() {
+		return stateError("Save", &fs.PathError{Op: "replace", Path: path, Err: errNoFile})
+	}
 	temporary := path + ".tmp"
 	if err := s.saveTo(temporary, opts); err != nil {
 		os.Remove(temporary)
@@ -168,6 +183,8 @@ func (s *Solver) replace(path string, opts []StateOption) error {
 	}
 	return nil
 }
+
+var errNoFile = errors.New("it is no file that can be replaced: give the name of a file")
 
 func (s *Solver) saveTo(path string, opts []StateOption) error {
 	f, err := os.Create(path)

@@ -516,8 +516,16 @@ func TestSaveFile(t *testing.T) {
 	if err := tr.Solver.LoadFile(path + "2"); !errors.As(err, &state) || !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if err := tr.Solver.SaveFile(filepath.Join(path, "in a file")); !errors.As(err, &state) {
-		t.Fatal(err)
+	for _, bad := range []string{filepath.Join(path, "in a file"), filepath.Dir(path), ""} {
+		if err := tr.Solver.SaveFile(bad); !errors.As(err, &state) {
+			t.Fatalf("%q: %v", bad, err)
+		}
+	}
+	var config *ConfigError
+	for _, err := range []error{tr.Solver.Save(nil), tr.Solver.Load(nil)} {
+		if !errors.As(err, &config) {
+			t.Fatal(err)
+		}
 	}
 }
 
