@@ -414,6 +414,11 @@ type lossTail[T program.Float] struct {
 
 	directions []program.Seed[T] // scratch of curve
 	slope, far []T               // scratch of meanDistance
+
+	terms struct { // of pathOfTerms
+		leaves      []*program.Node
+		path, inner program.Path
+	}
 }
 
 // sweep runs the tail forward from the values bound to the leaves, and backward.
@@ -563,13 +568,21 @@ const farther, distances = 20, 30
 // sweepFrom sweeps from the outputs of the model's run of the cases in rows, or of all if rows is
 // nil, to the cost and back.
 func (t *lossTail[T]) sweepFrom(m *model[T], rows []int) error {
+	if err := t.bindOutputs(m, rows); err != nil {
+		return graphError(err)
+	}
+	return graphError(t.sweep(1))
+}
+
+// bindOutputs binds the outputs of the model's run, as sweepFrom has them, to the leaves.
+func (t *lossTail[T]) bindOutputs(m *model[T], rows []int) error {
 	for i, leaf := range t.leaves {
 		o := m.outputs[i]
 		if err := t.run.Bind(leaf, t.spreadOut(i, m.run.Value(o.node).Data, o.perCase(), rows)); err != nil {
-			return graphError(err)
+			return err
 		}
 	}
-	return graphError(t.sweep(1))
+	return nil
 }
 
 // A ratio is a mean whose parts are added up by themselves.

@@ -2,6 +2,7 @@ package kfac
 
 import (
 	"math"
+	"slices"
 
 	"github.com/gorgonia-kfac/kfac/internal/linalg"
 	"github.com/gorgonia-kfac/kfac/internal/program"
@@ -64,17 +65,32 @@ func (s *terms[T]) add(k *chunk[T], which int, sign float64, params []*parameter
 // directions, at the outputs that the model's run holds.
 func (t *lossTail[T]) bend(k *chunk[T], leaves []*program.Node, directions []program.Seed[T]) error {
 	defer k.useTail()()
-	if err := t.sweepFrom(k.plan.model, k.rows); err != nil {
-		return err
+	if err := t.bindOutputs(k.plan.model, k.rows); err != nil {
+		return graphError(err)
 	}
-	path := t.run.Program().Path(leaves...)
-	if err := t.run.Reverse([]program.Seed[T]{{Node: t.cost, Data: []T{1}}}, path); err != nil {
+	if err := t.run.Forward(nil); err != nil {
+		return graphError(err)
+	}
+	path, inner := t.pathOfTerms(leaves)
+	if err := t.run.Reverse([]program.Seed[T]{{Node: t.cost, Data: []T{1}}}, inner); err != nil {
 		return graphError(err)
 	}
 	if err := t.run.Tangent(directions, path); err != nil {
 		return graphError(err)
 	}
 	return graphError(t.run.Bend(path, false))
+}
+
+// pathOfTerms returns the path of the leaves, and that less the leaves: Bend reads the gradients of
+// what is made of them, not their own.
+func (t *lossTail[T]) pathOfTerms(leaves []*program.Node) (path, inner program.Path) {
+	terms := &t.terms
+	if !slices.Equal(terms.leaves, leaves) {
+		terms.leaves = append(terms.leaves[:0], leaves...)
+		terms.path = t.run.Program().Path(leaves...)
+		terms.inner = terms.path.Without(leaves...)
+	}
+	return terms.path, terms.inner
 }
 
 // perCase returns the form per case. A term that is not convex may have no minimum: then it counts

@@ -26,6 +26,3 @@ func fastest[T Float]() *tiles[T] {
 	}
 	return any(&tiles64).(*tiles[T])
 }
-
-// Fast reports whether products are computed by assembly.
-func Fast() bool { return tiles32.name != "portable" }

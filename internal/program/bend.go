@@ -3,6 +3,8 @@ package program
 import (
 	"fmt"
 	"math"
+
+	"github.com/gorgonia-kfac/kfac/internal/parallel"
 )
 
 // A bent rule is that of an op that is not linear in its operands, so that its gradients change
@@ -156,9 +158,11 @@ func (r unaryRule[T]) bend(c *call[T], _ int, grad []T, tan [][]T, dst []T) erro
 		clear(dst)
 		return nil
 	}
-	for i, g := range grad {
-		dst[i] = g * tan[0][i] * r.second(x[i], y[i])
-	}
+	parallel.For(len(grad), unaryGrain, func(from, to int) {
+		for i := from; i < to; i++ {
+			dst[i] = grad[i] * tan[0][i] * r.second(x[i], y[i])
+		}
+	})
 	return nil
 }
 

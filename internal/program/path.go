@@ -1,5 +1,7 @@
 package program
 
+import "slices"
+
 // A Path is the set of nodes that depend on some given ones, these included.
 type Path struct {
 	on []bool // by Node.index
@@ -21,6 +23,15 @@ func (p *Program) Path(from ...*Node) Path {
 
 // Has reports whether n lies on the path.
 func (p Path) Has(n *Node) bool { return p.on[n.index] }
+
+// Without is the path less the given nodes. Sweeps back along it compute no gradients of these.
+func (p Path) Without(nodes ...*Node) Path {
+	less := Path{slices.Clone(p.on)}
+	for _, n := range nodes {
+		less.on[n.index] = false
+	}
+	return less
+}
 
 // toward is the part of the path that leads to the given nodes, these included.
 func (p Path) toward(program *Program, to ...*Node) Path {

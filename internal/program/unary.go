@@ -83,9 +83,12 @@ func makeUnaries[T Float]() map[string]unary[T] {
 		"log2":  each(lift[T](math.Log2), func(x, y T) T { return 1 / (x * math.Ln2) }),
 		"neg": {func(y, x []T) { kernels.Scale(-1, y, x) },
 			ofX(func(dst, grad, _ []T) { kernels.Scale(-1, dst, grad) })},
-		"square": {func(y, x []T) { kernels.Mul(y, x, x) }, chained(func(x, y T) T { return 2 * x })},
-		"sqrt":   each(lift[T](math.Sqrt), func(x, y T) T { return 0.5 / y }),
-		"inv":    each(func(x T) T { return 1 / x }, func(x, y T) T { return -y * y }),
+		"square": {func(y, x []T) { kernels.Mul(y, x, x) }, ofX(func(dst, grad, x []T) {
+			kernels.Mul(dst, grad, x)
+			kernels.Scale(2, dst, dst)
+		})},
+		"sqrt": each(lift[T](math.Sqrt), func(x, y T) T { return 0.5 / y }),
+		"inv":  each(func(x T) T { return 1 / x }, func(x, y T) T { return -y * y }),
 		"invSqrt": each(lift[T](func(x float64) float64 { return 1 / math.Sqrt(x) }),
 			func(x, y T) T { return -y * y * y / 2 }),
 		"cube":     each(func(x T) T { return x * x * x }, func(x, y T) T { return 3 * x * x }),
