@@ -94,11 +94,12 @@ func ofUnequal(head, i int) float64 {
 }
 
 var weighedNets = map[string]weighedNet{
-	"the last rank counts nowhere": {weight: func(_, i int) float64 { return oneIf(i < 8) }},
-	"the first counts nowhere":     {weight: func(_, i int) float64 { return oneIf(i >= 4) }},
-	"nowhere in one head":          {weight: func(head, i int) float64 { return oneIf(head == 0 || i < 8) }},
-	"a head each":                  {weight: func(head, i int) float64 { return oneIf(head == i/6) }, ranks: 2},
-	"declared":                     {weight: ofUnequal, declared: true},
+	"the last rank counts nowhere":  {weight: func(_, i int) float64 { return oneIf(i < 8) }},
+	"the first counts nowhere":      {weight: func(_, i int) float64 { return oneIf(i >= 4) }},
+	"nowhere in one head":           {weight: func(head, i int) float64 { return oneIf(head == 0 || i < 8) }},
+	"nowhere on any rank in a head": {weight: func(head, i int) float64 { return oneIf(head == 0) }},
+	"a head each":                   {weight: func(head, i int) float64 { return oneIf(head == i/6) }, ranks: 2},
+	"declared":                      {weight: ofUnequal, declared: true},
 	"declared, nowhere": {weight: func(head, i int) float64 { return ofUnequal(head, i) * oneIf(i >= 4) },
 		declared: true},
 	"declared, a head each": {weight: func(head, i int) float64 { return ofUnequal(head, i) * oneIf(head == i/6) },
@@ -196,7 +197,7 @@ func TestRanksWeighInChunks(t *testing.T) {
 
 // Where no case counts on any rank, all have the error of one process, and nothing has changed.
 func TestRanksWithoutWeights(t *testing.T) {
-	net := weighedNet{weight: func(head, i int) float64 { return oneIf(head == 0) }, cases: 12}
+	net := weighedNet{weight: func(head, i int) float64 { return 0 }, cases: 12}
 	testnet.Check(t, InProcess(3, func(c Communicator) error {
 		r := net.member(t, c)
 		before := weightsOf(r.Net)
@@ -205,8 +206,10 @@ func TestRanksWithoutWeights(t *testing.T) {
 		}
 		testnet.SameBits(t, "weights", weightsOf(r.Net), before)
 		ZeroGradients(r.ValueGrads())
-		for i := range testnet.Data(r.Input("weights1")) {
-			testnet.Data(r.Input("weights1"))[i] = 1
+		for _, name := range []string{"weights0", "weights1"} {
+			for i := range testnet.Data(r.Input(name)) {
+				testnet.Data(r.Input(name))[i] = 1
+			}
 		}
 		return r.steps(2)
 	}))

@@ -167,10 +167,10 @@ func (k *chunk[T]) weighAs(own []rankShare, unit float64, means, ofOutput []floa
 		switch {
 		case means[i] > 0 && u.entries != nil && u.entries[i] != nil:
 			floats.Scale(own[i].mean/(unit*means[i]), u.entries[i])
-		case means[i] == 0 && u.entries != nil:
+		case means[i] == 0 && u.entries != nil && g.tail.switchedOff():
 			u.entries[i] = nil // of a factor that is 0 for a time
 		}
-		if inAll[i] == 0 && (len(g.tail.movers) == 0 || slices.Max(inAll) == 0) {
+		if inAll[i] == 0 && (len(g.tail.movers) == 0 && !g.tail.masked || slices.Max(inAll) == 0) {
 			return noGradient(o)
 		}
 		u.scales[i], u.weights[i] = unit*inAll[i], inAll[i]/slices.Max(inAll)
