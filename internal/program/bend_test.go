@@ -71,6 +71,17 @@ func checkBend(t *testing.T, s *prepared[float64], rng *rand.Rand) {
 	for i, v := range s.vars {
 		got[i] = slices.Clone(s.r.GradientAlong(v))
 	}
+	path := s.p.Path(s.vars...)
+	if err := s.r.Reverse([]Seed[float64]{{s.out, seed}}, path.Without(s.vars...)); err != nil {
+		t.Fatal(err)
+	}
+	s.tangent(dirs)
+	if err := s.r.Bend(path, false); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range s.vars { // without the gradients of the variables themselves
+		compare(t, "change of the gradient", s.r.GradientAlong(v), got[i], 0)
+	}
 	x := s.bindCopies()
 	defer s.unbind()
 	moved := s.bindCopies()
